@@ -1,0 +1,1 @@
+"""Models as data: which names are served, and what stands behind each."""

@@ -1,0 +1,83 @@
+"""Everything that can go wrong, without a word about HTTP.
+
+::
+
+    CorralError
+    ├── InvalidRequest            the caller can mend it; ``param`` names the field
+    │   ├── PromptTooLong         both token counts are in the message
+    │   └── Unsupported           asked for by name, and not offered
+    ├── UnknownModel
+    ├── Unauthenticated
+    ├── Overloaded                try again after ``retry_after_s``
+    ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
+    ├── EngineFailed              the engine died on this run more often than it is retried
+    ├── CheckpointRefused         weights that cannot be served; names the field or file
+    └── BadSetting                a setting that is unknown or has a bad value; names it
+
+A class is a name, a base and one sentence. Which status each becomes is decided once per door.
+"""
+
+
+class CorralError(Exception):
+    """Base of every error that Corral raises on purpose; the message is fit to show to a caller."""
+
+
+class InvalidRequest(CorralError):
+    """The request breaks a rule that the caller can read about and mend."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for an answer; nothing is ever truncated silently."""
+
+    def __init__(self, *, prompt_tokens: int, context_tokens: int, param: str | None = None) -> None:
+        super().__init__(
+            f"The prompt has {prompt_tokens} tokens, but the model's context holds "
+            f"{context_tokens}, and at least one must be left for the answer.",
+            param=param,
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+
+
+class Unsupported(InvalidRequest):
+    """The request asks by name for something that is not offered."""
+
+
+class UnknownModel(CorralError):
+    """No model of that name is in the catalog."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Model '{model}' not found.")
+        self.model = model
+
+
+class Unauthenticated(CorralError):
+    """No API key, or not a valid one."""
+
+
+class Overloaded(CorralError):
+    """Too much is waiting already; the caller may try again after ``retry_after_s``."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineUnavailable(CorralError):
+    """The engine is still loading, or could not be started."""
+
+
+class EngineFailed(CorralError):
+    """The engine died on this run more often than a run is retried."""
+
+
+class CheckpointRefused(CorralError):
+    """The weights cannot be served; the message names the file or the field and its value."""
+
+
+class BadSetting(CorralError):
+    """A setting is unknown or has a bad value; the message names it."""

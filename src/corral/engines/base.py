@@ -1,0 +1,170 @@
+"""The seam between the gateway and whatever computes tokens.
+
+Two request types keep unchecked input out of an engine: a door makes a ``GenerationRequest``; only
+``service.generate`` turns that into an ``EngineRequest``, in which nothing is optional. An engine checks it once more
+against its own vocabulary and context (``check_request``), because real engines accept nonsense silently.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from corral.core.errors import InvalidRequest, PromptTooLong
+from corral.core.generation import Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """One sequence to generate. Nothing is optional: seed drawn, limits clamped, ids in the vocabulary."""
+
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    """At least 1; prompt and answer together fit the context."""
+    min_new_tokens: int
+    """EOS is not chosen before this many tokens; at most ``max_new_tokens``."""
+    seed: int
+    """In [0, 2**64)."""
+    sampling: Sampling
+    ignore_eos: bool = False
+    """Run to ``max_new_tokens`` whatever the model says: benchmarks and tests."""
+
+
+class EndReason(StrEnum):
+    """Why an engine ended a sequence."""
+
+    EOS = "eos"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    """What came since the last batch: one step's tokens, or several steps' for a slow reader."""
+
+    ids: tuple[int, ...]
+    """EOS included when the model chose it."""
+    logprobs: tuple[float, ...]
+    """Natural logarithm of each chosen token's probability, before temperature and truncation; same length."""
+    end: EndReason | None
+    """Set on the last batch, and only there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What a loaded engine is."""
+
+    engine: str
+    """``openvino``, ``scripted``, …"""
+    weights: str
+    """Storage of the weights: ``int8``, ``int4``, ``bf16``, ``f32``."""
+    vocab_size: int
+    context_tokens: int
+    eos_token_id: int
+    kv_block_tokens: int
+    """Tokens one KV-cache block holds."""
+    kv_blocks: int
+    """Blocks that requests may hold together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """Where an engine stands now."""
+
+    running: int
+    """Sequences in the batch."""
+    waiting: int
+    """Requests that wait for a slot or for KV blocks."""
+    kv_blocks_reserved: int
+    """Blocks promised to running sequences: enough for each to finish."""
+    kv_usage_percent: float
+    """Share of the KV cache that the engine itself says is in use; lags one step."""
+    emitted_tokens: int
+    """Tokens emitted since the gateway started, over all workers."""
+    restarts: int
+    """Times a worker had to be replaced."""
+    worker_pid: int | None
+    """Process that computes; None while there is none."""
+
+
+class Engine(Protocol):
+    """Five members. Anything an engine learns to do later becomes a field of a request or of the stats."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded; raises EngineUnavailable before the first start is complete."""
+        ...
+
+    async def start(self) -> None:
+        """Load and warm up; return when the next request would be answered.
+
+        Raises:
+            CheckpointRefused: the weights cannot be served.
+            EngineUnavailable: the engine could not be started.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop computing and free everything; running requests end with EngineUnavailable."""
+        ...
+
+    def open(self, request: EngineRequest) -> AbstractAsyncContextManager[AsyncIterator[TokenBatch]]:
+        """Run one request; iterate for its tokens, leave the block to free its slot and KV cache.
+
+        Leaving for any reason (end, break, cancellation, error) frees both within one step of the engine.
+
+        Raises:
+            InvalidRequest: on entering, when ``check_request`` refuses.
+            Overloaded: on entering, when too much is waiting already.
+            EngineUnavailable: on entering or while iterating, when no worker can be had.
+            EngineFailed: while iterating, when the engine died on this run too often.
+        """
+        ...
+
+    def stats(self) -> EngineStats:
+        """A snapshot; never blocks."""
+        ...
+
+
+def check_request(request: EngineRequest, info: EngineInfo) -> None:
+    """Refuse what an engine must never see.
+
+    Raises:
+        InvalidRequest: an empty prompt, an id outside the vocabulary, a limit or sampling value out of range.
+        PromptTooLong: prompt and answer do not fit the context or the KV cache.
+    """
+    prompt_tokens = len(request.prompt_ids)
+    if prompt_tokens == 0:
+        raise InvalidRequest("The prompt is empty.")
+    if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= info.vocab_size:
+        raise InvalidRequest(f"A prompt token id is outside the vocabulary of {info.vocab_size}.")
+    room_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
+    if prompt_tokens + 1 > room_tokens:
+        raise PromptTooLong(prompt_tokens=prompt_tokens, context_tokens=room_tokens)
+    if not 1 <= request.max_new_tokens <= room_tokens - prompt_tokens:
+        raise InvalidRequest(f"max_new_tokens must be in [1, {room_tokens - prompt_tokens}].")
+    if not 0 <= request.min_new_tokens <= request.max_new_tokens:
+        raise InvalidRequest("min_new_tokens must be in [0, max_new_tokens].")
+    if not 0 <= request.seed < 2**64:
+        raise InvalidRequest("seed must be in [0, 2**64).")
+    check_sampling(request.sampling)
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse sampling values that an engine would raise on, or accept and misread (nan compares false).
+
+    Raises:
+        InvalidRequest: names the field and its range.
+    """
+    rules = (
+        ("temperature", 0 <= sampling.temperature < float("inf"), ">= 0 and finite"),
+        ("top_p", 0 < sampling.top_p <= 1, "in (0, 1]"),
+        ("top_k", 0 <= sampling.top_k < 2**31, "in [0, 2**31)"),
+        ("min_p", 0 <= sampling.min_p < 1, "in [0, 1)"),
+        ("repetition_penalty", 0 < sampling.repetition_penalty < float("inf"), "> 0 and finite"),
+        ("presence_penalty", -2 <= sampling.presence_penalty <= 2, "in [-2, 2]"),
+        ("frequency_penalty", -2 <= sampling.frequency_penalty <= 2, "in [-2, 2]"),
+    )
+    for name, holds, range_text in rules:
+        if not holds:
+            raise InvalidRequest(f"{name} must be {range_text}.", param=name)
