@@ -92,20 +92,23 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What is loaded; raises EngineUnavailable before the first start is complete."""
+        """What is loaded; raises EngineUnavailable before the first load is complete."""
         ...
 
-    async def start(self) -> None:
-        """Load and warm up; return when the next request would be answered.
+    def run(self) -> AbstractAsyncContextManager[None]:
+        """Compute for as long as the block lasts. Entering starts to load and returns at once.
+
+        Leaving stops the engine and frees everything; running requests end with EngineUnavailable.
+        """
+        ...
+
+    async def ready(self) -> None:
+        """Return when the next request would be answered: loaded and warmed up.
 
         Raises:
             CheckpointRefused: the weights cannot be served.
             EngineUnavailable: the engine could not be started.
         """
-        ...
-
-    async def close(self) -> None:
-        """Stop computing and free everything; running requests end with EngineUnavailable."""
         ...
 
     def open(self, request: EngineRequest) -> AbstractAsyncContextManager[AsyncIterator[TokenBatch]]:

@@ -1,0 +1,287 @@
+"""The gateway's side of an engine: keeps one worker process alive and passes requests and tokens.
+
+If the worker dies, hangs in a step or is killed, a new one is started and what was running is submitted again from the
+tokens so far; readers see a pause. Knows nothing of what the worker computes with.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from corral.core.errors import CheckpointRefused, CorralError, EngineFailed, EngineUnavailable, InvalidRequest, Overloaded
+from corral.engines.base import EngineInfo, EngineRequest, EngineStats, TokenBatch, check_request
+from corral.engines.frames import (
+    LENGTH_BYTES,
+    MAX_FRAME_BYTES,
+    Add,
+    Cancel,
+    Died,
+    FromWorker,
+    Launch,
+    Loading,
+    Ready,
+    Refused,
+    Stepped,
+    decode_from_worker,
+    encode,
+)
+from corral.engines.queue import RunQueue, kv_blocks
+from corral.engines.runs import Run
+from corral.engines.stepper import Progress, SequenceOutput
+
+_log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLaunch:
+    """What to start."""
+
+    engine: str
+    """A name that ``engines.worker`` knows."""
+    options: Mapping[str, Any]
+    """The engine's own options, msgpack-encodable."""
+    environment: Mapping[str, str]
+    """The child's whole environment: nothing of the gateway's leaks in by accident."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorPolicy:
+    """When to give up on a worker, and on a run."""
+
+    step_timeout_s: float = 60.0
+    """A step that takes longer is a hang. One step of a 7B on two cores prefills 512 tokens in 12 s."""
+    load_timeout_s: float = 900.0
+    """Silence this long while loading is a hang; the first inference of a large model repacks all its weights."""
+    max_deaths: int = 3
+    """A run is given up after this many workers died on it."""
+    max_failed_starts: int = 3
+    """After this many failed starts in a row, callers are told; starts go on, ever more slowly."""
+    max_restart_delay_s: float = 30.0
+    max_sequences: int = 256
+    max_waiting: int = 1024
+
+
+class _WorkerDiedError(Exception):
+    """The worker is gone, or must go; the message is for the log."""
+
+
+class SupervisedEngine:
+    """An Engine in a child process; see ``engines.base.Engine``."""
+
+    def __init__(
+        self,
+        launch: WorkerLaunch,
+        *,
+        policy: SupervisorPolicy | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._launch = launch
+        self._policy = policy or SupervisorPolicy()
+        self._on_progress = on_progress
+        self._queue = RunQueue()
+        self._info: EngineInfo | None = None
+        self._failure: CorralError | None = None
+        self._settled = asyncio.Event()  # the first load is done, one way or the other
+        self._writer: asyncio.StreamWriter | None = None  # set while a worker is ready
+        self._pid: int | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self._kv_usage_percent = 0.0
+        self._emitted_tokens = 0
+        self._restarts = 0
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded; raises EngineUnavailable before the first load is complete."""
+        if self._info is None:
+            raise self._failure or EngineUnavailable("The model is still loading.")
+        return self._info
+
+    async def ready(self) -> None:
+        """Return when the next request would be answered; see ``Engine.ready``."""
+        await self._settled.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def stats(self) -> EngineStats:
+        """A snapshot."""
+        return EngineStats(
+            running=self._queue.submitted,
+            waiting=self._queue.waiting,
+            kv_blocks_reserved=self._queue.kv_blocks_reserved,
+            kv_usage_percent=self._kv_usage_percent,
+            emitted_tokens=self._emitted_tokens,
+            restarts=self._restarts,
+            worker_pid=self._pid,
+        )
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Keep a worker alive for as long as the block lasts."""
+        supervising = asyncio.create_task(self._supervise())  # noqa: TID251 - owned and awaited by this block
+        try:
+            yield
+        finally:
+            supervising.cancel()
+            with suppress(asyncio.CancelledError):
+                await supervising
+
+    @asynccontextmanager
+    async def open(self, request: EngineRequest) -> AsyncGenerator[AsyncIterator[TokenBatch]]:
+        """Run one request; see ``Engine.open``."""
+        info = self.info
+        if self._failure is not None:
+            raise self._failure
+        check_request(request, info)
+        if self._queue.waiting >= self._policy.max_waiting:
+            raise Overloaded("Too many requests are waiting; try again soon.", retry_after_s=RETRY_AFTER_S)
+        run = Run(request, kv_blocks=kv_blocks(request, info))
+        self._queue.append(run)
+        self._admit()
+        try:
+            yield run.batches()
+        finally:  # no await in here: it must work while being cancelled
+            key = self._queue.leave(run)
+            if key is not None:
+                self._send(Cancel(key))
+            self._admit()
+
+    def _admit(self) -> None:
+        if self._writer is None or self._info is None:
+            return
+        was_idle = self._queue.submitted == 0
+        limits = {"kv_blocks_total": self._info.kv_blocks, "max_sequences": self._policy.max_sequences}
+        for key, run in self._queue.admit(**limits):
+            self._send(Add(key, run.submission()))
+        if was_idle:
+            self._expect_word()
+
+    def _send(self, frame: Launch | Add | Cancel) -> None:
+        # Not drained: admission bounds what can pile up, and a worker that does not read is the watchdog's business.
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(frame))
+
+    async def _supervise(self) -> None:
+        failed_starts = 0
+        try:
+            while True:
+                try:
+                    await self._live_one_life()
+                except CheckpointRefused as error:
+                    self._give_up(error)
+                    return
+                except (_WorkerDiedError, OSError, EOFError) as error:
+                    was_ready, self._writer = self._writer is not None, None
+                    failed_starts = 0 if was_ready else failed_starts + 1
+                    _log.error("engine_worker_died", reason=str(error), was_ready=was_ready, pid=self._pid)
+                self._bury_worker()
+                if failed_starts >= self._policy.max_failed_starts:
+                    self._give_up(EngineUnavailable("The engine could not be started; see the server's log."))
+                await asyncio.sleep(min(2.0**failed_starts - 1, self._policy.max_restart_delay_s))
+                self._restarts += 1
+        finally:
+            self._writer = None
+            self._give_up(self._failure or EngineUnavailable("The engine is shut down."))
+
+    def _bury_worker(self) -> None:
+        self._pid = None
+        self._kv_usage_percent = 0.0
+        for run in self._queue.worker_died():
+            if run.deaths >= self._policy.max_deaths:
+                self._queue.leave(run)
+                run.fail(EngineFailed("The engine died on this request several times; it was given up."))
+
+    def _give_up(self, error: CorralError) -> None:
+        self._failure = error
+        for run in self._queue.drain():
+            run.fail(error)
+        self._settled.set()
+
+    async def _live_one_life(self) -> None:
+        """Start a worker and listen to it until it dies. Only ends by raising."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "corral.engines.worker", str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=dict(self._launch.environment),
+            )
+        try:
+            self._pid = process.pid
+            writer.write(encode(Launch(self._launch.engine, dict(self._launch.options))))
+            await self._listen(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(self._policy.load_timeout_s) as self._deadline:
+                while True:
+                    length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+                    if length > MAX_FRAME_BYTES:
+                        raise _WorkerDiedError(f"a frame of {length} bytes is no frame")
+                    self._handle(decode_from_worker(await reader.readexactly(length)), writer)
+                    self._expect_word()
+        except TimeoutError:
+            raise _WorkerDiedError("the worker hangs") from None
+        except msgspec.DecodeError as error:
+            raise _WorkerDiedError(f"a frame cannot be read: {error}") from error
+        finally:
+            self._deadline = None
+
+    def _expect_word(self) -> None:
+        """Set the watchdog: how long the worker may stay silent from now on."""
+        if self._deadline is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if self._writer is None:
+            self._deadline.reschedule(now_s + self._policy.load_timeout_s)
+        elif self._queue.submitted:
+            self._deadline.reschedule(now_s + self._policy.step_timeout_s)
+        else:
+            self._deadline.reschedule(None)
+
+    def _handle(self, frame: FromWorker, writer: asyncio.StreamWriter) -> None:
+        match frame:
+            case Loading(progress=progress):
+                self._on_progress(progress)
+            case Ready(info=info):
+                self._info, self._failure, self._writer = info, None, writer
+                self._settled.set()
+                self._admit()
+            case Refused(key=key, message=message):
+                run = self._queue.get(key)
+                self._queue.left(key)
+                if run is not None:
+                    run.fail(InvalidRequest(message))
+            case Stepped():
+                self._kv_usage_percent = frame.kv_usage_percent
+                for output in frame.outputs:
+                    self._distribute(output)
+                for key in frame.cancelled:
+                    self._queue.left(key)
+                self._admit()
+            case Died(message=message, checkpoint_refused=refused):
+                raise CheckpointRefused(message) if refused and self._info is None else _WorkerDiedError(message)
+
+    def _distribute(self, output: SequenceOutput) -> None:
+        self._emitted_tokens += len(output.ids)
+        run = self._queue.get(output.key)
+        if run is not None and not run.receive(output):
+            self._send(Cancel(output.key))
+            self._send(Add(self._queue.resubmit(run), run.submission()))
+        elif output.end is not None:
+            self._queue.left(output.key)

@@ -1,0 +1,168 @@
+"""What every engine must do, on each engine there is. Real worker processes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from corral.core.errors import InvalidRequest
+from corral.core.generation import Sampling
+from corral.engines.base import EndReason, Engine
+from tests.engines import GREEDY, generate, request, until_idle
+
+pytestmark = pytest.mark.anyio
+
+SEEDED = Sampling(temperature=0.9, top_p=0.95)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+async def test_alone_equals_in_a_batch_of_eight(engine: Engine, sampling: Sampling) -> None:
+    asked = [
+        request(5, 7 + n, 30 + 2 * n, max_new_tokens=24 + n, seed=n, sampling=sampling, ignore_eos=True)
+        for n in range(8)
+    ]
+    alone = [await generate(engine, one) for one in asked]
+    together = await asyncio.gather(*(generate(engine, one) for one in asked))
+    assert together == alone
+
+
+async def test_another_seed_gives_another_text_and_the_same_seed_the_same(engine: Engine) -> None:
+    asked = request(sampling=SEEDED, seed=1, max_new_tokens=32, ignore_eos=True)
+    first, second = await generate(engine, asked), await generate(engine, asked)
+    other, _ = await generate(engine, replace(asked, seed=2))
+    beyond_32_bits, _ = await generate(engine, replace(asked, seed=1 + 2**32))
+    assert first == second
+    assert other != first[0]
+    assert beyond_32_bits != first[0]
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 2, 31, 32, 33, 100])
+async def test_max_new_tokens_is_exact(engine: Engine, max_new_tokens: int) -> None:
+    ids, end = await generate(engine, request(max_new_tokens=max_new_tokens, ignore_eos=True))
+    assert (len(ids), end) == (max_new_tokens, EndReason.LENGTH)
+
+
+async def test_leaving_early_frees_everything(engine: Engine) -> None:
+    async with engine.open(request(max_new_tokens=200, ignore_eos=True)) as batches:
+        async for _ in batches:
+            break
+    await until_idle(engine)
+
+
+async def test_cancelling_the_task_frees_everything_and_leaves_the_others(engine: Engine) -> None:
+    asked = request(max_new_tokens=60, ignore_eos=True)
+    expected = await generate(engine, asked)
+    doomed = [asyncio.ensure_future(generate(engine, replace(asked, max_new_tokens=200))) for _ in range(3)]
+    kept = asyncio.ensure_future(generate(engine, asked))
+    while engine.stats().running < 4:
+        await asyncio.sleep(0)
+    for task in doomed:
+        task.cancel()
+    assert await kept == expected
+    await asyncio.gather(*doomed, return_exceptions=True)
+    await until_idle(engine)
+
+
+async def test_a_request_that_breaks_a_rule_is_refused_before_the_engine_sees_it(engine: Engine) -> None:
+    vocab_size = engine.info.vocab_size
+    emitted_tokens = engine.stats().emitted_tokens
+    broken = [
+        replace(request(), prompt_ids=()),
+        request(vocab_size),
+        request(-1),
+        request(10**9),
+        request(max_new_tokens=0),
+        request(max_new_tokens=engine.info.context_tokens),
+        request(min_new_tokens=17),
+        request(seed=2**64),
+        request(seed=-1),
+        *(
+            request(sampling=replace(SEEDED, **{name: value}))
+            for name, value in [
+                ("temperature", -0.1),
+                ("temperature", float("nan")),
+                ("temperature", float("inf")),
+                ("top_p", 0.0),
+                ("top_p", 1.01),
+                ("top_k", -1),
+                ("min_p", 1.0),
+                ("min_p", -0.1),
+                ("repetition_penalty", 0.0),
+                ("presence_penalty", 2.1),
+                ("frequency_penalty", -2.1),
+            ]
+        ),
+    ]
+    for one in broken:
+        with pytest.raises(InvalidRequest):
+            await generate(engine, one)
+    assert engine.stats().emitted_tokens == emitted_tokens
+    await generate(engine, request())
+
+
+async def test_one_failing_request_leaves_the_others(engine: Engine) -> None:
+    asked = request(max_new_tokens=40, ignore_eos=True)
+    expected = await generate(engine, asked)
+    answers = await asyncio.gather(
+        generate(engine, asked), generate(engine, request(-1)), generate(engine, asked), return_exceptions=True
+    )
+    assert [answers[0], answers[2]] == [expected, expected]
+    assert isinstance(answers[1], InvalidRequest)
+
+
+async def test_every_token_has_a_log_probability(engine: Engine) -> None:
+    async with engine.open(request(max_new_tokens=20, ignore_eos=True)) as batches:
+        async for batch in batches:
+            assert len(batch.ids) == len(batch.logprobs)
+            assert all(logprob <= 0 for logprob in batch.logprobs)
+
+
+async def test_a_run_can_fill_the_whole_context(engine: Engine) -> None:
+    prompt = [5] * (engine.info.context_tokens - 8)
+    ids, end = await generate(engine, request(*prompt, max_new_tokens=8, ignore_eos=True))
+    assert (len(ids), end) == (8, EndReason.LENGTH)
+
+
+async def test_the_largest_runs_that_fit_together_all_finish(engine: Engine) -> None:
+    info = engine.info
+    share_tokens = info.kv_blocks // 4 * info.kv_block_tokens
+    size = min(share_tokens, info.context_tokens) - 40
+    asked = request(*([5] * size), max_new_tokens=40, ignore_eos=True)
+    answers = await asyncio.gather(*(generate(engine, asked) for _ in range(6)))
+    assert all(len(ids) == 40 for ids, _ in answers)
+    assert engine.stats().restarts == 0
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(["add", "add", "cancel", "wait"]), st.integers(0, 2**16)), min_size=200, max_size=200
+)
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.large_base_example, HealthCheck.too_slow],
+    derandomize=True,
+)
+@given(moves=MOVES)
+async def test_a_thousand_random_adds_and_cancels_leak_nothing(engine: Engine, moves: list[tuple[str, int]]) -> None:
+    async with AsyncExitStack() as stack:
+        opened: list[tuple[AsyncExitStack, AsyncIterator[object]]] = []
+        for move, number in moves:
+            if move == "add":
+                own = await stack.enter_async_context(AsyncExitStack())
+                asked = request(5, 6 + number % 50, max_new_tokens=1 + number % 90, ignore_eos=True)
+                opened.append((own, await own.enter_async_context(engine.open(asked))))
+            elif opened:
+                own, batches = opened.pop(number % len(opened))
+                if move == "wait":
+                    await anext(batches)
+                await own.aclose()
+    await until_idle(engine)
+    ids, _ = await generate(engine, request(max_new_tokens=5, ignore_eos=True))
+    assert len(ids) == 5

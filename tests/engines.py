@@ -1,0 +1,58 @@
+"""Engines for tests: how to start one, and short ways to ask it for tokens."""
+
+import asyncio
+import os
+from typing import Any
+
+from corral.core.generation import Sampling
+from corral.engines.base import EndReason, Engine, EngineRequest
+from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, WorkerLaunch
+
+GREEDY = Sampling(temperature=0)
+DEADLINE_S = 30.0
+
+
+def scripted_engine(policy: SupervisorPolicy | None = None, **options: Any) -> SupervisedEngine:
+    """A scripted engine in a real worker process; *options* as in ScriptedOptions."""
+    launch = WorkerLaunch(engine="scripted", options=options, environment=dict(os.environ))
+    return SupervisedEngine(launch, policy=policy)
+
+
+def request(
+    *prompt_ids: int,
+    max_new_tokens: int = 16,
+    min_new_tokens: int = 0,
+    seed: int = 0,
+    sampling: Sampling = GREEDY,
+    ignore_eos: bool = False,
+) -> EngineRequest:
+    """An engine request with defaults fit for tests."""
+    return EngineRequest(
+        prompt_ids=prompt_ids or (5, 6, 7),
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=min_new_tokens,
+        seed=seed,
+        sampling=sampling,
+        ignore_eos=ignore_eos,
+    )
+
+
+async def generate(engine: Engine, asked: EngineRequest) -> tuple[list[int], EndReason | None]:
+    """All token ids of a request and why it ended."""
+    ids: list[int] = []
+    end = None
+    async with engine.open(asked) as batches:
+        async for batch in batches:
+            ids += batch.ids
+            end = batch.end
+    return ids, end
+
+
+async def until_idle(engine: Engine) -> None:
+    """Return when nothing runs, nothing waits and no block is held."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            stats = engine.stats()
+            if stats.running == stats.waiting == stats.kv_blocks_reserved == stats.kv_usage_percent == 0:
+                return
+            await asyncio.sleep(0.005)

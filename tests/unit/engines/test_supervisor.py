@@ -1,0 +1,228 @@
+"""The supervisor keeps answers whole while workers die under it. Real processes, scripted tokens."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from corral.core.errors import (
+    CheckpointRefused,
+    EngineFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    Overloaded,
+    PromptTooLong,
+)
+from corral.core.generation import Sampling
+from corral.engines.base import EndReason
+from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
+from tests.engines import generate, request, scripted_engine, until_idle
+
+pytestmark = pytest.mark.anyio
+
+BAD_ID = 66
+
+
+def pid_of(engine: SupervisedEngine) -> int:
+    pid = engine.stats().worker_pid
+    assert pid is not None
+    return pid
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0),
+        Sampling(temperature=0.8),
+        Sampling(temperature=0, presence_penalty=1.0),
+    ],
+    ids=["greedy", "seeded", "penalised"],
+)
+async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(sampling: Sampling) -> None:
+    engine = scripted_engine(step_s=0.005)
+    asked = request(sampling=sampling, seed=7, max_new_tokens=100)
+    async with engine.run():
+        await engine.ready()
+        undisturbed, _ = await generate(engine, asked)
+        ids: list[int] = []
+        killed = False
+        async with engine.open(asked) as batches:
+            async for batch in batches:
+                ids += batch.ids
+                if len(ids) > 30 and not killed:
+                    killed = True
+                    os.kill(pid_of(engine), signal.SIGKILL)
+        assert ids == undisturbed
+        assert batch.end is EndReason.LENGTH
+        assert engine.stats().restarts == 1
+
+
+async def test_a_death_is_noticed_at_once() -> None:
+    engine = scripted_engine()
+    async with engine.run():
+        await engine.ready()
+        os.kill(pid_of(engine), signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while engine.stats().restarts == 0:
+                await asyncio.sleep(0.005)
+
+
+async def test_eight_runs_survive_the_death_of_their_worker() -> None:
+    engine = scripted_engine(step_s=0.005)
+    asked = [request(5, n, max_new_tokens=60) for n in range(10, 18)]
+    async with engine.run():
+        await engine.ready()
+        alone = [await generate(engine, one) for one in asked]
+        runs = asyncio.gather(*(generate(engine, one) for one in asked))
+        while engine.stats().emitted_tokens < 60 * 8 + 100:
+            await asyncio.sleep(0.002)
+        os.kill(pid_of(engine), signal.SIGKILL)
+        assert await runs == alone
+        await until_idle(engine)
+
+
+@pytest.mark.parametrize("fault", ["raise_id", "hang_id", "exit_id"])
+async def test_a_request_that_kills_workers_is_given_up_and_takes_nobody_with_it(fault: str) -> None:
+    policy = SupervisorPolicy(step_timeout_s=0.5)
+    engine = scripted_engine(policy, step_s=0.002, **{fault: BAD_ID})
+    good = request(5, 6, max_new_tokens=40)
+    async with engine.run():
+        await engine.ready()
+        expected = await generate(engine, good)
+        bad, *others = await asyncio.gather(
+            generate(engine, request(5, BAD_ID)),
+            *(generate(engine, good) for _ in range(3)),
+            return_exceptions=True,
+        )
+        assert isinstance(bad, EngineFailed)
+        assert others == [expected] * 3
+        assert await generate(engine, good) == expected
+
+
+async def test_a_refused_request_leaves_the_others_and_the_worker() -> None:
+    engine = scripted_engine(step_s=0.002, refused_id=BAD_ID)
+    async with engine.run():
+        await engine.ready()
+        refused, other = await asyncio.gather(
+            generate(engine, request(BAD_ID)), generate(engine, request()), return_exceptions=True
+        )
+        assert isinstance(refused, InvalidRequest)
+        assert not isinstance(other, BaseException)
+        assert engine.stats().restarts == 0
+        await until_idle(engine)
+
+
+async def test_a_checkpoint_that_is_refused_is_reported_and_not_tried_again() -> None:
+    engine = scripted_engine(refuse_load=True)
+    async with engine.run():
+        with pytest.raises(CheckpointRefused, match="refused by the script"):
+            await engine.ready()
+        with pytest.raises(CheckpointRefused):
+            await generate(engine, request())
+        assert engine.stats().restarts == 0
+
+
+async def test_a_worker_that_never_gets_ready_is_reported() -> None:
+    policy = SupervisorPolicy(load_timeout_s=0.2, max_failed_starts=1)
+    engine = scripted_engine(policy, load_s=60)
+    async with engine.run():
+        with pytest.raises(EngineUnavailable, match="could not be started"):
+            await engine.ready()
+
+
+async def test_before_the_first_load_callers_are_told_to_wait() -> None:
+    engine = scripted_engine(load_s=60)
+    async with engine.run():
+        with pytest.raises(EngineUnavailable, match="loading"):
+            await generate(engine, request())
+
+
+async def test_closing_ends_running_requests_and_the_worker() -> None:
+    engine = scripted_engine(step_s=0.01)
+    async with engine.run():
+        await engine.ready()
+        pid = pid_of(engine)
+        running = asyncio.ensure_future(generate(engine, request(max_new_tokens=4000)))
+        while engine.stats().emitted_tokens == 0:
+            await asyncio.sleep(0.005)
+    with pytest.raises(EngineUnavailable, match="shut down"):
+        await running
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_what_runs_always_fits_the_kv_cache() -> None:
+    # The scripted engine raises when more is in its batch than its cache holds.
+    engine = scripted_engine(kv_blocks=8, kv_block_tokens=32)
+    async with engine.run():
+        await engine.ready()
+        sizes = [(n % 200) + 1 for n in range(0, 2000, 37)]
+        answers = await asyncio.gather(*(generate(engine, request(9, max_new_tokens=size)) for size in sizes))
+        assert [len(ids) for ids, _ in answers] == sizes
+        assert engine.stats().restarts == 0
+        await until_idle(engine)
+
+
+async def test_a_prompt_that_can_never_fit_is_refused_with_both_counts() -> None:
+    engine = scripted_engine(kv_blocks=2, kv_block_tokens=32)
+    async with engine.run():
+        await engine.ready()
+        with pytest.raises(PromptTooLong, match="64 tokens.*64"):
+            await generate(engine, request(*([5] * 64), max_new_tokens=1))
+
+
+async def test_too_many_waiting_requests_are_turned_away() -> None:
+    engine = scripted_engine(SupervisorPolicy(max_sequences=1, max_waiting=2), step_s=0.01)
+    async with engine.run():
+        await engine.ready()
+        answers = await asyncio.gather(*(generate(engine, request()) for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(a, Overloaded) for a in answers) == 2
+        assert sum(isinstance(a, tuple) for a in answers) == 3
+
+
+async def test_an_idle_worker_uses_no_cpu() -> None:
+    engine = scripted_engine()
+    async with engine.run():
+        await engine.ready()
+        await generate(engine, request())
+        await until_idle(engine)
+
+        def jiffies() -> int:
+            fields = Path(f"/proc/{pid_of(engine)}/stat").read_text().rpartition(")")[2].split()
+            return int(fields[11]) + int(fields[12])
+
+        before = jiffies()
+        await asyncio.sleep(1)
+        assert jiffies() - before <= 1
+
+
+async def test_the_worker_dies_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "gateway.py"
+    script.write_text(
+        "import asyncio, sys\n"
+        "from tests.engines import scripted_engine\n"
+        "async def main():\n"
+        "    engine = scripted_engine()\n"
+        "    async with engine.run():\n"
+        "        await engine.ready()\n"
+        "        sys.stdout.write(f'{engine.stats().worker_pid}\\n'); sys.stdout.flush()\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    import sys
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(script),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert process.stdout is not None
+    worker = Path("/proc") / (await process.stdout.readline()).decode().strip()
+    assert worker.exists()
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(5):
+        while worker.exists() and "\nState:\tZ" not in (worker / "status").read_text():
+            await asyncio.sleep(0.01)
