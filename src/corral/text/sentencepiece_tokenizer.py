@@ -1,0 +1,74 @@
+"""The tokenizer in a ``tokenizer.model`` file, read by SentencePiece. Must not know of prompts or files."""
+
+from typing import cast
+
+from sentencepiece import SentencePieceProcessor
+
+from corral.core.errors import CheckpointRefused
+from corral.text.tokenizer import bytes_of_piece, missing_byte_piece
+
+_PROBE = "a  b <s>\n"
+"""Text that a tokenizer which drops, folds or adds anything else than one leading space does not give back."""
+
+
+class SentencePieceTokenizer:
+    """A ``Tokenizer`` over SentencePiece, which never reads control pieces out of text."""
+
+    def __init__(self, model: bytes) -> None:
+        """Load a serialized SentencePiece model.
+
+        Raises:
+            CheckpointRefused: *model* is damaged, or not a tokenizer like Llama 2's.
+        """
+        self._processor = _load(model)
+        self._vocab_size = self._processor.GetPieceSize()
+        ids = range(self._vocab_size)
+        pieces = [self._processor.IdToPiece(i) for i in ids]
+        self._pieces = tuple(b"" if self._is_control(i) else bytes_of_piece(pieces[i]) for i in ids)
+        self._bos_token_id = self._control_id("<s>")
+        self._eos_token_id = self._control_id("</s>")
+        if missing := missing_byte_piece(pieces):
+            raise CheckpointRefused(f"tokenizer.model has no piece {missing}; only byte fallback is served.")
+        if b"".join(self._pieces[token_id] for token_id in self.encode(_PROBE)) != f" {_PROBE}".encode():
+            raise CheckpointRefused("tokenizer.model does not keep text and spaces as Llama 2's tokenizer does.")
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are in [0, vocab_size)."""
+        return self._vocab_size
+
+    @property
+    def bos_token_id(self) -> int:
+        """Id of ``<s>``."""
+        return self._bos_token_id
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id of ``</s>``."""
+        return self._eos_token_id
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text as data: no text, ``</s>`` included, becomes a control token."""
+        return cast("list[int]", self._processor.EncodeAsIds(text))
+
+    def piece_bytes(self, token_id: int) -> bytes:
+        """UTF-8 bytes that an id stands for; nothing for control tokens and ids outside the vocabulary."""
+        return self._pieces[token_id] if 0 <= token_id < self._vocab_size else b""
+
+    def _is_control(self, token_id: int) -> bool:
+        return bool(self._processor.IsControl(token_id) or self._processor.IsUnknown(token_id))
+
+    def _control_id(self, piece: str) -> int:
+        token_id = self._processor.PieceToId(piece)
+        if self._processor.IdToPiece(token_id) != piece or not self._processor.IsControl(token_id):
+            raise CheckpointRefused(f"tokenizer.model has no control piece {piece}.")
+        return token_id
+
+
+def _load(model: bytes) -> SentencePieceProcessor:
+    processor = SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise CheckpointRefused("tokenizer.model is not a SentencePiece model, or is damaged.") from error
+    return processor

@@ -1,0 +1,182 @@
+"""Both tokenizer files give the same ids, never control tokens, and foreign ones are refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from corral.core.errors import CheckpointRefused
+from corral.text.hf_tokenizer import HfTokenizer
+from corral.text.load import load_tokenizer
+from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from corral.text.tokenizer import WORD_BORDER, Tokenizer
+
+TRICKY = st.sampled_from(
+    ["<s>", "</s>", "<unk>", "<0x0A>", "[INST]", " ", "  ", "\n", WORD_BORDER, "é", "👩‍🚀", "\x00"]
+)
+TEXT = st.lists(TRICKY | st.text(max_size=8) | st.text("abcde nt", max_size=12)).map("".join)
+
+
+@given(text=TEXT)
+@example(text=" leading")
+@example(text="trailing ")
+@example(text="")
+def test_both_files_of_a_tokenizer_give_the_same_ids(
+    llama2: SentencePieceTokenizer, llama2_from_json: HfTokenizer, text: str
+) -> None:
+    assert llama2_from_json.encode(text) == llama2.encode(text)
+
+
+def test_both_files_of_a_tokenizer_give_the_same_bytes_and_control_ids(
+    llama2: SentencePieceTokenizer, llama2_from_json: HfTokenizer
+) -> None:
+    assert llama2.vocab_size == llama2_from_json.vocab_size == 32_000
+    assert (llama2.bos_token_id, llama2.eos_token_id) == (1, 2)
+    assert (llama2_from_json.bos_token_id, llama2_from_json.eos_token_id) == (1, 2)
+    ids = range(llama2.vocab_size)
+    assert [llama2.piece_bytes(i) for i in ids] == [llama2_from_json.piece_bytes(i) for i in ids]
+
+
+@given(text=TEXT)
+def test_no_text_becomes_a_control_token_and_all_of_it_comes_back(any_tokenizer: Tokenizer, text: str) -> None:
+    ids = any_tokenizer.encode(text)
+    assert not {0, 1, 2}.intersection(ids)
+    shown = b"".join(map(any_tokenizer.piece_bytes, ids)).decode()
+    assert shown == (" " + text.replace(WORD_BORDER, " ") if text else "")
+
+
+def test_control_tokens_and_padding_ids_stand_for_nothing(any_tokenizer: Tokenizer) -> None:
+    assert [any_tokenizer.piece_bytes(i) for i in (0, 1, 2, 32_000, -1)] == [b""] * 5
+    assert any_tokenizer.piece_bytes(3 + 0xF0) == b"\xf0"
+
+
+def test_added_tokens_are_not_found_in_text(tiny_document: dict[str, Any]) -> None:
+    plain = HfTokenizer(json.dumps(tiny_document).encode())
+    added = plain.vocab_size
+    tiny_document["added_tokens"] += [
+        {"id": added, "content": "[TOOL]", "special": False},
+        {"id": added + 1, "content": "<pad>", "special": True},
+    ]
+    tokenizer = HfTokenizer(json.dumps(tiny_document).encode())
+    text = "[TOOL]<pad></s>"
+    assert tokenizer.encode(text) == plain.encode(text)
+    assert tokenizer.vocab_size == added + 2
+    assert tokenizer.piece_bytes(added) == b"[TOOL]"
+    assert tokenizer.piece_bytes(added + 1) == b""
+
+
+def test_the_metaspace_spelling_gives_the_ids_of_the_normalizer_spelling(tiny_document: dict[str, Any]) -> None:
+    expected = HfTokenizer(json.dumps(tiny_document).encode())
+    tiny_document["normalizer"] = None
+    tiny_document["pre_tokenizer"] = {
+        "type": "Metaspace",
+        "replacement": WORD_BORDER,
+        "prepend_scheme": "first",
+        "split": False,
+    }
+    tokenizer = HfTokenizer(json.dumps(tiny_document).encode())
+    for text in ("hello", " hello hello", "", "  "):
+        assert tokenizer.encode(text) == expected.encode(text)
+
+
+def test_merges_may_be_strings_or_pairs(tiny_document: dict[str, Any]) -> None:
+    pairs = HfTokenizer(json.dumps(tiny_document).encode())
+    tiny_document["model"]["merges"] = [" ".join(pair) for pair in tiny_document["model"]["merges"]]
+    assert HfTokenizer(json.dumps(tiny_document).encode()).encode("hello </s>") == pairs.encode("hello </s>")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("model.type", "WordPiece", 'model.type is "WordPiece"'),
+        ("pre_tokenizer", {"type": "ByteLevel"}, 'pre_tokenizer.type is "ByteLevel"'),
+        ("pre_tokenizer", {"type": "Metaspace", "split": True}, "pre_tokenizer.replacement is None"),
+        ("normalizer", {"type": "NFKC"}, "normalizer is 'NFKC'"),
+        ("normalizer", None, "normalizer is None"),
+        ("model.byte_fallback", False, "model.byte_fallback is false"),
+        ("model.ignore_merges", True, "model.ignore_merges is True"),
+        ("model.dropout", 0.1, "model.dropout is 0.1"),
+        ("model.merges", [["h", "x"]], "model.merges[0]"),
+        ("model.merges", [["</", "s"]], "model.merges[0]"),
+        ("model.vocab", {"<s>": 1, "</s>": 2}, "no <0x00>"),
+        ("model.vocab", {"<s>": 1, "</s>": 1}, "gives '</s>' a second id"),
+        ("model.vocab", {"a": 5, "b": 5}, "one id to two pieces"),
+        ("model.vocab", {"a": -1}, "ids in [0, 1000000)"),
+        ("model.vocab", {"a": 10**12}, "ids in [0, 1000000)"),
+        ("model.vocab", {"a": "b"}, "$.model.vocab"),
+    ],
+)
+def test_a_foreign_tokenizer_json_is_refused_by_field_and_value(
+    tiny_document: dict[str, Any], path: str, value: object, named: str
+) -> None:
+    *parents, last = path.split(".")
+    target = tiny_document
+    for name in parents:
+        target = target[name]
+    target[last] = value
+    if path == "model.vocab":
+        tiny_document["model"]["merges"] = []
+    with pytest.raises(CheckpointRefused) as refusal:
+        HfTokenizer(json.dumps(tiny_document).encode())
+    assert named in str(refusal.value)
+
+
+def test_a_merge_that_would_make_a_control_token_out_of_text_is_refused(tiny_document: dict[str, Any]) -> None:
+    model = tiny_document["model"]
+    model["vocab"]["</s"] = len(model["vocab"])
+    model["merges"] += [["</", "s"], ["</s", ">"]]
+    with pytest.raises(CheckpointRefused, match="no text may become"):
+        HfTokenizer(json.dumps(tiny_document).encode())
+
+
+@pytest.mark.parametrize("piece", ["<s>", "</s>"])
+def test_a_tokenizer_without_begin_or_end_is_refused(tiny_document: dict[str, Any], piece: str) -> None:
+    tiny_document["added_tokens"] = []
+    del tiny_document["model"]["vocab"][piece]
+    with pytest.raises(CheckpointRefused, match=piece):
+        HfTokenizer(json.dumps(tiny_document).encode())
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"[]", b'{"model": 1}', b'{"a":' * 100_000])
+def test_a_damaged_tokenizer_json_is_refused(document: bytes) -> None:
+    with pytest.raises(CheckpointRefused, match=r"tokenizer\.json"):
+        HfTokenizer(document)
+
+
+@pytest.mark.parametrize("keep", [0, 1_000, 499_000])
+def test_a_damaged_tokenizer_model_is_refused(llama2_bytes: bytes, keep: int) -> None:
+    with pytest.raises(CheckpointRefused, match=r"tokenizer\.model"):
+        SentencePieceTokenizer(llama2_bytes[:keep])
+
+
+def test_the_json_file_is_preferred(tmp_path: Path, tiny_document: dict[str, Any], llama2_bytes: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tiny_document))
+    (tmp_path / "tokenizer.model").write_bytes(llama2_bytes)
+    assert load_tokenizer(tmp_path).vocab_size < 32_000
+
+
+def test_the_model_file_serves_when_the_json_file_is_foreign(tmp_path: Path, llama2_bytes: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    (tmp_path / "tokenizer.model").write_bytes(llama2_bytes)
+    assert load_tokenizer(tmp_path).vocab_size == 32_000
+
+
+def test_a_foreign_json_file_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    with pytest.raises(CheckpointRefused, match="Unigram"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointRefused, match=r"neither tokenizer\.json nor tokenizer\.model"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as sparse:
+        sparse.truncate(64 * 1024 * 1024 + 1)
+    with pytest.raises(CheckpointRefused, match="67108865 bytes"):
+        load_tokenizer(tmp_path)
