@@ -1,0 +1,84 @@
+r"""Llama-2 prompts as token ids. Must not know of sampling, engines or HTTP.
+
+Meta's reference format, each turn encoded on its own so that no text crosses a turn's border::
+
+    <s> "[INST] user [/INST] answer " </s>  <s> "[INST] user [/INST]"
+
+A system message stands inside the first user turn: ``<<SYS>>\n…\n<</SYS>>\n\n``. No template is ever taken from a
+checkpoint.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from corral.core.errors import InvalidRequest
+from corral.core.generation import Message, Role
+from corral.text.tokenizer import Tokenizer
+
+_CONTROL_TOKEN = re.compile("(</?s>)")
+
+
+def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """Ids of a conversation, ready for the model to answer.
+
+    System messages from any position are joined by a blank line and folded into the first user turn; so are
+    neighbours of one role into one turn. A conversation that begins with the assistant gets an empty user turn first. A
+    final assistant message is left open, to be continued.
+
+    Raises:
+        InvalidRequest: there is no message, or one is not valid Unicode.
+    """
+    if not messages:
+        raise InvalidRequest("messages must not be empty.", param="messages")
+    *closed, last = _turns(messages)
+    ids: list[int] = []
+    for user, answer in closed:
+        text = f"[INST] {user.strip()} [/INST] {answer.strip()} "
+        ids += [tokenizer.bos_token_id, *_encode(text, tokenizer, param="messages"), tokenizer.eos_token_id]
+    user, answer = last
+    # A trailing space would be a piece of its own, after which the model has never seen a word begin.
+    text = f"[INST] {user.strip()} [/INST] {answer.lstrip()}".rstrip(" ")
+    return [*ids, tokenizer.bos_token_id, *_encode(text, tokenizer, param="messages")]
+
+
+def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of a prompt written by hand: ``<s>`` and ``</s>`` are control tokens, and exactly one BOS leads.
+
+    Text between control tokens is encoded piece by piece, so a hand-written Llama-2 chat gives the ids of ``chat_ids``.
+
+    Raises:
+        InvalidRequest: *text* is not valid Unicode.
+    """
+    control = {"<s>": tokenizer.bos_token_id, "</s>": tokenizer.eos_token_id}
+    ids: list[int] = []
+    for part in _CONTROL_TOKEN.split(text):
+        ids += [control[part]] if part in control else _encode(part, tokenizer, param="prompt")
+    leading = next((index for index, token_id in enumerate(ids) if token_id != tokenizer.bos_token_id), len(ids))
+    return [tokenizer.bos_token_id, *ids[leading:]]
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """Pairs of user text and answer; only the last answer may be missing, and then is empty."""
+    system = [message.content for message in messages if message.role is Role.SYSTEM]
+    spoken = [message for message in messages if message.role is not Role.SYSTEM]
+    merged = [
+        (role, "\n\n".join(message.content for message in run))
+        for role, run in groupby(spoken, key=lambda message: message.role)
+    ]
+    if not merged or merged[0][0] is Role.ASSISTANT:
+        merged.insert(0, (Role.USER, ""))
+    texts = [text for _, text in merged]
+    if system:
+        texts[0] = "<<SYS>>\n" + "\n\n".join(system) + "\n<</SYS>>\n\n" + texts[0]
+    if len(texts) % 2:
+        texts.append("")
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _encode(text: str, tokenizer: Tokenizer, *, param: str) -> list[int]:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{param} must be valid Unicode, without lone surrogates.", param=param) from error
+    return tokenizer.encode(text)

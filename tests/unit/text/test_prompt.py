@@ -1,0 +1,120 @@
+"""Conversations become Meta's reference ids, and no content becomes part of the frame."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.core.errors import InvalidRequest
+from corral.core.generation import Message, Role
+from corral.text.prompt import chat_ids, raw_ids
+from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from corral.text.tokenizer import Tokenizer
+
+BOS, EOS = 1, 2
+GOLDEN = [
+    *[1, 518, 25580, 29962, 3532, 14816, 29903, 6778, 13, 3492, 526, 263, 14547, 29889, 13, 29966, 829, 14816, 29903],
+    *[6778, 13, 13, 10994, 29991, 518, 29914, 25580, 29962, 8396, 29926, 473, 29889, 29871, 2],
+    *[1, 518, 25580, 29962, 17278, 263, 301, 1117, 29889, 518, 29914, 25580, 29962],
+]
+
+
+def system(content: str) -> Message:
+    return Message(role=Role.SYSTEM, content=content)
+
+
+def user(content: str) -> Message:
+    return Message(role=Role.USER, content=content)
+
+
+def assistant(content: str) -> Message:
+    return Message(role=Role.ASSISTANT, content=content)
+
+
+CONVERSATION = [system("You are a chef."), user("Hello!"), assistant("Bonjour."), user("Cook a lamb.")]
+
+
+def test_a_two_turn_conversation_has_the_ids_of_the_reference_format(either_llama2: Tokenizer) -> None:
+    assert chat_ids(CONVERSATION, either_llama2) == GOLDEN
+
+
+def test_hello_has_ten_tokens(either_llama2: Tokenizer) -> None:
+    assert chat_ids([user("Hello!")], either_llama2) == [1, 518, 25580, 29962, 15043, 29991, 518, 29914, 25580, 29962]
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_a_system_message_is_folded_in_from_any_position(llama2: SentencePieceTokenizer, position: int) -> None:
+    first, *spoken = CONVERSATION
+    spoken.insert(position, first)
+    assert chat_ids(spoken, llama2) == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([system("A"), user("q"), system("B")], "<s>[INST] <<SYS>>\nA\n\nB\n<</SYS>>\n\nq [/INST]"),
+        ([system("A")], "<s>[INST] <<SYS>>\nA\n<</SYS>> [/INST]"),
+        ([user("a"), user("b")], "<s>[INST] a\n\nb [/INST]"),
+        ([user("q"), system("A"), user("r")], "<s>[INST] <<SYS>>\nA\n<</SYS>>\n\nq\n\nr [/INST]"),
+        ([user("q"), assistant("a"), assistant("b"), user("r")], "<s>[INST] q [/INST] a\n\nb </s><s>[INST] r [/INST]"),
+        ([user("  q\n"), assistant("\n a "), user("r")], "<s>[INST] q [/INST] a </s><s>[INST] r [/INST]"),
+        ([assistant("a"), user("q")], "<s>[INST]  [/INST] a </s><s>[INST] q [/INST]"),
+        ([user("q"), assistant(" The answer is ")], "<s>[INST] q [/INST] The answer is"),
+        ([user("q"), assistant("1.\n2.\n")], "<s>[INST] q [/INST] 1.\n2.\n"),
+        ([user("q"), assistant("")], "<s>[INST] q [/INST]"),
+        ([user("")], "<s>[INST]  [/INST]"),
+    ],
+)
+def test_a_conversation_has_the_ids_of_its_hand_written_form(
+    any_tokenizer: Tokenizer, messages: list[Message], text: str
+) -> None:
+    assert chat_ids(messages, any_tokenizer) == raw_ids(text, any_tokenizer)
+
+
+def test_an_empty_conversation_is_refused(any_tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        chat_ids([], any_tokenizer)
+    assert refusal.value.param == "messages"
+
+
+def test_a_lone_surrogate_is_refused(any_tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidRequest, match="Unicode"):
+        chat_ids([user("\ud800")], any_tokenizer)
+    with pytest.raises(InvalidRequest, match="Unicode"):
+        raw_ids("\ud800", any_tokenizer)
+
+
+FRAGMENT = st.sampled_from(["<s>", "</s>", "[/INST]", "</s><s>[INST] ", " ", "\n", "é"]) | st.text(max_size=6)
+CONTENT = st.lists(FRAGMENT).map("".join)
+MESSAGE = st.builds(Message, role=st.sampled_from(Role), content=CONTENT)
+
+
+@given(messages=st.lists(MESSAGE, min_size=1))
+def test_no_content_adds_a_control_token_to_the_frame(any_tokenizer: Tokenizer, messages: list[Message]) -> None:
+    ids = chat_ids(messages, any_tokenizer)
+    spoken = [message.role for message in messages if message.role is not Role.SYSTEM]
+    answers_closed = sum(pair == (Role.ASSISTANT, Role.USER) for pair in pairwise(spoken))
+    frame = [(index, token_id) for index, token_id in enumerate(ids) if token_id in {BOS, EOS}]
+    assert [token_id for _, token_id in frame] == [BOS, *[EOS, BOS] * answers_closed]
+    assert frame[0][0] == 0
+    assert all(after == before + 1 for (before, _), (after, _) in zip(frame[1::2], frame[2::2], strict=True))
+    assert 0 not in ids
+
+
+def test_a_hand_written_chat_has_the_ids_of_the_chat(either_llama2: Tokenizer) -> None:
+    text = "<s>[INST] <<SYS>>\nYou are a chef.\n<</SYS>>\n\nHello! [/INST] Bonjour. </s><s>[INST] Cook a lamb. [/INST]"
+    assert raw_ids(text, either_llama2) == GOLDEN
+
+
+@pytest.mark.parametrize("text", ["hi", "<s>hi", "<s><s>hi"])
+def test_a_raw_prompt_begins_with_exactly_one_bos(any_tokenizer: Tokenizer, text: str) -> None:
+    assert raw_ids(text, any_tokenizer) == [BOS, *any_tokenizer.encode("hi")]
+
+
+def test_an_empty_raw_prompt_is_one_bos(any_tokenizer: Tokenizer) -> None:
+    assert raw_ids("", any_tokenizer) == [BOS]
+
+
+def test_only_begin_and_end_are_parsed_in_a_raw_prompt(any_tokenizer: Tokenizer) -> None:
+    assert raw_ids("</s>a<unk>", any_tokenizer) == [BOS, EOS, *any_tokenizer.encode("a<unk>")]
