@@ -1,0 +1,93 @@
+"""The HTTP application: doors, health, and the guards around all of them. Knows no dialect's words."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
+from pydantic.json_schema import models_json_schema
+from starlette.types import Lifespan
+
+import corral
+from corral.api.auth import KeyRing
+from corral.api.body import BodyLimit
+from corral.api.doors.openai import routes as openai
+from corral.api.doors.openai.wire import ChatCompletionRequest
+from corral.api.guards import HostCheck, SecurityHeaders
+from corral.api.health import health
+from corral.api.problems import answer_unforeseen
+from corral.service.generate import Generation
+
+BODY_LIMIT_BYTES = 2 * 1024**2
+PING_S = 15.0
+
+# FastAPI's own would put messages of exceptions, and so what callers wrote, into traces and logs.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+_DOCUMENTED_BODIES = (ChatCompletionRequest,)
+
+
+class _Api(FastAPI):
+    """FastAPI, with the bodies that the doors read for themselves in its OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = get_openapi(title=self.title, version=self.version, routes=self.routes)
+            _, schemas = models_json_schema(
+                [(body, "validation") for body in _DOCUMENTED_BODIES], ref_template="#/components/schemas/{model}"
+            )
+            document["components"] = {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            }
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def create_app(
+    generation: Generation,
+    keys: KeyRing,
+    *,
+    clock: Callable[[], float],
+    lifespan: Lifespan[FastAPI] | None = None,
+    allowed_hosts: Collection[str] = (),
+    body_limit_bytes: int = BODY_LIMIT_BYTES,
+    ping_s: float = PING_S,
+) -> FastAPI:
+    """Compose the application.
+
+    Args:
+        generation: the service behind every door.
+        keys: who may enter.
+        clock: Unix time in seconds.
+        lifespan: run around serving; starts and stops what *generation* needs.
+        allowed_hosts: host names served beside the loopback ones; ``*`` serves any.
+        body_limit_bytes: larger request bodies are answered 413.
+        ping_s: silence in an event stream after which a comment is sent.
+    """
+    # Swagger's page would load scripts from elsewhere, and redirects would be built from the Host header.
+    app = _Api(
+        title="Corral",
+        version=corral.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+        exception_handlers={Exception: answer_unforeseen},
+    )
+    app.add_api_route("/health", health(generation), methods=["GET"], summary="Whether the model can answer")
+    app.add_api_route("/health", health(generation), methods=["HEAD"], include_in_schema=False)
+    app.include_router(openai.router(generation, keys, clock=clock, ping_s=ping_s))
+    # Added last runs first.
+    app.add_middleware(BodyLimit, limit_bytes=body_limit_bytes)
+    app.add_middleware(HostCheck, allowed=allowed_hosts)
+    app.add_middleware(SecurityHeaders)
+    return app

@@ -1,0 +1,69 @@
+"""What every door has in common: who may enter, and how errors leave. Knows no dialect."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.api.auth import KeyRing, authenticate
+from corral.api.disconnect import ClientGone
+from corral.api.problems import Problem, from_validation, report
+from corral.core.caller import Caller
+from corral.core.errors import CorralError
+
+Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+_CLIENT_GONE_STATUS = 499
+"""Nobody reads it; the access log shows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """A dialect's routes. Each needs a key, and answers errors in the dialect's words."""
+
+    keys: KeyRing
+    from_error: Callable[[CorralError], Problem]
+    router: APIRouter
+
+    def route(
+        self, method: str, paths: Sequence[str], handler: Handler, *, summary: str, body: type[BaseModel] | None = None
+    ) -> None:
+        """Serve *handler* at each of *paths*; *body* is what it reads, for the OpenAPI document."""
+        extra: dict[str, Any] = {"security": [{"key": []}]}
+        if body is not None:
+            schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+            extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        for path in paths:
+            self.router.add_api_route(
+                path,
+                self._guard(handler),
+                methods=[method],
+                name=handler.__name__,
+                summary=summary,
+                openapi_extra=extra,
+            )
+
+    def refuse(self, error: Exception) -> Problem:
+        """Any error in this dialect's words; what nobody foresaw is logged and becomes an id."""
+        match error:
+            case ValidationError():
+                return from_validation(error)
+            case CorralError():
+                return self.from_error(error)
+            case _:
+                return self.from_error(report(error))
+
+    def _guard(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handler(request, await authenticate(request, self.keys))
+            except ClientGone:
+                return Response(status_code=_CLIENT_GONE_STATUS)
+            except Exception as error:  # noqa: BLE001 - the outermost edge of every route
+                return self.refuse(error).response()
+
+        return endpoint

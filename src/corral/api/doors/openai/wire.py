@@ -1,0 +1,150 @@
+"""What this door reads and writes, as JSON. Knows nothing of what the values are for: see ``translate``.
+
+Ranges are those DeepInfra publishes for its chat route. ``null`` means the same as leaving a field out. JSON types are
+taken as they are, no string for a number; a number without fraction may stand for an integer. Unknown fields are let
+through unread. ``docs/api/openai.md`` says of each field here whether it is mapped, refused or ignored.
+"""
+
+from typing import Annotated, Literal, Self, TypedDict
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+MAX_MESSAGES = 2048
+MAX_STOPS = 16
+MAX_STOP_CHARS = 256
+
+
+def _whole(value: object) -> object:
+    """1.0 as 1: JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(value: object) -> object:
+    """One string as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+_Whole = BeforeValidator(_whole)
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+MaxTokens = Annotated[int, Field(ge=0, le=1_000_000), _Whole]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class ContentPart(_Wire):
+    """A piece of a message; only text is offered."""
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(_Wire):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | Annotated[list[ContentPart], Field(max_length=MAX_MESSAGES)] | None = None
+    name: object = None
+    tool_calls: object = None
+    tool_call_id: object = None
+    function_call: object = None
+    refusal: object = None
+    audio: object = None
+
+
+class StreamOptions(_Wire):
+    """What a stream says beside text."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class ChatCompletionRequest(_Wire):
+    """Body of ``POST /v1/chat/completions``."""
+
+    model: str = Field(min_length=1, max_length=256)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: Annotated[int, Field(ge=0, lt=1000), _Whole] | None = None
+    min_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: float | None = Field(None, ge=0.01, le=5)
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
+    stop: Annotated[list[Stop], Field(max_length=MAX_STOPS), BeforeValidator(_listed)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**64), _Whole] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    n: Annotated[int, Field(ge=1, le=4), _Whole] | None = None
+    tools: list[object] | None = None
+    tool_choice: object = None
+    functions: object = None
+    function_call: object = None
+    response_format: object = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), _Whole] | None = None
+    logit_bias: object = None
+    modalities: object = None
+    audio: object = None
+    prediction: object = None
+    reasoning: object = None
+    reasoning_effort: object = None
+    verbosity: object = None
+    web_search_options: object = None
+    chat_template_kwargs: object = None
+
+    metadata: object = None
+    store: object = None
+    service_tier: object = None
+    parallel_tool_calls: object = None
+    prompt_cache_key: object = None
+    safety_identifier: object = None
+    user: object = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise PydanticCustomError("contradiction", "max_tokens and max_completion_tokens must not differ")
+        return self
+
+
+class WireUsage(TypedDict):
+    """Tokens of one answer."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int
+
+
+class WireMessage(TypedDict):
+    """The answer's turn."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class WireChoice(TypedDict):
+    """One answer."""
+
+    index: int
+    message: WireMessage
+    finish_reason: str
+
+
+class ChatCompletion(TypedDict):
+    """Body of a whole answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[WireChoice]
+    usage: WireUsage

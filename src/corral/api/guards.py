@@ -1,0 +1,84 @@
+"""ASGI middleware around every route: which hosts are served, and what browsers may do with an answer."""
+
+import ipaddress
+from collections.abc import Collection
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ANY_HOST = "*"
+
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class HostCheck:
+    """Refuses requests made in another host's name.
+
+    A page of any site can have its own name resolved to this machine (DNS rebinding) and would then read answers as
+    its own; the Host header still bears the page's name. Loopback names are always served.
+    """
+
+    def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
+        """*allowed* are host names or addresses without port, or ``*`` for any."""
+        self._app = app
+        self._any = ANY_HOST in allowed
+        self._allowed = frozenset(name.lower().strip("[]") for name in allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on, or answer 421."""
+        if scope["type"] != "http" or self._any:
+            return await self._app(scope, receive, send)
+        hosts = Headers(scope=scope).getlist("host")
+        if len(hosts) == 1 and self._serves(host_name(hosts[0])):
+            return await self._app(scope, receive, send)
+        body = orjson.dumps({"detail": "The Host header does not name an allowed host of this server."})
+        return await Response(body, 421, media_type="application/json")(scope, receive, send)
+
+    def _serves(self, name: str) -> bool:
+        return name in self._allowed or is_loopback(name)
+
+
+def host_name(host: str) -> str:
+    """The name or address in a Host header, lower case, without port, brackets and final dot."""
+    name, _, _ = host[1:].partition("]") if host.startswith("[") else host.partition(":")
+    return name.lower().removesuffix(".")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name or address means this machine to every resolver (RFC 6761, section 6.3)."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class SecurityHeaders:
+    """Adds what browsers should obey, unless the answer says otherwise itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on with a ``send`` that completes the headers."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        return await self._app(scope, receive, complete)

@@ -1,0 +1,64 @@
+"""What went wrong, as an HTTP answer. Each door words it in its own way; the rules are the same for all."""
+
+import secrets
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.core.errors import CorralError
+
+_MAX_REPORTED_FAULTS = 16
+
+
+class Incident(CorralError):
+    """Something broke that nobody foresaw. The caller learns an id, the log learns the rest."""
+
+    def __init__(self) -> None:
+        self.incident_id = secrets.token_hex(8)
+        super().__init__(f"Internal error {self.incident_id}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error in a dialect's words."""
+
+    status: int
+    body: Mapping[str, object]
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def response(self) -> Response:
+        """The answer before the first byte of any other."""
+        return Response(orjson.dumps(self.body), self.status, headers=dict(self.headers), media_type="application/json")
+
+
+def from_validation(error: ValidationError) -> Problem:
+    """FastAPI's list, which all doors use: where, what and which rule, never the value itself."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    detail = [
+        {"loc": ["body", *fault["loc"]], "msg": fault["msg"], "type": fault["type"]}
+        for fault in faults[:_MAX_REPORTED_FAULTS]
+    ]
+    return Problem(status=422, body={"detail": detail})
+
+
+def report(error: Exception) -> Incident:
+    """Log an unforeseen error under a new id, without its message: that may hold what a caller wrote."""
+    incident = Incident()
+    structlog.get_logger(__name__).error(
+        "unforeseen error",
+        incident_id=incident.incident_id,
+        error_type=type(error).__qualname__,
+        frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)],
+    )
+    return incident
+
+
+async def answer_unforeseen(_request: Request, error: Exception) -> Response:
+    """The answer outside every door: an id and nothing else."""
+    return Problem(status=500, body={"detail": str(report(error))}).response()
