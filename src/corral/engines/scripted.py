@@ -1,7 +1,7 @@
 """An engine whose tokens are known beforehand: for tests of timing and errors, and for measuring Corral's own overhead.
 
-Greedy tokens are a hash of the sequence so far, sampled ones of seed, prompt and position; so the same request gives the
-same tokens alone, in a batch, and after a crash. Certain prompt ids provoke the faults that real engines have.
+Greedy tokens are a hash of the sequence so far, sampled ones of seed, prompt and position; so the same request gives
+the same tokens alone, in a batch, and after a crash. Certain prompt ids provoke the faults that real engines have.
 """
 
 import os

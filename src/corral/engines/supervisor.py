@@ -15,7 +15,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from corral.core.errors import CheckpointRefused, CorralError, EngineFailed, EngineUnavailable, InvalidRequest, Overloaded
+from corral.core.errors import (
+    CheckpointRefused,
+    CorralError,
+    EngineFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    Overloaded,
+)
 from corral.engines.base import EngineInfo, EngineRequest, EngineStats, TokenBatch, check_request
 from corral.engines.frames import (
     LENGTH_BYTES,

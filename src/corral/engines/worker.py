@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from corral.core.errors import CheckpointRefused, InvalidRequest
 from corral.engines.frames import Add, Cancel, Died, Launch, Loading, Ready, Refused, Stepped, WorkerChannel
@@ -56,7 +56,7 @@ def _load(channel: WorkerChannel) -> Stepper:
     return build(launch.options, report)
 
 
-def _serve(channel: WorkerChannel, stepper: Stepper) -> None:
+def _serve(channel: WorkerChannel, stepper: Stepper) -> NoReturn:
     settled = True
     while True:
         busy = stepper.sequences() > 0

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,15 +48,15 @@ async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(sampling:
         await engine.ready()
         undisturbed, _ = await generate(engine, asked)
         ids: list[int] = []
-        killed = False
+        killed, end = False, None
         async with engine.open(asked) as batches:
             async for batch in batches:
-                ids += batch.ids
+                ids, end = [*ids, *batch.ids], batch.end
                 if len(ids) > 30 and not killed:
                     killed = True
                     os.kill(pid_of(engine), signal.SIGKILL)
         assert ids == undisturbed
-        assert batch.end is EndReason.LENGTH
+        assert end is EndReason.LENGTH
         assert engine.stats().restarts == 1
 
 
@@ -168,7 +169,7 @@ async def test_a_prompt_that_can_never_fit_is_refused_with_both_counts() -> None
     engine = scripted_engine(kv_blocks=2, kv_block_tokens=32)
     async with engine.run():
         await engine.ready()
-        with pytest.raises(PromptTooLong, match="64 tokens.*64"):
+        with pytest.raises(PromptTooLong, match=r"64 tokens.*64"):
             await generate(engine, request(*([5] * 64), max_new_tokens=1))
 
 
@@ -210,8 +211,6 @@ async def test_the_worker_dies_with_a_gateway_that_is_killed(tmp_path: Path) -> 
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    import sys
-
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(script),

@@ -1,0 +1,66 @@
+# Every task by one name; CI calls the same names. Needs Python 3.11 or later, make and a C library.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header --upgrade
+
+.PHONY: run install dev test e2e check fix bench train-demo lock clean
+
+run: install  ## start the server with the demo model; CORRAL_* settings are honoured
+	@$(BIN)/corral serve
+
+install: $(VENV)/.installed  ## make .venv with the corral command in it
+
+dev: $(VENV)/.dev-installed
+
+$(VENV)/bin/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Corral needs Python 3.11 or later; say make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/bin/uv requirements/base.txt pyproject.toml
+	$(UV) -r requirements/base.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.installed requirements/dev.txt
+	$(UV) -r requirements/dev.txt
+	@touch $@
+
+test: dev  ## the tests; those that need what this machine lacks are skipped with a reason
+	$(BIN)/pytest --ignore=tests/e2e
+
+e2e: dev  ## what a newcomer does: fresh clone, install, start, first answer
+	$(BIN)/pytest tests/e2e
+
+check: dev  ## lint, types, import contracts, size budget
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --warnings
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/size_budget.py
+
+fix: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train-demo: .venv-train/.installed  ## train the demo model anew (an hour on two cores)
+	.venv-train/bin/python training/demo/train.py --out src/corral/demo
+
+.venv-train/.installed: requirements/train.txt
+	$(PYTHON) -m venv .venv-train
+	.venv-train/bin/python -m pip install --quiet torch==2.13.0
+	.venv-train/bin/python -m pip install --quiet --require-hashes -r requirements/train.txt
+	@touch $@
+
+lock: $(VENV)/bin/uv  ## pin every dependency anew
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) pyproject.toml requirements/base.in -o requirements/base.txt
+	$(COMPILE) pyproject.toml requirements/base.in requirements/dev.in -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .venv-train .pytest_cache .hypothesis .ruff_cache .import_linter_cache

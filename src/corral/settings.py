@@ -1,0 +1,128 @@
+"""Every setting, in one frozen object: a TOML file, then ``CORRAL_*``, then the command line, the last one winning.
+
+An unknown name or a bad value is an error that names it, never ignored. The only module that reads the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from corral.core.errors import BadSetting
+
+PREFIX: Final = "CORRAL_"
+CONFIG_VARIABLE: Final = "CORRAL_CONFIG"
+"""Names the TOML file; the one variable that is not itself a setting."""
+
+QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
+
+
+def default_data_dir() -> Path:
+    """``$XDG_DATA_HOME/corral``, by default ``~/.local/share/corral``."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "corral"
+
+
+class Settings(BaseModel):
+    """What an operator may choose. Field descriptions are the documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    model: str = Field("corral/demo", min_length=1, description="Catalog name, or path of a checkpoint directory.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Where the API key and converted models are kept."
+    )
+    api_key: SecretStr | None = Field(None, description="The first API key, instead of a generated one.")
+    url: str = Field("", description="Server that `corral chat` and `corral models` talk to; empty: host and port.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    quantize: QUANTIZATIONS = Field("int8", description="How weights are stored when a checkpoint is converted.")
+    kv_cache: Literal["auto", "u8", "f16", "f32"] = Field(
+        "auto", description="Precision of the KV cache; auto is f32 where a whole context is small, else u8."
+    )
+    kv_cache_tokens: int = Field(
+        0, ge=0, le=2**24, description="Tokens that the KV cache holds for all requests together; 0: by memory."
+    )
+    max_batched_tokens: int = Field(
+        512, ge=32, le=2**16, description="Tokens computed in one step; a larger number delays others' next token."
+    )
+    max_sequences: int = Field(256, ge=1, le=4096, description="Sequences computed at once.")
+    max_waiting: int = Field(1024, ge=0, le=2**20, description="Requests that may wait for a place.")
+    max_body_bytes: int = Field(2 * 2**20, ge=1024, le=2**30, description="Largest request body.")
+    step_timeout_s: float = Field(60, gt=0, le=86400, description="A step of the engine that takes longer is a hang.")
+    load_timeout_s: float = Field(900, gt=0, le=86400, description="Silence this long while loading is a hang.")
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not (key.get_secret_value() and all("!" <= c <= "~" for c in key.get_secret_value())):
+            raise ValueError("must be visible ASCII without spaces")
+        return key
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, hosts: object) -> object:
+        return tuple(filter(None, (part.strip() for part in hosts.split(",")))) if isinstance(hosts, str) else hosts
+
+
+def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the file that ``CORRAL_CONFIG`` names, the environment, and *chosen* on the command line.
+
+    Args:
+        chosen: values given on the command line; None means not given.
+        environ: stands for the process environment.
+
+    Raises:
+        BadSetting: an unknown name, a bad value or an unreadable file; the message names it where it was set.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if CONFIG_VARIABLE in environ:
+        path = Path(environ[CONFIG_VARIABLE])
+        for name, value in _read_toml(path).items():
+            values[name], origins[name] = value, f"{name} in {path}"
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+            name = variable.removeprefix(PREFIX).lower()
+            values[name], origins[name] = environ[variable], variable
+    for name, value in chosen.items():
+        if value is not None:
+            values[name], origins[name] = value, "--" + name.replace("_", "-")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise BadSetting(_sentence(error, origins)) from None
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment for child processes: this one's, without any setting, so that no key leaks."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadSetting(f"{CONFIG_VARIABLE}: {path} cannot be read: {error}") from error
+
+
+def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
+    sentences: list[str] = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0])
+        origin = origins.get(name, name)
+        if problem["type"] == "extra_forbidden":
+            near = get_close_matches(name, Settings.model_fields, n=1)
+            hint = f" Did you mean {PREFIX}{near[0].upper()}?" if near else ""
+            sentences.append(f"{origin}: there is no such setting.{hint}")
+        else:
+            sentences.append(f"{origin}: {problem['msg'].removeprefix('Value error, ')}.")
+    return " ".join(sentences)

@@ -1,0 +1,43 @@
+"""The local API key: made on first start, kept in a file that only its owner may read.
+
+The same file lets ``corral chat`` on this machine find the key.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+KEY_PREFIX: Final = "ck_"
+_KEY_BYTES: Final = 32
+
+
+def read_key(path: Path) -> str | None:
+    """The key in the file; None without a file."""
+    try:
+        return path.read_text(encoding="ascii").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def read_or_make_key(path: Path) -> tuple[str, bool]:
+    """The key in the file, made if there is none; and whether it was made now.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    if existing := read_key(path):
+        return existing, False
+    key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    # Written beside and linked into place: two servers that start at once agree on one key, and none reads half of it.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(key + "\n")
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return read_or_make_key(path)
+    finally:
+        draft.unlink()
+    return key, True
