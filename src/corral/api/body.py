@@ -59,11 +59,10 @@ class BodyLimit:
             return message
 
         async def closing(message: Message) -> None:
-            if max(declared_bytes, seen_bytes) <= self._limit_bytes:
-                return await send(message)
-            if message["type"] == "http.response.start":
+            too_large = max(declared_bytes, seen_bytes) > self._limit_bytes
+            if too_large and message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
-            elif not message.get("more_body", False):
+            elif too_large and not message.get("more_body", False):
                 # A connection closed while its peer still writes takes the answer with it.
                 await send({**message, "more_body": True})
                 await _linger(receive)

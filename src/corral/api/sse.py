@@ -5,8 +5,9 @@ Bytes as in https://html.spec.whatwg.org/multipage/server-sent-events.html, sect
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from itertools import groupby
 from typing import Protocol
 
 from starlette.responses import Response
@@ -28,6 +29,10 @@ def encode(data: bytes, *, event: str | None = None, event_id: str | None = None
     return head.encode() + b"".join(b"data: %b\n" % line for line in _LINE_END.split(data)) + b"\n"
 
 
+class EndMissing(Exception):
+    """A run's events stopped without ``Finished``, which is a bug in their source."""
+
+
 class Stream(Protocol):
     """A dialect's stream, sans IO."""
 
@@ -41,7 +46,7 @@ class Stream(Protocol):
 
 
 class Inbox:
-    """Events between a run and a reader of any speed: deltas that wait are joined, so it stays small."""
+    """Events between a run and a reader of any speed; holds at most one answer."""
 
     def __init__(self) -> None:
         self._waiting: list[GenerationEvent] = []
@@ -50,12 +55,8 @@ class Inbox:
         self.error: Exception | None = None
 
     def put(self, event: GenerationEvent) -> None:
-        """Add an event; a delta after a delta becomes one."""
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(event, Delta) and isinstance(last, Delta):
-            self._waiting[-1] = Delta(text=last.text + event.text, completion_tokens=event.completion_tokens)
-        else:
-            self._waiting.append(event)
+        """Add an event."""
+        self._waiting.append(event)
         self._news.set()
 
     def close(self, error: Exception | None = None) -> None:
@@ -65,11 +66,21 @@ class Inbox:
         self._news.set()
 
     async def take(self) -> list[GenerationEvent]:
-        """Wait for news; return what came, which is nothing when only ``closed`` is new."""
+        """Wait for news; return what came, deltas joined, which is nothing when only ``closed`` is new."""
         await self._news.wait()
         self._news.clear()
         taken, self._waiting = self._waiting, []
-        return taken
+        return taken if len(taken) < 2 else list(_joined(taken))
+
+
+def _joined(events: list[GenerationEvent]) -> Iterator[GenerationEvent]:
+    for kind, group in groupby(events, key=type):
+        if kind is Delta:
+            deltas = [event for event in group if isinstance(event, Delta)]
+            text = "".join(delta.text for delta in deltas)
+            yield Delta(text=text, completion_tokens=deltas[-1].completion_tokens)
+        else:
+            yield from group
 
 
 class EventStream(Response):
@@ -126,14 +137,13 @@ class EventStream(Response):
                         finished = event
                     else:
                         inbox.put(event)
-            # Held back until here: a client that has read the end may rely on the run's being over.
-            if finished is None:
-                raise RuntimeError("a generation must end with Finished")
-            inbox.put(finished)
         except Exception as error:  # noqa: BLE001 - the outermost edge of a stream
             inbox.close(error)
-        else:
-            inbox.close()
+            return
+        # Held back until here: a client that has read the end may rely on the run's being over.
+        if finished is not None:
+            inbox.put(finished)
+        inbox.close(None if finished is not None else EndMissing())
 
     async def _write(self, inbox: Inbox, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

@@ -1,0 +1,65 @@
+"""A real server on a free loopback port, in the test's own event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+from openai import AsyncOpenAI
+
+SECRET = "corral-test-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveServer:
+    """Where a running server is."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Without a final slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def openai(self, **options: object) -> AsyncOpenAI:
+        """The official client, with the right key and no retries of its own."""
+        settings = {"api_key": SECRET, "max_retries": 0, "timeout": 10, **options}
+        return AsyncOpenAI(base_url=f"{self.url}/v1", **settings)
+
+    def http(self, *, key: str | None = SECRET) -> AsyncClient:
+        """A plain HTTP client, with a key or without."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return AsyncClient(base_url=self.url, headers=headers, timeout=10)
+
+
+class _Server(uvicorn.Server):
+    """Stops when told to, not at the next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait for ``stopping``."""
+        await self.on_tick(0)
+        await self.stopping.wait()
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
+    """Serve *app* while the block runs."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on")
+    server = _Server(config)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(server.serve(sockets=[listener]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.001)
+        try:
+            yield LiveServer(port=listener.getsockname()[1])
+        finally:
+            server.stopping.set()

@@ -1,0 +1,307 @@
+"""What this door refuses, ignores, and how it says so."""
+
+import json
+
+import orjson
+import pytest
+import structlog
+from openai import APIStatusError
+
+from corral.api.doors.openai.translate import ERRORS, HARMLESS, from_error
+from corral.core.errors import (
+    CorralError,
+    EngineFailed,
+    EngineUnavailable,
+    Overloaded,
+    PromptTooLong,
+    UnknownModel,
+)
+from tests.doors.door_contract import every_error, example, subclasses
+from tests.doors.live_server import LiveServer
+from tests.doors.scripted_generation import MODEL, ScriptedGeneration
+
+USER = [{"role": "user", "content": "a secret prompt"}]
+
+REFUSED = {
+    "n": 2,
+    "tool_choice": "required",
+    "functions": [{"name": "f"}],
+    "function_call": {"name": "f"},
+    "response_format": {"type": "json_object"},
+    "logprobs": True,
+    "top_logprobs": 3,
+    "logit_bias": {"5": 1},
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "ash"},
+    "prediction": {"type": "content"},
+    "reasoning": {"effort": "low"},
+    "reasoning_effort": "high",
+    "verbosity": "low",
+    "web_search_options": {},
+    "chat_template_kwargs": {"a": 1},
+}
+
+ACCEPTED = [
+    {"n": 1, "tools": [], "tool_choice": "none", "functions": [], "function_call": "auto", "logprobs": False},
+    {"tool_choice": "auto", "top_logprobs": 0, "logit_bias": {}, "response_format": {"type": "text"}},
+    {"metadata": {"a": "b"}, "store": True, "service_tier": "flex", "parallel_tool_calls": True, "user": "ann"},
+    {"prompt_cache_key": "k", "safety_identifier": "s", "request_timeout": 3, "a": {"b": []}, "modalities": ["text"]},
+    {"stream_options": {"include_usage": True}},
+]
+
+OUT_OF_RANGE = [
+    {"temperature": 2.1},
+    {"temperature": -0.1},
+    {"temperature": "0.7"},
+    {"temperature": True},
+    {"top_p": 0},
+    {"top_p": 1.1},
+    {"top_k": 1000},
+    {"top_k": -1},
+    {"top_k": 1.5},
+    {"min_p": 1.1},
+    {"presence_penalty": 2.1},
+    {"frequency_penalty": -2.1},
+    {"repetition_penalty": 0},
+    {"repetition_penalty": 5.1},
+    {"max_tokens": -1},
+    {"max_tokens": 1_000_001},
+    {"max_tokens": 1e300},
+    {"max_tokens": 5, "max_completion_tokens": 6},
+    {"stop": ["a"] * 17},
+    {"stop": "a" * 257},
+    {"stop": ""},
+    {"stop": [1]},
+    {"seed": 2**64 + 2**12},
+    {"seed": -(2**63) - 2**12},
+    {"n": 0},
+    {"n": 5},
+    {"stream": "yes"},
+    {"stream_options": []},
+    {"model": ""},
+    {"model": "m" * 257},
+    {"model": 7},
+    {"messages": []},
+    {"messages": "a secret prompt"},
+    {"messages": [{"role": "user", "content": "a secret prompt"}] * 5000},
+    {"messages": [{"role": "poet", "content": "a secret prompt"}]},
+    {"messages": [{"role": "user", "content": 5}]},
+    {"messages": [{"content": "a secret prompt"}]},
+    {"messages": ["a secret prompt"] * 100},
+]
+
+
+async def _post(server: LiveServer, **extra: object) -> tuple[int, dict[str, object]]:
+    body = {"model": MODEL, "messages": USER, **extra}
+    async with server.http() as http:
+        response = await http.post("/v1/chat/completions", content=json.dumps(body))
+    return response.status_code, response.json()
+
+
+def test_the_examples_here_cover_every_refused_field() -> None:
+    assert set(REFUSED) | {"tools"} == set(HARMLESS)
+
+
+@pytest.mark.anyio
+async def test_what_is_not_offered_is_refused_by_name(server: LiveServer, generation: ScriptedGeneration) -> None:
+    for field, value in REFUSED.items():
+        status, body = await _post(server, **{field: value})
+        assert status == 400, field
+        assert body["error"]["param"] == field
+        assert field in body["error"]["message"]
+    assert generation.requests == []
+
+
+@pytest.mark.anyio
+async def test_tools_are_answered_405_in_the_words_clients_know(server: LiveServer) -> None:
+    status, body = await _post(server, tools=[{"type": "function", "function": {"name": "f"}}])
+    assert status == 405
+    assert body == {
+        "error": {
+            "message": f"Tool calling is not supported for model: {MODEL}",
+            "type": "invalid_request_error",
+            "param": "tools",
+            "code": None,
+        }
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "tool", "content": "4", "tool_call_id": "c"}, "messages[1].role"),
+        ({"role": "function", "content": "4", "name": "f"}, "messages[1].role"),
+        ({"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}, "messages[1].tool_calls"),
+        ({"role": "assistant", "content": "", "refusal": "No."}, "messages[1].refusal"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "messages[1].content[0]"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0]"),
+        ({"role": "user", "content": None}, "messages[1].content"),
+        ({"role": "user"}, "messages[1].content"),
+    ],
+)
+async def test_a_message_that_cannot_be_honoured_is_refused_by_its_place(
+    server: LiveServer, message: dict[str, object], param: str
+) -> None:
+    status, body = await _post(server, messages=[*USER, message])
+    assert (status, body["error"]["param"]) == (400, param)
+
+
+@pytest.mark.anyio
+async def test_a_max_tokens_of_zero_is_refused_by_the_name_it_was_given(server: LiveServer) -> None:
+    for field in ("max_tokens", "max_completion_tokens"):
+        status, body = await _post(server, **{field: 0})
+        assert (status, body["error"]["param"]) == (400, field)
+
+
+@pytest.mark.anyio
+async def test_harmless_leftovers_change_nothing(server: LiveServer, generation: ScriptedGeneration) -> None:
+    await _post(server)
+    for extra in ACCEPTED:
+        status, body = await _post(server, **extra)
+        assert status == 200, (extra, body)
+    assert all(request == generation.requests[0] for request in generation.requests)
+
+
+@pytest.mark.anyio
+async def test_a_value_out_of_range_is_422_with_its_place_and_without_the_value(
+    server: LiveServer, generation: ScriptedGeneration
+) -> None:
+    for extra in OUT_OF_RANGE:
+        status, body = await _post(server, **extra)
+        assert status == 422, (extra, body)
+        assert 1 <= len(body["detail"]) <= 16
+        for fault in body["detail"]:
+            assert set(fault) == {"loc", "msg", "type"}
+            assert fault["loc"][0] == "body"
+            assert fault["loc"][1:2] in ([next(iter(extra))], [])
+        assert "secret" not in str(body)
+    assert generation.requests == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"hello",
+        b'{"model": NaN}',
+        b'{"temperature": 1e999}',
+        b'{"model": "\xff"}',
+        b'{"model": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"a":' * 2000 + b"1" + b"}" * 2000,
+    ],
+)
+async def test_a_body_that_is_no_json_is_400_and_the_server_goes_on(server: LiveServer, content: bytes) -> None:
+    async with server.http() as http:
+        response = await http.post("/v1/chat/completions", content=content)
+        assert response.status_code == 400
+        assert response.json()["error"]["type"] == "invalid_request_error"
+        assert (await http.post("/v1/chat/completions", json={"model": MODEL, "messages": USER})).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_json_that_is_no_object_is_422(server: LiveServer) -> None:
+    async with server.http() as http:
+        for content in (b"[]", b"null", b"1", b'"x"'):
+            response = await http.post("/v1/chat/completions", content=content)
+            assert response.status_code == 422
+            assert response.json()["detail"][0]["loc"] == ["body"]
+
+
+@pytest.mark.anyio
+async def test_a_body_needs_no_content_type_and_its_last_duplicate_key_counts(
+    server: LiveServer, generation: ScriptedGeneration
+) -> None:
+    body = b'{"model":"x","model":"%b","messages":[{"role":"user","content":"\\u0000\\ud83e\\udd99"}]}' % MODEL.encode()
+    async with server.http() as http:
+        response = await http.post("/v1/chat/completions", content=body, headers={"content-type": "text/plain"})
+    assert response.status_code == 200
+    assert generation.requests[0].prompt.messages[0].content == "\x00\N{LLAMA}"
+
+
+@pytest.mark.anyio
+async def test_a_compressed_body_is_refused_by_name(server: LiveServer) -> None:
+    async with server.http() as http:
+        response = await http.post("/v1/chat/completions", content=b"x", headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert "Compressed" in response.json()["error"]["message"]
+
+
+def test_every_error_of_corral_renders_in_this_door() -> None:
+    for error in every_error():
+        problem = from_error(error)
+        assert 400 <= problem.status <= 599
+        body = orjson.loads(orjson.dumps(problem.body))
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+        assert body["error"]["message"]
+
+
+def test_every_error_that_a_run_can_raise_has_a_row_of_its_own() -> None:
+    start_up_only = {"CheckpointRefused", "BadSetting"}
+    own = set(CorralError.__subclasses__()) - set(ERRORS)
+    assert {kind.__name__ for kind in own} == start_up_only | {"Incident"}
+    assert {kind for kind in subclasses(CorralError) if from_error(example(kind)).status >= 500} >= {
+        EngineFailed,
+        EngineUnavailable,
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "status", "code", "header"),
+    [
+        (PromptTooLong(prompt_tokens=5000, context_tokens=4096), 400, "context_length_exceeded", None),
+        (UnknownModel("x"), 404, "model_not_found", None),
+        (Overloaded("Busy.", retry_after_s=3), 429, "overloaded", ("retry-after", "3")),
+        (EngineUnavailable("Starting."), 503, "engine_unavailable", ("retry-after", "2")),
+        (EngineFailed("Dead."), 500, "engine_failed", ("x-should-retry", "false")),
+    ],
+)
+async def test_errors_of_the_service_reach_the_official_client(
+    server: LiveServer,
+    generation: ScriptedGeneration,
+    error: CorralError,
+    status: int,
+    code: str,
+    header: tuple[str, str] | None,
+) -> None:
+    generation.enter_error = error
+    async with server.openai() as client:
+        with pytest.raises(APIStatusError) as caught:
+            await client.chat.completions.create(model=MODEL, messages=USER)
+    assert caught.value.status_code == status
+    assert caught.value.code == code
+    assert str(error) in caught.value.message
+    if header is not None:
+        assert caught.value.response.headers[header[0]] == header[1]
+
+
+@pytest.mark.anyio
+async def test_an_unknown_model_is_404_on_every_route(server: LiveServer) -> None:
+    async with server.http() as http:
+        body = {"model": "a/b", "messages": USER, "tools": [{}]}
+        answers = [
+            await http.post("/v1/chat/completions", json=body),
+            await http.get("/v1/models/a/b"),
+            await http.get("/v1/openai/models/b"),
+        ]
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert {answer.json()["error"]["code"] for answer in answers} == {"model_not_found"}
+
+
+@pytest.mark.anyio
+async def test_an_unforeseen_error_tells_the_caller_an_id_and_the_log_no_prompt(
+    server: LiveServer, generation: ScriptedGeneration
+) -> None:
+    generation.enter_error = KeyError("a secret prompt")
+    with structlog.testing.capture_logs() as logs:
+        status, body = await _post(server)
+    assert status == 500
+    (entry,) = logs
+    assert body["error"]["message"] == f"Internal error {entry['incident_id']}."
+    assert entry["error_type"] == "KeyError"
+    assert any("scripted_generation.py" in frame for frame in entry["frames"])
+    assert "secret" not in str(entry)

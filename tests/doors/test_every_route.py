@@ -1,0 +1,154 @@
+"""What holds for the whole application, whichever door."""
+
+import asyncio
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from httpx2 import AsyncClient
+
+from corral.api.app import create_app
+from corral.api.auth import StaticKeyRing
+from tests.doors.live_server import SECRET, LiveServer, serving
+from tests.doors.scripted_generation import ScriptedGeneration
+
+OPEN = {("GET", "/health"), ("HEAD", "/health"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
+"""Everything that needs no key. Adding to this list is a decision."""
+
+
+@pytest.mark.anyio
+async def test_every_route_needs_a_key_unless_it_is_on_the_list(generation: ScriptedGeneration) -> None:
+    app = create_app(generation, StaticKeyRing({"test": SECRET}), clock=lambda: 0.0)
+    calls = {
+        (method, route.path or "")
+        for route in iter_route_contexts(app.routes)
+        for method in getattr(route.original_route, "methods", None) or {"?"}
+    }
+    assert len(calls - OPEN) >= 6
+    async with serving(app) as live:
+        for method, path in sorted(calls):
+            url = path.replace("{model:path}", "a/b").replace("{", "").replace("}", "")
+            for key in (None, "wrong"):
+                async with live.http(key=key) as http:
+                    response = await http.request(method, url, content=b"{")
+                expected = 200 if (method, path) in OPEN else 401
+                assert response.status_code == expected, (method, path)
+                if expected == 401:
+                    assert response.headers["www-authenticate"] == "Bearer"
+                    assert response.json()["error"]["message"].startswith("Not authenticated")
+    assert generation.requests == []
+
+
+@pytest.mark.anyio
+async def test_health_follows_the_model(server: LiveServer, generation: ScriptedGeneration) -> None:
+    async with server.http(key=None) as http:
+        generation.ready = False
+        starting = await http.get("/health")
+        generation.ready = True
+        ready = await http.get("/health")
+    assert (starting.status_code, starting.json()) == (503, {"status": "starting"})
+    assert starting.headers["retry-after"] == "1"
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+
+
+@pytest.mark.anyio
+async def test_an_unknown_path_and_a_wrong_method_are_answered_in_json(server: LiveServer) -> None:
+    async with server.http() as http:
+        for path in ("/nothing", "/v1/openai", "/v1/models/", "/docs", "/redoc", "//v1/models"):
+            response = await http.get(path)
+            assert response.status_code == 404, path
+            assert response.headers["content-type"] == "application/json"
+        response = await http.get("/v1/chat/completions")
+        assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})
+        assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.anyio
+async def test_every_answer_tells_browsers_to_keep_out(server: LiveServer) -> None:
+    async with server.http() as http:
+        for path in ("/health", "/nothing", "/v1/models"):
+            headers = (await http.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["content-security-policy"].startswith("default-src 'none'")
+            assert headers["cache-control"] == "no-store"
+            assert "access-control-allow-origin" not in headers
+
+
+async def _status(live: LiveServer, head: bytes) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    writer.write(b"GET /health HTTP/1.1\r\n" + head + b"Connection: close\r\n\r\n")
+    line = await reader.readline()
+    await reader.read()
+    writer.close()
+    return int(line.split()[1])
+
+
+@pytest.mark.anyio
+async def test_only_loopback_names_are_served_by_default(server: LiveServer) -> None:
+    for host in (b"localhost", b"LOCALHOST:8000", b"127.0.0.1:1", b"[::1]:8000", b"corral.localhost"):
+        assert await _status(server, b"Host: %b\r\n" % host) == 200
+    for host in (b"example.org", b"localhost.example.org", b"192.168.0.7", b""):
+        assert await _status(server, b"Host: %b\r\n" % host) == 421
+    assert await _status(server, b"") == 421
+    assert await _status(server, b"Host: localhost\r\nHost: example.org\r\n") == 421
+
+
+@pytest.mark.anyio
+async def test_allowed_hosts_are_served_too_and_a_star_serves_all(generation: ScriptedGeneration) -> None:
+    keys = StaticKeyRing({"test": SECRET})
+    for allowed, other in ((("Corral.example", "::2"), 421), (("*",), 200)):
+        async with serving(create_app(generation, keys, clock=lambda: 0.0, allowed_hosts=allowed)) as live:
+            assert await _status(live, b"Host: corral.EXAMPLE:8000\r\n") == 200
+            assert await _status(live, b"Host: [::2]\r\n") == 200
+            assert await _status(live, b"Host: localhost\r\n") == 200
+            assert await _status(live, b"Host: example.org\r\n") == other
+
+
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + SECRET.encode() + b"\r\n"
+
+
+@pytest.mark.anyio
+async def test_a_body_declared_too_large_is_refused_before_it_is_sent(server: LiveServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(CHAT + b"Content-Length: 10000000\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readuntil(b"}}")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 413")
+    assert b"larger than 2097152 bytes" in body
+
+
+@pytest.mark.anyio
+async def test_a_chunked_body_is_refused_when_it_grows_too_large(server: LiveServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(CHAT + b"Transfer-Encoding: chunked\r\n\r\n")
+    writer.write((b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 33)
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.anyio
+async def test_a_client_that_sends_ten_megabytes_reads_the_refusal_and_the_server_goes_on(server: LiveServer) -> None:
+    async with server.http() as http:
+        for _ in range(3):
+            response = await http.post("/v1/chat/completions", content=b" " * 10_000_000)
+            assert response.status_code == 413
+            assert response.json()["error"]["type"] == "invalid_request_error"
+        assert (await http.get("/v1/models")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_body_of_exactly_the_limit_is_read(server: LiveServer) -> None:
+    async with server.http() as http:
+        at, over = [
+            await http.post("/v1/chat/completions", content=b" " * size) for size in (2 * 1024**2, 2 * 1024**2 + 1)
+        ]
+    assert (at.status_code, over.status_code) == (400, 413)
+
+
+@pytest.mark.anyio
+async def test_a_large_body_without_a_key_is_not_read(server: LiveServer) -> None:
+    async with AsyncClient(base_url=server.url) as http:
+        response = await http.post("/v1/chat/completions", content=b" " * 10_000_000)
+    assert response.status_code == 401
+    assert response.headers["connection"] == "close"

@@ -1,0 +1,52 @@
+"""The bytes of an event, and what waits for a slow reader."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.api.sse import Inbox, encode
+from corral.core.generation import Delta, Finished, FinishReason, GenerationEvent, Started, Usage
+
+STARTED = Started(prompt_tokens=1, seed=1)
+FINISHED = Finished(reason=FinishReason.STOP, usage=Usage(prompt_tokens=1, completion_tokens=3))
+
+
+def _delta(text: str, tokens: int) -> Delta:
+    return Delta(text=text, completion_tokens=tokens)
+
+
+def test_an_event_has_its_name_and_id_before_its_data() -> None:
+    assert encode(b"hi", event="output", event_id="7") == b"event: output\nid: 7\ndata: hi\n\n"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_each_line_has_its_own_field(end: bytes) -> None:
+    assert encode(b" a" + end + end + b"b" + end) == b"data:  a\ndata: \ndata: b\ndata: \n\n"
+
+
+@given(st.text(alphabet=st.sampled_from("a:\n\r \u2028")))
+def test_no_text_ends_an_event_or_begins_another(text: str) -> None:
+    *lines, blank, rest = encode(text.encode()).decode().split("\n")
+    assert (blank, rest) == ("", "")
+    assert "\n".join(line.removeprefix("data: ") for line in lines) == text.replace("\r\n", "\n").replace("\r", "\n")
+    assert all(line.startswith("data: ") for line in lines)
+
+
+@pytest.mark.anyio
+async def test_deltas_that_waited_are_one_and_nothing_else_is_touched() -> None:
+    inbox = Inbox()
+    events: list[GenerationEvent] = [STARTED, _delta("a", 1), _delta("b", 2), _delta("c", 3), FINISHED]
+    for event in events:
+        inbox.put(event)
+    assert await inbox.take() == [STARTED, _delta("abc", 3), FINISHED]
+    inbox.put(_delta("d", 4))
+    assert await inbox.take() == [_delta("d", 4)]
+
+
+@pytest.mark.anyio
+async def test_closing_wakes_a_reader_with_nothing_new() -> None:
+    inbox = Inbox()
+    inbox.close(KeyError("x"))
+    assert await inbox.take() == []
+    assert inbox.closed
+    assert isinstance(inbox.error, KeyError)
