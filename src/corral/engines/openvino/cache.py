@@ -1,0 +1,175 @@
+"""Converted models on disk: found by content, written whole or not at all.
+
+A model's directory appears under its final name by one rename, after every byte of it is on disk; whoever finds the
+name may use it. What a killed conversion leaves is removed at the next start. Knows nothing of how a model is made.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from corral.core.errors import CheckpointRefused
+from corral.engines.openvino.checkpoint import digest_file
+from corral.engines.stepper import Progress, Report
+
+_INDEX = "digests.json"
+_UNFINISHED = ".unfinished"
+
+Stamp = tuple[int, int, int, int]
+"""Size, modification time, change time (ns) and inode of a file: equal means "not touched since"."""
+
+
+class ModelCache:
+    """The ``models`` directory. Processes may share it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._models = directory / "models"
+        self._models.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def obtain(self, key: str, convert: Callable[[Path], None], report: Report) -> Path:
+        """The directory of a converted model, made first when there is none.
+
+        Args:
+            key: what the model is made of, as a plain file name.
+            convert: fills an empty directory; whatever it raises is raised here and leaves nothing behind.
+            report: told when another process has to be waited for.
+        """
+        target = self._models / key
+        if target.is_dir():
+            self._sweep_unless_busy()
+            return target
+        with self._locked(report):
+            self._sweep()
+            if not target.is_dir():
+                self._make(target, convert)
+        return target
+
+    def digest_files(self, paths: Sequence[Path], report: Report) -> str:
+        """Digest of the files' names and contents; contents of untouched files are remembered from the last time.
+
+        Raises:
+            CheckpointRefused: a file changed while it was being read.
+        """
+        remembered = self._read_index()
+        stamps = {path: stamp_file(path) for path in paths}
+        known = {path: _recall(remembered, path, stamp) for path, stamp in stamps.items()}
+        unknown = {path: stamps[path] for path, digest in known.items() if digest is None}
+        total, done = sum(stamp[0] for stamp in unknown.values()), 0
+        for path, stamp in unknown.items():
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                report(Progress(stage="Reading the checkpoint", done=done, total=total))
+
+            known[path] = digest_file(path, size_bytes=stamp[0], advance=advance)
+            check_untouched(path, stamp)
+            remembered[str(path.resolve())] = [*stamp, known[path]]
+        if unknown:
+            self._write_index(remembered)
+        return digest_fields({path.name: known[path] for path in paths})
+
+    def _make(self, target: Path, convert: Callable[[Path], None]) -> None:
+        unfinished = target.with_name(target.name + _UNFINISHED)
+        unfinished.mkdir(mode=0o700)
+        try:
+            convert(unfinished)
+            for path in unfinished.iterdir():
+                _sync(path)
+            _sync(unfinished)
+            unfinished.rename(target)
+            _sync(self._models)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+    def _sweep(self) -> None:
+        """Remove what killed conversions left; only under the lock is it certain that nobody is still writing."""
+        for left in self._models.glob("*" + _UNFINISHED):
+            shutil.rmtree(left)
+
+    def _sweep_unless_busy(self) -> None:
+        if next(self._models.glob("*" + _UNFINISHED), None) is None:
+            return
+        descriptor = self._open_lock()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._sweep()
+        except BlockingIOError:
+            return  # Another process converts right now; what is there may be its work.
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _locked(self, report: Report) -> Generator[None]:
+        """One conversion at a time on this machine: two would compete for memory and do the same work twice."""
+        descriptor = self._open_lock()
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                report(Progress(stage="Waiting for another process that converts a model", done=0, total=0))
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        return os.open(self._models / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _read_index(self) -> dict[str, object]:
+        """What is remembered; a missing or damaged index only costs reading the files again."""
+        try:
+            index: object = json.loads((self._models / _INDEX).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return cast("dict[str, object]", index) if isinstance(index, dict) else {}
+
+    def _write_index(self, index: dict[str, object]) -> None:
+        temporary = self._models / f"{_INDEX}.{os.getpid()}"
+        present = {path: entry for path, entry in index.items() if os.path.exists(path)}
+        temporary.write_text(json.dumps(present))
+        temporary.replace(self._models / _INDEX)
+
+
+def digest_fields(fields: Mapping[str, object]) -> str:
+    """One digest of named values, whatever their order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def stamp_file(path: Path) -> Stamp:
+    """What tells a touched file from an untouched one."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def check_untouched(path: Path, stamp: Stamp) -> None:
+    """Compare with an earlier stamp.
+
+    Raises:
+        CheckpointRefused: the file changed in between.
+    """
+    if stamp_file(path) != stamp:
+        raise CheckpointRefused(f"{path.name} changed while it was being read.")
+
+
+def _recall(index: dict[str, object], path: Path, stamp: Stamp) -> str | None:
+    entry = index.get(str(path.resolve()))
+    if not isinstance(entry, list):
+        return None
+    *seen, digest = cast("list[object]", entry)
+    return digest if seen == list(stamp) and isinstance(digest, str) else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,87 @@
+"""From a checkpoint to a model directory that GenAI loads, through the cache."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import openvino as ov
+
+from corral.core.errors import EngineUnavailable
+from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, stamp_file
+from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.graph import BlobWeights, build_model
+from corral.engines.openvino.options import WeightsFormat
+from corral.engines.openvino.quantize import StoredTensor, write_tensors
+from corral.engines.openvino.shape import LlamaShape
+from corral.engines.stepper import Progress, Report
+
+_VERSION = 1
+"""Raise with every change that makes another graph or other numbers from the same checkpoint."""
+_SPARE_BYTES = 64 * 2**20
+
+
+def obtain_model(
+    checkpoint: Checkpoint, weights: WeightsFormat, plan: list[StoredTensor], cache: ModelCache, report: Report
+) -> Path:
+    """The converted model's directory, made first when there is none.
+
+    Raises:
+        CheckpointRefused: the weights cannot be converted.
+        EngineUnavailable: there is not enough space to convert.
+    """
+    paths = [file.path for file in checkpoint.files]
+    stamps = {path: stamp_file(path) for path in paths}
+    key = digest_fields(
+        {
+            "converter": _VERSION,
+            "weights": weights.value,
+            "shape": asdict(checkpoint.shape),
+            "files": cache.digest_files(paths, report),
+        }
+    )[:32]
+
+    def convert(directory: Path) -> None:
+        _convert(checkpoint, weights, plan, directory, report)
+        for path, stamp in stamps.items():
+            check_untouched(path, stamp)
+
+    return cache.obtain(key, convert, report)
+
+
+def _convert(
+    checkpoint: Checkpoint, weights: WeightsFormat, plan: list[StoredTensor], directory: Path, report: Report
+) -> None:
+    total = plan[-1].end
+    needed = 2 * total + _SPARE_BYTES
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise EngineUnavailable(f"Converting needs {needed} bytes free in {directory.parent}; there are {free}.")
+    blob = directory / "weights.blob"
+    write_tensors(checkpoint, plan, blob, _byte_counter(f"Quantizing weights to {weights}", total, report))
+    report(Progress(stage="Saving the converted model", done=0, total=0))
+    _save(checkpoint.shape, plan, blob, directory)
+    blob.unlink()
+
+
+def _save(shape: LlamaShape, plan: list[StoredTensor], blob: Path, directory: Path) -> None:
+    weights = BlobWeights(blob, plan)
+    model = build_model(shape, weights)
+    # Compression to float16 is on by default; it would round f32 weights and norms.
+    ov.save_model(model, directory / "openvino_model.xml", compress_to_fp16=False)
+    (directory / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
+    (directory / "generation_config.json").write_text(
+        json.dumps({"bos_token_id": shape.bos_token_id, "eos_token_id": shape.eos_token_id})
+    )
+
+
+def _byte_counter(stage: str, total: int, report: Report) -> Callable[[int], None]:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(Progress(stage=stage, done=done, total=total))
+
+    return advance

@@ -1,0 +1,56 @@
+"""What the operator may choose about the CPU engine.
+
+Imports nothing heavy: the gateway makes these, the worker reads them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from corral.core.errors import BadSetting
+
+
+class WeightsFormat(StrEnum):
+    """How matrices are stored. int8 has a scale per row; int4 one per group of 128, with embedding and head in int8."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+    BF16 = "bf16"
+    F32 = "f32"
+
+
+class KvPrecision(StrEnum):
+    """How keys and values of the past are stored."""
+
+    U8 = "u8"
+    F16 = "f16"
+    F32 = "f32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenVinoOptions:
+    """Everything a worker needs to build its engine; plain values, so that it can cross a process border."""
+
+    checkpoint_dir: str
+    """A Llama checkpoint in the Transformers format."""
+    cache_dir: str
+    """Converted models are kept under ``models/`` in here."""
+    weights: WeightsFormat = WeightsFormat.INT8
+    context_tokens: int | None = None
+    """Serve less than the model's own context; None is all of it."""
+    kv_blocks: int | None = None
+    """Blocks of 32 tokens; None sizes the pool from the memory available at start: see ``memory.choose_blocks``."""
+    kv_precision: KvPrecision | None = None
+    """None is f32 while a whole context is small, else u8: see ``memory.choose_precision``."""
+    max_batched_tokens: int = 512
+    """Most tokens of one step: bounds how long the others wait while somebody's prompt is read."""
+    prefix_caching: bool = True
+    """Reuse the keys and values of a prompt's beginning when it was seen before."""
+
+    def __post_init__(self) -> None:
+        for name, value, least, most in (
+            ("context_tokens", self.context_tokens, 2, 2**20),
+            ("kv_blocks", self.kv_blocks, 1, 2**22),
+            ("max_batched_tokens", self.max_batched_tokens, 32, 2**16),
+        ):
+            if value is not None and not least <= value <= most:
+                raise BadSetting(f"{name} is {value}; it must be in [{least}, {most}].")

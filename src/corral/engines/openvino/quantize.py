@@ -1,0 +1,232 @@
+"""Turn float weights into their stored form: int8 per row, int4 per group, bf16 or f32, in row ranges.
+
+Symmetric schemes only; a scale is rounded to float16 first and the integers are chosen for the rounded one. Nothing
+larger than a work item per thread is ever in memory. Knows nothing of OpenVINO: ``graph`` reads the file made here.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.core.errors import CheckpointRefused
+from corral.engines.openvino.checkpoint import TensorSource
+from corral.engines.openvino.options import WeightsFormat
+from corral.engines.openvino.safetensors import Rows
+from corral.engines.openvino.shape import LlamaShape
+
+_ITEM_ELEMENTS = 2**18
+_ALIGNMENT_BYTES = 64
+_INT4_GROUPS = (128, 64, 32)
+_MOST_ACTIVATION_GROUP = 128
+_THREADS = 2
+_SENSITIVE = ("model.embed_tokens.weight", "lm_head.weight")
+"""Kept at int8 when the rest is int4: they cost quality out of proportion to their size."""
+
+Stored = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8] | NDArray[np.uint8]
+Scales = NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """One tensor's place and form in a blob file."""
+
+    name: str
+    rows: int
+    columns: int
+    format: WeightsFormat
+    group: int
+    """Columns that share a scale; 0 for formats without scales."""
+    offset: int
+    """Bytes from the start of the file to the values, row by row."""
+    size_bytes: int
+    scales_offset: int
+    """Float16, ``(rows, columns / group)``."""
+    scales_bytes: int
+
+    @property
+    def end(self) -> int:
+        """First byte after the tensor and its scales."""
+        return self.scales_offset + self.scales_bytes
+
+
+def plan_tensors(shape: LlamaShape, weights: WeightsFormat) -> list[StoredTensor]:
+    """Decide each tensor's form and place; the file is as long as the last one's ``end``."""
+    plan: list[StoredTensor] = []
+    position = 0
+    for name, sizes in shape.tensors().items():
+        rows, columns = sizes if len(sizes) == 2 else (1, sizes[0])
+        form, group = _form(name, sizes, weights)
+        size_bytes = rows * _row_bytes(form, columns)
+        scales_offset = _aligned(position + size_bytes)
+        scales_bytes = rows * (columns // group) * 2 if group else 0
+        tensor = StoredTensor(
+            name=name,
+            rows=rows,
+            columns=columns,
+            format=form,
+            group=group,
+            offset=position,
+            size_bytes=size_bytes,
+            scales_offset=scales_offset,
+            scales_bytes=scales_bytes,
+        )
+        plan.append(tensor)
+        position = _aligned(tensor.end)
+    return plan
+
+
+def activation_group(plan: list[StoredTensor]) -> int:
+    """Size for the CPU plugin's dynamic quantization of activations; 0 turns it off.
+
+    Larger is faster in a batch, but above the smallest weight group the plugin falls back to float kernels silently.
+    """
+    groups = [tensor.group for tensor in plan if tensor.group]
+    least = min(groups, default=0)
+    return min(_MOST_ACTIVATION_GROUP, 1 << least.bit_length() - 1) if least else 0
+
+
+def write_tensors(source: TensorSource, plan: list[StoredTensor], path: Path, advance: Callable[[int], None]) -> None:
+    """Encode every tensor of the plan into a new file.
+
+    Args:
+        source: float rows by name.
+        plan: what ``plan_tensors`` decided.
+        path: must not exist yet.
+        advance: told the number of bytes written, tensor by tensor.
+
+    Raises:
+        CheckpointRefused: a tensor holds a value that is not finite, or too large for its form.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.truncate(descriptor, plan[-1].end)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="quantize") as pool:
+            for tensor in plan:
+
+                def encode_item(rows: tuple[int, int], tensor: StoredTensor = tensor) -> None:
+                    _write_rows(descriptor, source, tensor, *rows)
+
+                for _ in pool.map(encode_item, _row_ranges(tensor)):
+                    pass
+                advance(tensor.size_bytes + tensor.scales_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def encode_rows(values: Rows, form: WeightsFormat, group: int) -> tuple[Stored, Scales | None]:
+    """Encode float32 ``(rows, columns)``.
+
+    Returns:
+        The values as stored (int4: two to a byte, the first in the low half) and the scales ``(rows, columns/group)``.
+
+    Raises:
+        ValueError: a value is not finite, or its scale does not fit float16.
+    """
+    match form:
+        case WeightsFormat.F32 | WeightsFormat.BF16:
+            if not np.isfinite(values).all():
+                raise ValueError("a value that is not finite")
+            return (values if form is WeightsFormat.F32 else _to_bf16(values)), None
+        case WeightsFormat.INT8:
+            return _to_int8(values)
+        case WeightsFormat.INT4:
+            return _to_int4(values, group)
+
+
+def _write_rows(descriptor: int, source: TensorSource, tensor: StoredTensor, start: int, stop: int) -> None:
+    try:
+        values, scales = encode_rows(source.read_rows(tensor.name, start, stop), tensor.format, tensor.group)
+    except ValueError as error:
+        raise CheckpointRefused(f"Tensor {tensor.name} holds {error} in rows {start} to {stop}.") from error
+    _write_all(descriptor, values, tensor.offset + start * _row_bytes(tensor.format, tensor.columns))
+    if scales is not None:
+        _write_all(descriptor, scales, tensor.scales_offset + start * (tensor.columns // tensor.group) * 2)
+
+
+def _write_all(descriptor: int, values: Stored | Scales, offset: int) -> None:
+    view, done = np.ascontiguousarray(values).data.cast("B"), 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def _row_ranges(tensor: StoredTensor) -> Iterator[tuple[int, int]]:
+    rows = max(1, _ITEM_ELEMENTS // tensor.columns)
+    for start in range(0, tensor.rows, rows):
+        yield start, min(start + rows, tensor.rows)
+
+
+def _form(name: str, sizes: tuple[int, ...], weights: WeightsFormat) -> tuple[WeightsFormat, int]:
+    """A tensor's format and group: vectors stay f32, sensitive or indivisible matrices are at least int8."""
+    if len(sizes) == 1:
+        return WeightsFormat.F32, 0
+    columns = sizes[1]
+    if weights is WeightsFormat.INT4 and name not in _SENSITIVE:
+        group = next((group for group in _INT4_GROUPS if columns % group == 0), 0)
+        if group:
+            return WeightsFormat.INT4, group
+    if weights in (WeightsFormat.INT4, WeightsFormat.INT8):
+        return WeightsFormat.INT8, columns
+    return weights, 0
+
+
+def _row_bytes(form: WeightsFormat, columns: int) -> int:
+    match form:
+        case WeightsFormat.INT4:
+            return columns // 2
+        case WeightsFormat.INT8:
+            return columns
+        case WeightsFormat.BF16:
+            return columns * 2
+        case WeightsFormat.F32:
+            return columns * 4
+
+
+def _to_bf16(values: Rows) -> NDArray[np.uint16]:
+    """Round to nearest, ties to even, by adding just under half of the dropped bits."""
+    bits = values.view(np.uint32)
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+
+
+def _to_int8(values: Rows) -> tuple[NDArray[np.int8], Scales]:
+    scales = _round_scales(np.abs(values).max(axis=1, keepdims=True) / np.float32(127))
+    integers = values * _reciprocal(scales)
+    np.rint(integers, out=integers)
+    return np.clip(integers, -127, 127, out=integers).astype(np.int8), scales
+
+
+def _to_int4(values: Rows, group: int) -> tuple[NDArray[np.uint8], Scales]:
+    """The value of largest magnitude maps to -8 exactly, so that all sixteen steps are used."""
+    rows, columns = values.shape
+    grouped = values.reshape(rows, columns // group, group)
+    low: Rows = grouped.min(axis=2, keepdims=True)
+    high: Rows = grouped.max(axis=2, keepdims=True)
+    extreme: Rows = np.where(-low > high, low, high)
+    scales = _round_scales(extreme / np.float32(-8))
+    integers = grouped * _reciprocal(scales)
+    np.rint(integers, out=integers)
+    nibbles = np.clip(integers, -8, 7, out=integers).astype(np.int8).view(np.uint8).reshape(rows, columns) & 0xF
+    packed = np.bitwise_or(nibbles[:, 0::2], nibbles[:, 1::2] << 4, dtype=np.uint8)
+    return packed, scales.reshape(rows, columns // group)
+
+
+def _round_scales(exact: NDArray[np.float32]) -> Scales:
+    with np.errstate(over="ignore"):
+        scales = exact.astype(np.float16)
+    if not np.isfinite(scales).all():
+        raise ValueError("a value that is not finite, or too large to quantize,")
+    return scales
+
+
+def _reciprocal(scales: Scales) -> NDArray[np.float32]:
+    """1/scale; 0 where the scale is 0, which makes the whole group 0."""
+    wide = scales.astype(np.float32)
+    return np.divide(1, wide, out=np.zeros_like(wide), where=wide != 0)
+
+
+def _aligned(position: int) -> int:
+    return -(-position // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES

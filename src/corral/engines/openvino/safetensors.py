@@ -1,0 +1,186 @@
+"""Read safetensors files: a checked header, then tensors in row ranges.
+
+The file format is documented at https://huggingface.co/docs/safetensors: eight bytes of little-endian header length, a
+JSON header, then the tensors' bytes without gaps. Everything a header claims is checked against the file before use.
+Knows nothing of models.
+"""
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.core.errors import CheckpointRefused
+
+_MOST_HEADER_BYTES = 100_000_000
+_MOST_TENSORS = 100_000
+_DTYPE_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+READABLE_DTYPES = ("BF16", "F16", "F32")
+"""Kinds of numbers that ``SafetensorsFile.read_rows`` turns into float32."""
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorEntry:
+    """Where a tensor lies in its file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    """Bytes from the start of the file."""
+    size_bytes: int
+
+
+class SafetensorsFile:
+    """One open file. Reading is by position, so that threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and check.
+
+        Raises:
+            CheckpointRefused: missing, truncated or malformed; names the file and what is wrong with it.
+        """
+        self.path = path
+        try:
+            # Without O_NONBLOCK, opening a named pipe would wait for ever for its writer.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise CheckpointRefused(f"{path.name} cannot be opened: {error.strerror}.") from error
+        try:
+            self.size_bytes = self._check_size()
+            self.entries = self._check_entries(self._read_header())
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it cannot be read afterwards."""
+        os.close(self._fd)
+
+    def read(self, offset: int, size_bytes: int) -> bytearray:
+        """Bytes of the file.
+
+        Raises:
+            CheckpointRefused: the file ends before; it was cut while we were reading.
+        """
+        buffer = bytearray(size_bytes)
+        view, done = memoryview(buffer), 0
+        while done < size_bytes:
+            count = os.preadv(self._fd, [view[done:]], offset + done)
+            if count == 0:
+                raise self._refused(f"is truncated: it ends before byte {offset + size_bytes}")
+            done += count
+        return buffer
+
+    def read_rows(self, name: str, start: int, stop: int) -> Rows:
+        """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
+        entry = self.entries[name]
+        columns = entry.shape[-1]
+        row_bytes = columns * _DTYPE_BYTES[entry.dtype]
+        raw = self.read(entry.offset + start * row_bytes, (stop - start) * row_bytes)
+        match entry.dtype:
+            case "BF16":
+                wide = np.frombuffer(raw, "<u2").astype(np.uint32)
+                wide <<= 16
+                values = wide.view(np.float32)
+            case "F16":
+                values = np.frombuffer(raw, "<f2").astype(np.float32)
+            case "F32":
+                values = np.frombuffer(raw, "<f4")
+            case other:
+                raise self._refused(f"holds {name} as {other}; only {', '.join(READABLE_DTYPES)} are read")
+        return values.reshape(stop - start, columns)
+
+    def _check_size(self) -> int:
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._refused("is not a regular file")
+        return status.st_size
+
+    def _read_header(self) -> dict[str, object]:
+        if self.size_bytes < 8:
+            raise self._refused(f"is truncated: {self.size_bytes} bytes, and the header's length alone takes 8")
+        self._header_bytes = int.from_bytes(self.read(0, 8), "little")
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            raise self._refused(f"claims a header of {self._header_bytes} bytes; is it a safetensors file?")
+        if 8 + self._header_bytes > self.size_bytes:
+            raise self._refused(
+                f"is truncated: {self.size_bytes} bytes, and its header ends at {8 + self._header_bytes}"
+            )
+        try:
+            header: object = json.loads(self.read(8, self._header_bytes), object_pairs_hook=_unique_pairs)
+        except (ValueError, RecursionError) as error:
+            raise self._refused("has a header that is not valid JSON with unique names") from error
+        if not isinstance(header, dict):
+            raise self._refused("has a header that is not a JSON object")
+        return cast("dict[str, object]", header)
+
+    def _check_entries(self, header: dict[str, object]) -> dict[str, TensorEntry]:
+        header.pop("__metadata__", None)
+        if len(header) > _MOST_TENSORS:
+            raise self._refused(f"claims {len(header)} tensors")
+        entries = {name: self._check_entry(name, value) for name, value in header.items()}
+        position = 8 + self._header_bytes
+        for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size_bytes)):
+            if entry.offset != position:
+                raise self._refused(f"has an overlap or a gap before tensor {_short(name)}")
+            position += entry.size_bytes
+        if position > self.size_bytes:
+            raise self._refused(f"is truncated: {self.size_bytes} bytes, and its tensors end at {position}")
+        if position < self.size_bytes:
+            raise self._refused(f"has {self.size_bytes - position} bytes after its last tensor")
+        return entries
+
+    def _check_entry(self, name: str, value: object) -> TensorEntry:
+        fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+        dtype, shape, offsets = fields.get("dtype"), _counts(fields.get("shape")), _counts(fields.get("data_offsets"))
+        if not isinstance(dtype, str) or dtype not in _DTYPE_BYTES:
+            raise self._refused(f"has tensor {_short(name)} of unknown dtype {_short(str(dtype))}")
+        if shape is None or len(shape) > 8 or offsets is None or len(offsets) != 2:
+            raise self._refused(f"has tensor {_short(name)} with a malformed shape or data_offsets")
+        begin, end = offsets
+        if end - begin != prod(shape) * _DTYPE_BYTES[dtype]:
+            raise self._refused(
+                f"gives tensor {_short(name)} {end - begin} bytes, but shape {list(shape)} in {dtype} "
+                f"takes {prod(shape) * _DTYPE_BYTES[dtype]}"
+            )
+        return TensorEntry(dtype=dtype, shape=shape, offset=8 + self._header_bytes + begin, size_bytes=end - begin)
+
+    def _refused(self, what: str) -> CheckpointRefused:
+        return CheckpointRefused(f"{self.path.name} {what}.")
+
+
+def _counts(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    if not all(type(item) is int and 0 <= item < 2**63 for item in items):
+        return None
+    return tuple(cast("list[int]", items))
+
+
+def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise ValueError("a name appears twice")
+    return unique
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:100] + "…"

@@ -1,0 +1,224 @@
+"""The running batch: GenAI's continuous batching behind the ``Stepper`` protocol.
+
+Holds the pipeline's known traps (each has a test): ids it accepts and should not, seeds it cuts to 32 bits, requests it
+ignores in silence, steps that never return after one that raised. Knows nothing of processes or admission; whoever
+calls keeps the sum of all requests' blocks within ``info.kv_blocks``.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+from openvino_genai.py_openvino_genai import GenerationFinishReason, GenerationHandle, GenerationStatus
+
+from corral.core.errors import InvalidRequest
+from corral.core.generation import Sampling
+from corral.engines.base import EndReason, EngineInfo, EngineRequest, check_request
+from corral.engines.openvino.cache import ModelCache
+from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.convert import obtain_model
+from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose_blocks, choose_precision
+from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
+from corral.engines.openvino.quantize import activation_group, plan_tensors
+from corral.engines.stepper import Progress, Report, SequenceOutput
+
+_GREEDY_BELOW = 1e-4
+"""Temperatures under this divide logits beyond float32's range; the choice is the most likely token long before."""
+_MOST_SEQUENCES = 256
+
+
+class OpenVinoStepper:
+    """A batch on the CPU. Not thread-safe; an exception from ``step`` means the pipeline is lost."""
+
+    def __init__(self, pipeline: genai.ContinuousBatchingPipeline, info: EngineInfo) -> None:
+        self._pipeline = pipeline
+        self._info = info
+        self._handles: dict[int, GenerationHandle] = {}
+        self._pipeline_ids = count()
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded."""
+        return self._info
+
+    def add(self, key: int, request: EngineRequest) -> None:
+        """Join the batch at the next step. Keys are unique for the life of the process and only grow.
+
+        Raises:
+            InvalidRequest: the request would not run to its end; the others are unharmed.
+            ValueError: the key is in the batch already.
+        """
+        if key in self._handles:
+            raise ValueError(f"key {key} is in the batch already")
+        check_request(request, self._info)
+        ids = ov.Tensor(np.array([request.prompt_ids], np.int64))  # (1, tokens); other ranks are misread silently
+        try:
+            # Two requests with one id would break each other, so the pipeline's ids are drawn here.
+            handle = self._pipeline.add_request(
+                next(self._pipeline_ids), ids, make_config(request, self._info.eos_token_id)
+            )
+        except (RuntimeError, TypeError) as error:
+            raise InvalidRequest("The engine refuses this request's sampling values.") from error
+        self._handles[key] = handle
+
+    def cancel(self, key: int) -> None:
+        """Leave the batch; the next step frees its blocks. Unknown or finished keys are ignored."""
+        handle = self._handles.pop(key, None)
+        if handle is not None:
+            handle.cancel()
+
+    def step(self) -> list[SequenceOutput]:
+        """Advance every sequence once; return those with news.
+
+        Raises:
+            RuntimeError: the pipeline failed, or gave up a request that it should have been able to finish.
+        """
+        self._pipeline.step()
+        outputs = [_read(key, handle) for key, handle in self._handles.items()]
+        for output in outputs:
+            if output.end is not None:
+                del self._handles[output.key]
+        return [output for output in outputs if output.ids or output.end is not None]
+
+    def sequences(self) -> int:
+        """Sequences in the batch, those not yet prefilled included."""
+        return len(self._handles)
+
+    def kv_usage_percent(self) -> float:
+        """Share of the KV cache in use, as the pipeline says; what a step frees is out of it one step later."""
+        return self._pipeline.get_metrics().cache_usage
+
+
+def _read(key: int, handle: GenerationHandle) -> SequenceOutput:
+    # The status first: a request that finishes between the two reads would lose its last tokens.
+    status = handle.get_status()
+    ids: list[int] = []
+    logprobs: list[float] = []
+    reason = GenerationFinishReason.NONE
+    while handle.can_read():
+        for output in handle.read().values():
+            ids.extend(output.generated_ids)
+            logprobs.extend(output.generated_log_probs)
+            reason = output.finish_reason
+    match status:
+        case GenerationStatus.RUNNING:
+            end = None
+        case GenerationStatus.FINISHED:
+            end = EndReason.EOS if reason == GenerationFinishReason.STOP else EndReason.LENGTH
+        case _:
+            raise RuntimeError(f"the pipeline ended sequence {key} with status {status.name}")
+    return SequenceOutput(key=key, ids=tuple(ids), logprobs=tuple(logprobs), end=end)
+
+
+def build(options: Mapping[str, object], report: Report) -> OpenVinoStepper:
+    """Convert the checkpoint if needed, load it, warm it up. The first real request is then as fast as any.
+
+    Args:
+        options: the fields of ``OpenVinoOptions`` as they crossed the process border.
+        report: told how far the start is.
+
+    Raises:
+        CheckpointRefused: the weights cannot be served.
+        EngineUnavailable: there is not enough disk space to convert them.
+    """
+    return build_stepper(msgspec.convert(options, OpenVinoOptions), report)
+
+
+def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
+    """``build`` for callers in the same process."""
+    with Checkpoint(Path(options.checkpoint_dir)) as checkpoint:
+        shape = checkpoint.shape
+        plan = plan_tensors(shape, options.weights)
+        directory = obtain_model(checkpoint, options.weights, plan, ModelCache(Path(options.cache_dir)), report)
+    context_tokens = min(options.context_tokens or shape.context_tokens, shape.context_tokens)
+    precision = options.kv_precision or choose_precision(shape, context_tokens)
+    blocks = options.kv_blocks or choose_blocks(shape, context_tokens, precision, available_bytes())
+    info = EngineInfo(
+        engine="openvino",
+        weights=options.weights.value,
+        vocab_size=shape.vocab_size,
+        context_tokens=context_tokens,
+        eos_token_id=shape.eos_token_id,
+        kv_block_tokens=BLOCK_TOKENS,
+        kv_blocks=blocks,
+    )
+    report(Progress(stage="Loading the model", done=0, total=0))
+    pipeline = _load(directory, options, blocks=blocks, precision=precision, group=activation_group(plan))
+    stepper = OpenVinoStepper(pipeline, info)
+    report(Progress(stage="Warming up", done=0, total=0))
+    _warm_up(stepper)
+    return stepper
+
+
+def make_config(request: EngineRequest, eos_token_id: int) -> genai.GenerationConfig:
+    """A request's settings in GenAI's terms. Stop strings are never among them: they poison the pipeline."""
+    sampling = request.sampling
+    config = genai.GenerationConfig()
+    config.max_new_tokens = request.max_new_tokens
+    config.min_new_tokens = request.min_new_tokens
+    config.eos_token_id = eos_token_id
+    config.stop_token_ids = {eos_token_id}
+    config.ignore_eos = request.ignore_eos
+    config.logprobs = 1
+    config.repetition_penalty = sampling.repetition_penalty
+    config.presence_penalty = sampling.presence_penalty
+    config.frequency_penalty = sampling.frequency_penalty
+    if sampling.temperature < _GREEDY_BELOW:
+        config.do_sample = False
+        return config
+    config.do_sample = True
+    config.temperature = sampling.temperature
+    config.top_p = sampling.top_p
+    config.top_k = sampling.top_k
+    config.min_p = sampling.min_p
+    config.rng_seed = reduce_seed(request.seed)
+    return config
+
+
+def reduce_seed(seed: int) -> int:
+    """The pipeline's 32 bits from our 64: BLAKE2b of the eight little-endian bytes, with a four-byte digest.
+
+    The pipeline itself would drop the upper half, so that 0 and 2**32 gave the same text.
+    """
+    return int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=4).digest(), "little")
+
+
+def _load(
+    directory: Path, options: OpenVinoOptions, *, blocks: int, precision: KvPrecision, group: int
+) -> genai.ContinuousBatchingPipeline:
+    scheduler = genai.SchedulerConfig()
+    scheduler.num_kv_blocks = blocks
+    scheduler.max_num_batched_tokens = options.max_batched_tokens
+    scheduler.max_num_seqs = min(_MOST_SEQUENCES, options.max_batched_tokens)
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = options.prefix_caching
+    properties = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
+        "KV_CACHE_PRECISION": precision.value,
+    }
+    return genai.ContinuousBatchingPipeline(directory, scheduler, "CPU", properties)
+
+
+def _warm_up(stepper: OpenVinoStepper) -> None:
+    """Read a prompt and generate: the first inference repacks all weights (seconds for 7B) and compiles kernels."""
+    info = stepper.info
+    prompt_tokens = min(8, info.context_tokens - 1)
+    stepper.add(
+        0,
+        EngineRequest(
+            prompt_ids=(info.eos_token_id,) * prompt_tokens,
+            max_new_tokens=min(3, info.context_tokens - prompt_tokens),
+            min_new_tokens=0,
+            seed=0,
+            sampling=Sampling(temperature=1.0),
+            ignore_eos=True,
+        ),
+    )
+    while stepper.sequences():
+        stepper.step()

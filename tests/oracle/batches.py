@@ -1,0 +1,98 @@
+"""Tiny OpenVINO steppers in this process, and short ways to run requests through them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from corral.core.generation import Sampling
+from corral.engines.base import EndReason, EngineRequest
+from corral.engines.openvino.options import OpenVinoOptions
+from corral.engines.openvino.stepper import OpenVinoStepper, build_stepper
+from corral.engines.stepper import Progress, SequenceOutput
+from tests.oracle.llama import TinyLlama
+
+GREEDY = Sampling(temperature=0)
+
+
+def silent(_progress: Progress) -> None:
+    """Nobody watches."""
+
+
+def build_tiny(model: TinyLlama, directory: Path, **options: Any) -> OpenVinoStepper:
+    """Write a random checkpoint and start on it; *options* as in OpenVinoOptions."""
+    checkpoint = model.write(directory / "checkpoint")
+    chosen = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), **options)
+    return build_stepper(chosen, silent)
+
+
+def ask(
+    *prompt_ids: int,
+    max_new_tokens: int = 16,
+    min_new_tokens: int = 0,
+    seed: int = 0,
+    sampling: Sampling = GREEDY,
+    ignore_eos: bool = True,
+) -> EngineRequest:
+    """A request with defaults fit for random models, which choose EOS at random."""
+    return EngineRequest(
+        prompt_ids=prompt_ids or (1, 5, 7, 9),
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=min_new_tokens,
+        seed=seed,
+        sampling=sampling,
+        ignore_eos=ignore_eos,
+    )
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came for one request."""
+
+    ids: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    end: EndReason | None = None
+
+    def extend(self, output: SequenceOutput) -> None:
+        """Take in one step's output."""
+        assert self.end is None, "output after the end"
+        self.ids.extend(output.ids)
+        self.logprobs.extend(output.logprobs)
+        self.end = output.end
+
+
+class Batch:
+    """Runs requests on a stepper with keys of its own."""
+
+    _next_key = 1
+
+    def __init__(self, stepper: OpenVinoStepper) -> None:
+        self.stepper = stepper
+        self.answers: dict[int, Answer] = {}
+
+    def add(self, request: EngineRequest) -> int:
+        """Add a request; return its key."""
+        key = Batch._next_key
+        Batch._next_key += 1
+        self.stepper.add(key, request)
+        self.answers[key] = Answer()
+        return key
+
+    def step(self) -> set[int]:
+        """One step; return the keys that got tokens."""
+        outputs = self.stepper.step()
+        for output in outputs:
+            self.answers[output.key].extend(output)
+        return {output.key for output in outputs if output.ids}
+
+    def drain(self) -> None:
+        """Step until nothing is left."""
+        while self.stepper.sequences():
+            self.step()
+
+
+def run(stepper: OpenVinoStepper, *requests: EngineRequest) -> list[Answer]:
+    """Run requests together from the same step on."""
+    batch = Batch(stepper)
+    keys = [batch.add(request) for request in requests]
+    batch.drain()
+    return [batch.answers[key] for key in keys]
