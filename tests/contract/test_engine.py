@@ -1,6 +1,8 @@
 """What every engine must do, on each engine there is. Real worker processes."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -44,6 +46,11 @@ async def test_another_seed_gives_another_text_and_the_same_seed_the_same(engine
 async def test_max_new_tokens_is_exact(engine: Engine, max_new_tokens: int) -> None:
     ids, end = await generate(engine, request(max_new_tokens=max_new_tokens, ignore_eos=True))
     assert (len(ids), end) == (max_new_tokens, EndReason.LENGTH)
+
+
+async def test_an_answer_of_one_step_leaves_nothing_behind(engine: Engine) -> None:
+    await generate(engine, request(max_new_tokens=1))
+    await until_idle(engine)
 
 
 async def test_leaving_early_frees_everything(engine: Engine) -> None:
@@ -132,9 +139,31 @@ async def test_the_largest_runs_that_fit_together_all_finish(engine: Engine) -> 
     share_tokens = info.kv_blocks // 4 * info.kv_block_tokens
     size = min(share_tokens, info.context_tokens) - 40
     asked = request(*([5] * size), max_new_tokens=40, ignore_eos=True)
+    restarts = engine.stats().restarts
     answers = await asyncio.gather(*(generate(engine, asked) for _ in range(6)))
     assert all(len(ids) == 40 for ids, _ in answers)
-    assert engine.stats().restarts == 0
+    assert engine.stats().restarts == restarts
+
+
+PENALISED = Sampling(temperature=0, frequency_penalty=0.5)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALISED], ids=["greedy", "seeded", "penalised"])
+async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: Engine, sampling: Sampling) -> None:
+    asked = request(5, 6, 7, sampling=sampling, seed=3, max_new_tokens=300, ignore_eos=True)
+    undisturbed = await generate(engine, asked)
+    restarts = engine.stats().restarts
+    ids: list[int] = []
+    async with engine.open(asked) as batches:
+        async for batch in batches:
+            ids += batch.ids
+            if len(ids) >= 40 and engine.stats().restarts == restarts and (pid := engine.stats().worker_pid):
+                os.kill(pid, signal.SIGKILL)
+                while engine.stats().restarts == restarts:
+                    await asyncio.sleep(0)
+    assert (ids, batch.end) == undisturbed
+    assert engine.stats().restarts == restarts + 1
+    await until_idle(engine)
 
 
 MOVES = st.lists(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
-from corral.core.errors import CheckpointRefused, InvalidRequest
+from corral.core.errors import CorralError, InvalidRequest
 from corral.engines.frames import Add, Cancel, Died, Launch, Loading, Ready, Refused, Stepped, WorkerChannel
 from corral.engines.stepper import Progress, Report, Stepper
 
@@ -36,7 +36,7 @@ def main(fd: int) -> int:
         _serve(channel, stepper)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return 0
-    except CheckpointRefused as error:
+    except CorralError as error:  # said on purpose: another start would end the same way
         channel.send(Died(message=str(error), checkpoint_refused=True))
         return 1
     except Exception as error:  # noqa: BLE001 - the edge of the process: say why, then end; the gateway starts another
@@ -59,12 +59,11 @@ def _load(channel: WorkerChannel) -> Stepper:
 def _serve(channel: WorkerChannel, stepper: Stepper) -> NoReturn:
     settled = True
     while True:
-        busy = stepper.sequences() > 0
-        # One more round after the last sequence has left: the engine frees its cache, and says so, a step later.
-        cancelled = _apply(channel, stepper, wait=settled and not busy)
+        cancelled = _apply(channel, stepper, wait=settled)
         outputs = stepper.step()
         channel.send(Stepped(outputs=outputs, cancelled=cancelled, kv_usage_percent=stepper.kv_usage_percent()))
-        settled = not busy
+        # One more round after the last news: the engine frees its cache, and says so, a step later.
+        settled = not (stepper.sequences() or outputs or cancelled)
 
 
 def _apply(channel: WorkerChannel, stepper: Stepper, *, wait: bool) -> list[int]:
