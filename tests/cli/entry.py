@@ -1,0 +1,36 @@
+"""The commands on their own: ``entry.py URL KEY COMMAND …``, registered as ``corral`` registers them."""
+
+import sys
+
+import typer
+
+from corral.cli.chat import chat_command
+from corral.cli.client import Connection
+from corral.cli.models import models_command
+from corral.core.errors import CorralError
+
+
+def commands(default_url: str, key: str) -> typer.Typer:
+    """The commands that talk to a server."""
+
+    def connect(url: str | None) -> Connection:
+        return Connection(url=url or default_url, api_key=key)
+
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command("chat")(chat_command(connect))
+    app.command("models")(models_command(connect))
+    return app
+
+
+def main() -> None:
+    """Run one command; 0, 1 for a refusal, 2 for a usage error."""
+    url, key, *arguments = sys.argv[1:]
+    try:
+        commands(url, key)(arguments)
+    except CorralError as error:
+        sys.stderr.write(f"corral: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

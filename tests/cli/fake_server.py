@@ -1,0 +1,91 @@
+"""An HTTP server's application that speaks the OpenAI stream from a script."""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+KEY = "sk-of-the-test"
+MODELS = {
+    "object": "list",
+    "data": [
+        {
+            "id": "meta/llama-2-7b-chat",
+            "object": "model",
+            "metadata": {"context_length": 512},
+            "corral": {"weights": "demo", "stands_in": True},
+        },
+        {"id": "other/server-says-less", "object": "model"},
+    ],
+}
+
+
+def chunk(text: str | None, finish_reason: str | None = None) -> str:
+    """One event of an OpenAI stream."""
+    delta = {} if text is None else {"role": "assistant", "content": text}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+
+
+def stream(*texts: str, reason: str = "stop") -> str:
+    """A whole OpenAI stream."""
+    return "".join([chunk(""), *map(chunk, texts), chunk(None, reason), "data: [DONE]\n\n"])
+
+
+@dataclass
+class FakeServer:
+    """Answers as scripted; remembers what it was asked."""
+
+    url: str
+    replies: list[str] = field(default_factory=lambda: [stream(" Hello", "!")])
+    """Event streams, one a question; the last one is used again."""
+    hang: bool = False
+    """Whether the next stream stays open after its events."""
+    refusal: tuple[int, object] | None = None
+    """Status and body for every request instead."""
+    health: tuple[int, object] = (200, {"status": "ready"})
+    questions: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when a client leaves a stream that hangs."""
+
+    def reset(self) -> None:
+        """Forget what an earlier test scripted and asked."""
+        self.__dict__.update(FakeServer(url=self.url).__dict__)
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        body += message.get("body", b"")
+        key = dict(scope["headers"]).get(b"authorization", b"").decode()
+        if scope["path"] == "/health":
+            await _send_json(send, *self.health)
+        elif self.refusal is not None:
+            await _send_json(send, *self.refusal)
+        elif key != f"Bearer {KEY}":
+            await _send_json(send, 401, {"error": {"message": "Not authenticated"}})
+        elif scope["path"] == "/v1/models":
+            await _send_json(send, 200, MODELS)
+        else:
+            self.questions.append(json.loads(body))
+            await self._stream(receive, send)
+
+    async def _stream(self, receive: Any, send: Any) -> None:
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": reply.encode(), "more_body": self.hang})
+        if self.hang:
+            self.hang = False
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.left.set()
+
+    @property
+    def asked(self) -> list[list[tuple[str, str]]]:
+        """Role and content of the messages of every question."""
+        return [[(message["role"], message["content"]) for message in body["messages"]] for body in self.questions]
+
+
+async def _send_json(send: Any, status: int, body: object) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})

@@ -1,0 +1,38 @@
+"""What a running server answers for, as a table and as JSON."""
+
+import json
+
+from tests.cli.fake_server import FakeServer
+from tests.cli.processes import Run
+
+
+def test_a_table_names_every_model_and_what_stands_in(run: Run) -> None:
+    done = run("models")
+    header, first, second = done.stdout.decode().splitlines()
+    assert (done.status, header.split()) == (0, ["Model", "Context", "Weights", "Stand-in"])
+    assert first.split() == ["meta/llama-2-7b-chat", "512", "demo", "yes"]
+    assert second.split() == ["other/server-says-less"]
+
+
+def test_a_table_outside_a_terminal_cuts_no_name(fake: FakeServer, run: Run) -> None:
+    name = "owner/" + "long-" * 25 + "[bold]name"
+    fake.refusal = (200, {"data": [{"id": name}]})
+    assert name in run("models").stdout.decode()
+
+
+def test_json_has_the_same(run: Run) -> None:
+    assert json.loads(run("models", "--json").stdout) == [
+        {"id": "meta/llama-2-7b-chat", "context_tokens": 512, "weights": "demo", "stands_in": True},
+        {"id": "other/server-says-less", "context_tokens": None, "weights": None, "stands_in": False},
+    ]
+
+
+def test_without_a_server_models_says_how_to_start_it(run: Run) -> None:
+    done = run("models", "--json", url="http://127.0.0.1:9/v1")
+    assert (done.status, done.stdout) == (1, b"")
+    assert done.stderr == b"corral: No server answers at http://127.0.0.1:9; start one with `corral serve`.\n"
+
+
+def test_an_endless_list_is_refused(fake: FakeServer, run: Run) -> None:
+    fake.refusal = (200, {"data": [{"id": "a" * 1_000_000}] * 5})
+    assert b"longer than 4194304 bytes" in run("models").stderr
