@@ -82,7 +82,7 @@ class Client:
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
             raise RequestFailed("The API key holds a character that no key has.")
         self._url = str(url).rstrip("/").removesuffix("/v1")
-        self._local = _is_loopback(url.host)
+        self._local = _is_this_machine(url.host)
         self._http = httpx2.Client(
             base_url=self._url,
             headers={"authorization": f"Bearer {key}"} if key else {},
@@ -288,8 +288,9 @@ def _checked_url(text: str) -> httpx2.URL:
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def _is_this_machine(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    return address.is_loopback or address.is_unspecified
