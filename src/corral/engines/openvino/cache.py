@@ -161,7 +161,7 @@ def check_untouched(path: Path, stamp: Stamp) -> None:
 
 def _recall(index: dict[str, object], path: Path, stamp: Stamp) -> str | None:
     entry = index.get(str(path.resolve()))
-    if not isinstance(entry, list):
+    if not isinstance(entry, list) or not entry:
         return None
     *seen, digest = cast("list[object]", entry)
     return digest if seen == list(stamp) and isinstance(digest, str) else None

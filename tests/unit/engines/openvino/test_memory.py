@@ -1,0 +1,58 @@
+"""How large the KV pool is made."""
+
+from dataclasses import replace
+
+import pytest
+
+from corral.core.errors import BadSetting
+from corral.engines.openvino.memory import available_bytes, block_bytes, choose_blocks, choose_precision
+from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
+from corral.engines.openvino.shape import LlamaShape, read_shape
+from tests.oracle.llama import TinyLlama
+
+GIB = 2**30
+TINY_LLAMA_1B = read_shape(
+    TinyLlama(hidden=2048, intermediate=5632, layers=22, heads=32, kv_heads=4, vocab=32000).config()
+)
+LLAMA_7B = read_shape(
+    TinyLlama(hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, vocab=32000).config()
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "context_tokens", "precision"),
+    [
+        (TINY_LLAMA_1B, 2048, KvPrecision.F32),
+        (LLAMA_7B, 4096, KvPrecision.U8),
+        (LLAMA_7B, 512, KvPrecision.F32),
+        (LLAMA_7B, 544, KvPrecision.U8),
+    ],
+)
+def test_precision_is_exact_while_a_context_is_small(
+    shape: LlamaShape, context_tokens: int, precision: KvPrecision
+) -> None:
+    assert choose_precision(shape, context_tokens) is precision
+
+
+def test_the_pool_is_a_quarter_of_memory_within_one_and_sixteen_contexts() -> None:
+    shape, precision = TINY_LLAMA_1B, KvPrecision.F32
+    assert choose_blocks(shape, 2048, precision, available=0) == 64
+    assert choose_blocks(shape, 2048, precision, available=1000 * GIB) == 16 * 64
+    assert choose_blocks(shape, 2048, precision, available=4 * GIB) == GIB // block_bytes(shape, precision)
+
+
+def test_a_context_that_is_no_multiple_of_a_block_is_rounded_up() -> None:
+    assert choose_blocks(TINY_LLAMA_1B, 33, KvPrecision.F32, available=0) == 2
+
+
+def test_this_machine_has_memory() -> None:
+    assert 2**24 < available_bytes() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("kv_blocks", 0), ("context_tokens", 1), ("max_batched_tokens", 8), ("kv_blocks", 2**30)]
+)
+def test_options_out_of_range_are_refused_by_name(name: str, value: int) -> None:
+    options = OpenVinoOptions(checkpoint_dir="here", cache_dir="there")
+    with pytest.raises(BadSetting, match=name):
+        replace(options, **{name: value})
