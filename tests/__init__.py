@@ -1,0 +1,1 @@
+"""Tests; shared pieces are imported as ``tests.…``."""

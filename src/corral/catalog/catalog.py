@@ -79,6 +79,11 @@ def model_cards() -> tuple[ModelCard, ...]:
     return tuple(sorted(cards, key=lambda card: card.hidden_size))
 
 
+def demo_checkpoint() -> Path:
+    """The directory of the checkpoint that is shipped."""
+    return Path(str(files("corral.demo")))
+
+
 def demo_catalog() -> Catalog:
     """The demo model under its own name, and standing in for every other."""
     return Catalog(

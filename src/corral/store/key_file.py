@@ -8,6 +8,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+KEY_FILE: Final = "api-key"
+"""Its name in the data directory."""
 KEY_PREFIX: Final = "ck_"
 _KEY_BYTES: Final = 32
 

@@ -1,0 +1,144 @@
+"""The composition root: turns settings into a running server. The only place that names concrete classes."""
+
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+
+from corral.api.app import create_app
+from corral.api.auth import StaticKeyRing
+from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
+from corral.core.errors import BadSetting
+from corral.engines.openvino.memory import BLOCK_TOKENS
+from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
+from corral.engines.stepper import Progress
+from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, WorkerLaunch
+from corral.service.generate import GenerationService
+from corral.settings import Settings, worker_environment
+from corral.store.key_file import KEY_FILE, read_or_make_key
+from corral.text.load import load_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that is put together and not yet started."""
+
+    app: FastAPI
+    engine: SupervisedEngine
+    catalog: Catalog
+    api_key: str
+    api_key_is_new: bool
+    """Made just now: the one time to show it."""
+
+
+def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server:
+    """Put the server together.
+
+    Raises:
+        BadSetting: the model is unknown or the data directory cannot be used.
+        CheckpointRefused: the checkpoint's configuration or tokenizer cannot be served.
+    """
+    prepare_data_dir(settings.data_dir)
+    checkpoint = _checkpoint(settings.model)
+    catalog = demo_catalog() if settings.model == DEMO else checkpoint_catalog(checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
+    engine = SupervisedEngine(
+        WorkerLaunch(
+            engine="openvino",
+            options=asdict(_openvino_options(settings, checkpoint)),
+            environment=worker_environment(),
+        ),
+        policy=SupervisorPolicy(
+            step_timeout_s=settings.step_timeout_s,
+            load_timeout_s=settings.load_timeout_s,
+            max_sequences=settings.max_sequences,
+            max_waiting=settings.max_waiting,
+        ),
+        on_progress=on_progress,
+    )
+    generation = GenerationService(
+        catalog=catalog, engine=engine, tokenizer=tokenizer, draw_seed=lambda: secrets.randbits(63)
+    )
+    key, is_new = _api_key(settings)
+    app = create_app(
+        generation,
+        StaticKeyRing({"local": key}),
+        clock=time.time,  # noqa: TID251 - the one clock of the server is made here
+        allowed_hosts=settings.allowed_hosts,
+        body_limit_bytes=settings.max_body_bytes,
+    )
+    return Server(app=app, engine=engine, catalog=catalog, api_key=key, api_key_is_new=is_new)
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the data directory, readable by its owner only.
+
+    Raises:
+        BadSetting: it cannot be made or written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadSetting(f"data_dir: {path} cannot be written: {error.strerror}.") from error
+
+
+def configure_logs(level: str) -> None:
+    """Log lines of key=value to stderr; neither prompts nor secrets are ever among the values."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _checkpoint(model: str) -> Path:
+    if model == DEMO:
+        return demo_checkpoint()
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    known = [m.id for m in demo_catalog().models()]
+    if model in known:
+        raise BadSetting(
+            f"model: the weights of {model} are not on this machine. Give the path of a directory that holds them in "
+            "the Hugging Face format (config.json, *.safetensors, tokenizer)."
+        )
+    raise BadSetting(f"model: {model} is neither a directory nor a model of the catalog ({', '.join(known)}).")
+
+
+def _openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
+    return OpenVinoOptions(
+        checkpoint_dir=str(checkpoint.resolve()),
+        cache_dir=str(settings.data_dir.resolve() / "cache"),
+        weights=WeightsFormat(settings.quantize),
+        kv_precision=None if settings.kv_cache == "auto" else KvPrecision(settings.kv_cache),
+        kv_blocks=-(-settings.kv_cache_tokens // BLOCK_TOKENS) or None,
+        max_batched_tokens=settings.max_batched_tokens,
+    )
+
+
+def _api_key(settings: Settings) -> tuple[str, bool]:
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value(), False
+    try:
+        return read_or_make_key(settings.data_dir / KEY_FILE)
+    except OSError as error:
+        raise BadSetting(f"data_dir: the API key cannot be kept in {settings.data_dir}: {error.strerror}.") from error

@@ -1,0 +1,131 @@
+"""``corral serve``: start the model and the HTTP server, say where it is, stop on Ctrl-C."""
+
+import asyncio
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+from rich.console import Console
+
+from corral.bootstrap import Server, build, configure_logs
+from corral.cli.progress import StartProgress
+from corral.core.errors import BadSetting, CorralError
+from corral.settings import Settings
+from corral.store.key_file import KEY_FILE
+
+_BACKLOG = 2048
+_GRACE_S = 5
+
+
+def serve(settings: Settings) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        CorralError: the server cannot start; the message says why.
+    """
+    configure_logs(settings.log_level)
+    listener = _listen(settings.host, settings.port)
+    with listener, StartProgress(Console(stderr=True)) as progress:
+        server = build(settings, progress.report)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_serve(server, settings, listener, progress))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop  # noqa: PLC0415 - not on every platform that can run a client command
+
+    return uvloop.new_event_loop()
+
+
+async def _serve(server: Server, settings: Settings, listener: socket.socket, progress: StartProgress) -> None:
+    http = _HttpServer(
+        uvicorn.Config(
+            server.app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+
+    async def announce() -> CorralError | None:
+        try:
+            await server.engine.ready()
+        except CorralError as error:
+            http.should_exit = True
+            return error
+        progress.stop()
+        sys.stdout.write(banner(server, settings, port=listener.getsockname()[1]))
+        sys.stdout.flush()
+        return None
+
+    async with server.engine.run(), asyncio.TaskGroup() as tasks:
+        announcing = tasks.create_task(announce())
+        await http.serve(sockets=[listener])
+        announcing.cancel()
+    if not announcing.cancelled() and (refusal := announcing.result()) is not None:
+        raise refusal
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn, whose own way to end raises the signal again and so kills the process before the engine is stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Stop in good order on the first SIGINT or SIGTERM, at once on the second SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def banner(server: Server, settings: Settings, *, port: int) -> str:
+    """What a newcomer needs: the address, the key, and three lines to paste."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    info = server.engine.info
+    first = server.catalog.models()[0]
+    stand_ins = [model.id for model in server.catalog.models() if model.stands_in]
+    key_file = settings.data_dir / KEY_FILE
+    if settings.api_key is not None:
+        key, pasted = "as set in CORRAL_API_KEY", "$CORRAL_API_KEY"
+    elif server.api_key_is_new:
+        key, pasted = f"{server.api_key}  (kept in {key_file})", server.api_key
+    else:
+        key, pasted = f"in {key_file}", f"$(cat {shlex.quote(str(key_file))})"
+    asked = f'{{"model": "{first.id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    python = (
+        f'import openai, sys; print(openai.OpenAI(base_url="{url}/v1", api_key=sys.argv[1]).chat.completions.create('
+        f'model="{first.id}", messages=[{{"role": "user", "content": "Hello!"}}]).choices[0].message.content)'
+    )
+    lines = [
+        "",
+        f"Corral answers at {url}",
+        f"  model    {first.id} ({info.engine}, {info.weights}, context {info.context_tokens} tokens)",
+        *([f"  note     the demo model stands in for {', '.join(stand_ins)}"] if stand_ins else []),
+        f"  API key  {key}",
+        "",
+        "Try it:",
+        f"  curl {url}/v1/chat/completions -H \"Authorization: Bearer {pasted}\" -H 'Content-Type: application/json' "
+        f"-d '{asked}'",
+        f"  python -c '{python}' \"{pasted}\"",
+        "  corral chat 'Hello!'" + (f" --url {url}" if (host, port) != ("127.0.0.1", 8000) else ""),
+        "",
+        "Ctrl-C stops it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise BadSetting(f"host and port: cannot listen on {host}:{port}: {error.strerror}.") from error

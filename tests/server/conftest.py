@@ -1,0 +1,43 @@
+"""The real server: demo model, OpenVINO in its own process, a socket on loopback."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from openai import AsyncOpenAI
+
+from corral.bootstrap import build
+from corral.engines.supervisor import SupervisedEngine
+from corral.settings import load_settings
+from tests.doors.live_server import SECRET, LiveServer, serving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealServer(LiveServer):
+    """A running server, and the engine behind it to look at."""
+
+    engine: SupervisedEngine
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for the module, so that its server lives through it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RealServer]:
+    """The server as ``corral serve`` puts it together, in this process."""
+    settings = load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {})
+    made = build(settings, lambda _: None)
+    async with made.engine.run():
+        await made.engine.ready()
+        async with serving(made.app) as live:
+            yield RealServer(port=live.port, engine=made.engine)
+
+
+@pytest.fixture
+async def client(server: RealServer) -> AsyncIterator[AsyncOpenAI]:
+    """The official client, closed after each test."""
+    async with server.openai(timeout=60) as made:
+        yield made

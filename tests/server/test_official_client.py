@@ -1,0 +1,153 @@
+"""The official ``openai`` client against the real server and the demo model."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionChunk
+
+from tests.engines import until_idle
+from tests.server.conftest import RealServer
+
+pytestmark = pytest.mark.anyio
+
+STORY: Any = {
+    "model": "meta-llama/Llama-2-7b-chat-hf",
+    "messages": [{"role": "user", "content": "Tell me a long story about a llama."}],
+    "temperature": 0,
+    "max_tokens": 200,
+}
+
+
+async def text_of(stream: openai.AsyncStream[ChatCompletionChunk]) -> str:
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+async def test_a_chat_is_answered_with_usage_that_adds_up(client: openai.AsyncOpenAI) -> None:
+    completion = await client.chat.completions.create(
+        model="meta/llama-2-70b-chat", messages=[{"role": "user", "content": "Hello!"}], temperature=0
+    )
+    (choice,) = completion.choices
+    assert choice.finish_reason == "stop"
+    assert choice.message.content
+    assert "Corral" in choice.message.content
+    assert completion.model == "meta/llama-2-70b-chat"
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+
+
+async def test_a_stream_is_the_same_text_as_the_whole_answer(client: openai.AsyncOpenAI) -> None:
+    whole = await client.chat.completions.create(**STORY)
+    chunks = [chunk async for chunk in await client.chat.completions.create(**STORY, stream=True)]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.choices[0].message.content
+    assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+    assert chunks[-1].usage == whole.usage
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 200
+
+
+async def test_eight_at_once_get_what_each_would_get_alone(client: openai.AsyncOpenAI) -> None:
+    asked: list[Any] = [{**STORY, "seed": n, "temperature": 0.2 * n, "max_tokens": 60} for n in range(8)]
+    alone = [await text_of(await client.chat.completions.create(**one, stream=True)) for one in asked]
+    streams = [client.chat.completions.create(**one, stream=True) for one in asked]
+    together = await asyncio.gather(*[text_of(stream) for stream in await asyncio.gather(*streams)])
+    assert together == alone
+
+
+async def test_after_an_early_break_the_engine_runs_nothing(server: RealServer, client: openai.AsyncOpenAI) -> None:
+    async with await client.chat.completions.create(**STORY, stream=True) as stream:
+        async for chunk in stream:
+            if chunk.choices[0].delta.content:
+                break
+    await until_idle(server.engine)
+
+
+async def test_a_client_that_goes_away_while_waiting_for_a_whole_answer_frees_the_engine(
+    server: RealServer, client: openai.AsyncOpenAI
+) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        await client.with_options(timeout=0.05).chat.completions.create(**{**STORY, "max_tokens": 3000})
+    await until_idle(server.engine)
+
+
+async def test_killing_the_engine_in_mid_stream_changes_nothing_for_the_client(
+    server: RealServer, client: openai.AsyncOpenAI
+) -> None:
+    undisturbed = [chunk async for chunk in await client.chat.completions.create(**STORY, stream=True)]
+    restarts = server.engine.stats().restarts
+    chunks: list[ChatCompletionChunk] = []
+    async for chunk in await client.chat.completions.create(**STORY, stream=True):
+        chunks.append(chunk)
+        if len(chunks) == 60:
+            pid = server.engine.stats().worker_pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+    def text(of: list[ChatCompletionChunk]) -> str:
+        return "".join(chunk.choices[0].delta.content or "" for chunk in of)
+
+    assert text(chunks) == text(undisturbed)
+    assert chunks[-1].usage == undisturbed[-1].usage
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 200
+    assert server.engine.stats().restarts == restarts + 1
+    await until_idle(server.engine)
+
+
+async def test_while_the_engine_restarts_health_says_so_and_requests_wait(
+    server: RealServer, client: openai.AsyncOpenAI
+) -> None:
+    pid = server.engine.stats().worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    async with server.http() as http:
+        async with asyncio.timeout(10):
+            while (await http.get("/health")).status_code != 503:
+                pass
+        completion = await client.chat.completions.create(**{**STORY, "max_tokens": 5})
+        assert completion.usage is not None
+        assert completion.usage.completion_tokens == 5
+        assert (await http.get("/health")).status_code == 200
+
+
+async def test_the_demo_model_says_whom_it_stands_in_for(server: RealServer, client: openai.AsyncOpenAI) -> None:
+    models = {model.id: model async for model in client.models.list()}
+    assert models.keys() >= {"corral/demo", "meta/llama-2-13b-chat", "meta-llama/Llama-2-70b-chat-hf"}
+    raw = await client.chat.completions.with_raw_response.create(**{**STORY, "max_tokens": 1})
+    assert raw.headers["corral-weights"] == "demo"
+    async with server.http() as http:
+        entries = {entry["id"]: entry["corral"] for entry in (await http.get("/v1/models")).json()["data"]}
+    assert entries["corral/demo"] == {"weights": "demo", "stands_in": False}
+    assert entries["meta/llama-2-7b-chat"] == {"weights": "demo", "stands_in": True}
+
+
+async def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.chat.completions.create(
+            model="corral/demo", messages=[{"role": "user", "content": "llama " * 5000}]
+        )
+    assert "context holds 4096" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"model": "gpt-4"}, openai.NotFoundError),
+        ({"messages": [{"role": "user", "content": "x"}] * 5000}, openai.UnprocessableEntityError),
+        ({"messages": [{"role": "user", "content": "x" * 10_000_000}]}, openai.APIStatusError),
+        ({"temperature": 3}, openai.UnprocessableEntityError),
+    ],
+)
+async def test_bad_input_is_a_clear_error_and_the_server_goes_on(
+    client: openai.AsyncOpenAI, change: Any, error: type[openai.APIStatusError]
+) -> None:
+    with pytest.raises(error) as caught:
+        await client.chat.completions.create(**{**STORY, **change})
+    assert 400 <= caught.value.status_code < 500
+    completion = await client.chat.completions.create(**{**STORY, "max_tokens": 2})
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens == 2

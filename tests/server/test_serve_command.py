@@ -1,0 +1,198 @@
+"""``corral serve`` as a process of its own: how it starts, what it prints, what it refuses, how it stops."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.oracle.llama import TinyLlama
+
+PATIENCE_S = 60
+DEMO = Path(__file__).parents[2] / "src" / "corral" / "demo"
+
+
+def environment(**settings: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CORRAL_")}
+    return {**clean, "NO_COLOR": "1", **settings}
+
+
+@contextmanager
+def serve(*arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "corral", "serve", "--port", "0", *arguments],
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = threading.Timer(PATIENCE_S, process.kill)
+    deadline.start()
+    try:
+        yield process
+    finally:
+        deadline.cancel()
+        process.kill()
+        process.communicate()
+
+
+def banner_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Ctrl-C" in line:
+            return "".join(lines)
+    assert process.stderr is not None
+    pytest.fail(f"no banner: {process.stderr.read()}")
+
+
+def refusal(*arguments: str, **settings: str) -> str:
+    """What a start that must fail says; the one sentence, without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "corral", "serve", "--port", "0", *arguments],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def paste(line: str) -> str:
+    done = subprocess.run(
+        ["bash", "-c", line],
+        env={**environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_three_lines_of_the_banner_can_be_pasted(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data with a space"
+    with serve("--data-dir", str(data_dir)) as process:
+        banner = banner_of(process)
+        lines = [line.strip() for line in banner.splitlines()]
+        key = (data_dir / "api-key").read_text().strip()
+        assert f"API key  {key}" in banner
+        assert "stands in for meta/llama-2-7b-chat, meta-llama/Llama-2-7b-chat-hf" in banner
+        (curl,) = [line for line in lines if line.startswith("curl ")]
+        (python,) = [line for line in lines if "import openai" in line]
+        (chat,) = [line for line in lines if " chat " in line and "curl" not in line]
+        assert json.loads(paste(curl + " --silent"))["choices"][0]["message"]["content"].strip()
+        assert paste(python).strip()
+        assert paste(f"CORRAL_DATA_DIR='{data_dir}' {chat}").strip()
+    with serve("--data-dir", str(data_dir)) as process:
+        again = banner_of(process)
+        assert key not in again
+        assert str(data_dir / "api-key") in again
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_server_and_worker_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+    with serve("--data-dir", str(tmp_path)) as process:
+        banner_of(process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert children
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 0
+        assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_the_first_key_can_be_set_and_is_never_printed(tmp_path: Path) -> None:
+    with serve("--data-dir", str(tmp_path), CORRAL_API_KEY="ck_my-own-key") as process:
+        banner = banner_of(process)
+        assert "ck_my-own-key" not in banner
+        url = next(line.split()[-1] for line in banner.splitlines() if line.startswith("Corral answers at"))
+        asked = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": "Bearer ck_my-own-key"})
+        with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
+            assert answer.status == 200
+        assert not (tmp_path / "api-key").exists()
+
+
+def test_a_checkpoint_directory_is_served_under_its_own_name(tmp_path: Path) -> None:
+    checkpoint = TinyLlama(vocab=4096).write(tmp_path / "tiny")
+    (checkpoint / "tokenizer.json").write_bytes((DEMO / "tokenizer.json").read_bytes())
+    with serve(str(checkpoint), "--data-dir", str(tmp_path / "data"), "--quantize", "f32") as process:
+        banner = banner_of(process)
+        assert "local/tiny (openvino, f32, context 512 tokens)" in banner
+        assert "stands in" not in banner
+
+
+def test_a_start_on_a_port_in_use_names_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal("--data-dir", str(tmp_path), "--port", str(port))
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        ([], {"CORRAL_PROT": "1"}, "CORRAL_PROT: there is no such setting. Did you mean CORRAL_PORT?"),
+        (["--quantize", "int2"], {}, "--quantize: Input should be"),
+        (["no/such"], {}, "no/such is neither a directory nor a model of the catalog"),
+        (["meta/llama-2-7b-chat"], {}, "the weights of meta/llama-2-7b-chat are not on this machine"),
+        (["--data-dir", "/proc/corral"], {}, "data_dir: /proc/corral cannot be written"),
+    ],
+)
+def test_a_bad_start_is_refused_in_a_sentence(
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], said: str
+) -> None:
+    assert said in refusal(*arguments, **{"CORRAL_DATA_DIR": str(tmp_path), **settings})
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    assert "config.json" in refusal(str(tmp_path), CORRAL_DATA_DIR=str(tmp_path / "data"))
+
+
+def broken(tmp_path: Path, *, how: str) -> Path:
+    """A checkpoint that cannot be served."""
+    checkpoint = TinyLlama(vocab=4096).write(tmp_path / how)
+    (checkpoint / "tokenizer.json").write_bytes((DEMO / "tokenizer.json").read_bytes())
+    weights = checkpoint / "model.safetensors"
+    match how:
+        case "no-weights":
+            weights.unlink()
+        case "truncated":
+            weights.write_bytes(weights.read_bytes()[:-1000])
+        case "bad-header":
+            weights.write_bytes(struct.pack("<Q", 2**40) + weights.read_bytes()[8:])
+        case _:
+            config = json.loads((checkpoint / "config.json").read_text())
+            config["architectures"] = ["MixtralForCausalLM"]
+            (checkpoint / "config.json").write_text(json.dumps(config))
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no-weights", "safetensors"),
+        ("truncated", "model.safetensors"),
+        ("bad-header", "model.safetensors"),
+        ("architecture", "MixtralForCausalLM"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_served_is_refused_in_a_sentence(tmp_path: Path, how: str, said: str) -> None:
+    stderr = refusal(str(broken(tmp_path, how=how)), CORRAL_DATA_DIR=str(tmp_path / "data"))
+    assert said in stderr
+    assert stderr.startswith("corral: ")
+    assert stderr.count("\n") == 1
