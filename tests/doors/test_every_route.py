@@ -110,8 +110,9 @@ CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization:
 async def test_a_body_declared_too_large_is_refused_before_it_is_sent(server: LiveServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHAT + b"Content-Length: 10000000\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    body = await reader.readuntil(b"}}")
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readuntil(b"}}")
     writer.close()
     assert head.startswith(b"HTTP/1.1 413")
     assert b"larger than 2097152 bytes" in body
@@ -122,7 +123,8 @@ async def test_a_chunked_body_is_refused_when_it_grows_too_large(server: LiveSer
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHAT + b"Transfer-Encoding: chunked\r\n\r\n")
     writer.write((b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 33)
-    head = await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     assert head.startswith(b"HTTP/1.1 413")
 

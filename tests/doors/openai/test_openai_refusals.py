@@ -1,6 +1,7 @@
 """What this door refuses, ignores, and how it says so."""
 
 import json
+from typing import Any
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from corral.core.errors import (
     PromptTooLong,
     UnknownModel,
 )
+from corral.core.generation import ChatPrompt, Message, Role
 from tests.doors.door_contract import every_error, example, subclasses
 from tests.doors.live_server import LiveServer
 from tests.doors.scripted_generation import MODEL, ScriptedGeneration
@@ -91,7 +93,7 @@ OUT_OF_RANGE = [
 ]
 
 
-async def _post(server: LiveServer, **extra: object) -> tuple[int, dict[str, object]]:
+async def _post(server: LiveServer, **extra: object) -> tuple[int, dict[str, Any]]:
     body = {"model": MODEL, "messages": USER, **extra}
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", content=json.dumps(body))
@@ -219,7 +221,8 @@ async def test_a_body_needs_no_content_type_and_its_last_duplicate_key_counts(
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", content=body, headers={"content-type": "text/plain"})
     assert response.status_code == 200
-    assert generation.requests[0].prompt.messages[0].content == "\x00\N{LLAMA}"
+    prompt = generation.requests[0].prompt
+    assert prompt == ChatPrompt((Message(role=Role.USER, content="\x00\N{LLAMA}"),))
 
 
 @pytest.mark.anyio

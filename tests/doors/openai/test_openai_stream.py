@@ -106,7 +106,8 @@ async def test_a_client_that_goes_away_frees_the_run_at_once(
 ) -> None:
     generation.script = [Started(prompt_tokens=1, seed=1), Delta(text="x", completion_tokens=1), asyncio.Event()]
     _, writer = await _raw(server, {"model": MODEL, "messages": USER, "stream": stream})
-    await generation.entered.wait()
+    async with asyncio.timeout(5):
+        await generation.entered.wait()
     assert generation.running == 1
     writer.close()
     async with asyncio.timeout(1):
@@ -159,10 +160,11 @@ async def test_a_client_that_does_not_read_holds_nothing_up_and_loses_no_text(
 
 async def _drain(reader: asyncio.StreamReader) -> bytes:
     """The body of a chunked answer, without the chunks' heads."""
-    await reader.readuntil(b"\r\n\r\n")
     body = bytearray()
-    while size := int(await reader.readline(), 16):
-        body += (await reader.readexactly(size + 2))[:-2]
+    async with asyncio.timeout(20):
+        await reader.readuntil(b"\r\n\r\n")
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
     return bytes(body)
 
 
@@ -173,11 +175,12 @@ async def test_silence_is_filled_with_comments_that_clients_skip(
     gate = asyncio.Event()
     generation.script = [gate, *answer(" Hello")]
     reader, writer = await _raw(server, {"model": MODEL, "messages": USER, "stream": True})
-    head = await reader.readuntil(b": ping\n\n")
-    assert head.startswith(b"HTTP/1.1 200")
-    await reader.readuntil(b": ping\n\n")
-    gate.set()
-    assert b'"content":" Hello"' in await reader.readuntil(b"[DONE]\n\n")
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b": ping\n\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        await reader.readuntil(b": ping\n\n")
+        gate.set()
+        assert b'"content":" Hello"' in await reader.readuntil(b"[DONE]\n\n")
     writer.close()
 
 
