@@ -1,14 +1,16 @@
 """Whole answers, through the official client."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from corral.api.doors.openai.translate import weights_header
 from corral.api.doors.openai.wire import ChatCompletionRequest
 from corral.core.generation import ChatPrompt, FinishReason, Message, Role, Sampling, Stopping
 from tests.doors.conftest import CREATED
 from tests.doors.live_server import LiveServer
-from tests.doors.scripted_generation import MODEL, ScriptedGeneration, answer
+from tests.doors.scripted_generation import MODEL, ScriptedGeneration, answer, catalog
 
 USER = [{"role": "user", "content": "Hello!"}]
 
@@ -121,6 +123,12 @@ async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, gene
             response = await http.post("/v1/chat/completions", json=body)
             assert response.status_code == 200, response.text
     assert generation.requests[1].seed == 2**64
+
+
+def test_a_checkpoints_name_that_does_not_fit_a_header_is_encoded() -> None:
+    model = catalog().models()[0]
+    assert weights_header(model) == {"corral-weights": "demo"}
+    assert weights_header(replace(model, weights="Llama 2\r\n\u043c")) == {"corral-weights": "Llama 2%0D%0A%D0%BC"}
 
 
 @pytest.mark.anyio

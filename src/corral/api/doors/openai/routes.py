@@ -13,7 +13,7 @@ from corral.api.body import read_json
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai.stream import ChatStream
-from corral.api.doors.openai.translate import from_error, from_model, from_result, to_core
+from corral.api.doors.openai.translate import from_error, from_model, from_result, to_core, weights_header
 from corral.api.doors.openai.wire import ChatCompletionRequest, StreamOptions
 from corral.api.sse import EventStream
 from corral.core.caller import Caller
@@ -36,7 +36,7 @@ def router(generation: Generation, keys: KeyRing, *, clock: Callable[[], float],
 
     async def chat(request: Request, _caller: Caller) -> Response:
         body = await read_json(request, ChatCompletionRequest)
-        headers = {"corral-weights": generation.catalog.get(body.model).weights}
+        headers = weights_header(generation.catalog.get(body.model))
         run = generation.open(to_core(body))
         completion_id = f"chatcmpl-{secrets.token_hex(16)}"
         created = int(clock())
@@ -59,7 +59,7 @@ def router(generation: Generation, keys: KeyRing, *, clock: Callable[[], float],
 
     async def model(request: Request, _caller: Caller) -> Response:
         found = generation.catalog.get(request.path_params["model"])
-        return _json(from_model(found), {"corral-weights": found.weights})
+        return _json(from_model(found), weights_header(found))
 
     chat_paths = [f"{prefix}/chat/completions" for prefix in _PREFIXES]
     door.route("POST", chat_paths, chat, summary="Answer a conversation", body=ChatCompletionRequest)

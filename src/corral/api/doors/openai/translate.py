@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from corral.api.body import BodyEncoded, BodyTooLarge
 from corral.api.doors.openai.wire import ChatCompletion, ChatCompletionRequest, ChatMessage, ContentPart, WireUsage
@@ -214,6 +215,11 @@ def from_model(model: CatalogModel) -> dict[str, object]:
         },
         "corral": {"weights": model.weights, "stands_in": model.stands_in},
     }
+
+
+def weights_header(model: CatalogModel) -> dict[str, str]:
+    """The header that says what really answers; percent-encoded where a directory's name does not fit a header."""
+    return {"corral-weights": quote(model.weights, safe="/:+@ ")}
 
 
 @dataclass(frozen=True, slots=True)
