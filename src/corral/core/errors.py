@@ -7,8 +7,14 @@
     │   ├── PromptTooLong         both token counts are in the message
     │   └── Unsupported           asked for by name, and not offered
     ├── UnknownModel
+    ├── UnknownPrediction
     ├── Unauthenticated
+    ├── PermissionDenied          the key is good, but not for this
+    ├── InsufficientCredit        credit, a spend limit or the caller's own ``max_cost`` cannot cover the worst case
+    ├── IdempotencyConflict       the same idempotency key with another body
+    ├── DataRemoved               the text is past its time; counts and cost stay
     ├── Overloaded                try again after ``retry_after_s``
+    │   └── RateLimited           the account's own limit, not the server's load
     ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
     ├── EngineFailed              the engine died on this run more often than it is retried
     ├── CheckpointRefused         weights that cannot be served; names the field or file
@@ -59,12 +65,36 @@ class Unauthenticated(CorralError):
     """No API key, or not a valid one."""
 
 
+class UnknownPrediction(CorralError):
+    """The account has no prediction of that id."""
+
+
+class PermissionDenied(CorralError):
+    """The key is good, but not for this: scope, model, expiry."""
+
+
+class InsufficientCredit(CorralError):
+    """The worst case of a run is not covered, and nothing was run."""
+
+
+class IdempotencyConflict(CorralError):
+    """The idempotency key was used for another request."""
+
+
+class DataRemoved(CorralError):
+    """Input and output were removed when their time was up, or never stored."""
+
+
 class Overloaded(CorralError):
     """Too much is waiting already; the caller may try again after ``retry_after_s``."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(Overloaded):
+    """The account used up its requests, tokens or places for now."""
 
 
 class EngineUnavailable(CorralError):

@@ -1,0 +1,109 @@
+"""A prediction: one call through any door, and its life as a state machine that refuses illegal moves.
+
+::
+
+    STARTING ──> PROCESSING ──> SUCCEEDED | FAILED | CANCELED
+        └──────────────────────────────────> FAILED | CANCELED
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from corral.core.errors import CorralError
+
+
+class Status(StrEnum):
+    """Where a prediction is in its life; the words are Replicate's."""
+
+    STARTING = "starting"
+    """Accepted and held for; waiting for the engine."""
+    PROCESSING = "processing"
+    """The engine has emitted a token."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing will change any more, the bill included."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+_MOVES = {
+    Status.STARTING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELED, Status.SUCCEEDED}),
+    Status.PROCESSING: _TERMINAL,
+}
+
+
+class IllegalTransition(CorralError):
+    """A prediction cannot go from this status to that one."""
+
+
+def check_move(now: Status, then: Status) -> None:
+    """Refuse what the life cycle does not allow.
+
+    Raises:
+        IllegalTransition: *then* does not follow *now*.
+    """
+    if then not in _MOVES.get(now, frozenset()):
+        raise IllegalTransition(f"A prediction that is {now} cannot become {then}.")
+
+
+class StoppedBy(StrEnum):
+    """Who ended a run; on the receipt."""
+
+    MODEL = "model"
+    """End of sequence."""
+    STOP_STRING = "stop_string"
+    LIMIT = "limit"
+    """``max_tokens`` or the context."""
+    CALLER = "caller"
+    """Cancelled by request."""
+    DISCONNECT = "disconnect"
+    """The client went away."""
+    DEADLINE = "deadline"
+    ENGINE = "engine"
+    """The engine failed."""
+    RESTART = "restart"
+    """The gateway was restarted and nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One call through any door, as stored. Times are Unix milliseconds, money is nano-dollars."""
+
+    id: str
+    """26 characters of base32."""
+    account_id: str
+    key_id: str
+    door: str
+    """``openai``, ``replicate``, ``deepinfra``."""
+    model: str
+    """As the caller named it."""
+    version: str
+    """Digest or name of the weights that answered."""
+    status: Status
+    background: bool
+    """Goes on without its client, and is resumed after a restart of the server."""
+    created_at_ms: int
+    input: dict[str, Any] | None
+    """The core request as plain data, and what the door must remember; None once removed or in privacy mode."""
+    output: list[str] | None
+    """One text per choice; None until there is one, and once removed or in privacy mode."""
+    data_removed: bool
+    error: str | None
+    seed: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    """Billed: all choices together."""
+    hold_nusd: int
+    """Held while running, 0 afterwards."""
+    cost_nusd: int | None
+    """None until settled."""
+    stopped_by: StoppedBy | None
+    receipt: dict[str, Any] | None
+    started_at_ms: int | None
+    """First token."""
+    completed_at_ms: int | None

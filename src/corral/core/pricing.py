@@ -1,0 +1,116 @@
+"""What tokens cost, in integers: nano-dollars (10^-9 USD), so that $0.65 per million tokens is 650 a token, exactly."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from corral.core.errors import BadSetting
+from corral.core.prediction import StoppedBy
+
+NUSD_PER_USD: Final = 10**9
+_TOKENS_PER_QUOTE: Final = 10**6
+RECEIPT_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What one token of a model costs, in and out."""
+
+    version: str
+    """Names this price for ever: ``meta/llama-2-70b-chat@2024-01-01``."""
+    input_nusd: int
+    output_nusd: int
+
+    def cost_nusd(self, *, prompt_tokens: int, completion_tokens: int) -> int:
+        """What so many tokens cost."""
+        return prompt_tokens * self.input_nusd + completion_tokens * self.output_nusd
+
+
+def nusd_per_token(usd_per_million: str) -> int:
+    """From a price list's ``"0.65"`` dollars per million tokens to nano-dollars per token.
+
+    Raises:
+        BadSetting: not a number, negative, or finer than $0.001 per million, which a nano-dollar cannot hold.
+    """
+    try:
+        exact = Decimal(usd_per_million) * NUSD_PER_USD / _TOKENS_PER_QUOTE
+    except InvalidOperation:
+        raise BadSetting(f"'{usd_per_million}' is not a price in dollars per million tokens.") from None
+    if not exact.is_finite() or exact < 0 or exact != exact.to_integral_value():
+        raise BadSetting(
+            f"'{usd_per_million}' must be a multiple of 0.001 dollars per million, and not negative."
+        )
+    return int(exact)
+
+
+def usd(nusd: int) -> str:
+    """Exact decimal dollars, without needless zeros: ``0.0000924``."""
+    text = f"{Decimal(nusd) / NUSD_PER_USD:.9f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Everything that is needed to recompute one bill."""
+
+    format: int
+    prediction_id: str
+    account_id: str
+    model: str
+    price_version: str
+    input_nusd: int
+    output_nusd: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_nusd: int
+    stopped_by: str
+    """A StoppedBy."""
+    tokens_digest: str
+    """SHA-256 of the emitted ids: see ``tokens_digest``."""
+    completed_at_ms: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the receipt as canonical JSON; what an auditor compares."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The receipt with its digest, as stored and shown."""
+        return {**asdict(self), "digest": self.digest}
+
+
+def tokens_digest(choices: Iterable[Sequence[int]]) -> str:
+    """SHA-256 of the emitted ids: choices by ``;``, ids in decimal by ``,``."""
+    text = ";".join(",".join(map(str, ids)) for ids in choices)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify(document: dict[str, Any]) -> list[str]:
+    """Recompute a receipt; every sentence returned names something that does not hold."""
+    problems: list[str] = []
+    names = {field.name for field in fields(Receipt)}
+    if missing := names - document.keys():
+        return [f"The receipt lacks {', '.join(sorted(missing))}."]
+    receipt = Receipt(**{name: document[name] for name in names})
+    if receipt.format != RECEIPT_FORMAT:
+        problems.append(f"The format is {receipt.format}; this program knows {RECEIPT_FORMAT}.")
+    numbers = ("input_nusd", "output_nusd", "prompt_tokens", "completion_tokens", "total_nusd")
+    for name in numbers:
+        value = document[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            problems.append(f"{name} is {value!r}; it must be a whole number that is not negative.")
+    if problems:
+        return problems
+    price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
+    total = price.cost_nusd(prompt_tokens=receipt.prompt_tokens, completion_tokens=receipt.completion_tokens)
+    if total != receipt.total_nusd:
+        problems.append(f"The total is {receipt.total_nusd} nano-dollars; the counts and prices give {total}.")
+    if receipt.stopped_by not in set(StoppedBy):
+        problems.append(f"'{receipt.stopped_by}' is no reason to stop.")
+    if document.get("digest") != receipt.digest:
+        problems.append("The digest does not match the receipt's content.")
+    return problems
