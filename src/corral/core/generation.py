@@ -7,6 +7,8 @@ in (``service.generate`` makes those) and nothing of HTTP.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
+from typing import Literal
 
 
 class Role(StrEnum):
@@ -39,7 +41,14 @@ class RawPrompt:
     text: str
 
 
-Prompt = ChatPrompt | RawPrompt
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """A prompt that is token ids already; taken as it is, nothing added."""
+
+    ids: tuple[int, ...]
+
+
+Prompt = ChatPrompt | RawPrompt | TokenPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,15 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What the whole answer must match; the engine can choose no token that breaks it."""
+
+    kind: Literal["json_schema", "regex"]
+    source: str
+    """A JSON Schema as JSON text, or a regular expression."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What a door asks for. Optional fields are still open; ``service.generate`` closes them."""
 
@@ -88,7 +106,14 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stopping: Stopping = field(default_factory=Stopping)
     seed: int | None = None
-    """None draws one; any integer is accepted and reduced to 64 bits."""
+    """None draws one; any integer is accepted and reduced to 64 bits. Choice k is generated with seed + k."""
+    choices: int = 1
+    """Independent answers to the same prompt, 1 to 4; the prompt is billed once."""
+    constraint: Constraint | None = None
+    echo: bool = False
+    """Give the prompt back too, with its tokens' log probabilities."""
+    pieces: bool = False
+    """Whether deltas say what each token is; only whoever shows log probabilities needs it."""
 
 
 class FinishReason(StrEnum):
@@ -114,59 +139,125 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """The run waits for the engine; told again when the position changes. Only before ``Started``."""
+
+    position: int
+    """1 is next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The request was accepted by the engine's queue. Always the first event."""
+    """The engine has begun. Exactly one, before every event that follows."""
 
     prompt_tokens: int
     seed: int
+    echo: "Echo | None" = None
+    """The prompt, when it was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Echo:
+    """The prompt as the engine read it."""
+
+    text: str
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    logprobs: tuple[float | None, ...]
+    """None for the first token, which nothing precedes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """More text. Never half a character, never part of a stop string, never empty."""
+    """More of one choice. Its text has no half characters and no part of a stop string; its tokens may run ahead."""
 
+    choice: int
     text: str
+    ids: tuple[int, ...]
+    """Tokens that came with it; those of a stop string and EOS included."""
+    logprobs: tuple[float, ...]
+    """Natural logarithm of each token's probability; same length."""
+    pieces: tuple[bytes, ...] = ()
+    """Bytes that each token stands for, when asked for; same length."""
     completion_tokens: int
-    """Tokens emitted so far."""
+    """Tokens of this choice so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceEnded:
+    """One choice is complete; nothing more comes of it."""
+
+    choice: int
+    reason: FinishReason
+    stop: str | None = None
+    """The stop string that ended it, which is not part of the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The answer is complete. Always the last event; exactly one."""
+    """Every choice is complete. The last event; exactly one in a run that neither failed nor was cancelled."""
 
-    reason: FinishReason
     usage: Usage
 
 
-GenerationEvent = Started | Delta | Finished
+GenerationEvent = Queued | Started | Delta | ChoiceEnded | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One whole answer."""
+
+    text: str
+    reason: FinishReason
+    stop: str | None
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    pieces: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationResult:
-    """A whole answer."""
+    """Everything a run gave."""
 
-    text: str
-    reason: FinishReason
+    choices: tuple[Choice, ...]
     usage: Usage
     seed: int
+    echo: Echo | None
 
 
 async def collect(events: AsyncIterator[GenerationEvent]) -> GenerationResult:
-    """Fold a stream of events into one answer.
+    """Fold a stream of events into whole answers.
 
     Raises:
         RuntimeError: the stream ended without ``Started`` or ``Finished``, which is a bug in its source.
     """
-    parts: list[str] = []
-    seed: int | None = None
+    started: Started | None = None
+    deltas: dict[int, list[Delta]] = {}
+    ends: dict[int, ChoiceEnded] = {}
     async for event in events:
         match event:
+            case Queued():
+                pass
             case Started():
-                seed = event.seed
+                started = event
             case Delta():
-                parts.append(event.text)
+                deltas.setdefault(event.choice, []).append(event)
+            case ChoiceEnded():
+                ends[event.choice] = event
             case Finished():
-                if seed is None:
+                if started is None:
                     break
-                return GenerationResult(text="".join(parts), reason=event.reason, usage=event.usage, seed=seed)
+                choices = tuple(_choice(deltas.get(index, []), ends[index]) for index in sorted(ends))
+                return GenerationResult(choices=choices, usage=event.usage, seed=started.seed, echo=started.echo)
     raise RuntimeError("a generation must begin with Started and end with Finished")
+
+
+def _choice(deltas: list[Delta], end: ChoiceEnded) -> Choice:
+    return Choice(
+        text="".join(delta.text for delta in deltas),
+        reason=end.reason,
+        stop=end.stop,
+        ids=tuple(chain.from_iterable(delta.ids for delta in deltas)),
+        logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
+        pieces=tuple(chain.from_iterable(delta.pieces for delta in deltas)),
+    )

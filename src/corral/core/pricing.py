@@ -40,9 +40,7 @@ def nusd_per_token(usd_per_million: str) -> int:
     except InvalidOperation:
         raise BadSetting(f"'{usd_per_million}' is not a price in dollars per million tokens.") from None
     if not exact.is_finite() or exact < 0 or exact != exact.to_integral_value():
-        raise BadSetting(
-            f"'{usd_per_million}' must be a multiple of 0.001 dollars per million, and not negative."
-        )
+        raise BadSetting(f"'{usd_per_million}' must be a multiple of 0.001 dollars per million, and not negative.")
     return int(exact)
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from corral.core.errors import InvalidRequest, PromptTooLong
-from corral.core.generation import Sampling
+from corral.core.generation import Constraint, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,14 @@ class EngineRequest:
     seed: int
     """In [0, 2**64)."""
     sampling: Sampling
+    constraint: Constraint | None = None
+    """Already known to compile: an engine may die of one that does not."""
+    echo: bool = False
+    """Give the log probabilities of the prompt's tokens in the first batch."""
+    emitted_ids: tuple[int, ...] = ()
+    """What an earlier process emitted for this request: counted in ``max_new_tokens``, not emitted again."""
+    flow: str = ""
+    """Whose share of the queue this counts against."""
     ignore_eos: bool = False
     """Run to ``max_new_tokens`` whatever the model says: benchmarks and tests."""
 
@@ -48,6 +56,8 @@ class TokenBatch:
     """Natural logarithm of each chosen token's probability, before temperature and truncation; same length."""
     end: EndReason | None
     """Set on the last batch, and only there."""
+    prompt_logprobs: tuple[float, ...] | None = None
+    """With ``echo``, on the first batch: one for each prompt token after the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
