@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import openvino_genai as genai
+
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, EngineRequest
-from corral.engines.openvino.options import OpenVinoOptions
+from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
+from corral.engines.openvino.pipeline import load_pipeline
 from corral.engines.openvino.stepper import OpenVinoStepper, build_stepper
 from corral.engines.stepper import Progress, SequenceOutput
 from tests.oracle.llama import TinyLlama
@@ -23,6 +26,16 @@ def build_tiny(model: TinyLlama, directory: Path, **options: Any) -> OpenVinoSte
     checkpoint = model.write(directory / "checkpoint")
     chosen = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), **options)
     return build_stepper(chosen, silent)
+
+
+def load_converted(
+    directory: Path, *, blocks: int, precision: KvPrecision = KvPrecision.F32
+) -> genai.ContinuousBatchingPipeline:
+    """A bare pipeline on what ``build_tiny`` has converted in the same directory."""
+    [model] = (path.parent for path in directory.glob("cache/models/*/openvino_model.xml"))
+    return load_pipeline(
+        model, blocks=blocks, precision=precision, activation_group=0, max_batched_tokens=64, prefix_caching=False
+    )
 
 
 def ask(

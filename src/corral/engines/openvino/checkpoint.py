@@ -16,7 +16,7 @@ from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.safetensors import READABLE_DTYPES, Rows, SafetensorsFile
 from corral.engines.openvino.shape import LlamaShape, read_shape
 
-_MOST_JSON_BYTES = 32 * 2**20
+_MOST_JSON_BYTES = 8 * 2**20
 _MOST_FILES = 1000
 _INDEX = "model.safetensors.index.json"
 _DIGEST_CHUNK_BYTES = 16 * 2**20
@@ -148,6 +148,8 @@ def _check_unwanted(name: str, shape: LlamaShape, file: SafetensorsFile) -> None
 
 
 def _read_json(path: Path) -> dict[str, object]:
+    if path.exists() and not path.is_file():
+        raise CheckpointRefused(f"{path.name} is not a regular file.")
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_JSON_BYTES + 1)

@@ -12,7 +12,7 @@ _EXACT_CONTEXT_BYTES = 512 * 2**20
 _MOST_CONTEXTS = 16
 _MOST_SHARE = 4
 _U8_SCALE_BYTES = 8
-"""A float32 scale and zero point beside each head's u8 row."""
+"""A float32 scale and zero point: u8 keys have one per block and channel, u8 values one per token."""
 
 
 def choose_precision(shape: LlamaShape, context_tokens: int) -> KvPrecision:
@@ -37,12 +37,13 @@ def block_bytes(shape: LlamaShape, precision: KvPrecision) -> int:
     """Bytes of one block over all layers, keys and values."""
     match precision:
         case KvPrecision.U8:
-            row_bytes = shape.head_dim + _U8_SCALE_BYTES
+            keys_bytes = shape.head_dim * (BLOCK_TOKENS + _U8_SCALE_BYTES)
+            values_bytes = (shape.head_dim + _U8_SCALE_BYTES) * BLOCK_TOKENS
         case KvPrecision.F16:
-            row_bytes = shape.head_dim * 2
+            keys_bytes = values_bytes = shape.head_dim * BLOCK_TOKENS * 2
         case KvPrecision.F32:
-            row_bytes = shape.head_dim * 4
-    return BLOCK_TOKENS * shape.layers * 2 * shape.kv_heads * row_bytes
+            keys_bytes = values_bytes = shape.head_dim * BLOCK_TOKENS * 4
+    return shape.layers * shape.kv_heads * (keys_bytes + values_bytes)
 
 
 def available_bytes() -> int:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from corral.core.errors import CheckpointRefused
 
-_MOST_HEADER_BYTES = 100_000_000
+_MOST_HEADER_BYTES = 8 * 2**20
+"""A hundred times what the largest Llama needs; parsed JSON takes many times its own size."""
 _MOST_TENSORS = 100_000
 _DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,

@@ -1,11 +1,10 @@
 """The running batch: GenAI's continuous batching behind the ``Stepper`` protocol.
 
-Holds the pipeline's known traps (each has a test): ids it accepts and should not, seeds it cuts to 32 bits, requests it
-ignores in silence, steps that never return after one that raised. Knows nothing of processes or admission; whoever
-calls keeps the sum of all requests' blocks within ``info.kv_blocks``.
+Keeps callers from the pipeline's known traps, each of which has a test: ids that it accepts and should not, requests
+that it ignores in silence, steps that never return after one that raised. Knows nothing of processes or admission;
+whoever calls keeps the sum of all requests' blocks within ``info.kv_blocks``.
 """
 
-import hashlib
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -23,13 +22,10 @@ from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import Checkpoint
 from corral.engines.openvino.convert import obtain_model
 from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose_blocks, choose_precision
-from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
+from corral.engines.openvino.options import OpenVinoOptions
+from corral.engines.openvino.pipeline import load_pipeline, make_config
 from corral.engines.openvino.quantize import activation_group, plan_tensors
 from corral.engines.stepper import Progress, Report, SequenceOutput
-
-_GREEDY_BELOW = 1e-4
-"""Temperatures under this divide logits beyond float32's range; the choice is the most likely token long before."""
-_MOST_SEQUENCES = 256
 
 
 class OpenVinoStepper:
@@ -148,61 +144,18 @@ def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
         kv_blocks=blocks,
     )
     report(Progress(stage="Loading the model", done=0, total=0))
-    pipeline = _load(directory, options, blocks=blocks, precision=precision, group=activation_group(plan))
+    pipeline = load_pipeline(
+        directory,
+        blocks=blocks,
+        precision=precision,
+        activation_group=activation_group(plan),
+        max_batched_tokens=options.max_batched_tokens,
+        prefix_caching=options.prefix_caching,
+    )
     stepper = OpenVinoStepper(pipeline, info)
     report(Progress(stage="Warming up", done=0, total=0))
     _warm_up(stepper)
     return stepper
-
-
-def make_config(request: EngineRequest, eos_token_id: int) -> genai.GenerationConfig:
-    """A request's settings in GenAI's terms. Stop strings are never among them: they poison the pipeline."""
-    sampling = request.sampling
-    config = genai.GenerationConfig()
-    config.max_new_tokens = request.max_new_tokens
-    config.min_new_tokens = request.min_new_tokens
-    config.eos_token_id = eos_token_id
-    config.stop_token_ids = {eos_token_id}
-    config.ignore_eos = request.ignore_eos
-    config.logprobs = 1
-    config.repetition_penalty = sampling.repetition_penalty
-    config.presence_penalty = sampling.presence_penalty
-    config.frequency_penalty = sampling.frequency_penalty
-    if sampling.temperature < _GREEDY_BELOW:
-        config.do_sample = False
-        return config
-    config.do_sample = True
-    config.temperature = sampling.temperature
-    config.top_p = sampling.top_p
-    config.top_k = sampling.top_k
-    config.min_p = sampling.min_p
-    config.rng_seed = reduce_seed(request.seed)
-    return config
-
-
-def reduce_seed(seed: int) -> int:
-    """The pipeline's 32 bits from our 64: BLAKE2b of the eight little-endian bytes, with a four-byte digest.
-
-    The pipeline itself would drop the upper half, so that 0 and 2**32 gave the same text.
-    """
-    return int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=4).digest(), "little")
-
-
-def _load(
-    directory: Path, options: OpenVinoOptions, *, blocks: int, precision: KvPrecision, group: int
-) -> genai.ContinuousBatchingPipeline:
-    scheduler = genai.SchedulerConfig()
-    scheduler.num_kv_blocks = blocks
-    scheduler.max_num_batched_tokens = options.max_batched_tokens
-    scheduler.max_num_seqs = min(_MOST_SEQUENCES, options.max_batched_tokens)
-    scheduler.dynamic_split_fuse = True
-    scheduler.enable_prefix_caching = options.prefix_caching
-    properties = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
-        "KV_CACHE_PRECISION": precision.value,
-    }
-    return genai.ContinuousBatchingPipeline(directory, scheduler, "CPU", properties)
 
 
 def _warm_up(stepper: OpenVinoStepper) -> None:

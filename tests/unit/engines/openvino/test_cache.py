@@ -98,13 +98,17 @@ def test_a_second_process_waits_for_the_first_and_uses_its_work(tmp_path: Path) 
 
     def watch(progress: Progress) -> None:
         stages.append(progress.stage)
-        end(other)
+        assert other.stdin is not None
+        other.stdin.write("x")  # not waited for here: that is what the lock is for
+        other.stdin.flush()
 
     def convert(_directory: Path) -> None:
         pytest.fail("the other process has made it already")
 
     assert (ModelCache(tmp_path).obtain("key", convert, watch) / "model").read_text() == "whole"
     assert stages == ["Waiting for another process that converts a model"]
+    assert other.wait(timeout=30) == 0
+    other.communicate()
 
 
 def test_a_start_neither_waits_for_a_foreign_conversion_nor_sweeps_it_away(tmp_path: Path) -> None:

@@ -111,6 +111,12 @@ def test_a_config_that_is_not_a_json_object_is_refused(text: str, tmp_path: Path
 # The directory
 
 
+def test_a_pipe_in_the_place_of_a_config_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(CheckpointRefused, match="not a regular file"):
+        Checkpoint(tmp_path)
+
+
 def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(MHA.config()))
     with pytest.raises(CheckpointRefused, match="holds no weights"):

@@ -1,6 +1,7 @@
 """How large the KV pool is made."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,9 @@ from corral.core.errors import BadSetting
 from corral.engines.openvino.memory import available_bytes, block_bytes, choose_blocks, choose_precision
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
 from corral.engines.openvino.shape import LlamaShape, read_shape
-from tests.oracle.llama import TinyLlama
+from corral.engines.openvino.stepper import OpenVinoStepper
+from tests.oracle.batches import ask, build_tiny, load_converted, run
+from tests.oracle.llama import GQA, TinyLlama
 
 GIB = 2**30
 TINY_LLAMA_1B = read_shape(
@@ -43,6 +46,15 @@ def test_the_pool_is_a_quarter_of_memory_within_one_and_sixteen_contexts() -> No
 
 def test_a_context_that_is_no_multiple_of_a_block_is_rounded_up() -> None:
     assert choose_blocks(TINY_LLAMA_1B, 33, KvPrecision.F32, available=0) == 2
+
+
+@pytest.mark.parametrize("precision", KvPrecision)
+def test_a_block_is_as_large_as_the_pipeline_makes_it(precision: KvPrecision, tmp_path: Path) -> None:
+    info = build_tiny(GQA, tmp_path).info
+    pipeline = load_converted(tmp_path, blocks=10, precision=precision)
+    run(OpenVinoStepper(pipeline, info), ask())  # the pool is made by the first step
+    metrics = pipeline.get_metrics()
+    assert metrics.cache_size_in_bytes == 10 * block_bytes(read_shape(GQA.config()), precision)
 
 
 def test_this_machine_has_memory() -> None:

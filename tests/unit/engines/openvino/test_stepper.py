@@ -4,16 +4,21 @@ import random
 from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
+from typing import cast
+from unittest.mock import MagicMock
 
 import numpy as np
+import openvino as ov
+import openvino_genai as genai
 import pytest
 
 from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, EngineRequest
 from corral.engines.openvino.options import KvPrecision, WeightsFormat
-from corral.engines.openvino.stepper import OpenVinoStepper, build, make_config, reduce_seed
-from tests.oracle.batches import GREEDY, Batch, ask, build_tiny, run
+from corral.engines.openvino.pipeline import make_config, reduce_seed
+from corral.engines.openvino.stepper import OpenVinoStepper, build
+from tests.oracle.batches import GREEDY, Batch, ask, build_tiny, load_converted, run
 from tests.oracle.llama import GQA, MHA, forward, softmax
 
 WARM = Sampling(temperature=1.0)
@@ -136,7 +141,9 @@ def test_eos_is_not_chosen_before_min_new_tokens(ending: tuple[OpenVinoStepper, 
         Sampling(temperature=1e-4),
         Sampling(top_k=1),
         Sampling(top_p=1e-9),
+        Sampling(top_p=1e-300),
         Sampling(min_p=0.999999),
+        Sampling(min_p=1 - 2**-53),
     ],
     ids=str,
 )
@@ -164,9 +171,29 @@ def test_every_sampling_value_has_its_effect(stepper: OpenVinoStepper, sampling:
 
 
 def test_top_k_zero_keeps_the_whole_vocabulary(stepper: OpenVinoStepper) -> None:
-    requests = [ask(max_new_tokens=40, sampling=Sampling(top_k=k), seed=3) for k in (0, GQA.vocab)]
-    off, whole = run(stepper, *requests)
-    assert off.ids == whole.ids
+    requests = [ask(max_new_tokens=40, sampling=Sampling(top_k=k), seed=3) for k in (0, GQA.vocab, 2**31 - 1)]
+    off, whole, beyond = run(stepper, *requests)
+    assert off.ids == whole.ids == beyond.ids
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1e300),
+        Sampling(temperature=1.1e-4, repetition_penalty=1e-30),
+        Sampling(repetition_penalty=1e300),
+        Sampling(temperature=0, repetition_penalty=1e-45),
+        Sampling(temperature=2e-4, frequency_penalty=-2.0),
+        Sampling(top_p=1e-9, top_k=1, min_p=0.99),
+    ],
+    ids=str,
+)
+def test_extreme_values_neither_break_a_step_nor_a_neighbour(stepper: OpenVinoStepper, sampling: Sampling) -> None:
+    [alone] = run(stepper, ask(max_new_tokens=20))
+    neighbour, extreme = run(stepper, ask(max_new_tokens=20), ask(max_new_tokens=200, sampling=sampling))
+    assert neighbour.ids == alone.ids
+    assert len(extreme.ids) == 200
+    assert all(0 <= n < GQA.vocab for n in extreme.ids)
 
 
 def test_top_k_keeps_that_many(tmp_path: Path) -> None:
@@ -280,6 +307,28 @@ def test_stop_strings_never_reach_the_pipeline() -> None:
     assert config.stop_token_ids == {2}
 
 
+class RecordingPipeline:
+    """Keeps what it is asked instead of computing."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ov.Tensor]] = []
+
+    def add_request(self, request_id: int, ids: ov.Tensor, _config: genai.GenerationConfig) -> MagicMock:
+        self.asked.append((request_id, ids))
+        return MagicMock()
+
+
+def test_the_pipeline_only_ever_sees_one_row_of_int64_and_never_an_id_twice(stepper: OpenVinoStepper) -> None:
+    pipeline = RecordingPipeline()
+    recorded = OpenVinoStepper(cast("genai.ContinuousBatchingPipeline", pipeline), stepper.info)
+    for key in (7, 3, 7):
+        recorded.add(key, ask(*prompt(5)))
+        recorded.cancel(key)
+    assert [request_id for request_id, _ in pipeline.asked] == [0, 1, 2]
+    for _, ids in pipeline.asked:
+        assert (list(ids.shape), ids.element_type) == ([1, 5], ov.Type.i64)
+
+
 def test_a_key_that_is_running_is_refused(stepper: OpenVinoStepper) -> None:
     batch = Batch(stepper)
     key = batch.add(ask())
@@ -306,9 +355,9 @@ def test_a_run_that_fills_the_pool_to_its_last_token_finishes(stepper: OpenVinoS
 
 
 def test_what_the_pipeline_gives_up_fails_the_step_instead_of_staying_silent(tmp_path: Path) -> None:
-    honest = build_tiny(GQA, tmp_path, kv_blocks=2)
-    pipeline = honest._pipeline  # pyright: ignore[reportPrivateUsage] - no caller can make it this wrong
-    too_trusting = OpenVinoStepper(pipeline, replace(honest.info, kv_blocks=POOL_BLOCKS))
+    honest = build_tiny(GQA, tmp_path)
+    pipeline = load_converted(tmp_path, blocks=2)
+    too_trusting = OpenVinoStepper(pipeline, honest.info)
     too_trusting.add(1, ask(*prompt(200)))
     with pytest.raises(RuntimeError, match="IGNORED"):
         for _ in range(100):

@@ -1,0 +1,86 @@
+"""GenAI's pipeline in our terms: how it is loaded, and how a request's settings become its own.
+
+Values that it would refuse, misread or cut are translated here, so that nothing else has to know about them.
+"""
+
+import hashlib
+from pathlib import Path
+
+import openvino_genai as genai
+
+from corral.engines.base import EngineRequest
+from corral.engines.openvino.options import KvPrecision
+
+_GREEDY_BELOW = 1e-4
+"""Temperatures under this divide logits beyond float32's range; the choice is the most likely token long before."""
+_LEAST_TOP_P = 1e-9
+_MOST_MIN_P = 1 - 1e-6
+"""Beyond these, float32 rounds to a bound that the pipeline refuses; both leave one choice already."""
+_MOST_SEQUENCES = 256
+
+
+def load_pipeline(
+    directory: Path,
+    *,
+    blocks: int,
+    precision: KvPrecision,
+    activation_group: int,
+    max_batched_tokens: int,
+    prefix_caching: bool,
+) -> genai.ContinuousBatchingPipeline:
+    """Load a converted model.
+
+    Args:
+        directory: what ``convert`` made.
+        blocks: size of the KV pool; every one of them may be promised to requests, the pipeline needs no spare.
+        precision: of the KV cache.
+        activation_group: of dynamic quantization; 0 is off.
+        max_batched_tokens: most tokens in one step.
+        prefix_caching: keep the blocks of finished prompts until their space is needed. Tokens are the same either way.
+    """
+    scheduler = genai.SchedulerConfig()
+    scheduler.num_kv_blocks = blocks
+    scheduler.max_num_batched_tokens = max_batched_tokens
+    scheduler.max_num_seqs = min(_MOST_SEQUENCES, max_batched_tokens)
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = prefix_caching
+    properties = {
+        # No slower than bf16 once weights are integers, and nearer to the exact model.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": activation_group,
+        "KV_CACHE_PRECISION": precision.value,
+    }
+    return genai.ContinuousBatchingPipeline(directory, scheduler, "CPU", properties)
+
+
+def make_config(request: EngineRequest, eos_token_id: int) -> genai.GenerationConfig:
+    """A request's settings in GenAI's terms. Stop strings are never among them: they poison the pipeline."""
+    sampling = request.sampling
+    config = genai.GenerationConfig()
+    config.max_new_tokens = request.max_new_tokens
+    config.min_new_tokens = request.min_new_tokens
+    config.eos_token_id = eos_token_id
+    config.stop_token_ids = {eos_token_id}
+    config.ignore_eos = request.ignore_eos
+    config.logprobs = 1
+    config.repetition_penalty = sampling.repetition_penalty
+    config.presence_penalty = sampling.presence_penalty
+    config.frequency_penalty = sampling.frequency_penalty
+    if sampling.temperature < _GREEDY_BELOW:
+        config.do_sample = False
+        return config
+    config.do_sample = True
+    config.temperature = sampling.temperature
+    config.top_p = max(sampling.top_p, _LEAST_TOP_P)
+    config.top_k = sampling.top_k
+    config.min_p = min(sampling.min_p, _MOST_MIN_P)
+    config.rng_seed = reduce_seed(request.seed)
+    return config
+
+
+def reduce_seed(seed: int) -> int:
+    """The pipeline's 32 bits from our 64: BLAKE2b of the eight little-endian bytes, with a four-byte digest.
+
+    The pipeline itself would drop the upper half, so that 0 and 2**32 gave the same text.
+    """
+    return int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=4).digest(), "little")
