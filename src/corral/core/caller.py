@@ -1,11 +1,38 @@
-"""Who is asking. Knows nothing of keys' secrets and nothing of HTTP."""
+"""Who is asking, and what for. Knows nothing of keys' secrets and nothing of HTTP."""
 
 from dataclasses import dataclass
+
+from corral.core.accounts import Scope
+from corral.core.errors import PermissionDenied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A caller whose key was found valid."""
+    """A caller whose key was found valid, neither revoked nor expired."""
 
+    account_id: str
     key_id: str
     """Names the key in logs and records; never the secret itself."""
+    scopes: frozenset[Scope]
+    models: tuple[str, ...] | None = None
+    """Names that the key may ask for, in lower case; None is any."""
+    privacy: bool = False
+    """Neither input nor output of this key's predictions is stored."""
+
+    def require(self, scope: Scope) -> None:
+        """Refuse a caller without *scope*.
+
+        Raises:
+            PermissionDenied: names the scope.
+        """
+        if scope not in self.scopes:
+            raise PermissionDenied(f"This API key lacks the scope '{scope}'.")
+
+    def require_model(self, name: str) -> None:
+        """Refuse a caller whose key may not ask for the model *name*.
+
+        Raises:
+            PermissionDenied: names the model.
+        """
+        if self.models is not None and name.lower() not in self.models:
+            raise PermissionDenied(f"This API key may not use the model '{name}'.")

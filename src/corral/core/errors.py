@@ -12,6 +12,7 @@
     ├── PermissionDenied          the key is good, but not for this
     ├── InsufficientCredit        credit, a spend limit or the caller's own ``max_cost`` cannot cover the worst case
     ├── IdempotencyConflict       the same idempotency key with another body
+    ├── Canceled                  the run was stopped before its end
     ├── DataRemoved               the text is past its time; counts and cost stay
     ├── Overloaded                try again after ``retry_after_s``
     │   └── RateLimited           the account's own limit, not the server's load
@@ -79,6 +80,10 @@ class InsufficientCredit(CorralError):
 
 class IdempotencyConflict(CorralError):
     """The idempotency key was used for another request."""
+
+
+class Canceled(CorralError):
+    """The run was stopped before its end: by its caller, a deadline, or a restart."""
 
 
 class DataRemoved(CorralError):

@@ -1,0 +1,144 @@
+"""What doors may ask of the service, without how it is done."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from corral.catalog.catalog import Catalog
+from corral.core.caller import Caller
+from corral.core.generation import GenerationEvent, GenerationRequest
+from corral.core.prediction import Prediction
+from corral.core.pricing import Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """A caller's promise that requests with one key are one request."""
+
+    key: str
+    """1 to 255 visible characters."""
+    body_digest: bytes
+    """SHA-256 of route and body: another body under the same key is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One call through a door."""
+
+    caller: Caller
+    door: str
+    request: GenerationRequest
+    background: bool = False
+    """Goes on when nobody reads, and after a restart of the server. A call with ``idempotency`` does so too."""
+    idempotency: Idempotency | None = None
+    max_cost_nusd: int | None = None
+    """The caller's own cap on the worst case."""
+    shown_input: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The input as the caller gave it, to be shown on the prediction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a request would cost at most."""
+
+    price: Price
+    prompt_tokens: int
+    max_completion_tokens: int
+    """All choices together."""
+    prompt_nusd: int
+    """Certain once it runs."""
+    worst_case_nusd: int
+    """What would be held."""
+
+
+class Run(Protocol):
+    """A prediction to read, running or over."""
+
+    @property
+    def id(self) -> str:
+        """The prediction's."""
+        ...
+
+    @property
+    def created_at_ms(self) -> int:
+        """Unix milliseconds."""
+        ...
+
+    @property
+    def price(self) -> Price:
+        """What its tokens cost."""
+        ...
+
+    @property
+    def attached(self) -> bool:
+        """Whether the idempotency key led to a prediction that existed already."""
+        ...
+
+    def events(self, *, after: int = 0) -> AsyncIterator[tuple[int, GenerationEvent]]:
+        """Every event with its number, from the one after *after* on: what has been, then what comes.
+
+        A slow reader may get several deltas of one choice as one; its number is the last one's.
+
+        Raises:
+            Canceled, EngineFailed, EngineUnavailable: how the run ended, after its last event.
+            DataRemoved: the text is past its time.
+        """
+        ...
+
+
+class Predictions(Protocol):
+    """The use cases behind every door."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The served models."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next request would be answered."""
+        ...
+
+    def open(self, ask: Ask) -> AbstractAsyncContextManager[Run]:
+        """Hold the worst case, start the run, and read it. Leaving before its end cancels it, unless it is to go on.
+
+        Every error that a caller can mend is raised on entering, before any engine work.
+
+        Raises:
+            UnknownModel, InvalidRequest, PermissionDenied, InsufficientCredit, IdempotencyConflict, RateLimited,
+            Overloaded, EngineUnavailable: on entering; nothing was run or held.
+        """
+        ...
+
+    async def estimate(self, ask: Ask) -> Estimate:
+        """Price a request without running it. Raises what ``open`` raises of the request itself."""
+        ...
+
+    async def get(self, caller: Caller, prediction_id: str) -> Prediction:
+        """One of the account's predictions as it stands now, output so far included.
+
+        Raises:
+            UnknownPrediction: the account has none of that id.
+        """
+        ...
+
+    async def cancel(self, caller: Caller, prediction_id: str) -> Prediction:
+        """Stop it if it runs, and return it settled; a finished one is returned unchanged.
+
+        Raises:
+            UnknownPrediction: the account has none of that id.
+        """
+        ...
+
+    async def attach(self, caller: Caller, prediction_id: str) -> Run:
+        """Read a prediction again: live, or from the log.
+
+        Raises:
+            UnknownPrediction: the account has none of that id.
+        """
+        ...
+
+    async def list(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
+        """The account's predictions, newest first, from the one after the id *before* on."""
+        ...
