@@ -39,6 +39,13 @@ class Settings(BaseModel):
     )
     api_key: SecretStr | None = Field(None, description="The first API key, instead of a generated one.")
     url: str = Field("", description="Server that `corral chat` and `corral models` talk to; empty: host and port.")
+    prices: Path | None = Field(None, description="TOML file with prices of your own; see docs/billing.md.")
+    database_url: str = Field(
+        "", description="Database: `postgresql://…`, or `sqlite:///…`; empty: `corral.db` in the data directory."
+    )
+    retention_s: int = Field(
+        3600, ge=0, le=10**9, description="Seconds for which input and output text are kept; 0 keeps them for ever."
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
     )

@@ -6,12 +6,15 @@ One TOML file per model under ``models/``; adding a model of a known architectur
 import json
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
+from corral.catalog.prices import DatedPrice, PriceBook, dated_prices, free_of_charge
 from corral.core.errors import CheckpointRefused, UnknownModel
+from corral.core.pricing import Price
 
 DEMO: Final = "corral/demo"
 _MAX_CONFIG_BYTES: Final = 2**20
@@ -32,6 +35,13 @@ class CatalogModel:
     """What really answers: ``demo``, or the name of the loaded checkpoint."""
     stands_in: bool
     """Whether other weights than the name promises answer, which every door must say."""
+    prices: tuple[DatedPrice, ...]
+    """Oldest first; at least one."""
+
+    def price_at(self, now_s: float) -> Price:
+        """What its tokens cost at *now_s*, Unix time in seconds: the newest price that has begun, else the first."""
+        begun = [dated.price for dated in self.prices if dated.since_s <= now_s]
+        return begun[-1] if begun else self.prices[0].price
 
 
 class Catalog:
@@ -68,6 +78,7 @@ class ModelCard:
     hidden_size: int
     num_hidden_layers: int
     """With ``hidden_size``: how a checkpoint's ``config.json`` is recognised."""
+    prices: tuple[DatedPrice, ...]
 
 
 def model_cards() -> tuple[ModelCard, ...]:
@@ -84,17 +95,22 @@ def demo_checkpoint() -> Path:
     return Path(str(files("corral.demo")))
 
 
-def demo_catalog() -> Catalog:
-    """The demo model under its own name, and standing in for every other."""
-    return Catalog(
-        _served(card, name, weights="demo", stands_in=DEMO not in card.names)
-        for card in model_cards()
-        for name in card.names
+def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
+    """The demo model under its own name, and standing in for every other; free unless *price_book* says otherwise."""
+    return _priced(
+        price_book,
+        (
+            _served(card, name, weights="demo", stands_in=DEMO not in card.names)
+            for card in model_cards()
+            for name in card.names
+        ),
     )
 
 
-def checkpoint_catalog(checkpoint: Path) -> Catalog:
+def checkpoint_catalog(checkpoint: Path, price_book: PriceBook = MappingProxyType({})) -> Catalog:
     """A checkpoint directory under its own name, and under the names of the known model it is by its shape.
+
+    Known models have the catalog's prices and the own name is free, unless *price_book* says otherwise.
 
     Raises:
         CheckpointRefused: there is no readable ``config.json``.
@@ -110,15 +126,20 @@ def checkpoint_catalog(checkpoint: Path) -> Catalog:
         created=int((checkpoint / "config.json").stat().st_mtime),
         weights=weights,
         stands_in=False,
+        prices=(free_of_charge(f"local/{weights}"),),
     )
     known = (card for card in model_cards() if (card.hidden_size, card.num_hidden_layers) == shape)
-    return Catalog(
-        [own, *(_served(card, name, weights=weights, stands_in=False) for card in known for name in card.names)]
-    )
+    served = (_served(card, name, weights=weights, stands_in=False) for card in known for name in card.names)
+    return _priced(price_book, [own, *served])
+
+
+def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:
+    return Catalog(replace(model, prices=price_book.get(model.id.lower(), model.prices)) for model in models)
 
 
 def _card(table: dict[str, Any]) -> ModelCard:
-    return ModelCard(names=tuple(table.pop("names")), **table)
+    names = tuple(table.pop("names"))
+    return ModelCard(names=names, prices=dated_prices(names[0], table.pop("prices")), **table)
 
 
 def _served(card: ModelCard, name: str, *, weights: str, stands_in: bool) -> CatalogModel:
@@ -130,6 +151,7 @@ def _served(card: ModelCard, name: str, *, weights: str, stands_in: bool) -> Cat
         created=card.created,
         weights=weights,
         stands_in=stands_in,
+        prices=(free_of_charge(name),) if stands_in else card.prices,
     )
 
 
