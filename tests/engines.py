@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from corral.core.generation import Sampling
-from corral.engines.base import EndReason, Engine, EngineRequest
+from corral.engines.base import EndReason, Engine, EngineRequest, TokenBatch
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, WorkerLaunch
 
 GREEDY = Sampling(temperature=0)
@@ -25,6 +25,7 @@ def request(
     seed: int = 0,
     sampling: Sampling = GREEDY,
     ignore_eos: bool = False,
+    flow: str = "",
 ) -> EngineRequest:
     """An engine request with defaults fit for tests."""
     return EngineRequest(
@@ -34,6 +35,7 @@ def request(
         seed=seed,
         sampling=sampling,
         ignore_eos=ignore_eos,
+        flow=flow,
     )
 
 
@@ -48,11 +50,19 @@ async def generate(engine: Engine, asked: EngineRequest) -> tuple[list[int], End
     return ids, end
 
 
+async def pieces(engine: Engine, asked: EngineRequest) -> list[TokenBatch]:
+    """All batches of a request."""
+    async with engine.open(asked) as run:
+        return [batch async for batch in run]
+
+
 async def until_idle(engine: Engine) -> None:
     """Return when nothing runs, nothing waits and no block is held."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             stats = engine.stats()
+            parts_tokens = stats.delivered_tokens + stats.discarded_tokens + stats.replayed_tokens
+            assert stats.emitted_tokens == parts_tokens
             if stats.running == stats.waiting == stats.kv_blocks_reserved == stats.kv_usage_percent == 0:
                 return
             await asyncio.sleep(0.005)

@@ -87,6 +87,10 @@ async def test_a_request_that_breaks_a_rule_is_refused_before_the_engine_sees_it
         request(min_new_tokens=17),
         request(seed=2**64),
         request(seed=-1),
+        replace(request(max_new_tokens=4), emitted_ids=(5, 6, 7, 8)),
+        replace(request(), emitted_ids=(5, vocab_size)),
+        replace(request(), emitted_ids=(5, -1)),
+        replace(request(), emitted_ids=(5, engine.info.eos_token_id)),
         *(
             request(sampling=replace(SEEDED, **{name: value}))
             for name, value in [
@@ -152,7 +156,8 @@ PENALISED = Sampling(temperature=0, frequency_penalty=0.5)
 async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: Engine, sampling: Sampling) -> None:
     asked = request(5, 6, 7, sampling=sampling, seed=3, max_new_tokens=300, ignore_eos=True)
     undisturbed = await generate(engine, asked)
-    restarts = engine.stats().restarts
+    before = engine.stats()
+    restarts = before.restarts
     ids: list[int] = []
     end = None
     async with engine.open(asked) as batches:
@@ -163,8 +168,61 @@ async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: E
                 while engine.stats().restarts == restarts:
                     await asyncio.sleep(0)
     assert (ids, end) == undisturbed
-    assert engine.stats().restarts == restarts + 1
+    after = engine.stats()
+    assert after.restarts == restarts + 1
+    assert after.delivered_tokens == before.delivered_tokens + 300
+    assert after.discarded_tokens == before.discarded_tokens
+    assert (after.replayed_tokens > before.replayed_tokens) is (sampling is not GREEDY)
     await until_idle(engine)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALISED], ids=["greedy", "seeded", "penalised"])
+@pytest.mark.parametrize("done", [1, 30, 99])
+async def test_an_answer_begun_by_an_earlier_process_goes_on_with_the_rest(
+    engine: Engine, sampling: Sampling, done: int
+) -> None:
+    asked = request(5, 6, 7, sampling=sampling, seed=3, max_new_tokens=100, ignore_eos=True)
+    whole, end = await generate(engine, asked)
+    resumed = replace(asked, emitted_ids=tuple(whole[:done]))
+    assert await generate(engine, resumed) == (whole[done:], end)
+    await until_idle(engine)
+
+
+async def test_an_answer_begun_by_another_model_goes_on_from_there(engine: Engine) -> None:
+    asked = request(5, 6, 7, sampling=SEEDED, max_new_tokens=40, ignore_eos=True)
+    whole, _ = await generate(engine, asked)
+    foreign = tuple(8 if token_id == 9 else 9 for token_id in whole[:10])
+    ids, end = await generate(engine, replace(asked, emitted_ids=foreign))
+    assert (len(ids), end) == (30, EndReason.LENGTH)
+    await until_idle(engine)
+
+
+async def test_every_token_is_counted_as_delivered_discarded_or_replayed(engine: Engine) -> None:
+    before = engine.stats()
+    asked = request(5, 6, 7, sampling=SEEDED, max_new_tokens=100, ignore_eos=True)
+    whole, _ = await generate(engine, asked)
+    await generate(engine, replace(asked, emitted_ids=tuple(whole[:60])))
+    taken_tokens = 0
+    async with engine.open(replace(asked, max_new_tokens=300)) as batches:
+        async for batch in batches:
+            taken_tokens += len(batch.ids)
+            if taken_tokens >= 3:
+                break
+    await until_idle(engine)
+    after = engine.stats()
+    assert after.delivered_tokens - before.delivered_tokens == 100 + 40 + taken_tokens
+    assert after.replayed_tokens - before.replayed_tokens == 60
+    assert after.discarded_tokens - before.discarded_tokens < 300 - taken_tokens
+
+
+async def test_tokens_that_wait_for_a_reader_who_leaves_are_discarded(engine: Engine) -> None:
+    before = engine.stats()
+    async with engine.open(request(max_new_tokens=20, ignore_eos=True)):
+        while engine.stats().emitted_tokens < before.emitted_tokens + 20:
+            await asyncio.sleep(0)
+        assert engine.stats().delivered_tokens == before.delivered_tokens + 20
+    assert engine.stats().delivered_tokens == before.delivered_tokens
+    assert engine.stats().discarded_tokens == before.discarded_tokens + 20
 
 
 MOVES = st.lists(

@@ -5,11 +5,10 @@ Two request types keep unchecked input out of an engine: a door makes a ``Genera
 against its own vocabulary and context (``check_request``), because real engines accept nonsense silently.
 """
 
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
 
 from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import Constraint, Sampling
@@ -21,7 +20,7 @@ class EngineRequest:
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
-    """At least 1; prompt and answer together fit the context."""
+    """At least 1, or 0 with ``echo``; prompt and answer together fit the context."""
     min_new_tokens: int
     """EOS is not chosen before this many tokens; at most ``max_new_tokens``."""
     seed: int
@@ -32,7 +31,8 @@ class EngineRequest:
     echo: bool = False
     """Give the log probabilities of the prompt's tokens in the first batch."""
     emitted_ids: tuple[int, ...] = ()
-    """What an earlier process emitted for this request: counted in ``max_new_tokens``, not emitted again."""
+    """What an earlier process emitted for this request: counted in ``max_new_tokens``, not emitted again. Less than
+    the whole answer."""
     flow: str = ""
     """Whose share of the queue this counts against."""
     ignore_eos: bool = False
@@ -90,11 +90,48 @@ class EngineStats:
     kv_usage_percent: float
     """Share of the KV cache that the engine itself says is in use; lags one step."""
     emitted_tokens: int
-    """Tokens emitted since the gateway started, over all workers."""
+    """Tokens emitted since the gateway started, over all workers; the sum of the next three."""
+    delivered_tokens: int
+    """... of which readers took, or may still take."""
+    discarded_tokens: int
+    """... of which came for readers who had left, or left before they took them."""
+    replayed_tokens: int
+    """... of which repeated what readers had, after a worker died."""
     restarts: int
     """Times a worker had to be replaced."""
     worker_pid: int | None
     """Process that computes; None while there is none."""
+
+
+class EngineRun(Protocol):
+    """One request in an engine: an asynchronous iterator over its tokens, for one reader."""
+
+    @property
+    def position(self) -> int:
+        """Place in the queue: 1 is next, 0 means that it has joined the batch, or is over.
+
+        Told a few times a second. Others may join the queue in front, as every account has its share of it; a run
+        that was in the batch stays at 0 even while its worker is being replaced.
+        """
+        ...
+
+    async def moved(self) -> None:
+        """Return when the position has changed since the last return; may be cancelled."""
+        ...
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        ...
+
+    async def __anext__(self) -> TokenBatch:
+        """What came since the last batch.
+
+        Raises:
+            EngineUnavailable: no worker can be had.
+            EngineFailed: the engine died on this run too often, or lost its place in a constrained answer.
+            InvalidRequest: the engine refuses the request after all.
+        """
+        ...
 
 
 class Engine(Protocol):
@@ -121,14 +158,14 @@ class Engine(Protocol):
         """
         ...
 
-    def open(self, request: EngineRequest) -> AbstractAsyncContextManager[AsyncIterator[TokenBatch]]:
+    def open(self, request: EngineRequest) -> AbstractAsyncContextManager[EngineRun]:
         """Run one request; iterate for its tokens, leave the block to free its slot and KV cache.
 
         Leaving for any reason (end, break, cancellation, error) frees both within one step of the engine.
 
         Raises:
             InvalidRequest: on entering, when ``check_request`` refuses.
-            Overloaded: on entering, when too much is waiting already.
+            Overloaded: on entering, when too much is waiting already, or it could not start soon.
             EngineUnavailable: on entering or while iterating, when no worker can be had.
             EngineFailed: while iterating, when the engine died on this run too often.
         """
@@ -143,24 +180,40 @@ def check_request(request: EngineRequest, info: EngineInfo) -> None:
     """Refuse what an engine must never see.
 
     Raises:
-        InvalidRequest: an empty prompt, an id outside the vocabulary, a limit or sampling value out of range.
+        InvalidRequest: an empty prompt, an id outside the vocabulary, a limit or sampling value out of range, an
+            answer so far that is complete.
         PromptTooLong: prompt and answer do not fit the context or the KV cache.
     """
     prompt_tokens = len(request.prompt_ids)
     if prompt_tokens == 0:
         raise InvalidRequest("The prompt is empty.")
-    if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= info.vocab_size:
-        raise InvalidRequest(f"A prompt token id is outside the vocabulary of {info.vocab_size}.")
+    _check_ids(request.prompt_ids, info, what="prompt")
     room_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
-    if prompt_tokens + 1 > room_tokens:
+    least_new_tokens = 0 if request.echo else 1
+    if prompt_tokens + least_new_tokens > room_tokens:
         raise PromptTooLong(prompt_tokens=prompt_tokens, context_tokens=room_tokens)
-    if not 1 <= request.max_new_tokens <= room_tokens - prompt_tokens:
-        raise InvalidRequest(f"max_new_tokens must be in [1, {room_tokens - prompt_tokens}].")
+    if not least_new_tokens <= request.max_new_tokens <= room_tokens - prompt_tokens:
+        raise InvalidRequest(f"max_new_tokens must be in [{least_new_tokens}, {room_tokens - prompt_tokens}].")
     if not 0 <= request.min_new_tokens <= request.max_new_tokens:
         raise InvalidRequest("min_new_tokens must be in [0, max_new_tokens].")
+    if request.emitted_ids:
+        _check_emitted(request, info)
     if not 0 <= request.seed < 2**64:
         raise InvalidRequest("seed must be in [0, 2**64).")
     check_sampling(request.sampling)
+
+
+def _check_ids(ids: tuple[int, ...], info: EngineInfo, *, what: str) -> None:
+    if min(ids) < 0 or max(ids) >= info.vocab_size:
+        raise InvalidRequest(f"A token id of the {what} is outside the vocabulary of {info.vocab_size}.")
+
+
+def _check_emitted(request: EngineRequest, info: EngineInfo) -> None:
+    _check_ids(request.emitted_ids, info, what="answer so far")
+    if len(request.emitted_ids) >= request.max_new_tokens:
+        raise InvalidRequest("The answer so far has max_new_tokens already.")
+    if info.eos_token_id in request.emitted_ids and not request.ignore_eos:
+        raise InvalidRequest("The answer so far has ended already.")
 
 
 def check_sampling(sampling: Sampling) -> None:

@@ -33,6 +33,8 @@ class SequenceOutput:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     end: EndReason | None
+    prompt_logprobs: tuple[float, ...] | None = None
+    """With ``echo``, once: one for each prompt token after the first."""
 
 
 class Stepper(Protocol):

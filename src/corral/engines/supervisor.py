@@ -7,7 +7,7 @@ tokens so far; readers see a pause. Knows nothing of what the worker computes wi
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,7 +23,7 @@ from corral.core.errors import (
     InvalidRequest,
     Overloaded,
 )
-from corral.engines.base import EngineInfo, EngineRequest, EngineStats, TokenBatch, check_request
+from corral.engines.base import EngineInfo, EngineRequest, EngineRun, EngineStats, check_request
 from corral.engines.frames import (
     LENGTH_BYTES,
     MAX_FRAME_BYTES,
@@ -103,6 +103,8 @@ class SupervisedEngine:
         self._deadline: asyncio.Timeout | None = None
         self._kv_usage_percent = 0.0
         self._emitted_tokens = 0
+        self._discarded_tokens = 0
+        self._replayed_tokens = 0
         self._restarts = 0
 
     @property
@@ -126,6 +128,9 @@ class SupervisedEngine:
             kv_blocks_reserved=self._queue.kv_blocks_reserved,
             kv_usage_percent=self._kv_usage_percent,
             emitted_tokens=self._emitted_tokens,
+            delivered_tokens=self._emitted_tokens - self._discarded_tokens - self._replayed_tokens,
+            discarded_tokens=self._discarded_tokens,
+            replayed_tokens=self._replayed_tokens,
             restarts=self._restarts,
             worker_pid=self._pid,
         )
@@ -142,7 +147,7 @@ class SupervisedEngine:
                 await supervising
 
     @asynccontextmanager
-    async def open(self, request: EngineRequest) -> AsyncGenerator[AsyncIterator[TokenBatch]]:
+    async def open(self, request: EngineRequest) -> AsyncGenerator[EngineRun]:
         """Run one request; see ``Engine.open``."""
         info = self.info
         if self._failure is not None:
@@ -154,8 +159,9 @@ class SupervisedEngine:
         self._queue.append(run)
         self._admit()
         try:
-            yield run.batches()
+            yield run
         finally:  # no await in here: it must work while being cancelled
+            self._discarded_tokens += run.unread_tokens
             key = self._queue.leave(run)
             if key is not None:
                 self._send(Cancel(key))
@@ -287,8 +293,17 @@ class SupervisedEngine:
     def _distribute(self, output: SequenceOutput) -> None:
         self._emitted_tokens += len(output.ids)
         run = self._queue.get(output.key)
-        if run is not None and not run.receive(output):
-            self._send(Cancel(output.key))
-            self._send(Add(self._queue.resubmit(run), run.submission()))
-        elif output.end is not None:
+        if run is None:
+            self._discarded_tokens += len(output.ids)
+        else:
+            new_tokens = run.receive(output)
+            self._replayed_tokens += len(output.ids) - (new_tokens or 0)
+            if new_tokens is None:
+                self._send(Cancel(output.key))
+                if run.over:
+                    self._queue.leave(run)
+                else:
+                    self._send(Add(self._queue.resubmit(run), run.submission()))
+                return
+        if output.end is not None:
             self._queue.left(output.key)
