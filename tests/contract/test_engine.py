@@ -225,6 +225,23 @@ async def test_tokens_that_wait_for_a_reader_who_leaves_are_discarded(engine: En
     assert engine.stats().discarded_tokens == before.discarded_tokens + 20
 
 
+async def test_a_run_in_the_batch_has_position_0(engine: Engine) -> None:
+    async with engine.open(request(max_new_tokens=20, ignore_eos=True)) as run:
+        assert run.position == 0
+
+
+async def test_requests_beyond_the_pool_wait_in_line_and_move_up(engine: Engine) -> None:
+    info = engine.info
+    share_tokens = min(info.kv_blocks * info.kv_block_tokens, info.context_tokens)
+    asked = request(5, 6, max_new_tokens=share_tokens - 2, ignore_eos=True)
+    async with AsyncExitStack() as stack:
+        runs = [await stack.enter_async_context(engine.open(asked)) for _ in range(12)]
+        waiting = engine.stats().waiting
+        assert waiting >= 8
+        assert [run.position for run in runs] == [0] * (12 - waiting) + list(range(1, waiting + 1))
+    await until_idle(engine)
+
+
 MOVES = st.lists(
     st.tuples(st.sampled_from(["add", "add", "cancel", "wait"]), st.integers(0, 2**16)), min_size=200, max_size=200
 )

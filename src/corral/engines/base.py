@@ -116,7 +116,7 @@ class EngineRun(Protocol):
         ...
 
     async def moved(self) -> None:
-        """Return when the position has changed since the last return; may be cancelled."""
+        """Return when the position is another than at the last return, or on opening; may be cancelled."""
         ...
 
     def __aiter__(self) -> Self:

@@ -1,11 +1,16 @@
-"""Which run may join the batch: first come, first served, and only what can finish.
+"""Which run may join the batch: each flow in turn by the tokens it asks for, and only what can finish.
 
 A run holds, from the moment it is submitted, KV blocks for its prompt and its whole answer. So what runs never has to
 be preempted, and no engine ever ends a sequence for lack of cache.
+
+Flows share by start-time fair queueing (Goyal, Vin, Cheng, 1996): the flow whose next run has the least start tag is
+served; a tag is the cost of what the flow was served before, and a flow that comes anew starts where the others are.
 """
 
+import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from corral.engines.base import EngineInfo, EngineRequest
 from corral.engines.runs import Run
@@ -19,22 +24,32 @@ def kv_blocks(request: EngineRequest, info: EngineInfo) -> int:
     return -(-(len(request.prompt_ids) + request.max_new_tokens) // info.kv_block_tokens)
 
 
+@dataclass(slots=True)
+class _Flow:
+    tag: int
+    """Start tag of the next run, in tokens."""
+    waiting: deque[Run] = field(default_factory=deque[Run])
+
+
 class RunQueue:
     """Waiting and submitted runs, and the blocks that the latter hold."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Run] = deque()
+        self._returned: deque[Run] = deque()
+        """Runs whose worker died; before all others, in the order they had."""
+        self._flows: dict[str, _Flow] = {}
+        """Those that wait, and those that were served more than ``_served_tag``."""
+        self._served_tag = 0
+        self._waiting = 0
+        self._arrivals = 0
         self._submitted: dict[int, Run] = {}
         self._leaving: dict[int, int] = {}
         self._next_key = 1
 
-    def __len__(self) -> int:
-        return len(self._waiting) + len(self._submitted)
-
     @property
     def waiting(self) -> int:
         """Runs not yet submitted."""
-        return len(self._waiting)
+        return self._waiting
 
     @property
     def submitted(self) -> int:
@@ -46,20 +61,87 @@ class RunQueue:
         """Blocks that submitted and leaving sequences hold together."""
         return sum(run.kv_blocks for run in self._submitted.values()) + sum(self._leaving.values())
 
+    def waiting_of(self, flow: str) -> int:
+        """Runs of one flow that are not yet submitted."""
+        return len(self._flows[flow].waiting) if flow in self._flows else 0
+
+    def running(self) -> Iterable[Run]:
+        """Submitted runs that still have a reader."""
+        return self._submitted.values()
+
     def append(self, run: Run) -> None:
-        """Wait at the end."""
-        self._waiting.append(run)
+        """Wait at the end of the run's flow."""
+        flow = self._flows.setdefault(run.request.flow, _Flow(self._served_tag))
+        if not flow.waiting:
+            flow.tag = max(flow.tag, self._served_tag)
+        self._arrivals += 1
+        run.arrival = self._arrivals
+        flow.waiting.append(run)
+        self._waiting += 1
+
+    def in_order(self) -> Iterator[Run]:
+        """Waiting runs as they would be served if each fitted and nobody came or left."""
+        yield from self._returned
+        heads = [(flow.tag, flow.waiting[0].arrival, 0, tuple(flow.waiting)) for flow in self._backlogged()]
+        heapq.heapify(heads)
+        while heads:
+            tag, _, index, runs = heads[0]
+            yield runs[index]
+            if index + 1 == len(runs):
+                heapq.heappop(heads)
+            else:
+                head = (tag + runs[index].cost_tokens, runs[index + 1].arrival, index + 1, runs)
+                heapq.heapreplace(heads, head)
 
     def admit(self, *, kv_blocks_total: int, max_sequences: int) -> Iterator[tuple[int, Run]]:
-        """Submit runs while they fit, in order; yields each with its new key. Strictly first come, first served."""
-        free = kv_blocks_total - self.kv_blocks_reserved
-        while self._waiting and self.submitted < max_sequences:
-            run = self._waiting[0]
-            alone = run.deaths >= SUSPECT_DEATHS or any(r.deaths >= SUSPECT_DEATHS for r in self._submitted.values())
-            if run.kv_blocks > free or (alone and self.submitted):
+        """Submit runs while they fit; yields each with its new key.
+
+        A run that does not fit yet holds up its own flow. Others may overtake it until they have cost as many tokens
+        as it asks for; then everybody waits for it.
+        """
+        while self.submitted < max_sequences:
+            run = self._next(kv_blocks_total - self.kv_blocks_reserved)
+            if run is None:
                 return
-            free -= run.kv_blocks
-            yield self._submit(self._waiting.popleft()), run
+            self._take(run)
+            yield self._submit(run), run
+
+    def _next(self, free_blocks: int) -> Run | None:
+        if self._returned:
+            return self._returned[0] if self._fits(self._returned[0], free_blocks) else None
+        held_up: list[Run] = []
+        for flow in sorted(self._backlogged(), key=lambda flow: (flow.tag, flow.waiting[0].arrival)):
+            run = flow.waiting[0]
+            patient = all(one.overtaken_tokens + run.cost_tokens <= one.cost_tokens for one in held_up)
+            if patient and self._fits(run, free_blocks):
+                for one in held_up:
+                    one.overtaken_tokens += run.cost_tokens
+                return run
+            held_up.append(run)
+        return None
+
+    def _fits(self, run: Run, free_blocks: int) -> bool:
+        alone = run.deaths >= SUSPECT_DEATHS or any(one.deaths >= SUSPECT_DEATHS for one in self._submitted.values())
+        return run.kv_blocks <= free_blocks and not (alone and self.submitted)
+
+    def _take(self, run: Run) -> None:
+        self._waiting -= 1
+        if self._returned:
+            self._returned.popleft()
+            return
+        flow = self._flows[run.request.flow]
+        flow.waiting.popleft()
+        if flow.tag > self._served_tag:
+            self._served_tag = flow.tag
+            self._flows = {
+                name: one
+                for name, one in self._flows.items()
+                if one.waiting or one is flow or one.tag > self._served_tag
+            }
+        flow.tag += run.cost_tokens
+
+    def _backlogged(self) -> Iterator[_Flow]:
+        return (flow for flow in self._flows.values() if flow.waiting)
 
     def resubmit(self, run: Run) -> int:
         """A new key for a submitted run, in the place it has; its old sequence must be cancelled."""
@@ -80,14 +162,21 @@ class RunQueue:
         ``left``.
         """
         if run.key is None:
-            if run in self._waiting:
-                self._waiting.remove(run)
+            self._stop_waiting(run)
             return None
         key, run.key = run.key, None
         if self._submitted.pop(key, None) is None:
             return None
         self._leaving[key] = run.kv_blocks
         return key
+
+    def _stop_waiting(self, run: Run) -> None:
+        flow = self._flows.get(run.request.flow)
+        for runs in (self._returned, flow.waiting) if flow else (self._returned,):
+            if run in runs:
+                runs.remove(run)
+                self._waiting -= 1
+                return
 
     def left(self, key: int) -> None:
         """The worker says that a sequence is gone, finished or cancelled."""
@@ -102,7 +191,8 @@ class RunQueue:
         for run in orphans:
             run.key = None
             run.deaths += 1
-        self._waiting.extendleft(reversed(orphans))
+        self._returned.extendleft(reversed(orphans))
+        self._waiting += len(orphans)
         self._submitted.clear()
         self._leaving.clear()
         return orphans
@@ -110,6 +200,8 @@ class RunQueue:
     def drain(self) -> list[Run]:
         """Forget every run; returns them."""
         self.worker_died()
-        runs = list(self._waiting)
-        self._waiting.clear()
+        runs = list(self.in_order())
+        self._returned.clear()
+        self._flows.clear()
+        self._waiting = 0
         return runs

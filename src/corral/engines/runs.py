@@ -43,6 +43,7 @@ class Run:
         self._ended = False  # the reader has the end
         self._news = asyncio.Event()
         self._position = 0
+        self._told_position: int | None = None
         self._moved = asyncio.Event()
 
     @property
@@ -62,14 +63,17 @@ class Run:
 
     async def moved(self) -> None:
         """See ``EngineRun.moved``."""
-        await self._moved.wait()
-        self._moved.clear()
+        while self._told_position in {None, self._position}:
+            self._moved.clear()
+            await self._moved.wait()
+        self._told_position = self._position
 
     def place(self, position: int) -> None:
-        """Tell the reader where in the queue the run is."""
-        if position != self._position:
-            self._position = position
-            self._moved.set()
+        """Set ``position``, and wake who waits for it to change."""
+        self._position = position
+        if self._told_position is None:
+            self._told_position = position
+        self._moved.set()
 
     def submission(self) -> EngineRequest:
         """What to ask of a worker now, given what earlier ones emitted.

@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
+from math import ceil
 from typing import Any, Final
 
 import msgspec
@@ -42,10 +44,14 @@ from corral.engines.frames import (
 from corral.engines.queue import RunQueue, kv_blocks
 from corral.engines.runs import Run
 from corral.engines.stepper import Progress, SequenceOutput
+from corral.engines.wait import Pace
 
 _log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S: Final = 2
+"""When nothing better is known."""
+MOST_RETRY_AFTER_S: Final = 600
+POSITIONS_EVERY_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,9 @@ class SupervisorPolicy:
     max_restart_delay_s: float = 30.0
     max_sequences: int = 256
     max_waiting: int = 1024
+    """A flow may have as many waiting as it leaves places for others: alone half of these."""
+    max_queue_wait_s: float = 60.0
+    """A request that would wait longer for its turn is refused."""
 
 
 class _WorkerDiedError(Exception):
@@ -102,6 +111,9 @@ class SupervisedEngine:
         self._pid: int | None = None
         self._deadline: asyncio.Timeout | None = None
         self._kv_usage_percent = 0.0
+        self._pace = Pace()
+        self._step_began_s = 0.0
+        self._telling: asyncio.TimerHandle | None = None
         self._emitted_tokens = 0
         self._discarded_tokens = 0
         self._replayed_tokens = 0
@@ -153,29 +165,60 @@ class SupervisedEngine:
         if self._failure is not None:
             raise self._failure
         check_request(request, info)
-        if self._queue.waiting >= self._policy.max_waiting:
+        if self._queue.waiting_of(request.flow) >= self._policy.max_waiting - self._queue.waiting:
             raise Overloaded("Too many requests are waiting; try again soon.", retry_after_s=RETRY_AFTER_S)
         run = Run(request, kv_blocks=kv_blocks(request, info))
         self._queue.append(run)
         self._admit()
         try:
+            self._check_wait(run, info)
             yield run
         finally:  # no await in here: it must work while being cancelled
             self._discarded_tokens += run.unread_tokens
+            if run.emitted:
+                self._pace.ended(run)
             key = self._queue.leave(run)
             if key is not None:
                 self._send(Cancel(key))
             self._admit()
 
     def _admit(self) -> None:
-        if self._writer is None or self._info is None:
+        if self._writer is not None and self._info is not None:
+            was_idle = self._queue.submitted == 0
+            limits = {"kv_blocks_total": self._info.kv_blocks, "max_sequences": self._policy.max_sequences}
+            for key, run in self._queue.admit(**limits):
+                run.place(0)
+                self._send(Add(key, run.submission()))
+            if was_idle:
+                self._step_began_s = asyncio.get_running_loop().time()
+                self._expect_word()
+        if self._queue.waiting and self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(POSITIONS_EVERY_S, self._tell_positions)
+
+    def _tell_positions(self) -> None:
+        # Not at every change: each is O(waiting), and so is what all who wait then tell their callers.
+        self._telling = None
+        for position, run in enumerate(self._queue.in_order(), start=1):
+            if not run.deaths:
+                run.place(position)
+
+    def _check_wait(self, run: Run, info: EngineInfo) -> None:
+        if run.key is not None:
             return
-        was_idle = self._queue.submitted == 0
-        limits = {"kv_blocks_total": self._info.kv_blocks, "max_sequences": self._policy.max_sequences}
-        for key, run in self._queue.admit(**limits):
-            self._send(Add(key, run.submission()))
-        if was_idle:
-            self._expect_word()
+        ahead = list(takewhile(lambda one: one is not run, self._queue.in_order()))
+        run.place(len(ahead) + 1)
+        wait_s = self._pace.wait_s(
+            running=self._queue.running(),
+            ahead=ahead,
+            kv_blocks=sum(one.kv_blocks for one in ahead)
+            + run.kv_blocks
+            + self._queue.kv_blocks_reserved
+            - info.kv_blocks,
+            sequences=len(ahead) + 1 + self._queue.submitted - self._policy.max_sequences,
+        )
+        if wait_s is not None and wait_s > self._policy.max_queue_wait_s:
+            retry_after_s = min(ceil(wait_s - self._policy.max_queue_wait_s), MOST_RETRY_AFTER_S)
+            raise Overloaded(f"This request would wait about {wait_s:.0f} s for its turn.", retry_after_s=retry_after_s)
 
     def _send(self, frame: Launch | Add | Cancel) -> None:
         # Not drained: admission bounds what can pile up, and a worker that does not read is the watchdog's business.
@@ -282,28 +325,31 @@ class SupervisedEngine:
                     run.fail(InvalidRequest(message))
             case Stepped():
                 self._kv_usage_percent = frame.kv_usage_percent
-                for output in frame.outputs:
-                    self._distribute(output)
+                began_s, self._step_began_s = self._step_began_s, asyncio.get_running_loop().time()
+                tokens = sum(self._distribute(output) for output in frame.outputs)
+                self._pace.worked(tokens, self._step_began_s - began_s)
                 for key in frame.cancelled:
                     self._queue.left(key)
                 self._admit()
             case Died(message=message, checkpoint_refused=refused):
                 raise CheckpointRefused(message) if refused and self._info is None else _WorkerDiedError(message)
 
-    def _distribute(self, output: SequenceOutput) -> None:
+    def _distribute(self, output: SequenceOutput) -> int:
+        """Returns how many tokens the worker computed for it."""
         self._emitted_tokens += len(output.ids)
         run = self._queue.get(output.key)
         if run is None:
             self._discarded_tokens += len(output.ids)
-        else:
-            new_tokens = run.receive(output)
-            self._replayed_tokens += len(output.ids) - (new_tokens or 0)
-            if new_tokens is None:
-                self._send(Cancel(output.key))
-                if run.over:
-                    self._queue.leave(run)
-                else:
-                    self._send(Add(self._queue.resubmit(run), run.submission()))
-                return
-        if output.end is not None:
+            return len(output.ids)
+        read_tokens = 0 if run.emitted else len(run.request.prompt_ids)
+        new_tokens = run.receive(output)
+        self._replayed_tokens += len(output.ids) - (new_tokens or 0)
+        if new_tokens is None:
+            self._send(Cancel(output.key))
+            if run.over:
+                self._queue.leave(run)
+            else:
+                self._send(Add(self._queue.resubmit(run), run.submission()))
+        elif output.end is not None:
             self._queue.left(output.key)
+        return read_tokens + len(output.ids)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -173,13 +174,73 @@ async def test_a_prompt_that_can_never_fit_is_refused_with_both_counts() -> None
             await generate(engine, request(*([5] * 64), max_new_tokens=1))
 
 
-async def test_too_many_waiting_requests_are_turned_away() -> None:
-    engine = scripted_engine(SupervisorPolicy(max_sequences=1, max_waiting=2), step_s=0.01)
+async def test_a_flow_may_have_as_many_waiting_as_it_leaves_places_for_others() -> None:
+    engine = scripted_engine(SupervisorPolicy(max_sequences=1, max_waiting=4), step_s=0.01)
     async with engine.run():
         await engine.ready()
-        answers = await asyncio.gather(*(generate(engine, request()) for _ in range(5)), return_exceptions=True)
-        assert sum(isinstance(a, Overloaded) for a in answers) == 2
-        assert sum(isinstance(a, tuple) for a in answers) == 3
+        asked = [request(flow=flow) for flow in "aaaaabb"]
+        answers = await asyncio.gather(*(generate(engine, one) for one in asked), return_exceptions=True)
+        refused = [one.flow for one, answer in zip(asked, answers, strict=True) if isinstance(answer, Overloaded)]
+        assert refused == ["a", "a", "b"]
+        assert engine.stats().emitted_tokens == 4 * 16
+
+
+async def test_a_request_that_could_not_start_soon_is_refused_with_the_time_to_wait() -> None:
+    policy = SupervisorPolicy(max_sequences=1, max_queue_wait_s=2)
+    engine = scripted_engine(policy, step_s=0.01)
+    async with engine.run():
+        await engine.ready()
+        await generate(engine, request(max_new_tokens=120))  # a second and more of work shows the worker's speed
+        async with (
+            engine.open(request(max_new_tokens=120)),
+            engine.open(request(max_new_tokens=800, flow="other")) as other,
+        ):
+            assert other.position == 1
+            with pytest.raises(Overloaded) as refused:
+                await generate(engine, request())
+        assert 3 <= refused.value.retry_after_s <= 20
+        await until_idle(engine)
+        await generate(engine, request())
+
+
+async def test_one_flow_with_500_waiting_requests_does_not_starve_another() -> None:
+    engine = scripted_engine(SupervisorPolicy(max_sequences=4, max_waiting=2000))
+    async with engine.run():
+        await engine.ready()
+        heavy = [asyncio.ensure_future(generate(engine, request(5, n % 500, flow="heavy"))) for n in range(504)]
+        while engine.stats().waiting < 500:
+            await asyncio.sleep(0)
+        await generate(engine, request(flow="light"))
+        assert sum(task.done() for task in heavy) < 40
+        assert len(await asyncio.gather(*heavy)) == 504
+
+
+async def test_who_waits_is_told_his_place_until_it_is_his_turn() -> None:
+    engine = scripted_engine(SupervisorPolicy(max_sequences=1), step_s=0.01)
+    async with engine.run(), AsyncExitStack() as stack:
+        await engine.ready()
+        first, _, last = [
+            await stack.enter_async_context(engine.open(request(max_new_tokens=40, ignore_eos=True))) for _ in range(3)
+        ]
+        assert (first.position, last.position) == (0, 2)
+        places: list[int] = []
+        while last.position:
+            await last.moved()
+            places.append(last.position)
+        assert places == [1, 0]
+        assert engine.stats().waiting == 0
+
+
+async def test_who_waits_for_a_worker_that_never_comes_is_told_to_read_the_error() -> None:
+    engine = scripted_engine(SupervisorPolicy(max_sequences=1), step_s=0.01)
+    async with AsyncExitStack() as stack:
+        async with engine.run():
+            await engine.ready()
+            runs = [await stack.enter_async_context(engine.open(request(max_new_tokens=400))) for _ in range(2)]
+        await runs[1].moved()
+        assert runs[1].position == 0
+        with pytest.raises(EngineUnavailable):
+            await anext(runs[1])
 
 
 async def test_an_idle_worker_uses_no_cpu() -> None:

@@ -1,0 +1,186 @@
+"""The queue by itself: who is served when, and what is held."""
+
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.engines.queue import RunQueue
+from corral.engines.runs import Run
+from tests.engines import request
+
+BLOCK_TOKENS = 10
+ROOMY_BLOCKS = 10**6
+
+
+def run_of(flow: str, *, cost_tokens: int = 10) -> Run:
+    asked = request(5, max_new_tokens=cost_tokens - 1, flow=flow)
+    return Run(asked, kv_blocks=-(-cost_tokens // BLOCK_TOKENS))
+
+
+def enqueue(queue: RunQueue, *runs: Run) -> None:
+    for run in runs:
+        queue.append(run)
+
+
+def serve(queue: RunQueue, *, kv_blocks_total: int = ROOMY_BLOCKS, max_sequences: int = 10**6) -> list[Run]:
+    return [run for _, run in queue.admit(kv_blocks_total=kv_blocks_total, max_sequences=max_sequences)]
+
+
+def serve_one_by_one(queue: RunQueue) -> list[Run]:
+    """As a worker with room for one would."""
+    served: list[Run] = []
+    while batch := serve(queue, max_sequences=1):
+        served += batch
+        finish(queue, *batch)
+    return served
+
+
+def finish(queue: RunQueue, *runs: Run) -> None:
+    for run in runs:
+        assert run.key is not None
+        queue.left(run.key)
+
+
+def test_one_flow_is_served_in_order_of_arrival() -> None:
+    queue = RunQueue()
+    runs = [run_of("a", cost_tokens=10 + 90 * (n % 3)) for n in range(9)]
+    enqueue(queue, *runs)
+    assert list(queue.in_order()) == runs
+    assert serve_one_by_one(queue) == runs
+
+
+def test_a_flow_with_500_waiting_holds_up_another_by_one_request() -> None:
+    queue = RunQueue()
+    enqueue(queue, *(run_of("heavy") for _ in range(500)))
+    first = serve(queue, max_sequences=1)
+    light = run_of("light")
+    queue.append(light)
+    assert list(queue.in_order()).index(light) <= 1
+    finish(queue, *first)
+    assert light in serve_one_by_one(queue)[:2]
+
+
+def test_flows_that_always_wait_get_equal_tokens_whatever_the_size_of_their_requests() -> None:
+    queue = RunQueue()
+    enqueue(queue, *(run_of("small", cost_tokens=10) for _ in range(1000)))
+    enqueue(queue, *(run_of("large", cost_tokens=100) for _ in range(100)))
+    served = serve_one_by_one(queue)[:550]
+    tokens = {flow: sum(run.cost_tokens for run in served if run.request.flow == flow) for flow in ("small", "large")}
+    assert abs(tokens["small"] - tokens["large"]) <= 100
+
+
+def test_an_idle_flow_saves_up_no_right_to_be_served_first() -> None:
+    queue = RunQueue()
+    enqueue(queue, *(run_of("busy") for _ in range(100)))
+    for _ in range(50):
+        finish(queue, *serve(queue, max_sequences=1))
+    enqueue(queue, *(run_of("newcomer") for _ in range(50)))
+    flows = [run.request.flow for run in serve_one_by_one(queue)]
+    assert 9 <= flows[:20].count("newcomer") <= 11
+
+
+def test_runs_that_leave_while_they_wait_are_not_held_against_their_flow() -> None:
+    queue = RunQueue()
+    gone = [run_of("a", cost_tokens=1000) for _ in range(20)]
+    kept, other = run_of("a"), [run_of("b") for _ in range(5)]
+    enqueue(queue, *gone, *other, kept)
+    for run in gone:
+        assert queue.leave(run) is None
+    assert kept in serve_one_by_one(queue)[:2]
+    assert queue.waiting == 0
+
+
+def test_a_run_that_does_not_fit_holds_up_its_own_flow() -> None:
+    queue = RunQueue()
+    large, behind = run_of("a", cost_tokens=100), run_of("a")
+    enqueue(queue, run_of("a"), large, behind)
+    assert len(serve(queue, kv_blocks_total=10)) == 1
+    assert list(queue.in_order()) == [large, behind]
+
+
+def test_a_run_that_does_not_fit_is_overtaken_by_at_most_its_own_cost() -> None:
+    queue = RunQueue()
+    running, large = run_of("first"), run_of("large", cost_tokens=100)
+    enqueue(queue, running)
+    serve(queue, kv_blocks_total=10)
+    enqueue(queue, large)
+    others = count()
+    overtaking_tokens = 0
+    for _ in range(50):
+        enqueue(queue, run_of(f"other {next(others)}"))
+        overtaking = serve(queue, kv_blocks_total=10)
+        overtaking_tokens += sum(run.cost_tokens for run in overtaking)
+        finish(queue, *overtaking)
+    assert overtaking_tokens == 100
+    finish(queue, running)
+    assert serve(queue, kv_blocks_total=10) == [large]
+
+
+def test_runs_of_a_dead_worker_come_first_in_the_order_they_had() -> None:
+    queue = RunQueue()
+    runs = [run_of(flow) for flow in "abcd"]
+    enqueue(queue, *runs)
+    serve(queue, max_sequences=3)
+    queue.append(run_of("e"))
+    assert queue.worker_died() == runs[:3]
+    assert list(queue.in_order())[:4] == runs
+    assert serve(queue, max_sequences=4) == runs
+    assert queue.waiting == 1
+
+
+def test_a_run_that_leaves_before_its_new_worker_is_forgotten() -> None:
+    queue = RunQueue()
+    runs = [run_of("a"), run_of("b")]
+    enqueue(queue, *runs)
+    serve(queue)
+    queue.worker_died()
+    assert queue.leave(runs[0]) is None
+    assert queue.waiting == 1
+    assert serve(queue) == [runs[1]]
+
+
+def test_flows_that_were_served_long_ago_are_forgotten() -> None:
+    queue = RunQueue()
+    for n in range(1000):
+        enqueue(queue, run_of("steady"), run_of(f"once {n}"))
+        finish(queue, *serve(queue))
+    assert len(queue._flows) < 5  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - nothing else shows it
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("aaab"), st.integers(2, 100), st.sampled_from(["add", "serve", "leave", "die"])),
+        max_size=60,
+    )
+)
+def test_no_run_is_ever_lost_and_the_pool_is_never_oversubscribed(
+    moves: list[tuple[str, int, str]],
+) -> None:
+    queue = RunQueue()
+    waiting: set[Run] = set()
+    running: list[Run] = []
+    for flow, number, move in moves:
+        if move == "add":
+            run = run_of(flow, cost_tokens=number)
+            queue.append(run)
+            waiting.add(run)
+        elif move == "serve":
+            served = serve(queue, kv_blocks_total=12, max_sequences=4)
+            waiting.difference_update(served)
+            running += served
+        elif move == "leave" and running:
+            run = running.pop(number % len(running))
+            key = queue.leave(run)
+            assert key is not None
+            queue.left(key)
+        elif move == "die":
+            assert set(queue.worker_died()) == set(running)
+            waiting.update(running)
+            running = []
+        assert set(queue.in_order()) == waiting
+        assert queue.waiting == len(waiting)
+        assert queue.kv_blocks_reserved == sum(run.kv_blocks for run in running) <= 12
+        assert queue.submitted == len(running) <= 4
+    assert set(queue.drain()) == waiting | set(running)
+    assert queue.waiting == queue.submitted == 0
