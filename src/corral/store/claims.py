@@ -1,0 +1,205 @@
+"""The claim: everything that must be true and written before a run may start, in one transaction.
+
+Nothing is written when anything is refused. The account is locked first, so of two claims that together are too much
+one is refused, however they race.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
+
+from corral.core.accounts import ApiKey
+from corral.core.errors import IdempotencyConflict, PermissionDenied, Unauthenticated
+from corral.core.prediction import Prediction, Status
+from corral.core.pricing import Price
+from corral.store import keys, ledger
+from corral.store.accounts import lock_account, move
+from corral.store.ledger import transfer
+from corral.store.limits import check_money, check_rates
+from corral.store.predictions import prediction_of, seed_column
+from corral.store.schema import idempotency_keys, predictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotentRequest:
+    """A caller's promise that requests with one key are one request."""
+
+    key: str
+    body_digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A run that is about to start, and what it will cost at most."""
+
+    prediction_id: str
+    account_id: str
+    key_id: str
+    door: str
+    model: str
+    version: str
+    background: bool
+    input: dict[str, Any] | None
+    seed: int | None
+    prompt_tokens: int
+    max_completion_tokens: int
+    """All choices together."""
+    price: Price
+    max_cost_nusd: int | None = None
+    """The caller's own cap."""
+    idempotency: IdempotentRequest | None = None
+
+    @property
+    def hold_nusd(self) -> int:
+        """The worst case."""
+        return self.price.cost_nusd(prompt_tokens=self.prompt_tokens, completion_tokens=self.max_completion_tokens)
+
+    @property
+    def tokens(self) -> int:
+        """The worst case."""
+        return self.prompt_tokens + self.max_completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The run may start."""
+
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """The same request was made before; this is its prediction."""
+
+    prediction_id: str
+
+
+_INSERT: Final = insert(predictions)
+_REMEMBER: Final = insert(idempotency_keys)
+_REMEMBERED: Final = select(idempotency_keys.c.body_digest, idempotency_keys.c.prediction_id).where(
+    idempotency_keys.c.account_id == bindparam("account_id"), idempotency_keys.c.key == bindparam("key")
+)
+_FORGOTTEN: Final = select(idempotency_keys.c.account_id, idempotency_keys.c.key).where(
+    idempotency_keys.c.created_at_ms < bindparam("before_ms")
+)
+
+
+def claim(connection: Connection, wanted: Claim, *, now_ms: int) -> Claimed | Attached:
+    """Hold the worst case of a run and write its prediction, or find the one that the same request made.
+
+    Raises:
+        Unauthenticated: the key or its account is gone, or the key was revoked.
+        PermissionDenied: the key has expired.
+        IdempotencyConflict: the idempotency key came with another body.
+        RateLimited: no place, request or tokens are left for now.
+        InvalidRequest: so many tokens will never fit the account's limit.
+        InsufficientCredit: credit, a limit or the request's own cap does not cover the worst case.
+    """
+    account = lock_account(connection, wanted.account_id)
+    if account is None:
+        raise Unauthenticated("There is no such account.")
+    if wanted.idempotency is not None:
+        found = _attach(connection, wanted.account_id, wanted.idempotency)
+        if found is not None:
+            return found
+    key = _usable_key(connection, wanted, now_ms)
+    check_rates(connection, account, tokens=wanted.tokens, now_ms=now_ms)
+    check_money(account, key, hold_nusd=wanted.hold_nusd, max_cost_nusd=wanted.max_cost_nusd, now_ms=now_ms)
+    row = _row(wanted, kept=not key.privacy, now_ms=now_ms)
+    connection.execute(_INSERT, row)
+    _hold(connection, account, wanted, now_ms)
+    if wanted.idempotency is not None:
+        _remember(connection, wanted, wanted.idempotency, now_ms)
+    return Claimed(prediction=prediction_of(row))
+
+
+def forget_idempotency(connection: Connection, *, before_ms: int, limit: int = 500) -> int:
+    """Forget idempotency keys older than *before_ms*; how many. Call it until it returns 0."""
+    old = list(connection.execute(_FORGOTTEN.limit(limit), {"before_ms": before_ms}).all())
+    for account_id, key in old:
+        connection.execute(
+            delete(idempotency_keys).where(idempotency_keys.c.account_id == account_id, idempotency_keys.c.key == key)
+        )
+    return len(old)
+
+
+def _attach(connection: Connection, account_id: str, request: IdempotentRequest) -> Attached | None:
+    found = connection.execute(_REMEMBERED, {"account_id": account_id, "key": request.key}).one_or_none()
+    if found is None:
+        return None
+    body_digest, prediction_id = found
+    if body_digest != request.body_digest:
+        raise IdempotencyConflict(
+            "This idempotency key was used for another request: send the same body, or take a new key."
+        )
+    return Attached(prediction_id=prediction_id)
+
+
+def _usable_key(connection: Connection, wanted: Claim, now_ms: int) -> ApiKey:
+    # Read after the account is locked: what the key has spent changes under that lock only.
+    key = keys.get_key(connection, wanted.key_id)
+    if key is None or key.account_id != wanted.account_id or key.revoked_at_ms is not None:
+        raise Unauthenticated("The API key was revoked.")
+    if key.expires_at_ms is not None and key.expires_at_ms <= now_ms:
+        raise PermissionDenied("The API key has expired.")
+    return key
+
+
+def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
+    return {
+        "id": wanted.prediction_id,
+        "account_id": wanted.account_id,
+        "key_id": wanted.key_id,
+        "door": wanted.door,
+        "model": wanted.model,
+        "version": wanted.version,
+        "status": Status.STARTING,
+        "background": wanted.background,
+        "created_at_ms": now_ms,
+        "input": wanted.input if kept else None,
+        "output": None,
+        "data_removed": not kept,
+        "error": None,
+        "seed": seed_column(wanted.seed),
+        "prompt_tokens": wanted.prompt_tokens,
+        "completion_tokens": 0,
+        "engine_tokens": 0,
+        "counted_tokens": wanted.tokens,
+        "price_version": wanted.price.version,
+        "input_nusd": wanted.price.input_nusd,
+        "output_nusd": wanted.price.output_nusd,
+        "hold_nusd": wanted.hold_nusd,
+        "cost_nusd": None,
+        "stopped_by": None,
+        "receipt": None,
+        "started_at_ms": None,
+        "completed_at_ms": None,
+    }
+
+
+def _hold(connection: Connection, account: RowMapping, wanted: Claim, now_ms: int) -> None:
+    hold_nusd, account_id = wanted.hold_nusd, wanted.account_id
+    if hold_nusd == 0:
+        return
+    transfer(
+        connection,
+        f"{ledger.HOLD}:{wanted.prediction_id}",
+        kind=ledger.HOLD,
+        amounts_nusd={ledger.available(account_id): -hold_nusd, ledger.held(account_id): hold_nusd},
+        at_ms=now_ms,
+        prediction_id=wanted.prediction_id,
+    )
+    move(connection, account["id"], available_nusd=-hold_nusd, held_nusd=hold_nusd)
+    keys.spend(connection, wanted.key_id, hold_nusd)
+
+
+def _remember(connection: Connection, wanted: Claim, request: IdempotentRequest, now_ms: int) -> None:
+    row = {
+        "account_id": wanted.account_id,
+        "key": request.key,
+        "body_digest": request.body_digest,
+        "prediction_id": wanted.prediction_id,
+        "created_at_ms": now_ms,
+    }
+    connection.execute(_REMEMBER, row)

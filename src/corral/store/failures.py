@@ -1,0 +1,67 @@
+"""What a database can answer instead of doing its work, in words that hold no row.
+
+Drivers quote the row that broke a rule, prompt and all; nothing of that may reach a log.
+"""
+
+import sqlite3
+from typing import Final, cast
+
+from psycopg import Error as PsycopgError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from corral.core.errors import CorralError, Overloaded
+
+_RETRY_AFTER_S: Final = 1
+_AGAIN: Final = frozenset({"40001", "40P01"})
+"""SQLSTATEs of a serialization failure and of a deadlock: nothing was done, and the next try may succeed."""
+_LATER_CLASSES: Final = ("08", "53", "55", "57")
+"""SQLSTATE classes of lost connections, exhausted resources, lock timeouts and shutdowns."""
+_LATER_SQLITE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+class StoreFailed(RuntimeError):
+    """The database refused, which is a fault of this program or of the machine, not of a caller."""
+
+
+class StoreClosed(RuntimeError):
+    """Asked after ``close``."""
+
+
+def may_be_repeated(error: BaseException) -> bool:
+    """Whether the transaction left nothing behind and is worth another try at once."""
+    if not isinstance(error, DBAPIError):
+        return False
+    cause = error.orig
+    state = cause.sqlstate if isinstance(cause, PsycopgError) else None
+    return state in _AGAIN
+
+
+def told(error: BaseException) -> BaseException:
+    """The error to hand on: a caller's own as it is, a database's without what it quotes."""
+    if isinstance(error, PoolTimeout):
+        return Overloaded("The database is too busy.", retry_after_s=_RETRY_AFTER_S)
+    if not isinstance(error, DBAPIError) or isinstance(error, CorralError):
+        return error
+    cause = error.orig
+    if isinstance(cause, PsycopgError):
+        return _told_by_postgres(cause)
+    if isinstance(cause, sqlite3.Error):
+        return _told_by_sqlite(cause)
+    return StoreFailed(f"The database driver failed: {type(cause).__name__}.")
+
+
+def _told_by_postgres(cause: PsycopgError) -> Exception:
+    state = cause.sqlstate
+    # Without a state there was no answer: the connection is gone or was never made.
+    if state is None or state.startswith(_LATER_CLASSES) or state in _AGAIN:
+        return Overloaded("The database cannot answer now.", retry_after_s=_RETRY_AFTER_S)
+    return StoreFailed(f"The database refused: {type(cause).__name__} {state}, {cause.diag.constraint_name}.")
+
+
+def _told_by_sqlite(cause: sqlite3.Error) -> Exception:
+    # Errors of the module itself (closed database, wrong type) have no code.
+    code = cast("int", getattr(cause, "sqlite_errorcode", -1))
+    if code & 0xFF in _LATER_SQLITE:
+        return Overloaded("The database is too busy.", retry_after_s=_RETRY_AFTER_S)
+    return StoreFailed(f"The database refused: {cause}.")

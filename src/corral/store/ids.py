@@ -1,0 +1,13 @@
+"""Names that are made here: random, short enough to read out, and without a meaning."""
+
+import base64
+import secrets
+from typing import Final
+
+_BYTES: Final = 10
+"""80 bits: 16 characters of base32."""
+
+
+def new_id(prefix: str) -> str:
+    """*prefix*, ``_`` and 16 random characters a-z2-7."""
+    return f"{prefix}_{base64.b32encode(secrets.token_bytes(_BYTES)).decode().lower()}"

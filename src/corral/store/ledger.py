@@ -1,0 +1,68 @@
+"""The ledger: transfers between books, each summing to zero, never changed.
+
+Books are ``available:<account>`` and ``held:<account>``, ``revenue``, and ``funding``, where credit comes from. What a
+book holds is the sum of its entries. Knows nothing of why money moves.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, insert
+
+from corral.store.schema import ledger_entries
+
+REVENUE: Final = "revenue"
+FUNDING: Final = "funding"
+HOLD: Final = "hold"
+SETTLE: Final = "settle"
+CREDIT: Final = "credit"
+
+_INSERT: Final = insert(ledger_entries)
+
+
+class Misbilled(RuntimeError):
+    """A bill that cannot be right: a fault of this program. Nothing was changed."""
+
+
+def available(account_id: str) -> str:
+    """The book of an account's free credit."""
+    return f"available:{account_id}"
+
+
+def held(account_id: str) -> str:
+    """The book of what is held for an account's running predictions."""
+    return f"held:{account_id}"
+
+
+def transfer(
+    connection: Connection,
+    transfer_id: str,
+    *,
+    kind: str,
+    amounts_nusd: Mapping[str, int],
+    at_ms: int,
+    prediction_id: str | None = None,
+    note: str | None = None,
+) -> None:
+    """Enter *amounts_nusd* by book; books that it leaves as they are get no entry.
+
+    Raises:
+        Misbilled: the amounts do not sum to zero.
+    """
+    if sum(amounts_nusd.values()) != 0:
+        raise Misbilled(f"The amounts of {transfer_id} sum to {sum(amounts_nusd.values())}, not to 0.")
+    entries = [
+        {
+            "transfer_id": transfer_id,
+            "book": book,
+            "amount_nusd": amount_nusd,
+            "kind": kind,
+            "prediction_id": prediction_id,
+            "note": note,
+            "at_ms": at_ms,
+        }
+        for book, amount_nusd in amounts_nusd.items()
+        if amount_nusd != 0
+    ]
+    if entries:
+        connection.execute(_INSERT, entries)

@@ -1,0 +1,43 @@
+"""Brings a database to the schema of this program, once, however many programs start together."""
+
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from corral.core.errors import BadSetting
+
+_LOCK: Final = 0x636F7272616C
+"""Of PostgreSQL's advisory locks; the letters of this program's name."""
+
+
+def migrate(engine: Engine) -> None:
+    """Run every migration that the database has not seen, all in one transaction.
+
+    Raises:
+        BadSetting: the database was written by a newer version of this program.
+    """
+    config = Config()
+    config.set_main_option("script_location", "corral.store:migrations")
+    with engine.begin() as connection:
+        _lock(connection)
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        found = MigrationContext.configure(connection).get_current_heads()
+        if unknown := [revision for revision in found if revision not in known]:
+            raise BadSetting(
+                f"The database is at revision '{unknown[0]}', which this version of Corral does not know: "
+                "it was written by a newer one. Upgrade Corral, or use another database."
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _lock(connection: Connection) -> None:
+    """Let one program migrate at a time. SQLite's BEGIN IMMEDIATE has done so already."""
+    if connection.dialect.name == "postgresql":
+        for statement in ("SET LOCAL lock_timeout = 0", "SET LOCAL statement_timeout = 0"):
+            connection.execute(text(statement))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

@@ -1,0 +1,118 @@
+"""Predictions as rows: found, listed, and rid of their text when its time is up."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, select, text, tuple_, update
+
+from corral.core.errors import UnknownPrediction
+from corral.core.prediction import Prediction, Status, StoppedBy
+from corral.core.pricing import Price
+from corral.store.schema import REMOVABLE, predictions, stream_rows
+
+PAGE: Final = 100
+REMOVAL_BATCH: Final = 500
+_SEED_MODULUS: Final = 2**64
+
+_FIND: Final = select(predictions).where(
+    predictions.c.id == bindparam("prediction_id"), predictions.c.account_id == bindparam("account_id")
+)
+
+
+def get(connection: Connection, account_id: str, prediction_id: str) -> Prediction:
+    """One of the account's predictions.
+
+    Raises:
+        UnknownPrediction: the account has none of that id.
+    """
+    return prediction_of(row_of(connection, account_id, prediction_id))
+
+
+def price_of(connection: Connection, account_id: str, prediction_id: str) -> Price:
+    """What the tokens of one prediction cost, as agreed when it was claimed.
+
+    Raises:
+        UnknownPrediction: the account has none of that id.
+    """
+    return price_in(row_of(connection, account_id, prediction_id))
+
+
+def page(
+    connection: Connection,
+    account_id: str,
+    *,
+    before: str | None = None,
+    door: str | None = None,
+    limit: int = PAGE,
+) -> list[Prediction]:
+    """The account's predictions, newest first, from the one after the id *before* on; at most PAGE.
+
+    Raises:
+        UnknownPrediction: the account has no prediction *before*.
+    """
+    wanted = select(predictions).where(predictions.c.account_id == account_id)
+    if door is not None:
+        wanted = wanted.where(predictions.c.door == door)
+    if before is not None:
+        last = row_of(connection, account_id, before)
+        here = tuple_(predictions.c.created_at_ms, predictions.c.id)
+        wanted = wanted.where(here < tuple_(last["created_at_ms"], last["id"]))
+    newest_first = wanted.order_by(predictions.c.created_at_ms.desc(), predictions.c.id.desc())
+    rows = connection.execute(newest_first.limit(max(0, min(limit, PAGE)))).mappings()
+    return [prediction_of(row) for row in rows]
+
+
+def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_BATCH) -> int:
+    """Remove input, output and log of predictions that ended before *before_ms*; how many. Counts and cost stay.
+
+    Call it until it returns 0: each call is one short transaction.
+    """
+    ended = (
+        select(predictions.c.id)
+        .where(text(REMOVABLE), predictions.c.completed_at_ms < before_ms)
+        .order_by(predictions.c.completed_at_ms)
+        .limit(limit)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    ids = list(connection.execute(ended).scalars())
+    if ids:
+        connection.execute(
+            update(predictions).where(predictions.c.id.in_(ids)).values(input=None, output=None, data_removed=True)
+        )
+        connection.execute(delete(stream_rows).where(stream_rows.c.prediction_id.in_(ids)))
+    return len(ids)
+
+
+def row_of(connection: Connection, account_id: str, prediction_id: str) -> RowMapping:
+    """One prediction's row.
+
+    Raises:
+        UnknownPrediction: the account has none of that id.
+    """
+    row = None
+    if prediction_id.isascii() and prediction_id.isprintable():  # others no database need be asked for
+        key = {"account_id": account_id, "prediction_id": prediction_id}
+        row = connection.execute(_FIND, key).mappings().one_or_none()
+    if row is None:
+        raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
+    return row
+
+
+def prediction_of(row: RowMapping | dict[str, Any]) -> Prediction:
+    """A prediction from its row."""
+    values: dict[str, Any] = {name: row[name] for name in Prediction.__slots__}
+    values["status"] = Status(values["status"])
+    if values["stopped_by"] is not None:
+        values["stopped_by"] = StoppedBy(values["stopped_by"])
+    if values["seed"] is not None:
+        values["seed"] %= _SEED_MODULUS
+    return Prediction(**values)
+
+
+def price_in(row: RowMapping) -> Price:
+    """The price in a prediction's row."""
+    return Price(version=row["price_version"], input_nusd=row["input_nusd"], output_nusd=row["output_nusd"])
+
+
+def seed_column(seed: int | None) -> int | None:
+    """A seed of 64 bits without sign as the signed one that a BIGINT holds; ``prediction_of`` undoes it."""
+    return None if seed is None else (seed + _SEED_MODULUS // 2) % _SEED_MODULUS - _SEED_MODULUS // 2

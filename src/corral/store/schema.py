@@ -1,0 +1,209 @@
+"""The tables, as they are now. How a database got there is in ``migrations``; a test keeps the two the same.
+
+Money is BIGINT nano-dollars, times are BIGINT Unix milliseconds, days are ``YYYY-MM-DD`` in UTC. Knows no rule beyond
+what a row must fulfil on its own.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    event,
+    text,
+)
+
+metadata = MetaData()
+
+_JSON: Final = JSON(none_as_null=True)
+RUNNING: Final = "status IN ('starting', 'processing')"
+"""What an unfinished prediction fulfils; written into indexes and queries alike, so that the one serves the other."""
+REMOVABLE: Final = "completed_at_ms IS NOT NULL AND NOT data_removed"
+"""What a prediction fulfils whose text will have to go."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("unlimited", Boolean, nullable=False),
+    Column("spend_per_day_nusd", BigInteger),
+    Column("spend_per_month_nusd", BigInteger),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrent_runs", BigInteger),
+    Column("available_nusd", BigInteger, nullable=False),
+    Column("held_nusd", BigInteger, nullable=False),
+    # What the spend limits look at on every claim: kept, because a sum over a month of records is not a thing to do
+    # before each run. They are about the day and the month of spent_on.
+    Column("spent_on", Text, nullable=False),
+    Column("spent_that_day_nusd", BigInteger, nullable=False),
+    Column("spent_that_month_nusd", BigInteger, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    CheckConstraint("available_nusd >= 0 OR unlimited", name="ck_accounts_never_overdrawn"),
+    CheckConstraint("held_nusd >= 0", name="ck_accounts_held"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("scopes", _JSON, nullable=False),
+    Column("models", _JSON),
+    Column("expires_at_ms", BigInteger),
+    Column("spend_limit_nusd", BigInteger),
+    Column("spent_nusd", BigInteger, nullable=False),
+    Column("privacy", Boolean, nullable=False),
+    Column("revoked_at_ms", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
+    CheckConstraint("spent_nusd >= 0", name="ck_api_keys_spent"),
+    Index("ix_api_keys_account", "account_id"),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("door", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("input", _JSON),
+    Column("output", _JSON),
+    Column("data_removed", Boolean, nullable=False),
+    Column("error", Text),
+    Column("seed", BigInteger),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("engine_tokens", BigInteger, nullable=False),
+    Column("counted_tokens", BigInteger, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("input_nusd", BigInteger, nullable=False),
+    Column("output_nusd", BigInteger, nullable=False),
+    Column("hold_nusd", BigInteger, nullable=False),
+    Column("cost_nusd", BigInteger),
+    Column("stopped_by", Text),
+    Column("receipt", _JSON),
+    Column("started_at_ms", BigInteger),
+    Column("completed_at_ms", BigInteger),
+    CheckConstraint(
+        "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="ck_predictions_status"
+    ),
+    CheckConstraint(f"({RUNNING}) = (cost_nusd IS NULL)", name="ck_predictions_billed_when_over"),
+    CheckConstraint(f"hold_nusd = 0 OR ({RUNNING} AND hold_nusd > 0)", name="ck_predictions_hold"),
+    CheckConstraint("engine_tokens >= completion_tokens AND completion_tokens >= 0", name="ck_predictions_tokens"),
+    Index("ix_predictions_account", "account_id", "created_at_ms", "id"),
+    Index("ix_predictions_running", "account_id", sqlite_where=text(RUNNING), postgresql_where=text(RUNNING)),
+    Index(
+        "ix_predictions_removable", "completed_at_ms", sqlite_where=text(REMOVABLE), postgresql_where=text(REMOVABLE)
+    ),
+)
+
+stream_rows = Table(
+    "stream_rows",
+    metadata,
+    Column("prediction_id", Text, ForeignKey("predictions.id"), primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    CheckConstraint("first_seq <= last_seq", name="ck_stream_rows_range"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("body_digest", LargeBinary, nullable=False),
+    Column("prediction_id", Text, ForeignKey("predictions.id"), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index("ix_idempotency_keys_created", "created_at_ms"),
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    # ``hold:<prediction>`` and ``settle:<prediction>``: the primary key makes a second of either impossible.
+    Column("transfer_id", Text, primary_key=True),
+    Column("book", Text, primary_key=True),
+    Column("amount_nusd", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("prediction_id", Text, ForeignKey("predictions.id")),
+    Column("note", Text),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+usage_records = Table(
+    "usage_records",
+    metadata,
+    Column("prediction_id", Text, ForeignKey("predictions.id"), primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("door", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cost_nusd", BigInteger, nullable=False),
+    Index("ix_usage_records_account", "account_id", "day"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("prediction_id", Text, ForeignKey("predictions.id")),
+    Column("payload", _JSON, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("leased_until_ms", BigInteger),
+    Index("ix_outbox_due", "due_at_ms"),
+)
+
+engine_counters = Table(
+    "engine_counters",
+    metadata,
+    Column("epoch", Text, primary_key=True),
+    Column("delivered_tokens", BigInteger, nullable=False),
+    Column("discarded_tokens", BigInteger, nullable=False),
+    Column("replayed_tokens", BigInteger, nullable=False),
+)
+
+APPEND_ONLY: Final = (ledger_entries, usage_records)
+
+_SQLITE_REFUSE: Final = """
+CREATE TRIGGER %(table)s_no_{verb} BEFORE {verb} ON %(table)s
+BEGIN SELECT RAISE(ABORT, '%(table)s is append-only'); END
+"""
+_POSTGRES_FUNCTION: Final = """
+CREATE OR REPLACE FUNCTION corral_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION '%% is append-only', TG_TABLE_NAME; END $$
+"""
+_POSTGRES_REFUSE: Final = """
+CREATE TRIGGER %(table)s_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %(table)s
+FOR EACH STATEMENT EXECUTE FUNCTION corral_append_only()
+"""
+
+for _table in APPEND_ONLY:
+    for _verb in ("UPDATE", "DELETE"):
+        event.listen(_table, "after_create", DDL(_SQLITE_REFUSE.format(verb=_verb)).execute_if(dialect="sqlite"))
+    event.listen(_table, "after_create", DDL(_POSTGRES_FUNCTION).execute_if(dialect="postgresql"))
+    event.listen(_table, "after_create", DDL(_POSTGRES_REFUSE).execute_if(dialect="postgresql"))

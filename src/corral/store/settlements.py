@@ -1,0 +1,195 @@
+"""The end of a run: its state, bill, usage and what is to be told of it, in one transaction, once."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, text, update
+
+from corral.core.prediction import Prediction, Status, check_move
+from corral.core.pricing import Price, Receipt, verify
+from corral.store import accounts, keys, ledger
+from corral.store.ledger import Misbilled, transfer
+from corral.store.predictions import prediction_of, price_in, row_of
+from corral.store.schema import RUNNING, outbox, predictions, usage_records
+from corral.store.streams import LogRow, append
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxMessage:
+    """Something to deliver once the state it tells of is committed."""
+
+    id: str
+    kind: str
+    payload: dict[str, Any]
+    due_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How a run ended. The receipt says which one, for what, and when."""
+
+    receipt: Receipt
+    status: Status
+    output: list[str] | None
+    error: str | None
+    engine_tokens: int
+    """All that the engine delivered to the run; at least the completion tokens on the receipt."""
+    started_at_ms: int | None = None
+    """First token, for a run of which ``started`` was never told."""
+    outbox: Sequence[OutboxMessage] = ()
+    log: Sequence[LogRow] = ()
+    """Events that are not in the stream log yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A prediction that nobody settled, and what is needed to go on with it or to settle it."""
+
+    prediction: Prediction
+    price: Price
+    engine_tokens: int
+    """Delivered so far, as far as the stream log was told."""
+
+
+_START: Final = (
+    update(predictions)
+    .where(predictions.c.id == bindparam("prediction_id"), predictions.c.status == Status.STARTING)
+    .values(status=Status.PROCESSING, started_at_ms=bindparam("now_ms"))
+)
+_END: Final = (
+    update(predictions)
+    .where(predictions.c.id == bindparam("prediction_id"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "status", "output", "error", "completion_tokens", "engine_tokens", "counted_tokens", "hold_nusd",
+                "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms",
+            )
+        }
+    )
+)  # fmt: skip
+_RECORD: Final = insert(usage_records)
+_TELL: Final = insert(outbox)
+_UNFINISHED: Final = select(predictions).where(text(RUNNING)).order_by(predictions.c.created_at_ms, predictions.c.id)
+
+
+def started(connection: Connection, prediction_id: str, *, now_ms: int) -> bool:
+    """Note the first token; False if the prediction is past its start already, or over."""
+    return connection.execute(_START, {"prediction_id": prediction_id, "now_ms": now_ms}).rowcount == 1
+
+
+def unfinished(connection: Connection) -> list[Unfinished]:
+    """Every prediction that is not over, oldest first: what a gateway finds when it starts again."""
+    return [
+        Unfinished(prediction=prediction_of(row), price=price_in(row), engine_tokens=row["engine_tokens"])
+        for row in connection.execute(_UNFINISHED).mappings()
+    ]
+
+
+def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Prediction:
+    """End a prediction and bill it. One that is over already is returned as it is stored, and nothing changes.
+
+    Raises:
+        UnknownPrediction: the receipt's account has no such prediction.
+        IllegalTransition: the status is not one to end with.
+        Misbilled: the receipt does not add up, is not of this prediction, or takes more than was held.
+    """
+    receipt = settlement.receipt
+    # 1. The account first, as everywhere.
+    account = accounts.lock_account(connection, receipt.account_id)
+    row = row_of(connection, receipt.account_id, receipt.prediction_id)
+    if account is None or Status(row["status"]).terminal:
+        return prediction_of(row)
+    # 2. Nothing is billed that cannot be right.
+    check_move(Status(row["status"]), settlement.status)
+    _check_bill(row, settlement)
+    # 3. The state, and everything that follows from it.
+    changes = _changes(row, settlement)
+    if settlement.log:
+        append(connection, row["id"], settlement.log)
+    connection.execute(_END, {"prediction_id": row["id"], **{f"new_{name}": v for name, v in changes.items()}})
+    day = accounts.spending_day(account, now_ms)
+    connection.execute(_RECORD, _usage(row, receipt, day))
+    if row["hold_nusd"] > 0:
+        _pay(connection, account, row, receipt.total_nusd, day=day, now_ms=now_ms)
+    if settlement.outbox:
+        shared = {"prediction_id": row["id"], "attempts": 0, "leased_until_ms": None}
+        connection.execute(_TELL, [{**asdict(message), **shared} for message in settlement.outbox])
+    return prediction_of({**row, **changes})
+
+
+def _check_bill(row: RowMapping, settlement: Settlement) -> None:
+    receipt = settlement.receipt
+    wrong = verify(receipt.as_dict())
+    price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
+    if price != price_in(row) or receipt.model != row["model"]:
+        wrong.append("The receipt's model and price are not those that were agreed.")
+    if receipt.prompt_tokens > row["prompt_tokens"]:
+        wrong.append(f"{receipt.prompt_tokens} prompt tokens are billed, of {row['prompt_tokens']}.")
+    if not max(receipt.completion_tokens, row["engine_tokens"]) <= settlement.engine_tokens:
+        wrong.append(
+            f"{receipt.completion_tokens} tokens are billed and {row['engine_tokens']} were known to be delivered, "
+            f"but {settlement.engine_tokens} are said to have been."
+        )
+    if receipt.total_nusd > row["hold_nusd"]:
+        wrong.append(f"{receipt.total_nusd} nano-dollars are billed, but {row['hold_nusd']} were held.")
+    if wrong:
+        raise Misbilled(f"Prediction {row['id']} cannot be settled. {' '.join(wrong)}")
+
+
+def _changes(row: RowMapping, settlement: Settlement) -> dict[str, Any]:
+    receipt = settlement.receipt
+    error = settlement.error
+    return {
+        "status": settlement.status,
+        "output": None if row["data_removed"] else settlement.output,
+        "error": None if error is None else _storable(error),
+        "completion_tokens": receipt.completion_tokens,
+        "engine_tokens": settlement.engine_tokens,
+        "counted_tokens": receipt.prompt_tokens + receipt.completion_tokens,
+        "hold_nusd": 0,
+        "cost_nusd": receipt.total_nusd,
+        "stopped_by": receipt.stopped_by,
+        "receipt": receipt.as_dict(),
+        "started_at_ms": row["started_at_ms"] if row["started_at_ms"] is not None else settlement.started_at_ms,
+        "completed_at_ms": receipt.completed_at_ms,
+    }
+
+
+def _storable(message: str) -> str:
+    """PostgreSQL's text holds neither NUL nor lone surrogates."""
+    return message.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _usage(row: RowMapping, receipt: Receipt, day: str) -> dict[str, Any]:
+    return {
+        "prediction_id": row["id"],
+        **{name: row[name] for name in ("account_id", "key_id", "door", "model")},
+        "day": day,
+        "prompt_tokens": receipt.prompt_tokens,
+        "completion_tokens": receipt.completion_tokens,
+        "cost_nusd": receipt.total_nusd,
+    }
+
+
+def _pay(
+    connection: Connection, account: RowMapping, row: RowMapping, cost_nusd: int, *, day: str, now_ms: int
+) -> None:
+    """From the hold: the cost to revenue, the rest back."""
+    hold_nusd, account_id = row["hold_nusd"], row["account_id"]
+    transfer(
+        connection,
+        f"{ledger.SETTLE}:{row['id']}",
+        kind=ledger.SETTLE,
+        amounts_nusd={
+            ledger.held(account_id): -hold_nusd,
+            ledger.REVENUE: cost_nusd,
+            ledger.available(account_id): hold_nusd - cost_nusd,
+        },
+        at_ms=now_ms,
+        prediction_id=row["id"],
+    )
+    accounts.spend(connection, account, hold_nusd=hold_nusd, cost_nusd=cost_nusd, day=day)
+    keys.spend(connection, row["key_id"], cost_nusd - hold_nusd)

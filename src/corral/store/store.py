@@ -1,0 +1,136 @@
+"""The one way to the database: plain functions of a connection, run in a transaction, awaited from anywhere.
+
+::
+
+    store = Store.open("sqlite:////var/lib/corral/corral.db")
+    account = await store.write(lambda c: create_account(c, name="Ann", now_ms=now_ms))
+
+Knows how transactions are run, not what is in them.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from corral.core.errors import BadSetting, Overloaded
+from corral.store.failures import StoreClosed, told
+from corral.store.migrate import migrate
+from corral.store.postgres import PostgresDatabase
+from corral.store.sqlite import SqliteDatabase
+
+MAX_WAITING: Final = 10_000
+"""Works that may wait or run at once; more are refused."""
+
+T = TypeVar("T")
+
+
+class _Database(Protocol):
+    """What SQLite and PostgreSQL have in common."""
+
+    engine: Engine
+    commits: int
+
+    def start(self) -> None: ...
+    def submit_write(self, work: Callable[[Connection], Any]) -> Future[Any]: ...
+    def submit_read(self, work: Callable[[Connection], Any]) -> Future[Any]: ...
+    def close(self) -> None: ...
+
+
+class Store:
+    """An open database with the schema of this program."""
+
+    def __init__(self, database: _Database) -> None:
+        """Take *database* over; ``open`` is the way to get one."""
+        self._database = database
+        self._closed = False
+        self._closing = threading.Lock()
+        self._places = threading.Semaphore(MAX_WAITING)
+
+    @classmethod
+    def open(cls, url: str) -> "Store":
+        """Open, and bring to the schema of this program. Blocks: call it before the event loop, or in a thread.
+
+        Args:
+            url: ``sqlite:////path/corral.db`` or ``postgresql://user:password@host/name``.
+
+        Raises:
+            BadSetting: the URL is neither, or the database cannot be used or is newer than this program.
+        """
+        database = _database(url)
+        try:
+            migrate(database.engine)
+        except BaseException as error:
+            database.close()
+            if isinstance(error, DBAPIError):
+                raise BadSetting(f"The database cannot be opened. {told(error)}") from None
+            raise
+        database.start()
+        return cls(database)
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed for writes since it was opened."""
+        return self._database.commits
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* in a transaction; return what it returns once that is on disk.
+
+        An error in *work* undoes what it did and is raised here. It may be run again after a deadlock, so it must do
+        nothing but use its connection. Cancelling the caller does not cancel it: it is done in full, or not at all.
+
+        Raises:
+            Overloaded: too much is waiting, or the database cannot be had now.
+            StoreFailed: the database refused.
+            StoreClosed: after ``close``.
+        """
+        return await self._wait(self._database.submit_write, work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run *work* on one snapshot of everything committed. Raises as ``write`` does, also when *work* writes."""
+        return await self._wait(self._database.submit_read, work)
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go of the database. Closing twice does nothing."""
+        with self._closing:
+            closed, self._closed = self._closed, True
+        if not closed:
+            await asyncio.to_thread(self._database.close)
+
+    async def _wait(
+        self, submit: Callable[[Callable[[Connection], Any]], Future[Any]], work: Callable[[Connection], T]
+    ) -> T:
+        # Under the lock, so that nothing is queued behind the writer's last group.
+        with self._closing:
+            if self._closed:
+                raise StoreClosed("The store is closed.")
+            if not self._places.acquire(blocking=False):
+                raise Overloaded("Too much is waiting for the database.", retry_after_s=1)
+            reply = submit(work)
+        reply.add_done_callback(lambda _: self._places.release())
+        return cast("T", await asyncio.shield(asyncio.wrap_future(reply)))
+
+
+def _database(url: str) -> SqliteDatabase | PostgresDatabase:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadSetting("The database's URL cannot be read.") from None
+    match parsed.drivername:
+        case "sqlite":
+            return SqliteDatabase(_file(parsed))
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            return PostgresDatabase(parsed.set(drivername="postgresql+psycopg"))
+        case other:
+            raise BadSetting(f"The database must be sqlite:///… or postgresql://…, not {other}.")
+
+
+def _file(url: URL) -> Path:
+    if not url.database or url.database == ":memory:" or url.query:
+        raise BadSetting("The database's URL must name a file, as in sqlite:////var/lib/corral/corral.db.")
+    return Path(url.database)
