@@ -9,15 +9,15 @@ from httpx2 import AsyncClient
 from corral.api.app import create_app
 from corral.api.auth import StaticKeyRing
 from tests.doors.live_server import SECRET, LiveServer, serving
-from tests.doors.scripted_generation import ScriptedGeneration
+from tests.doors.scripted_predictions import ScriptedPredictions
 
 OPEN = {("GET", "/health"), ("HEAD", "/health"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
 """Everything that needs no key. Adding to this list is a decision."""
 
 
 @pytest.mark.anyio
-async def test_every_route_needs_a_key_unless_it_is_on_the_list(generation: ScriptedGeneration) -> None:
-    app = create_app(generation, StaticKeyRing({"test": SECRET}), clock=lambda: 0.0)
+async def test_every_route_needs_a_key_unless_it_is_on_the_list(predictions: ScriptedPredictions) -> None:
+    app = create_app(predictions, StaticKeyRing({"test": SECRET}), clock=lambda: 0.0)
     calls = {
         (method, route.path or "")
         for route in iter_route_contexts(app.routes)
@@ -35,15 +35,15 @@ async def test_every_route_needs_a_key_unless_it_is_on_the_list(generation: Scri
                 if expected == 401:
                     assert response.headers["www-authenticate"] == "Bearer"
                     assert response.json()["error"]["message"].startswith("Not authenticated")
-    assert generation.requests == []
+    assert predictions.requests == []
 
 
 @pytest.mark.anyio
-async def test_health_follows_the_model(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_health_follows_the_model(server: LiveServer, predictions: ScriptedPredictions) -> None:
     async with server.http(key=None) as http:
-        generation.ready = False
+        predictions.ready = False
         starting = await http.get("/health")
-        generation.ready = True
+        predictions.ready = True
         ready = await http.get("/health")
     assert (starting.status_code, starting.json()) == (503, {"status": "starting"})
     assert starting.headers["retry-after"] == "1"
@@ -93,10 +93,10 @@ async def test_only_loopback_names_are_served_by_default(server: LiveServer) -> 
 
 
 @pytest.mark.anyio
-async def test_allowed_hosts_are_served_too_and_a_star_serves_all(generation: ScriptedGeneration) -> None:
+async def test_allowed_hosts_are_served_too_and_a_star_serves_all(predictions: ScriptedPredictions) -> None:
     keys = StaticKeyRing({"test": SECRET})
     for allowed, other in ((("Corral.example", "::2"), 421), (("*",), 200)):
-        async with serving(create_app(generation, keys, clock=lambda: 0.0, allowed_hosts=allowed)) as live:
+        async with serving(create_app(predictions, keys, clock=lambda: 0.0, allowed_hosts=allowed)) as live:
             assert await _status(live, b"Host: corral.EXAMPLE:8000\r\n") == 200
             assert await _status(live, b"Host: [::2]\r\n") == 200
             assert await _status(live, b"Host: localhost\r\n") == 200

@@ -6,18 +6,18 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
-from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
 
 import corral
 from corral.api.auth import KeyRing
 from corral.api.body import BodyLimit
+from corral.api.doors.openai import operations as openai_operations
 from corral.api.doors.openai import routes as openai
-from corral.api.doors.openai.wire import ChatCompletionRequest
 from corral.api.guards import HostCheck, SecurityHeaders
-from corral.api.health import health
+from corral.api.health import Health, health
+from corral.api.operation import Operation, schemas
 from corral.api.problems import answer_unforeseen
-from corral.service.generate import Generation
+from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES = 2 * 1024**2
 PING_S = 15.0
@@ -31,20 +31,18 @@ _NO_TELEMETRY: TelemetryConfig = {
     "auto_configure": False,
 }
 
-_DOCUMENTED_BODIES = (ChatCompletionRequest,)
+
+_HEALTH = Operation(summary="Whether the model can answer", answer=Health, error=Health, statuses=(503,), open=True)
 
 
 class _Api(FastAPI):
-    """FastAPI, with the bodies that the doors read for themselves in its OpenAPI document."""
+    """FastAPI, with the types that the doors read and write for themselves in its OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = get_openapi(title=self.title, version=self.version, routes=self.routes)
-            _, schemas = models_json_schema(
-                [(body, "validation") for body in _DOCUMENTED_BODIES], ref_template="#/components/schemas/{model}"
-            )
             document["components"] = {
-                "schemas": schemas["$defs"],
+                "schemas": schemas((Health, *openai_operations.TYPES)),
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             }
             self.openapi_schema = document
@@ -52,7 +50,7 @@ class _Api(FastAPI):
 
 
 def create_app(
-    generation: Generation,
+    predictions: Predictions,
     keys: KeyRing,
     *,
     clock: Callable[[], float],
@@ -64,10 +62,10 @@ def create_app(
     """Compose the application.
 
     Args:
-        generation: the service behind every door.
+        predictions: the service behind every door.
         keys: who may enter.
         clock: Unix time in seconds.
-        lifespan: run around serving; starts and stops what *generation* needs.
+        lifespan: run around serving; starts and stops what *predictions* needs.
         allowed_hosts: host names served beside the loopback ones; ``*`` serves any.
         body_limit_bytes: larger request bodies are answered 413.
         ping_s: silence in an event stream after which a comment is sent.
@@ -83,9 +81,9 @@ def create_app(
         telemetry=_NO_TELEMETRY,
         exception_handlers={Exception: answer_unforeseen},
     )
-    app.add_api_route("/health", health(generation), methods=["GET"], summary="Whether the model can answer")
-    app.add_api_route("/health", health(generation), methods=["HEAD"], include_in_schema=False)
-    app.include_router(openai.router(generation, keys, clock=clock, ping_s=ping_s))
+    app.add_api_route("/health", health(predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
+    app.add_api_route("/health", health(predictions), methods=["HEAD"], include_in_schema=False)
+    app.include_router(openai.router(predictions, keys, clock=clock, ping_s=ping_s, body_limit_bytes=body_limit_bytes))
     # Added last runs first.
     app.add_middleware(BodyLimit, limit_bytes=body_limit_bytes)
     app.add_middleware(HostCheck, allowed=allowed_hosts)

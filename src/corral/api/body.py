@@ -1,11 +1,10 @@
-"""From a request's bytes to a wire model: bounded, JSON only. Knows no dialect."""
+"""From a request's bytes to a JSON document: bounded, gzip or plain. Knows no dialect."""
 
 import asyncio
+import zlib
 from contextlib import suppress
-from typing import TypeVar
 
 import orjson
-from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from corral.core.errors import InvalidRequest
 
 _LINGER_S = 2.0
-
-Wire = TypeVar("Wire", bound=BaseModel)
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+"""Tells zlib to expect gzip's head and checksum, and nothing else."""
 
 
 class BodyTooLarge(InvalidRequest):
-    """The body is larger than this server reads."""
+    """The body is larger than this server reads, as sent or once decompressed."""
 
 
 class NotJson(InvalidRequest):
@@ -26,7 +25,7 @@ class NotJson(InvalidRequest):
 
 
 class BodyEncoded(InvalidRequest):
-    """The body is compressed, which is not offered."""
+    """The body is compressed in a way that is not offered."""
 
 
 class BodyLimit:
@@ -50,12 +49,12 @@ class BodyLimit:
         async def bounded() -> Message:
             nonlocal seen_bytes
             if declared_bytes > self._limit_bytes:
-                raise self._too_large()
+                raise _too_large(self._limit_bytes)
             message = await receive()
             if message["type"] == "http.request":
                 seen_bytes += len(message.get("body", b""))
                 if seen_bytes > self._limit_bytes:
-                    raise self._too_large()
+                    raise _too_large(self._limit_bytes)
             return message
 
         async def closing(message: Message) -> None:
@@ -71,9 +70,6 @@ class BodyLimit:
 
         return await self._app(scope, bounded, closing)
 
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The request body is larger than {self._limit_bytes} bytes.")
-
 
 async def _linger(receive: Receive) -> None:
     """Drop what the client still sends, for a while: until it has read the answer and closed, or is done."""
@@ -84,22 +80,53 @@ async def _linger(receive: Receive) -> None:
                 more = (await receive()).get("more_body", False)
 
 
-async def read_json(request: Request, wire: type[Wire]) -> Wire:
-    """The body as *wire*, whatever ``Content-Type`` says.
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit_bytes} bytes.")
+
+
+async def read_document(request: Request, *, limit_bytes: int) -> object:
+    """The body as JSON, whatever ``Content-Type`` says.
+
+    Args:
+        request: whose body nobody has read yet.
+        limit_bytes: most that a compressed body may grow to; ``BodyLimit`` bounds what is sent.
 
     Raises:
-        BodyTooLarge: see BodyLimit.
-        BodyEncoded: the body is compressed.
-        NotJson: not UTF-8, not JSON, a number outside double precision, or nested more than 1024 deep.
-        pydantic.ValidationError: JSON of another form.
+        BodyTooLarge: see above.
+        BodyEncoded: compressed otherwise than by gzip.
+        NotJson: broken gzip, not UTF-8, not JSON, a number outside double precision, or nested more than 254 deep.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise BodyEncoded("Compressed request bodies are not supported; send the JSON as it is.")
+    encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encodings not in ("", "identity", "gzip", "x-gzip"):
+        raise BodyEncoded("Send the request body as it is, or with 'Content-Encoding: gzip'; nothing else is read.")
     body = await request.body()
+    if encodings.endswith("gzip"):
+        body = gunzip(body, limit_bytes=limit_bytes)
     try:
         document: object = orjson.loads(body)
+        orjson.dumps(document)  # reads four times deeper than it writes, and all that is accepted may be stored
     except orjson.JSONDecodeError as error:
         # The decoder's own message says where, and never quotes the body.
         raise NotJson(f"The request body is not valid JSON: {error}.") from None
-    return wire.model_validate(document)
+    except orjson.JSONEncodeError:
+        raise NotJson("The request body is nested too deep.") from None
+    return document
+
+
+def gunzip(body: bytes, *, limit_bytes: int) -> bytes:
+    """What *body* was before gzip (RFC 1952), of one member. Memory is bounded, however much it would grow to.
+
+    Raises:
+        BodyTooLarge: it grows beyond *limit_bytes*.
+        NotJson: it is not gzip, not all of it, or more than one member.
+    """
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        plain = member.decompress(body, limit_bytes + 1)
+    except zlib.error:
+        raise NotJson("The request body is not valid gzip.") from None
+    if len(plain) > limit_bytes:
+        raise _too_large(limit_bytes)
+    if not member.eof or member.unused_data:
+        raise NotJson("The request body must be one complete gzip member.")
+    return plain

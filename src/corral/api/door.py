@@ -2,16 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.auth import KeyRing, authenticate
 from corral.api.disconnect import ClientGone
+from corral.api.operation import Operation
 from corral.api.problems import Problem, from_validation, report
+from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import CorralError
 
@@ -23,28 +24,22 @@ _CLIENT_GONE_STATUS = 499
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """A dialect's routes. Each needs a key, and answers errors in the dialect's words."""
+    """A dialect's routes. Each needs a key with a scope, and answers errors in the dialect's words."""
 
     keys: KeyRing
     from_error: Callable[[CorralError], Problem]
     router: APIRouter
 
-    def route(
-        self, method: str, paths: Sequence[str], handler: Handler, *, summary: str, body: type[BaseModel] | None = None
-    ) -> None:
-        """Serve *handler* at each of *paths*; *body* is what it reads, for the OpenAPI document."""
-        extra: dict[str, Any] = {"security": [{"key": []}]}
-        if body is not None:
-            schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-            extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    def route(self, method: str, paths: Sequence[str], handler: Handler, *, scope: Scope, operation: Operation) -> None:
+        """Serve *handler* at each of *paths*, to keys with *scope*; *operation* documents it."""
         for path in paths:
             self.router.add_api_route(
                 path,
-                self._guard(handler),
+                self._guard(handler, scope),
                 methods=[method],
                 name=handler.__name__,
-                summary=summary,
-                openapi_extra=extra,
+                summary=operation.summary,
+                openapi_extra=operation.as_openapi(),
             )
 
     def refuse(self, error: Exception) -> Problem:
@@ -57,10 +52,12 @@ class Door:
             case _:
                 return self.from_error(report(error))
 
-    def _guard(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _guard(self, handler: Handler, scope: Scope) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
-                return await handler(request, await authenticate(request, self.keys))
+                caller = await authenticate(request, self.keys)
+                caller.require(scope)
+                return await handler(request, caller)
             except ClientGone:
                 return Response(status_code=_CLIENT_GONE_STATUS)
             except Exception as error:  # noqa: BLE001 - the outermost edge of every route

@@ -5,9 +5,9 @@ Bytes as in https://html.spec.whatwg.org/multipage/server-sent-events.html, sect
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Protocol
 
 from starlette.responses import Response
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from corral.api.disconnect import ClientGone, while_connected
 from corral.api.problems import Problem
 from corral.core.generation import Delta, Finished, GenerationEvent
+from corral.service.ports import Run
 
 PING = b": ping\n\n"
 """A comment: keeps proxies from closing a silent connection, and every client skips it."""
@@ -27,6 +28,11 @@ def encode(data: bytes, *, event: str | None = None, event_id: str | None = None
     """One event. Every line of *data* gets its own ``data:``, so no text can end an event or begin another."""
     head = (f"event: {event}\n" if event else "") + (f"id: {event_id}\n" if event_id else "")
     return head.encode() + b"".join(b"data: %b\n" % line for line in _LINE_END.split(data)) + b"\n"
+
+
+def comment(text: str) -> bytes:
+    """A line of *text*, which has no line ends, that every client skips."""
+    return f": {text}\n\n".encode()
 
 
 class EndMissing(Exception):
@@ -49,6 +55,8 @@ class Inbox:
     """Events between a run and a reader of any speed; holds at most one answer."""
 
     def __init__(self) -> None:
+        self.run: Run | None = None
+        """Set before the first event."""
         self._waiting: list[GenerationEvent] = []
         self._news = asyncio.Event()
         self.closed = False
@@ -74,13 +82,28 @@ class Inbox:
 
 
 def _joined(events: list[GenerationEvent]) -> Iterator[GenerationEvent]:
+    """Deltas of one choice as one, wherever only deltas lie between them."""
     for kind, group in groupby(events, key=type):
         if kind is Delta:
-            deltas = [event for event in group if isinstance(event, Delta)]
-            text = "".join(delta.text for delta in deltas)
-            yield Delta(text=text, completion_tokens=deltas[-1].completion_tokens)
+            by_choice: dict[int, list[Delta]] = {}
+            for delta in (event for event in group if isinstance(event, Delta)):
+                by_choice.setdefault(delta.choice, []).append(delta)
+            yield from map(_join, by_choice.values())
         else:
             yield from group
+
+
+def _join(deltas: list[Delta]) -> Delta:
+    if len(deltas) == 1:
+        return deltas[0]
+    return Delta(
+        choice=deltas[0].choice,
+        text="".join(delta.text for delta in deltas),
+        ids=tuple(chain.from_iterable(delta.ids for delta in deltas)),
+        logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
+        pieces=tuple(chain.from_iterable(delta.pieces for delta in deltas)),
+        completion_tokens=deltas[-1].completion_tokens,
+    )
 
 
 class EventStream(Response):
@@ -94,28 +117,28 @@ class EventStream(Response):
 
     def __init__(
         self,
-        run: AbstractAsyncContextManager[AsyncIterator[GenerationEvent]],
-        stream: Stream,
+        opening: AbstractAsyncContextManager[Run],
+        stream: Callable[[Run], Stream],
         *,
         refuse: Callable[[Exception], Problem],
-        headers: Mapping[str, str],
+        headers: Callable[[Run], Mapping[str, str]],
         ping_s: float,
     ) -> None:
         """Prepare; nothing is entered or sent before the response is called.
 
         Args:
-            run: the block to enter.
-            stream: the dialect.
+            opening: the block to enter.
+            stream: the dialect, for the run that was entered.
             refuse: words any error.
             headers: beside those of every event stream.
             ping_s: a comment is sent when nothing else was for so long.
         """
         self.status_code = 200
         self.background = None
-        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
-        self._run = run
+        self._opening = opening
         self._stream = stream
         self._refuse = refuse
+        self._headers = headers
         self._ping_s = ping_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,8 +154,9 @@ class EventStream(Response):
     async def _read(self, inbox: Inbox) -> None:
         finished: Finished | None = None
         try:
-            async with self._run as events:
-                async for event in events:
+            async with self._opening as run:
+                inbox.run = run
+                async for _, event in run.events():
                     if isinstance(event, Finished):
                         finished = event
                     else:
@@ -146,28 +170,29 @@ class EventStream(Response):
         inbox.close(None if finished is not None else EndMissing())
 
     async def _write(self, inbox: Inbox, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-        more = True
-        while more:
-            body = await self._next(inbox)
-            more = body is PING or not inbox.closed
+        events = await self._next(inbox)
+        while inbox.run is None and not inbox.closed:
+            events = await self._next(inbox)
+        if inbox.run is None or inbox.error is not None:
+            return await self._refuse(inbox.error or EndMissing()).response()(scope, receive, send)
+        stream = self._stream(inbox.run)
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **self._headers(inbox.run)})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        while True:
+            more = events is None or not inbox.closed
+            body = PING if events is None else b"".join(chunk for event in events for chunk in stream.feed(event))
             if not more and inbox.error is not None:
-                problem = self._refuse(inbox.error)
-                if not started:
-                    return await problem.response()(scope, receive, send)
-                body += self._stream.fail(problem)
-            if not started and (body or not more):
-                started = True
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                body += stream.fail(self._refuse(inbox.error))
             if body or not more:
                 await send({"type": "http.response.body", "body": body, "more_body": more})
-        return None
+            if not more:
+                return None
+            events = await self._next(inbox)
 
-    async def _next(self, inbox: Inbox) -> bytes:
-        """The bytes of what came since the last call; PING itself when nothing did for so long."""
+    async def _next(self, inbox: Inbox) -> list[GenerationEvent] | None:
+        """What came since the last call, or None when nothing did for so long that a ping is due."""
         try:
             async with asyncio.timeout(self._ping_s):
-                events = await inbox.take()
+                return await inbox.take()
         except TimeoutError:
-            return PING
-        return b"".join(chunk for event in events for chunk in self._stream.feed(event))
+            return None

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from corral.api.doors.openai.translate import weights_header
+from corral.api.doors.openai.answers import weights_header
 from corral.api.doors.openai.wire import ChatCompletionRequest
 from corral.core.generation import ChatPrompt, FinishReason, Message, Role, Sampling, Stopping
-from tests.doors.conftest import CREATED
 from tests.doors.live_server import LiveServer
-from tests.doors.scripted_generation import MODEL, ScriptedGeneration, answer, catalog
+from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer, catalog
 
 USER = [{"role": "user", "content": "Hello!"}]
 
@@ -26,14 +25,17 @@ async def test_an_answer_has_the_documented_shape_and_keeps_its_leading_space(se
         "created": CREATED,
         "model": MODEL,
         "choices": [{"index": 0, "message": {"role": "assistant", "content": " Hello!"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 10, "total_tokens": 13, "completion_tokens": 3},
+        "usage": {"prompt_tokens": 10, "total_tokens": 13, "completion_tokens": 3, "estimated_cost": 0.0000047},
     }
     assert response.headers["corral-weights"] == "demo"
+    assert re.fullmatch(r"\d{26}", response.headers["corral-prediction"])
+    assert "idempotency-replayed" not in response.headers
+    assert b'"estimated_cost":0.0000047}' in response.content
 
 
 @pytest.mark.anyio
-async def test_the_official_client_reads_an_answer(server: LiveServer, generation: ScriptedGeneration) -> None:
-    generation.script = answer(" Bonjour", reason=FinishReason.LENGTH)
+async def test_the_official_client_reads_an_answer(server: LiveServer, predictions: ScriptedPredictions) -> None:
+    predictions.script = answer(" Bonjour", reason=FinishReason.LENGTH)
     async with server.openai() as client:
         completion = await client.chat.completions.create(model=MODEL.upper(), messages=USER)
     assert completion.model == MODEL.upper()
@@ -44,7 +46,7 @@ async def test_the_official_client_reads_an_answer(server: LiveServer, generatio
 
 
 @pytest.mark.anyio
-async def test_every_mapped_field_reaches_the_service(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_every_mapped_field_reaches_the_service(server: LiveServer, predictions: ScriptedPredictions) -> None:
     messages = [
         {"role": "user", "content": "Hi", "name": "ann"},
         {"role": "assistant", "content": None, "tool_calls": []},
@@ -69,7 +71,7 @@ async def test_every_mapped_field_reaches_the_service(server: LiveServer, genera
     }
     async with server.http() as http:
         assert (await http.post("/v1/openai/chat/completions", json=body)).status_code == 200
-    (request,) = generation.requests
+    (request,) = predictions.requests
     assert request.model == MODEL
     assert request.prompt == ChatPrompt(
         (
@@ -94,27 +96,27 @@ async def test_every_mapped_field_reaches_the_service(server: LiveServer, genera
 
 
 @pytest.mark.anyio
-async def test_null_is_the_same_as_leaving_a_field_out(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_null_is_the_same_as_leaving_a_field_out(server: LiveServer, predictions: ScriptedPredictions) -> None:
     nulls = dict.fromkeys(set(ChatCompletionRequest.model_fields) - {"model", "messages"})
     async with server.http() as http:
         for extra in ({}, nulls):
             body = {"model": MODEL, "messages": USER, **extra}
             assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
-    assert generation.requests[0] == generation.requests[1]
-    assert generation.requests[0].sampling == Sampling()
-    assert generation.requests[0].stopping == Stopping()
-    assert generation.requests[0].seed is None
+    assert predictions.requests[0] == predictions.requests[1]
+    assert predictions.requests[0].sampling == Sampling()
+    assert predictions.requests[0].stopping == Stopping()
+    assert predictions.requests[0].seed is None
 
 
 @pytest.mark.anyio
-async def test_a_min_p_of_one_keeps_only_the_best_token(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_a_min_p_of_one_keeps_only_the_best_token(server: LiveServer, predictions: ScriptedPredictions) -> None:
     async with server.http() as http:
         await http.post("/v1/chat/completions", json={"model": MODEL, "messages": USER, "min_p": 1, "top_k": 9})
-    assert generation.requests[0].sampling == Sampling(top_k=1)
+    assert predictions.requests[0].sampling == Sampling(top_k=1)
 
 
 @pytest.mark.anyio
-async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, predictions: ScriptedPredictions) -> None:
     low = {"temperature": 0, "top_p": 1e-9, "top_k": 0, "min_p": 0, "repetition_penalty": 0.01, "max_tokens": 1}
     high = {"temperature": 2, "top_p": 1, "top_k": 999, "repetition_penalty": 5, "max_tokens": 10**6, "seed": 2**64}
     async with server.http() as http:
@@ -122,7 +124,7 @@ async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, gene
             body = {"model": MODEL, "messages": USER, **extra}
             response = await http.post("/v1/chat/completions", json=body)
             assert response.status_code == 200, response.text
-    assert generation.requests[1].seed == 2**64
+    assert predictions.requests[1].seed == 2**64
 
 
 def test_a_checkpoints_name_that_does_not_fit_a_header_is_encoded() -> None:
@@ -148,6 +150,7 @@ async def test_models_are_listed_and_say_what_really_answers(server: LiveServer)
             "description": "A model for tests.",
             "context_length": 4096,
             "max_tokens": 4096,
+            "pricing": {"input_tokens": 0.35, "output_tokens": 0.4},
             "tags": [],
         },
         "corral": {"weights": "demo", "stands_in": True},

@@ -2,15 +2,45 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from corral.api.app import create_app
 from corral.api.auth import StaticKeyRing
-from corral.api.doors.openai.translate import HARMLESS, HARMLESS_IN_MESSAGE, IGNORED, IGNORED_IN_MESSAGE
-from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage
-from tests.doors.scripted_generation import ScriptedGeneration
+from corral.api.doors.openai.refusals import ERRORS
+from corral.api.doors.openai.translate import (
+    HARMLESS,
+    HARMLESS_IN_COMPLETION,
+    HARMLESS_IN_MESSAGE,
+    IGNORED,
+    IGNORED_IN_COMPLETION,
+    IGNORED_IN_MESSAGE,
+)
+from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, CompletionRequest, ResponseFormat
+from corral.api.doors.openai.wire_answers import CostEstimate
+from corral.api.operation import RUN_HEADERS
+from tests.doors.scripted_predictions import ScriptedPredictions
 
 PAGE = Path(__file__).parents[3] / "docs" / "api" / "openai.md"
-_ROW = re.compile(r"^\| `((?:messages\[\]\.)?\w+)` \| (mapped|refused|ignored) \|", re.MULTILINE)
+_FATE = r"(mapped|refused|ignored|-)"
+_ROW = re.compile(rf"^\| `([\w.\[\]]+)` \| {_FATE} \| {_FATE} \|", re.MULTILINE)
+
+
+def _page() -> str:
+    return PAGE.read_text(encoding="utf-8")
+
+
+def _table(heading: str) -> set[str]:
+    """First column of the table under *heading*, in lower case."""
+    lines = _page().partition(f"| {heading} |")[2].splitlines()[2:]
+    rows = lines[: lines.index("")]
+    return {row.split("`")[1].lower() for row in rows}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(ScriptedPredictions(), StaticKeyRing({}), clock=lambda: 0.0).openapi()
 
 
 def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix: str = "") -> dict[str, str]:
@@ -21,23 +51,57 @@ def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix:
     return {prefix + field: word for field, word in fate.items()}
 
 
-def test_the_page_lists_every_field_of_the_wire_model_with_its_fate() -> None:
-    rows = _ROW.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(rows) == len(dict(rows)), "a field has two rows"
-    body = _fates(set(ChatCompletionRequest.model_fields), set(HARMLESS), IGNORED)
-    message = _fates(set(ChatMessage.model_fields), set(HARMLESS_IN_MESSAGE), IGNORED_IN_MESSAGE, "messages[].")
-    assert dict(rows) == body | message
+def test_the_page_lists_every_field_of_the_wire_models_with_its_fate() -> None:
+    rows = _ROW.findall(_page())
+    assert len(rows) == len({name for name, _, _ in rows}), "a field has two rows"
+    form = _fates(set(ResponseFormat.model_fields), set(), frozenset(), "response_format.")
+    chat = _fates(set(ChatCompletionRequest.model_fields), set(HARMLESS), IGNORED) | form
+    chat |= _fates(set(ChatMessage.model_fields), set(HARMLESS_IN_MESSAGE), IGNORED_IN_MESSAGE, "messages[].")
+    fields = set(CompletionRequest.model_fields)
+    completion = _fates(fields, set(HARMLESS_IN_COMPLETION), IGNORED_IN_COMPLETION) | form
+    assert {name: fate for name, fate, _ in rows if fate != "-"} == chat
+    assert {name: fate for name, _, fate in rows if fate != "-"} == completion
 
 
-def test_the_openapi_document_describes_the_body_and_asks_for_the_key() -> None:
-    document = create_app(ScriptedGeneration(), StaticKeyRing({}), clock=lambda: 0.0).openapi()
-    operation = document["paths"]["/v1/chat/completions"]["post"]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    name = schema["$ref"].removeprefix("#/components/schemas/")
-    fields = document["components"]["schemas"][name]["properties"]
-    assert set(fields) == set(ChatCompletionRequest.model_fields)
-    assert fields["top_k"]["anyOf"][0] == {"exclusiveMaximum": 1000, "minimum": 0, "type": "integer"}
+def test_the_page_lists_what_an_estimate_says() -> None:
+    assert _table("estimate") == set(CostEstimate.__annotations__)
+
+
+def test_the_page_lists_every_header_that_is_read_or_sent() -> None:
+    documented = {str(header["name"]).lower() for header in RUN_HEADERS}
+    assert _table("request header") == documented | {"authorization", "content-encoding"}
+    source = "".join(path.read_text(encoding="utf-8") for path in Path("src/corral/api/doors/openai").glob("*.py"))
+    sent = set(
+        re.findall(r'[{"](corral-[a-z]+|idempotency-replayed|retry-after|x-should-retry|www-authenticate)"', source)
+    )
+    assert _table("response header") == sent
+
+
+def test_the_page_lists_every_status_with_its_code() -> None:
+    rows = set(re.findall(r"^\| (\d{3}) \|.*\| (.*) \|$", _page(), re.MULTILINE))
+    listed = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert listed == {(row.status, row.code or "null") for row in ERRORS.values()}
+
+
+def test_the_openapi_document_describes_the_bodies_and_asks_for_the_key(document: dict[str, Any]) -> None:
+    for path, wire in (("/v1/chat/completions", ChatCompletionRequest), ("/v1/completions", CompletionRequest)):
+        operation = document["paths"][path]["post"]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        name = schema["$ref"].removeprefix("#/components/schemas/")
+        fields = document["components"]["schemas"][name]["properties"]
+        assert set(fields) == set(wire.model_fields)
+        assert fields["top_k"]["anyOf"][0] == {"exclusiveMaximum": 1000, "minimum": 0, "type": "integer"}
+        assert [header["name"] for header in operation["parameters"]] == ["Idempotency-Key", "corral-max-cost"]
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references <= set(document["components"]["schemas"])
     unlocked = {path for path, item in document["paths"].items() for call in item.values() if "security" not in call}
     assert unlocked == {"/health"}
+
+
+def test_the_openapi_document_states_every_status_of_the_page(document: dict[str, Any]) -> None:
+    stated = {int(status) for status in document["paths"]["/v1/chat/completions"]["post"]["responses"]}
+    assert stated == {200, 421, 422} | {row.status for row in ERRORS.values()}
+    for item in document["paths"].values():
+        for call in item.values():
+            for answer in call["responses"].values():
+                assert answer["content"]["application/json"]["schema"]

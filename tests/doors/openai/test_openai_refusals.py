@@ -1,6 +1,8 @@
 """What this door refuses, ignores, and how it says so."""
 
+import gzip
 import json
+import zlib
 from typing import Any
 
 import orjson
@@ -8,30 +10,32 @@ import pytest
 import structlog
 from openai import APIStatusError
 
-from corral.api.doors.openai.translate import ERRORS, HARMLESS, from_error
+from corral.api.doors.openai.refusals import ERRORS, from_error
+from corral.api.doors.openai.translate import HARMLESS
 from corral.core.errors import (
     CorralError,
+    DataRemoved,
     EngineFailed,
     EngineUnavailable,
+    IdempotencyConflict,
+    InsufficientCredit,
     Overloaded,
+    PermissionDenied,
     PromptTooLong,
+    RateLimited,
     UnknownModel,
 )
 from corral.core.generation import ChatPrompt, Message, Role
 from tests.doors.door_contract import every_error, example, subclasses
 from tests.doors.live_server import LiveServer
-from tests.doors.scripted_generation import MODEL, ScriptedGeneration
+from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
 
 USER = [{"role": "user", "content": "a secret prompt"}]
 
 REFUSED = {
-    "n": 2,
     "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
-    "response_format": {"type": "json_object"},
-    "logprobs": True,
-    "top_logprobs": 3,
     "logit_bias": {"5": 1},
     "modalities": ["text", "audio"],
     "audio": {"voice": "ash"},
@@ -105,13 +109,13 @@ def test_the_examples_here_cover_every_refused_field() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_is_not_offered_is_refused_by_name(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_what_is_not_offered_is_refused_by_name(server: LiveServer, predictions: ScriptedPredictions) -> None:
     for field, value in REFUSED.items():
         status, body = await _post(server, **{field: value})
         assert status == 400, field
         assert body["error"]["param"] == field
         assert field in body["error"]["message"]
-    assert generation.requests == []
+    assert predictions.requests == []
 
 
 @pytest.mark.anyio
@@ -157,17 +161,17 @@ async def test_a_max_tokens_of_zero_is_refused_by_the_name_it_was_given(server: 
 
 
 @pytest.mark.anyio
-async def test_harmless_leftovers_change_nothing(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_harmless_leftovers_change_nothing(server: LiveServer, predictions: ScriptedPredictions) -> None:
     await _post(server)
     for extra in ACCEPTED:
         status, body = await _post(server, **extra)
         assert status == 200, (extra, body)
-    assert all(request == generation.requests[0] for request in generation.requests)
+    assert all(request == predictions.requests[0] for request in predictions.requests)
 
 
 @pytest.mark.anyio
 async def test_a_value_out_of_range_is_422_with_its_place_and_without_the_value(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     for extra in OUT_OF_RANGE:
         status, body = await _post(server, **extra)
@@ -178,7 +182,7 @@ async def test_a_value_out_of_range_is_422_with_its_place_and_without_the_value(
             assert fault["loc"][0] == "body"
             assert fault["loc"][1:2] in ([next(iter(extra))], [])
         assert "secret" not in str(body)
-    assert generation.requests == []
+    assert predictions.requests == []
 
 
 @pytest.mark.anyio
@@ -215,22 +219,48 @@ async def test_json_that_is_no_object_is_422(server: LiveServer) -> None:
 
 @pytest.mark.anyio
 async def test_a_body_needs_no_content_type_and_its_last_duplicate_key_counts(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     body = b'{"model":"x","model":"%b","messages":[{"role":"user","content":"\\u0000\\ud83e\\udd99"}]}' % MODEL.encode()
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", content=body, headers={"content-type": "text/plain"})
     assert response.status_code == 200
-    prompt = generation.requests[0].prompt
+    prompt = predictions.requests[0].prompt
     assert prompt == ChatPrompt((Message(role=Role.USER, content="\x00\N{LLAMA}"),))
 
 
 @pytest.mark.anyio
-async def test_a_compressed_body_is_refused_by_name(server: LiveServer) -> None:
+async def test_a_gzip_body_is_read(server: LiveServer, predictions: ScriptedPredictions) -> None:
+    body = orjson.dumps({"model": MODEL, "messages": USER})
     async with server.http() as http:
-        response = await http.post("/v1/chat/completions", content=b"x", headers={"content-encoding": "gzip"})
-    assert response.status_code == 415
-    assert "Compressed" in response.json()["error"]["message"]
+        for path in ("/v1/chat/completions", "/v1/openai/chat/completions"):
+            for encoding in ("gzip", "GZIP", "x-gzip"):
+                packed = gzip.compress(body)
+                response = await http.post(path, content=packed, headers={"content-encoding": encoding})
+                assert response.status_code == 200
+    assert len(set(predictions.requests)) == 1
+
+
+@pytest.mark.anyio
+async def test_a_body_compressed_otherwise_is_415_and_broken_gzip_400(server: LiveServer) -> None:
+    async with server.http() as http:
+        for encoding in ("br", "deflate", "zstd", "gzip, gzip", "identity, gzip"):
+            response = await http.post("/v1/completions", content=b"x", headers={"content-encoding": encoding})
+            assert response.status_code == 415, encoding
+            assert "gzip" in response.json()["error"]["message"]
+        for content in (b"", b"x", gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x", zlib.compress(b"{}")):
+            response = await http.post("/v1/completions", content=content, headers={"content-encoding": "gzip"})
+            assert response.status_code == 400, content
+
+
+@pytest.mark.anyio
+async def test_a_bomb_is_refused_at_the_limit_and_a_body_of_exactly_the_limit_is_read(server: LiveServer) -> None:
+    limit = 2 * 1024**2
+    async with server.http() as http:
+        for size, status in ((limit, 400), (limit + 1, 413), (2**26, 413)):
+            packed = gzip.compress(b" " * size)
+            response = await http.post("/v1/completions", content=packed, headers={"content-encoding": "gzip"})
+            assert response.status_code == status, size
 
 
 def test_every_error_of_corral_renders_in_this_door() -> None:
@@ -244,8 +274,8 @@ def test_every_error_of_corral_renders_in_this_door() -> None:
 
 def test_every_error_that_a_run_can_raise_has_a_row_of_its_own() -> None:
     start_up_only = {"CheckpointRefused", "BadSetting"}
-    own = set(CorralError.__subclasses__()) - set(ERRORS)
-    assert {kind.__name__ for kind in own} == start_up_only | {"Incident"}
+    own = {kind for kind in CorralError.__subclasses__() if kind.__module__ == "corral.core.errors"} - set(ERRORS)
+    assert {kind.__name__ for kind in own} == start_up_only
     assert {kind for kind in subclasses(CorralError) if from_error(example(kind)).status >= 500} >= {
         EngineFailed,
         EngineUnavailable,
@@ -259,19 +289,24 @@ def test_every_error_that_a_run_can_raise_has_a_row_of_its_own() -> None:
         (PromptTooLong(prompt_tokens=5000, context_tokens=4096), 400, "context_length_exceeded", None),
         (UnknownModel("x"), 404, "model_not_found", None),
         (Overloaded("Busy.", retry_after_s=3), 429, "overloaded", ("retry-after", "3")),
+        (RateLimited("60 requests.", retry_after_s=9), 429, "rate_limit_exceeded", ("retry-after", "9")),
+        (InsufficientCredit("No credit."), 402, "insufficient_quota", None),
+        (PermissionDenied("Not yours."), 403, "permission_denied", None),
+        (IdempotencyConflict("Another body."), 409, "idempotency_conflict", ("x-should-retry", "false")),
+        (DataRemoved("Gone."), 410, "data_removed", None),
         (EngineUnavailable("Starting."), 503, "engine_unavailable", ("retry-after", "2")),
         (EngineFailed("Dead."), 500, "engine_failed", ("x-should-retry", "false")),
     ],
 )
 async def test_errors_of_the_service_reach_the_official_client(
     server: LiveServer,
-    generation: ScriptedGeneration,
+    predictions: ScriptedPredictions,
     error: CorralError,
     status: int,
     code: str,
     header: tuple[str, str] | None,
 ) -> None:
-    generation.enter_error = error
+    predictions.enter_error = error
     async with server.openai() as client:
         with pytest.raises(APIStatusError) as caught:
             await client.chat.completions.create(model=MODEL, messages=USER)
@@ -297,14 +332,14 @@ async def test_an_unknown_model_is_404_on_every_route(server: LiveServer) -> Non
 
 @pytest.mark.anyio
 async def test_an_unforeseen_error_tells_the_caller_an_id_and_the_log_no_prompt(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
-    generation.enter_error = KeyError("a secret prompt")
+    predictions.enter_error = KeyError("a secret prompt")
     with structlog.testing.capture_logs() as logs:
         status, body = await _post(server)
     assert status == 500
     (entry,) = logs
     assert body["error"]["message"] == f"Internal error {entry['incident_id']}."
     assert entry["error_type"] == "KeyError"
-    assert any("scripted_generation.py" in frame for frame in entry["frames"])
+    assert any("scripted_predictions.py" in frame for frame in entry["frames"])
     assert "secret" not in str(entry)

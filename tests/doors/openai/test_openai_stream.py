@@ -8,9 +8,9 @@ import pytest
 from openai import APIError, APIStatusError
 
 from corral.core.errors import EngineUnavailable, Overloaded
-from corral.core.generation import Delta, Started
+from corral.core.generation import Started
 from tests.doors.live_server import SECRET, LiveServer
-from tests.doors.scripted_generation import MODEL, ScriptedGeneration, answer
+from tests.doors.scripted_predictions import MODEL, ScriptedPredictions, answer, delta
 
 USER = [{"role": "user", "content": "Hello!"}]
 
@@ -34,8 +34,8 @@ async def _raw(server: LiveServer, body: dict[str, object]) -> tuple[asyncio.Str
 
 
 @pytest.mark.anyio
-async def test_a_stream_has_the_documented_bytes(server: LiveServer, generation: ScriptedGeneration) -> None:
-    generation.script = answer(" Hé", '"\n\r\u2028')
+async def test_a_stream_has_the_documented_bytes(server: LiveServer, predictions: ScriptedPredictions) -> None:
+    predictions.script = answer(" Hé", '"\n\r\u2028')
     events = await _events(server)
     (completion_id,) = set(re.findall(rb'"id":"(chatcmpl-[0-9a-f]{32})"', b"".join(events)))
     head = b'data: {"id":"%b","object":"chat.completion.chunk","created":1700000000,"model":"%b",' % (
@@ -44,7 +44,7 @@ async def test_a_stream_has_the_documented_bytes(server: LiveServer, generation:
     )
     delta = b'"choices":[{"index":0,"delta":{"role":"assistant","content":%b},"finish_reason":null}],"usage":null}'
     last = b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],'
-    usage = b'"usage":{"prompt_tokens":10,"total_tokens":13,"completion_tokens":3}}'
+    usage = b'"usage":{"prompt_tokens":10,"total_tokens":13,"completion_tokens":3,"estimated_cost":0.0000047}}'
     texts = re.findall(rb'"content":("(?:[^"\\]|\\.)*")', b"".join(events))
     assert texts[0] == b'""'
     assert "".join(orjson.loads(text) for text in texts) == ' Hé"\n\r\u2028'
@@ -76,13 +76,13 @@ async def test_usage_is_left_out_when_refused_and_everywhere_when_asked_for(serv
     usages = [orjson.loads(event[6:])["usage"] for event in continuous[:-1]]
     assert [usage["prompt_tokens"] for usage in usages] == [10] * len(usages)
     assert usages[0]["completion_tokens"] == 0
-    assert usages[-1] == {"prompt_tokens": 10, "total_tokens": 13, "completion_tokens": 3}
+    assert usages[-1] == {"prompt_tokens": 10, "total_tokens": 13, "completion_tokens": 3, "estimated_cost": 0.0000047}
 
 
 @pytest.mark.anyio
-async def test_eight_streams_at_once_do_not_mix(server: LiveServer, generation: ScriptedGeneration) -> None:
+async def test_eight_streams_at_once_do_not_mix(server: LiveServer, predictions: ScriptedPredictions) -> None:
     gate = asyncio.Event()
-    generation.script = [*answer(" a")[:2], gate, *answer(" a", "b")[2:]]
+    predictions.script = [*answer(" a")[:2], gate, *answer(" a", "b")[2:]]
 
     async def read() -> str:
         async with server.openai() as client:
@@ -91,65 +91,65 @@ async def test_eight_streams_at_once_do_not_mix(server: LiveServer, generation: 
 
     async with asyncio.TaskGroup() as tasks:
         readers = [tasks.create_task(read()) for _ in range(8)]
-        while generation.running < 8:
-            generation.entered.clear()
-            await generation.entered.wait()
+        while predictions.running < 8:
+            predictions.entered.clear()
+            await predictions.entered.wait()
         gate.set()
     assert [reader.result() for reader in readers] == [" ab"] * 8
-    assert generation.running == 0
+    assert predictions.running == 0
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_frees_the_run_at_once(
-    server: LiveServer, generation: ScriptedGeneration, stream: bool
+    server: LiveServer, predictions: ScriptedPredictions, stream: bool
 ) -> None:
-    generation.script = [Started(prompt_tokens=1, seed=1), Delta(text="x", completion_tokens=1), asyncio.Event()]
+    predictions.script = [Started(prompt_tokens=1, seed=1), delta("x", 1), asyncio.Event()]
     _, writer = await _raw(server, {"model": MODEL, "messages": USER, "stream": stream})
     async with asyncio.timeout(5):
-        await generation.entered.wait()
-    assert generation.running == 1
+        await predictions.entered.wait()
+    assert predictions.running == 1
     writer.close()
     async with asyncio.timeout(1):
-        await generation.left.wait()
-    assert generation.running == 0
+        await predictions.left.wait()
+    assert predictions.running == 0
 
 
 @pytest.mark.anyio
 async def test_a_break_out_of_the_official_clients_stream_frees_the_run(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
-    generation.script = [*answer(" Hello", "!")[:2], asyncio.Event()]
+    predictions.script = [*answer(" Hello", "!")[:2], asyncio.Event()]
     async with server.openai() as client:
         async with await client.chat.completions.create(model=MODEL, messages=USER, stream=True) as stream:
             async for chunk in stream:
                 if chunk.choices[0].delta.content:
                     break
         async with asyncio.timeout(1):
-            await generation.left.wait()
-    assert generation.running == 0
+            await predictions.left.wait()
+    assert predictions.running == 0
 
 
 @pytest.mark.anyio
 async def test_the_run_is_over_when_the_client_reads_the_last_chunk(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     async with server.openai() as client:
         async for chunk in await client.chat.completions.create(model=MODEL, messages=USER, stream=True):
             if chunk.choices[0].finish_reason:
-                assert generation.running == 0
+                assert predictions.running == 0
 
 
 @pytest.mark.anyio
 async def test_a_client_that_does_not_read_holds_nothing_up_and_loses_no_text(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     count = 6_000
-    generation.script = answer(*(f"{number:04x} " * 400 for number in range(count)))
+    predictions.script = answer(*(f"{number:04x} " * 400 for number in range(count)))
     reader, writer = await _raw(server, {"model": MODEL, "messages": USER, "stream": True})
     async with asyncio.timeout(30):
-        await generation.left.wait()
-    assert generation.played == count + 2
+        await predictions.left.wait()
+    assert predictions.played == count + 4
     received = await _drain(reader)
     writer.close()
     chunks = received.count(b"data: ") - 2
@@ -170,10 +170,10 @@ async def _drain(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.mark.anyio
 async def test_silence_is_filled_with_comments_that_clients_skip(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     gate = asyncio.Event()
-    generation.script = [gate, *answer(" Hello")]
+    predictions.script = [gate, *answer(" Hello")]
     reader, writer = await _raw(server, {"model": MODEL, "messages": USER, "stream": True})
     async with asyncio.timeout(5):
         head = await reader.readuntil(b": ping\n\n")
@@ -186,9 +186,9 @@ async def test_silence_is_filled_with_comments_that_clients_skip(
 
 @pytest.mark.anyio
 async def test_an_error_before_the_first_byte_has_its_own_status(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
-    generation.enter_error = Overloaded("Too much is waiting.", retry_after_s=7)
+    predictions.enter_error = Overloaded("Too much is waiting.", retry_after_s=7)
     async with server.openai() as client:
         with pytest.raises(APIStatusError) as caught:
             await client.chat.completions.create(model=MODEL, messages=USER, stream=True)
@@ -200,10 +200,10 @@ async def test_an_error_before_the_first_byte_has_its_own_status(
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [EngineUnavailable("The engine is gone."), KeyError("a secret prompt")])
 async def test_an_error_after_the_first_byte_ends_the_stream_without_done(
-    server: LiveServer, generation: ScriptedGeneration, error: Exception
+    server: LiveServer, predictions: ScriptedPredictions, error: Exception
 ) -> None:
     gate = asyncio.Event()
-    generation.script = [*answer(" Hello")[:2], gate, error]
+    predictions.script = [*answer(" Hello")[:2], gate, error]
     async with server.openai() as client:
         stream = await client.chat.completions.create(model=MODEL, messages=USER, stream=True)
         texts: list[str] = []
@@ -214,14 +214,14 @@ async def test_an_error_after_the_first_byte_ends_the_stream_without_done(
     assert "".join(texts) == " Hello"
     assert caught.value.type == "server_error"
     assert "secret" not in str(caught.value)
-    assert generation.running == 0
+    assert predictions.running == 0
 
 
 @pytest.mark.anyio
 async def test_a_stream_that_ends_without_an_end_is_an_error_not_an_answer(
-    server: LiveServer, generation: ScriptedGeneration
+    server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
-    generation.script = answer(" Hello")[:2]
+    predictions.script = answer(" Hello")[:2]
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", json={"model": MODEL, "messages": USER, "stream": True})
     assert b"[DONE]" not in response.content

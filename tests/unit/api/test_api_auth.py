@@ -4,10 +4,12 @@ import pytest
 from starlette.requests import Request
 
 from corral.api.auth import StaticKeyRing, authenticate
+from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import Unauthenticated
 
 KEYS = {"first": "s3cret", "second": "other"}
+CALLER = Caller(account_id="local", key_id="first", scopes=frozenset({Scope.INFERENCE, Scope.READ}))
 
 
 def _request(*values: bytes) -> Request:
@@ -17,7 +19,7 @@ def _request(*values: bytes) -> Request:
 @pytest.mark.anyio
 @pytest.mark.parametrize("header", [b"Bearer s3cret", b"bearer s3cret", b"BEARER   s3cret "])
 async def test_a_known_key_is_its_caller_whatever_the_case_of_the_scheme(header: bytes) -> None:
-    assert await authenticate(_request(header), StaticKeyRing(KEYS)) == Caller(key_id="first")
+    assert await authenticate(_request(header), StaticKeyRing(KEYS)) == CALLER
 
 
 @pytest.mark.anyio

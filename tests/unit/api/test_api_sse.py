@@ -5,14 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api.sse import Inbox, encode
-from corral.core.generation import Delta, Finished, FinishReason, GenerationEvent, Started, Usage
+from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Started, Usage
 
 STARTED = Started(prompt_tokens=1, seed=1)
-FINISHED = Finished(reason=FinishReason.STOP, usage=Usage(prompt_tokens=1, completion_tokens=3))
+ENDED = ChoiceEnded(choice=0, reason=FinishReason.STOP)
+FINISHED = Finished(usage=Usage(prompt_tokens=1, completion_tokens=3))
 
 
-def _delta(text: str, tokens: int) -> Delta:
-    return Delta(text=text, completion_tokens=tokens)
+def _delta(text: str, *tokens: int, choice: int = 0) -> Delta:
+    return Delta(
+        choice=choice,
+        text=text,
+        ids=tokens,
+        logprobs=tuple(-0.5 * token for token in tokens),
+        pieces=tuple(b"%d" % token for token in tokens),
+        completion_tokens=tokens[-1],
+    )
 
 
 def test_an_event_has_its_name_and_id_before_its_data() -> None:
@@ -38,9 +46,17 @@ async def test_deltas_that_waited_are_one_and_nothing_else_is_touched() -> None:
     events: list[GenerationEvent] = [STARTED, _delta("a", 1), _delta("b", 2), _delta("c", 3), FINISHED]
     for event in events:
         inbox.put(event)
-    assert await inbox.take() == [STARTED, _delta("abc", 3), FINISHED]
+    assert await inbox.take() == [STARTED, _delta("abc", 1, 2, 3), FINISHED]
     inbox.put(_delta("d", 4))
     assert await inbox.take() == [_delta("d", 4)]
+
+
+@pytest.mark.anyio
+async def test_deltas_of_several_choices_are_joined_each_on_its_own_up_to_the_end_of_any() -> None:
+    inbox = Inbox()
+    for event in [_delta("a", 1), _delta("A", 1, choice=1), _delta("b", 2), ENDED, _delta("B", 2, choice=1)]:
+        inbox.put(event)
+    assert await inbox.take() == [_delta("ab", 1, 2), _delta("A", 1, choice=1), ENDED, _delta("B", 2, choice=1)]
 
 
 @pytest.mark.anyio

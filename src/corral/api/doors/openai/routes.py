@@ -1,73 +1,193 @@
 """The routes of this door, under ``/v1`` and, as DeepInfra has them, under ``/v1/openai``."""
 
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+from typing import Any, Final, cast
 
 import orjson
 from fastapi import APIRouter
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.auth import KeyRing
-from corral.api.body import read_json
+from corral.api.body import read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
-from corral.api.doors.openai.stream import ChatStream
-from corral.api.doors.openai.translate import from_error, from_model, from_result, to_core, weights_header
-from corral.api.doors.openai.wire import ChatCompletionRequest, StreamOptions
+from corral.api.doors.openai import operations
+from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, weights_header
+from corral.api.doors.openai.refusals import from_error
+from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
+from corral.api.doors.openai.translate import chat_to_core, completion_to_core
+from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest, SharedRequest
 from corral.api.sse import EventStream
+from corral.api.terms import nusd, read_idempotency, read_max_cost
+from corral.core.accounts import Scope
 from corral.core.caller import Caller
-from corral.core.generation import collect
-from corral.service.generate import Generation
+from corral.core.generation import GenerationRequest, GenerationResult, collect
+from corral.service.ports import Ask, Predictions, Run
 
-_PREFIXES = ("/v1", "/v1/openai")
+DOOR: Final = "openai"
+_PREFIXES: Final = ("/v1", "/v1/openai")
 
 
-def router(generation: Generation, keys: KeyRing, *, clock: Callable[[], float], ping_s: float) -> APIRouter:
+def router(
+    predictions: Predictions, keys: KeyRing, *, clock: Callable[[], float], ping_s: float, body_limit_bytes: int
+) -> APIRouter:
     """This door, ready to be included.
 
     Args:
-        generation: what answers.
+        predictions: what answers.
         keys: who may enter.
         clock: Unix time in seconds.
         ping_s: see EventStream.
+        body_limit_bytes: most that a compressed body may grow to.
     """
     door = Door(keys=keys, from_error=from_error, router=APIRouter(tags=["openai"]))
-
-    async def chat(request: Request, _caller: Caller) -> Response:
-        body = await read_json(request, ChatCompletionRequest)
-        headers = weights_header(generation.catalog.get(body.model))
-        run = generation.open(to_core(body))
-        completion_id = f"chatcmpl-{secrets.token_hex(16)}"
-        created = int(clock())
-        if body.stream:
-            options = body.stream_options or StreamOptions()
-            stream = ChatStream(
-                completion_id,
-                created,
-                body.model,
-                include_usage=options.include_usage is not False,
-                continuous_usage=options.continuous_usage_stats is True,
-            )
-            return EventStream(run, stream, refuse=door.refuse, headers=headers, ping_s=ping_s)
-        async with while_connected(request.receive), run as events:
-            result = await collect(events)
-        return _json(from_result(completion_id, created, body.model, result), headers)
-
-    async def models(_request: Request, _caller: Caller) -> Response:
-        return _json({"object": "list", "data": [from_model(model) for model in generation.catalog.models()]}, {})
-
-    async def model(request: Request, _caller: Caller) -> Response:
-        found = generation.catalog.get(request.path_params["model"])
-        return _json(from_model(found), weights_header(found))
-
-    chat_paths = [f"{prefix}/chat/completions" for prefix in _PREFIXES]
-    door.route("POST", chat_paths, chat, summary="Answer a conversation", body=ChatCompletionRequest)
-    door.route("GET", [f"{prefix}/models" for prefix in _PREFIXES], models, summary="List the models")
+    routes = _Routes(predictions, door, clock=clock, ping_s=ping_s, body_limit_bytes=body_limit_bytes)
+    run, read = Scope.INFERENCE, Scope.READ
+    door.route("POST", _under("/chat/completions"), routes.chat, scope=run, operation=operations.CHAT)
+    door.route("POST", _under("/completions"), routes.completion, scope=run, operation=operations.COMPLETION)
+    door.route("POST", ["/v1/estimate"], routes.estimate, scope=run, operation=operations.ESTIMATE)
+    door.route("GET", _under("/models"), routes.models, scope=read, operation=operations.MODELS)
     # ``:path``: names are owner/name, and a name without owner deserves this door's 404.
-    door.route("GET", [f"{prefix}/models/{{model:path}}" for prefix in _PREFIXES], model, summary="Describe a model")
+    door.route("GET", _under("/models/{model:path}"), routes.model, scope=read, operation=operations.MODEL)
     return door.router
 
 
-def _json(body: object, headers: dict[str, str]) -> Response:
-    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+class _Routes:
+    """What happens at each route."""
+
+    def __init__(
+        self,
+        predictions: Predictions,
+        door: Door,
+        *,
+        clock: Callable[[], float],
+        ping_s: float,
+        body_limit_bytes: int,
+    ) -> None:
+        self._predictions = predictions
+        self._door = door
+        self._clock = clock
+        self._ping_s = ping_s
+        self._body_limit_bytes = body_limit_bytes
+
+    async def chat(self, request: Request, caller: Caller) -> Response:
+        """``POST /chat/completions``."""
+        document = await read_document(request, limit_bytes=self._body_limit_bytes)
+        body = ChatCompletionRequest.model_validate(document)
+        headers = weights_header(self._predictions.catalog.get(body.model))
+        opening = self._open(request, caller, document, body, chat_to_core(body))
+        top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
+        if body.stream:
+            return self._stream(opening, body, ChatWords(top_logprobs=top_logprobs), headers)
+        run, result = await _finish(request, opening)
+        answer = from_chat(run, body.model, result, top_logprobs=top_logprobs)
+        return _json(answer, {**headers, **_run_headers(run)})
+
+    async def completion(self, request: Request, caller: Caller) -> Response:
+        """``POST /completions``."""
+        document = await read_document(request, limit_bytes=self._body_limit_bytes)
+        body = CompletionRequest.model_validate(document)
+        headers = weights_header(self._predictions.catalog.get(body.model))
+        opening = self._open(request, caller, document, body, completion_to_core(body))
+        if body.stream:
+            words = CompletionWords(choices=body.n or 1, top_logprobs=body.logprobs)
+            return self._stream(opening, body, words, headers)
+        run, result = await _finish(request, opening)
+        answer = from_completion(run, body.model, result, top_logprobs=body.logprobs)
+        return _json(answer, {**headers, **_run_headers(run)})
+
+    async def estimate(self, request: Request, caller: Caller) -> Response:
+        """``POST /estimate``: the body of a completion if it has a prompt, else of a chat."""
+        document = await read_document(request, limit_bytes=self._body_limit_bytes)
+        if isinstance(document, dict) and "prompt" in document:
+            body = CompletionRequest.model_validate(document)
+            asked = completion_to_core(body)
+        else:
+            body = ChatCompletionRequest.model_validate(document)
+            asked = chat_to_core(body)
+        headers = weights_header(self._predictions.catalog.get(body.model))
+        estimate = await self._predictions.estimate(Ask(caller=caller, door=DOOR, request=asked))
+        return _json(from_estimate(body.model, estimate), headers)
+
+    async def models(self, _request: Request, caller: Caller) -> Response:
+        """``GET /models``: those that the caller's key may ask for."""
+        now_s = self._clock()
+        served = [
+            from_model(model, model.price_at(now_s))
+            for model in self._predictions.catalog.models()
+            if caller.models is None or model.id.lower() in caller.models
+        ]
+        return _json({"object": "list", "data": served}, {})
+
+    async def model(self, request: Request, caller: Caller) -> Response:
+        """``GET /models/{model}``."""
+        found = self._predictions.catalog.get(request.path_params["model"])
+        caller.require_model(found.id)
+        return _json(from_model(found, found.price_at(self._clock())), weights_header(found))
+
+    def _open(
+        self, request: Request, caller: Caller, document: object, body: SharedRequest, asked: GenerationRequest
+    ) -> AbstractAsyncContextManager[Run]:
+        max_cost = _one_max_cost(body.max_cost, read_max_cost(request))
+        return self._predictions.open(
+            Ask(
+                caller=caller,
+                door=DOOR,
+                request=asked,
+                idempotency=read_idempotency(request, route=type(body).__name__, document=document),
+                max_cost_nusd=None if max_cost is None else nusd(max_cost),
+                shown_input=_shown(document, type(body)),
+            )
+        )
+
+    def _stream(
+        self,
+        opening: AbstractAsyncContextManager[Run],
+        body: SharedRequest,
+        words: Words,
+        headers: Mapping[str, str],
+    ) -> Response:
+        return EventStream(
+            opening,
+            lambda run: AnswerStream(run, body, words),
+            refuse=self._door.refuse,
+            headers=lambda run: {**headers, **_run_headers(run)},
+            ping_s=self._ping_s,
+        )
+
+
+async def _finish(request: Request, opening: AbstractAsyncContextManager[Run]) -> tuple[Run, GenerationResult]:
+    """The whole answer, unless the client goes away first."""
+    async with while_connected(request.receive), opening as run:
+        return run, await collect(event async for _, event in run.events())
+
+
+def _one_max_cost(in_body: Decimal | None, in_header: Decimal | None) -> Decimal | None:
+    if in_body is not None and in_header is not None and in_body != in_header:
+        fault = PydanticCustomError("contradiction", "max_cost and the header corral-max-cost must not differ")
+        details = InitErrorDetails(type=fault, loc=("max_cost",), input=None)
+        raise ValidationError.from_exception_data("max_cost", [details])
+    return in_header if in_body is None else in_body
+
+
+def _shown(document: object, wire: type[SharedRequest]) -> dict[str, Any]:
+    """The fields that were read, as they came."""
+    given = cast("Mapping[str, Any]", document)  # validated as an object
+    return {name: given[name] for name in wire.model_fields if name in given}
+
+
+def _run_headers(run: Run) -> dict[str, str]:
+    return {"corral-prediction": run.id, **({"idempotency-replayed": "true"} if run.attached else {})}
+
+
+def _under(path: str) -> list[str]:
+    return [prefix + path for prefix in _PREFIXES]
+
+
+def _json(body: object, headers: Mapping[str, str]) -> Response:
+    return Response(orjson.dumps(body), headers=dict(headers), media_type="application/json")

@@ -1,69 +1,169 @@
-"""A run as ``chat.completion.chunk`` events: bytes from a template, so a token costs one string encoding.
+"""A run as a stream of chunks: bytes from a template, so a token costs one string encoding.
 
-As DeepInfra's route streamed in November 2024: role and content in every delta, the usage in the chunk that carries
-the finish reason, then ``[DONE]``. No chunk has empty ``choices``: too many clients read ``choices[0]`` of each.
+As DeepInfra's route streamed in November 2024: role and content in every delta of a chat, the usage in the chunk that
+carries the last finish reason, then ``[DONE]``. No chunk has empty ``choices``: too many clients read ``choices[0]``
+of each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 
 import orjson
 
-from corral.api.doors.openai.translate import from_usage
+from corral.api.doors.openai.answers import answer_id, created_s, from_usage
+from corral.api.doors.openai.logprobs import LegacyTokens, chat_logprobs
+from corral.api.doors.openai.wire import SharedRequest
 from corral.api.problems import Problem
-from corral.api.sse import encode
-from corral.core.generation import Delta, Finished, GenerationEvent, Started, Usage
+from corral.api.sse import comment, encode
+from corral.core.generation import (
+    ChoiceEnded,
+    Delta,
+    Echo,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    Queued,
+    Started,
+    Usage,
+)
+from corral.service.ports import Run
 
-DONE = b"data: [DONE]\n\n"
+DONE: Final = b"data: [DONE]\n\n"
 
 
-class ChatStream:
-    """One answer's stream, sans IO."""
+class Words(Protocol):
+    """The middle of a chunk's choice, between its index and its finish reason."""
 
-    def __init__(
-        self, completion_id: str, created: int, model: str, *, include_usage: bool, continuous_usage: bool
-    ) -> None:
-        """Prepare the parts that all chunks share.
+    object: str
+    id_prefix: str
+    end: bytes
+    """Of a chunk that carries a finish reason."""
+    shows_tokens: bool
+    """Whether a token without text still needs a chunk."""
 
-        Args:
-            completion_id: the same in each chunk.
-            created: Unix time in seconds.
-            model: as the caller spelt it.
-            include_usage: whether the last chunk carries the usage.
-            continuous_usage: whether every chunk does; needs ``include_usage``.
-        """
-        shared = {"id": completion_id, "object": "chat.completion.chunk", "created": created, "model": model}
-        self._head = b"data: " + orjson.dumps(shared)[:-1] + b',"choices":[{"index":0,"delta":'
-        self._include_usage = include_usage
-        self._continuous_usage = include_usage and continuous_usage
+    def first(self, choice: int, echo: Echo | None) -> bytes:
+        """Before any token."""
+        ...
+
+    def more(self, delta: Delta) -> bytes:
+        """With more text."""
+        ...
+
+
+class ChatWords:
+    """Chunks of ``/chat/completions``."""
+
+    object = "chat.completion.chunk"
+    id_prefix = "chatcmpl-"
+    end = b'"delta":{}'
+
+    def __init__(self, *, top_logprobs: int | None) -> None:
+        """*top_logprobs* None shows no log probabilities."""
+        self._top_logprobs = top_logprobs
+        self.shows_tokens = top_logprobs is not None
+
+    def first(self, choice: int, echo: Echo | None) -> bytes:  # noqa: ARG002 - a chat has no echo
+        """A delta with the role and no text."""
+        return b'"delta":{"role":"assistant","content":""}'
+
+    def more(self, delta: Delta) -> bytes:
+        """A delta."""
+        text = b'"delta":{"role":"assistant","content":%b}' % orjson.dumps(delta.text)
+        if self._top_logprobs is None:
+            return text
+        logprobs = chat_logprobs(delta.pieces, delta.logprobs, top=self._top_logprobs)
+        return text + b',"logprobs":' + orjson.dumps(logprobs)
+
+
+class CompletionWords:
+    """Chunks of ``/completions``; each has ``text``, for clients add it up unasked."""
+
+    object = "text_completion"
+    id_prefix = "cmpl-"
+    end = b'"text":"","logprobs":null'
+
+    def __init__(self, *, choices: int, top_logprobs: int | None) -> None:
+        """*top_logprobs* None shows no log probabilities."""
+        self._tokens = None if top_logprobs is None else [LegacyTokens(top=top_logprobs) for _ in range(choices)]
+        self.shows_tokens = top_logprobs is not None
+
+    def first(self, choice: int, echo: Echo | None) -> bytes:
+        """The prompt, if it is to be given back."""
+        if echo is None:
+            return self.end
+        return self._text(choice, echo.text, echo.pieces, echo.logprobs)
+
+    def more(self, delta: Delta) -> bytes:
+        """A piece of text."""
+        return self._text(delta.choice, delta.text, delta.pieces, delta.logprobs)
+
+    def _text(self, choice: int, text: str, pieces: Sequence[bytes], logprobs: Sequence[float | None]) -> bytes:
+        shown = None if self._tokens is None else self._tokens[choice].feed(pieces, logprobs)
+        return b'"text":%b,"logprobs":%b' % (orjson.dumps(text), orjson.dumps(shown))
+
+
+class AnswerStream:
+    """One run's stream, sans IO."""
+
+    def __init__(self, run: Run, body: SharedRequest, words: Words) -> None:
+        """Prepare the parts that all chunks share."""
+        shared = {
+            "id": answer_id(words.id_prefix, run),
+            "object": words.object,
+            "created": created_s(run),
+            "model": body.model,
+        }
+        self._head = b"data: " + orjson.dumps(shared)[:-1] + b',"choices":[{"index":'
+        self._words = words
+        self._price = run.price
+        options = body.stream_options
+        self._include_usage = options is None or options.include_usage is not False
+        self._continuous_usage = self._include_usage and options is not None and options.continuous_usage_stats is True
         self._prompt_tokens = 0
+        self._completion_tokens = [0] * (body.n or 1)
+        self._running = len(self._completion_tokens)
+        self._last_end = b""
 
     def feed(self, event: GenerationEvent) -> Iterator[bytes]:
         """The bytes of one event."""
         match event:
+            case Queued():
+                yield comment(f"queue position {event.position}")
             case Started():
                 self._prompt_tokens = event.prompt_tokens
-                yield self._content("", 0)
+                for choice in range(self._running):
+                    yield self._chunk(choice, self._words.first(choice, event.echo)) + self._usage_so_far()
             case Delta():
-                yield self._content(event.text, event.completion_tokens)
+                self._completion_tokens[event.choice] = event.completion_tokens
+                if event.text or self._words.shows_tokens:
+                    yield self._chunk(event.choice, self._words.more(event)) + self._usage_so_far()
+            case ChoiceEnded():
+                self._running -= 1
+                end = self._chunk(event.choice, self._words.end, event.reason)
+                if self._running:
+                    yield end + self._usage_so_far()
+                else:
+                    self._last_end = end  # the usage goes with it, and is known in a moment
             case Finished():
-                usage = self._usage(event.usage) if self._include_usage else b""
-                yield b'%b{},"finish_reason":"%b"}]%b}\n\n' % (self._head, event.reason.value.encode(), usage)
+                yield self._last_end + (self._usage(event.usage) if self._include_usage else b"}\n\n")
                 yield DONE
 
     def fail(self, problem: Problem) -> bytes:
         """An error after the first byte. No ``[DONE]`` follows, so the answer cannot be taken for complete."""
         return encode(orjson.dumps(problem.body))
 
-    def _content(self, text: str, completion_tokens: int) -> bytes:
-        if self._continuous_usage:
-            usage = self._usage(Usage(prompt_tokens=self._prompt_tokens, completion_tokens=completion_tokens))
-        else:
-            usage = b',"usage":null' if self._include_usage else b""
-        return b'%b{"role":"assistant","content":%b},"finish_reason":null}]%b}\n\n' % (
-            self._head,
-            orjson.dumps(text),
-            usage,
-        )
+    def _chunk(self, choice: int, middle: bytes, reason: FinishReason | None = None) -> bytes:
+        """A chunk without its usage and end."""
+        finish = b"null" if reason is None else b'"%b"' % reason.value.encode()
+        return b'%b%d,%b,"finish_reason":%b}]' % (self._head, choice, middle, finish)
+
+    def _usage_so_far(self) -> bytes:
+        if not self._include_usage:
+            return b"}\n\n"
+        if not self._continuous_usage:
+            return b',"usage":null}\n\n'
+        completion_tokens = sum(self._completion_tokens)
+        return self._usage(Usage(prompt_tokens=self._prompt_tokens, completion_tokens=completion_tokens))
 
     def _usage(self, usage: Usage) -> bytes:
-        return b',"usage":' + orjson.dumps(from_usage(usage))
+        return b',"usage":' + orjson.dumps(from_usage(usage, self._price)) + b"}\n\n"

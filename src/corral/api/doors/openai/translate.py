@@ -1,37 +1,33 @@
-"""Between this door's words and the core's. Pure: no IO, no clock, no HTTP requests or responses."""
+"""From this door's words to the core's. Pure: no IO, no clock, no HTTP requests or responses."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any, Final, TypeVar
 
-from corral.api.body import BodyEncoded, BodyTooLarge
-from corral.api.doors.openai.wire import ChatCompletion, ChatCompletionRequest, ChatMessage, ContentPart, WireUsage
-from corral.api.problems import Problem
-from corral.catalog.catalog import CatalogModel
-from corral.core.errors import (
-    CorralError,
-    EngineFailed,
-    EngineUnavailable,
-    InvalidRequest,
-    Overloaded,
-    PromptTooLong,
-    Unauthenticated,
-    UnknownModel,
-    Unsupported,
+from corral.api.doors.openai.constraint import to_constraint
+from corral.api.doors.openai.refusals import ToolCallingUnsupported
+from corral.api.doors.openai.wire import (
+    ChatCompletionRequest,
+    ChatMessage,
+    CompletionRequest,
+    ContentPart,
+    SharedRequest,
 )
+from corral.core.errors import InvalidRequest, Unsupported
 from corral.core.generation import (
     ChatPrompt,
     GenerationRequest,
-    GenerationResult,
     Message,
+    RawPrompt,
     Role,
     Sampling,
     Stopping,
-    Usage,
+    TokenPrompt,
 )
 
 T = TypeVar("T")
+
+COMPLETION_MAX_TOKENS: Final = 512
+"""What ``/completions`` gives when nobody says how much; DeepInfra's figure."""
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -40,15 +36,13 @@ _ROLES = {
     "assistant": Role.ASSISTANT,
 }
 
-HARMLESS: Mapping[str, Callable[[Any], bool]] = {
-    "n": lambda value: value == 1,
+Harmless = Mapping[str, Callable[[Any], bool]]
+
+HARMLESS: Harmless = {
     "tools": lambda value: not value,
     "tool_choice": lambda value: value in ("none", "auto"),
     "functions": lambda value: not value,
     "function_call": lambda value: value in ("none", "auto"),
-    "response_format": lambda value: value == {"type": "text"},
-    "logprobs": lambda value: value is False,
-    "top_logprobs": lambda value: value == 0,
     "logit_bias": lambda value: not value,
     "modalities": lambda value: value == ["text"],
     "audio": lambda value: not value,
@@ -59,9 +53,9 @@ HARMLESS: Mapping[str, Callable[[Any], bool]] = {
     "web_search_options": lambda _: False,
     "chat_template_kwargs": lambda value: not value,
 }
-"""Fields that are not offered, with the values that ask for nothing and so are let through."""
+"""Fields of a chat that are not offered, with the values that ask for nothing and so are let through."""
 
-HARMLESS_IN_MESSAGE: Mapping[str, Callable[[Any], bool]] = {
+HARMLESS_IN_MESSAGE: Harmless = {
     "tool_calls": lambda value: not value,
     "function_call": lambda value: not value,
     "refusal": lambda value: not value,
@@ -69,54 +63,107 @@ HARMLESS_IN_MESSAGE: Mapping[str, Callable[[Any], bool]] = {
 }
 """The same for the fields of a message."""
 
-IGNORED = frozenset(
-    {
-        "metadata",
-        "store",
-        "service_tier",
-        "parallel_tool_calls",
-        "prompt_cache_key",
-        "safety_identifier",
-        "user",
-    }
-)
-"""Fields that change nothing in the answer, and are not kept."""
+HARMLESS_IN_COMPLETION: Harmless = {
+    "logit_bias": lambda value: not value,
+    "best_of": lambda value: value == 1,
+    "suffix": lambda value: not value,
+    "stop_token_ids": lambda value: not value,
+    "return_tokens_as_token_ids": lambda value: value is False,
+    "data": lambda value: not value,
+}
+"""The same for the fields of a completion; a ``best_of`` equal to ``n`` passes too."""
+
+_IGNORED_BY_BOTH = frozenset({"metadata", "service_tier", "prompt_cache_key", "safety_identifier", "user"})
+
+IGNORED = _IGNORED_BY_BOTH | {"store", "parallel_tool_calls"}
+"""Fields of a chat that change nothing in the answer."""
 
 IGNORED_IN_MESSAGE = frozenset({"name", "tool_call_id"})
 """The same for the fields of a message: Llama 2 has no place for them."""
 
-
-class ToolCallingUnsupported(Unsupported):
-    """The request offers tools, which Llama 2 was not trained to call."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__(f"Tool calling is not supported for model: {model}", param="tools")
+IGNORED_IN_COMPLETION = _IGNORED_BY_BOTH
+"""The same for the fields of a completion."""
 
 
-def to_core(body: ChatCompletionRequest) -> GenerationRequest:
+def chat_to_core(body: ChatCompletionRequest) -> GenerationRequest:
     """What *body* asks for.
 
     Raises:
         Unsupported: it asks by name for something that is not offered.
         InvalidRequest: its fields contradict each other.
     """
-    _refuse_unsupported(body)
-    return GenerationRequest(
-        model=body.model,
-        prompt=ChatPrompt(tuple(_message(message, index) for index, message in enumerate(body.messages))),
-        sampling=_sampling(body),
-        stopping=Stopping(max_tokens=_max_tokens(body), stop=tuple(body.stop or ())),
-        seed=body.seed,
+    if body.tools:
+        raise ToolCallingUnsupported(body.model)
+    _refuse_unsupported(body, HARMLESS)
+    if body.top_logprobs and not body.logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    limit = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
+    if limit == 0:
+        raise _no_room("max_completion_tokens" if body.max_tokens is None else "max_tokens")
+    prompt = ChatPrompt(tuple(_message(message, index) for index, message in enumerate(body.messages)))
+    return _request(body, prompt, max_tokens=limit, pieces=body.logprobs is True)
+
+
+def completion_to_core(body: CompletionRequest) -> GenerationRequest:
+    """What *body* asks for; raises as ``chat_to_core`` does."""
+    harmless = dict(HARMLESS_IN_COMPLETION)
+    if body.best_of == _or(body.n, 1):
+        del harmless["best_of"]
+    _refuse_unsupported(body, harmless)
+    echo = body.echo is True
+    if body.max_tokens == 0 and not echo:
+        raise _no_room("max_tokens")
+    return _request(
+        body,
+        _prompt(body),
+        max_tokens=_or(body.max_tokens, COMPLETION_MAX_TOKENS),
+        echo=echo,
+        pieces=body.logprobs is not None,
     )
 
 
-def _refuse_unsupported(body: ChatCompletionRequest) -> None:
-    if body.tools:
-        raise ToolCallingUnsupported(body.model)
-    for field, harmless in HARMLESS.items():
+def _request(
+    body: SharedRequest,
+    prompt: ChatPrompt | RawPrompt | TokenPrompt,
+    *,
+    max_tokens: int | None,
+    pieces: bool,
+    echo: bool = False,
+) -> GenerationRequest:
+    return GenerationRequest(
+        model=body.model,
+        prompt=prompt,
+        sampling=_sampling(body),
+        stopping=Stopping(max_tokens=max_tokens, stop=tuple(body.stop or ())),
+        seed=body.seed,
+        choices=_or(body.n, 1),
+        constraint=to_constraint(body.response_format),
+        echo=echo,
+        pieces=pieces,
+    )
+
+
+def _no_room(param: str) -> InvalidRequest:
+    return InvalidRequest(f"'{param}' of 0 leaves no room for an answer; leave it out for the default.", param=param)
+
+
+def _refuse_unsupported(body: SharedRequest, rules: Harmless) -> None:
+    for field, harmless in rules.items():
         value: object = getattr(body, field)
         if value is not None and not harmless(value):
             raise Unsupported(f"This value of '{field}' is not supported by this server.", param=field)
+
+
+def _prompt(body: CompletionRequest) -> RawPrompt | TokenPrompt:
+    match body.prompt:
+        case str(text) | [str(text)]:
+            return RawPrompt(text)
+        case [[*ids]]:
+            return TokenPrompt(tuple(ids))
+        case [int(), *_] as ids:
+            return TokenPrompt(tuple(ids))
+        case _:
+            raise Unsupported("Only one prompt is answered at a time; 'prompt' holds several.", param="prompt")
 
 
 def _message(message: ChatMessage, index: int) -> Message:
@@ -149,7 +196,7 @@ def _text(part: ContentPart, where: str) -> str:
     return part.text
 
 
-def _sampling(body: ChatCompletionRequest) -> Sampling:
+def _sampling(body: SharedRequest) -> Sampling:
     # A min_p of 1 keeps what is as likely as the most likely token, and the core has it in [0, 1).
     only_best = body.min_p == 1
     return Sampling(
@@ -161,130 +208,6 @@ def _sampling(body: ChatCompletionRequest) -> Sampling:
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
     )
-
-
-def _max_tokens(body: ChatCompletionRequest) -> int | None:
-    limit = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
-    if limit == 0:
-        param = "max_completion_tokens" if body.max_tokens is None else "max_tokens"
-        raise InvalidRequest(f"'{param}' of 0 leaves no room for an answer; leave it out for no limit.", param=param)
-    return limit
-
-
-def from_result(completion_id: str, created: int, model: str, result: GenerationResult) -> ChatCompletion:
-    """A whole answer; *model* as the caller spelt it."""
-    return {
-        "id": completion_id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": result.text},
-                "finish_reason": result.reason.value,
-            }
-        ],
-        "usage": from_usage(result.usage),
-    }
-
-
-def from_usage(usage: Usage) -> WireUsage:
-    """Token counts in this door's words."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "total_tokens": usage.total_tokens,
-        "completion_tokens": usage.completion_tokens,
-    }
-
-
-def from_model(model: CatalogModel) -> dict[str, object]:
-    """An entry of ``GET /v1/models``; ``metadata`` as DeepInfra has it, ``corral`` says what really answers."""
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.owner,
-        "root": model.id,
-        "parent": None,
-        "metadata": {
-            "description": model.description,
-            "context_length": model.context_tokens,
-            "max_tokens": model.context_tokens,
-            "tags": [],
-        },
-        "corral": {"weights": model.weights, "stands_in": model.stands_in},
-    }
-
-
-def weights_header(model: CatalogModel) -> dict[str, str]:
-    """The header that says what really answers; percent-encoded where a directory's name does not fit a header."""
-    return {"corral-weights": quote(model.weights, safe="/:+@ ")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    status: int
-    type: str
-    code: str | None = None
-
-
-_SERVER_ERROR = _Row(500, "server_error")
-
-ERRORS: Mapping[type[CorralError], _Row] = {
-    CorralError: _SERVER_ERROR,
-    InvalidRequest: _Row(400, "invalid_request_error"),
-    BodyEncoded: _Row(415, "invalid_request_error"),
-    BodyTooLarge: _Row(413, "invalid_request_error"),
-    PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
-    Unsupported: _Row(400, "invalid_request_error", "unsupported_value"),
-    ToolCallingUnsupported: _Row(405, "invalid_request_error"),
-    UnknownModel: _Row(404, "invalid_request_error", "model_not_found"),
-    Unauthenticated: _Row(401, "invalid_request_error", "invalid_api_key"),
-    Overloaded: _Row(429, "rate_limit_error", "overloaded"),
-    EngineUnavailable: _Row(503, "server_error", "engine_unavailable"),
-    EngineFailed: _Row(500, "server_error", "engine_failed"),
-}
-"""How each error is answered; a class without a row is answered as its nearest base."""
-
-_ENGINE_RETRY_AFTER_S = 2
-
-
-def from_error(error: CorralError) -> Problem:
-    """An error as OpenAI's error object."""
-    row = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
-    return Problem(
-        status=row.status,
-        body={"error": {"message": str(error), "type": row.type, "param": _param(error), "code": row.code}},
-        headers=_headers(error),
-    )
-
-
-def _param(error: CorralError) -> str | None:
-    match error:
-        case PromptTooLong():
-            return error.param or "messages"
-        case InvalidRequest():
-            return error.param
-        case UnknownModel():
-            return "model"
-        case _:
-            return None
-
-
-def _headers(error: CorralError) -> dict[str, str]:
-    match error:
-        case Unauthenticated():
-            return {"www-authenticate": "Bearer"}
-        case Overloaded():
-            return {"retry-after": str(error.retry_after_s)}
-        case EngineUnavailable():
-            return {"retry-after": str(_ENGINE_RETRY_AFTER_S)}
-        case EngineFailed():
-            # OpenAI's clients try a 500 again on their own, and this run has been retried already.
-            return {"x-should-retry": "false"}
-        case _:
-            return {}
 
 
 def _or(value: T | None, default: T) -> T:

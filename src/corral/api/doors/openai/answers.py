@@ -1,0 +1,148 @@
+"""From the core's words to this door's: whole answers, models, estimates. Pure: no IO, no clock."""
+
+import hashlib
+from urllib.parse import quote
+
+import orjson
+
+from corral.api.doors.openai.logprobs import LegacyTokens, chat_logprobs
+from corral.api.doors.openai.wire_answers import (
+    ChatChoice,
+    ChatCompletion,
+    Completion,
+    CompletionChoice,
+    CostEstimate,
+    Model,
+    WireUsage,
+)
+from corral.catalog.catalog import CatalogModel
+from corral.core.generation import Choice, Echo, GenerationResult, Usage
+from corral.core.pricing import Price, usd
+from corral.service.ports import Estimate, Run
+
+_MILLION = 10**6
+
+
+def answer_id(prefix: str, run: Run) -> str:
+    """The id that clients know an answer by: the same whenever they ask for this run again."""
+    return prefix + hashlib.sha256(run.id.encode()).hexdigest()[:32]
+
+
+def created_s(run: Run) -> int:
+    """Unix time in seconds."""
+    return run.created_at_ms // 1000
+
+
+def from_chat(run: Run, model: str, result: GenerationResult, *, top_logprobs: int | None) -> ChatCompletion:
+    """A whole answer to a chat.
+
+    Args:
+        run: whose answer it is.
+        model: as the caller spelt it.
+        result: what it gave.
+        top_logprobs: how many log probabilities a token; None shows none at all.
+    """
+    return {
+        "id": answer_id("chatcmpl-", run),
+        "object": "chat.completion",
+        "created": created_s(run),
+        "model": model,
+        "choices": [_chat_choice(index, choice, top_logprobs) for index, choice in enumerate(result.choices)],
+        "usage": from_usage(result.usage, run.price),
+    }
+
+
+def _chat_choice(index: int, choice: Choice, top_logprobs: int | None) -> ChatChoice:
+    answer: ChatChoice = {
+        "index": index,
+        "message": {"role": "assistant", "content": choice.text},
+        "finish_reason": choice.reason.value,
+    }
+    if top_logprobs is not None:
+        answer["logprobs"] = chat_logprobs(choice.pieces, choice.logprobs, top=top_logprobs)
+    return answer
+
+
+def from_completion(run: Run, model: str, result: GenerationResult, *, top_logprobs: int | None) -> Completion:
+    """A whole completion; see ``from_chat``. With an echo, each choice begins with the prompt."""
+    return {
+        "id": answer_id("cmpl-", run),
+        "object": "text_completion",
+        "created": created_s(run),
+        "model": model,
+        "choices": [
+            _completion_choice(index, choice, result.echo, top_logprobs) for index, choice in enumerate(result.choices)
+        ],
+        "usage": from_usage(result.usage, run.price),
+    }
+
+
+def _completion_choice(index: int, choice: Choice, echo: Echo | None, top_logprobs: int | None) -> CompletionChoice:
+    logprobs = None
+    if top_logprobs is not None:
+        pieces, values = ((), ()) if echo is None else (echo.pieces, echo.logprobs)
+        logprobs = LegacyTokens(top=top_logprobs).feed((*pieces, *choice.pieces), (*values, *choice.logprobs))
+    return {
+        "index": index,
+        "text": ("" if echo is None else echo.text) + choice.text,
+        "logprobs": logprobs,
+        "finish_reason": choice.reason.value,
+    }
+
+
+def from_usage(usage: Usage, price: Price) -> WireUsage:
+    """Token counts and what they cost."""
+    cost_nusd = price.cost_nusd(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.total_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "estimated_cost": dollars(cost_nusd),
+    }
+
+
+def dollars(nusd: int) -> orjson.Fragment:
+    """Exact decimal dollars as a JSON number."""
+    return orjson.Fragment(usd(nusd))
+
+
+def from_model(model: CatalogModel, price: Price) -> Model:
+    """An entry of ``GET /v1/models``; ``metadata`` as DeepInfra has it, ``corral`` says what really answers."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owner,
+        "root": model.id,
+        "parent": None,
+        "metadata": {
+            "description": model.description,
+            "context_length": model.context_tokens,
+            "max_tokens": model.context_tokens,
+            "pricing": {
+                "input_tokens": dollars(price.input_nusd * _MILLION),
+                "output_tokens": dollars(price.output_nusd * _MILLION),
+            },
+            "tags": [],
+        },
+        "corral": {"weights": model.weights, "stands_in": model.stands_in},
+    }
+
+
+def from_estimate(model: str, estimate: Estimate) -> CostEstimate:
+    """What a request would cost; *model* as the caller spelt it."""
+    return {
+        "model": model,
+        "prompt_tokens": estimate.prompt_tokens,
+        "max_completion_tokens": estimate.max_completion_tokens,
+        "input_price": dollars(estimate.price.input_nusd * _MILLION),
+        "output_price": dollars(estimate.price.output_nusd * _MILLION),
+        "prompt_cost": dollars(estimate.prompt_nusd),
+        "worst_case_cost": dollars(estimate.worst_case_nusd),
+        "price_version": estimate.price.version,
+    }
+
+
+def weights_header(model: CatalogModel) -> dict[str, str]:
+    """The header that says what really answers; percent-encoded where a directory's name does not fit a header."""
+    return {"corral-weights": quote(model.weights, safe="/:+@ ")}

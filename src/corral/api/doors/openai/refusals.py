@@ -1,0 +1,105 @@
+"""Errors in this door's words. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from corral.api.body import BodyEncoded, BodyTooLarge
+from corral.api.problems import Problem
+from corral.core.errors import (
+    Canceled,
+    CorralError,
+    DataRemoved,
+    EngineFailed,
+    EngineUnavailable,
+    IdempotencyConflict,
+    InsufficientCredit,
+    InvalidRequest,
+    Overloaded,
+    PermissionDenied,
+    PromptTooLong,
+    RateLimited,
+    Unauthenticated,
+    UnknownModel,
+    UnknownPrediction,
+    Unsupported,
+)
+
+
+class ToolCallingUnsupported(Unsupported):
+    """The request offers tools, which Llama 2 was not trained to call."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Tool calling is not supported for model: {model}", param="tools")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    status: int
+    type: str
+    code: str | None = None
+    lead: str = ""
+    """Words that clients look for, before the error's own."""
+
+
+ERRORS: Mapping[type[CorralError], _Row] = {
+    CorralError: _Row(500, "server_error"),
+    InvalidRequest: _Row(400, "invalid_request_error"),
+    BodyEncoded: _Row(415, "invalid_request_error"),
+    BodyTooLarge: _Row(413, "invalid_request_error"),
+    PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
+    Unsupported: _Row(400, "invalid_request_error", "unsupported_value"),
+    ToolCallingUnsupported: _Row(405, "invalid_request_error"),
+    UnknownModel: _Row(404, "invalid_request_error", "model_not_found"),
+    UnknownPrediction: _Row(404, "invalid_request_error", "prediction_not_found"),
+    Unauthenticated: _Row(401, "invalid_request_error", "invalid_api_key"),
+    PermissionDenied: _Row(403, "invalid_request_error", "permission_denied"),
+    InsufficientCredit: _Row(402, "insufficient_quota", "insufficient_quota"),
+    IdempotencyConflict: _Row(409, "invalid_request_error", "idempotency_conflict"),
+    Canceled: _Row(409, "invalid_request_error", "canceled"),
+    DataRemoved: _Row(410, "invalid_request_error", "data_removed"),
+    Overloaded: _Row(429, "rate_limit_error", "overloaded", "Model busy, retry later"),
+    RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded", "Rate limited"),
+    EngineUnavailable: _Row(503, "server_error", "engine_unavailable"),
+    EngineFailed: _Row(500, "server_error", "engine_failed"),
+}
+"""How each error is answered; a class without a row is answered as its nearest base."""
+
+_ENGINE_RETRY_AFTER_S = 2
+
+
+def from_error(error: CorralError) -> Problem:
+    """An error as OpenAI's error object."""
+    row = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    message = f"{row.lead}: {error}" if row.lead else str(error)
+    return Problem(
+        status=row.status,
+        body={"error": {"message": message, "type": row.type, "param": _param(error), "code": row.code}},
+        headers=_headers(error),
+    )
+
+
+def _param(error: CorralError) -> str | None:
+    match error:
+        case PromptTooLong():
+            return error.param or "messages"
+        case InvalidRequest():
+            return error.param
+        case UnknownModel():
+            return "model"
+        case _:
+            return None
+
+
+def _headers(error: CorralError) -> dict[str, str]:
+    match error:
+        case Unauthenticated():
+            return {"www-authenticate": "Bearer"}
+        case Overloaded():
+            return {"retry-after": str(error.retry_after_s)}
+        case EngineUnavailable():
+            return {"retry-after": str(_ENGINE_RETRY_AFTER_S)}
+        case EngineFailed() | IdempotencyConflict() | Canceled():
+            # OpenAI's clients try a 409 and a 500 again on their own, and these would only fail again.
+            return {"x-should-retry": "false"}
+        case _:
+            return {}

@@ -1,0 +1,128 @@
+"""What the OpenAPI document says of a route. Knows no dialect."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
+
+from corral.api.terms import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, MAX_COST, USD_PATTERN
+
+_SCHEMAS = "#/components/schemas/"
+
+_STATUSES = {
+    400: "The request cannot be honoured, or is no JSON",
+    401: "No API key, or not a valid one",
+    402: "Credit, a limit or the caller's own cap does not cover the worst case",
+    403: "The API key is good, but not for this",
+    404: "Unknown model",
+    405: "The model cannot do this",
+    409: "The idempotency key stands for another request, or for a run that was stopped",
+    410: "The text is past its time",
+    413: "The body is too large",
+    415: "The body is compressed in a way that is not read",
+    429: "Too much is waiting, or the account's rate is used up; see Retry-After",
+    500: "The engine failed, or something broke that nobody foresaw",
+    503: "The engine is starting; see Retry-After",
+}
+
+FOR_KEY = (401, 403, 500)
+"""Statuses of every route that needs a key."""
+
+FOR_BODY = (400, 413, 415)
+"""Statuses of every route that reads a body, beside 422."""
+
+FOR_RUN = (402, 404, 405, 409, 410, 429, 503)
+"""Statuses of every route that runs a model."""
+
+RUN_HEADERS: tuple[dict[str, Any], ...] = (
+    {
+        "name": IDEMPOTENCY_KEY,
+        "in": "header",
+        "description": "The same key and body lead to the same run, which is made and charged once.",
+        "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN},
+    },
+    {
+        "name": MAX_COST,
+        "in": "header",
+        "description": "Refuse the request if it could cost more than so many dollars.",
+        "schema": {"type": "string", "pattern": USD_PATTERN},
+    },
+)
+
+
+class Fault(TypedDict):
+    """One fault of a body: where, what and which rule."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Faults(TypedDict):
+    """Body of a 422."""
+
+    detail: list[Fault]
+
+
+class Detail(TypedDict):
+    """Body of a refusal outside every door."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A route's summary, and the types of what it reads and writes; each type is named in ``schemas``."""
+
+    summary: str
+    answer: type
+    error: type
+    """Of every status but 200, 421 and 422."""
+    statuses: tuple[int, ...]
+    """Beside 200, 421 and, with a body, 422."""
+    open: bool = False
+    """Whether it needs no key."""
+    bodies: tuple[type, ...] = ()
+    """What the body may be; none is no body."""
+    streams: bool = False
+    """Whether the answer may be server-sent events."""
+    parameters: tuple[Mapping[str, Any], ...] = ()
+
+    def as_openapi(self) -> dict[str, Any]:
+        """The operation as FastAPI's ``openapi_extra``."""
+        content = {"application/json": {"schema": _reference(self.answer)}}
+        if self.streams:
+            content["text/event-stream"] = {"schema": {"type": "string"}}
+        responses: dict[str, Any] = {"200": {"description": "The answer", "content": content}}
+        for status in sorted(self.statuses):
+            responses[str(status)] = _answer(_STATUSES[status], self.error)
+        responses["421"] = _answer("The Host header names no host of this server", Detail)
+        extra: dict[str, Any] = {"parameters": list(self.parameters), "responses": responses}
+        if not self.open:
+            extra["security"] = [{"key": []}]
+        if self.bodies:
+            responses["422"] = _answer("A field has the wrong type or is out of its range", Faults)
+            options = [_reference(body) for body in self.bodies]
+            schema = options[0] if len(options) == 1 else {"anyOf": options}
+            extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        return extra
+
+
+def schemas(types: Iterable[type]) -> dict[str, Any]:
+    """JSON Schemas of *types* and of all that they hold, by name."""
+    adapters: list[tuple[type, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (kind, "validation", TypeAdapter(kind)) for kind in (*types, Faults, Detail)
+    ]
+    _, document = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMAS + "{model}")
+    return document["$defs"]
+
+
+def _reference(kind: type) -> dict[str, str]:
+    return {"$ref": _SCHEMAS + kind.__name__}
+
+
+def _answer(description: str, kind: type) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": _reference(kind)}}}

@@ -1,0 +1,78 @@
+"""What a caller asks for beside the body, in headers that every door reads. Knows no dialect."""
+
+import hashlib
+import re
+from decimal import ROUND_FLOOR, Decimal
+
+import orjson
+from starlette.requests import Request
+
+from corral.core.errors import InvalidRequest
+from corral.core.pricing import NUSD_PER_USD
+from corral.service.ports import Idempotency
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+MAX_COST = "corral-max-cost"
+
+MAX_USD = 10**9
+"""No cap above it is read: nano-dollars of it fit 64 bits."""
+
+USD_PATTERN = r"^[0-9]{1,10}(\.[0-9]{1,18})?$"
+IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
+"""Visible ASCII characters."""
+
+_USD = re.compile(USD_PATTERN.replace("$", r"\Z"))
+_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN.replace("$", r"\Z"))
+
+
+def read_idempotency(request: Request, *, route: str, document: object) -> Idempotency | None:
+    """The caller's idempotency key with a digest of what it stands for, or None.
+
+    Args:
+        request: whose header is read.
+        route: the same for each path that leads to one handler.
+        document: the body. Order of keys and white space do not make another body of it.
+
+    Raises:
+        InvalidRequest: more than one key, or not 1 to 255 visible characters.
+    """
+    keys = request.headers.getlist(IDEMPOTENCY_KEY)
+    if not keys:
+        return None
+    if len(keys) > 1 or not _KEY.match(keys[0]):
+        raise InvalidRequest(f"'{IDEMPOTENCY_KEY}' must be 1 to 255 visible ASCII characters.", param=IDEMPOTENCY_KEY)
+    canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    return Idempotency(key=keys[0], body_digest=hashlib.sha256(route.encode() + b"\n" + canonical).digest())
+
+
+def read_max_cost(request: Request) -> Decimal | None:
+    """The caller's cap in dollars from the header, or None.
+
+    Raises:
+        InvalidRequest: more than one, or no amount.
+    """
+    values = request.headers.getlist(MAX_COST)
+    if not values:
+        return None
+    if len(values) == 1:
+        amount = usd_amount(values[0])
+        if amount is not None:
+            return amount
+    raise InvalidRequest(f"'{MAX_COST}' must be an amount in dollars such as 0.0025.", param=MAX_COST)
+
+
+def usd_amount(value: object) -> Decimal | None:
+    """*value* as dollars, exactly: a decimal string, or a number as JSON wrote it. None if it is no such amount."""
+    if isinstance(value, str):
+        amount = Decimal(value) if _USD.match(value) else None
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        # The shortest decimal that reads as this double: what the caller wrote, up to 15 digits.
+        amount = Decimal(repr(value))
+    else:
+        amount = None
+    return amount if amount is not None and amount.is_finite() and 0 <= amount <= MAX_USD else None
+
+
+def nusd(amount: Decimal) -> int:
+    """Dollars as nano-dollars; what is finer is cut off, so a cap is never exceeded."""
+    return int((amount * NUSD_PER_USD).to_integral_value(ROUND_FLOOR))
