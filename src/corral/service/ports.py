@@ -37,6 +37,11 @@ class Ask:
     shown_input: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The input as the caller gave it, to be shown on the prediction."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it runs to its end when nobody reads."""
+        return self.background or self.idempotency is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -139,6 +144,6 @@ class Predictions(Protocol):
         """
         ...
 
-    async def list(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
+    async def page(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
         """The account's predictions, newest first, from the one after the id *before* on."""
         ...

@@ -124,6 +124,11 @@ def forget_idempotency(connection: Connection, *, before_ms: int, limit: int = 5
     return len(old)
 
 
+def release_idempotency(connection: Connection, prediction_id: str) -> None:
+    """Forget the idempotency key of a prediction that never ran, so that the same request may be made again."""
+    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.prediction_id == prediction_id))
+
+
 def _attach(connection: Connection, account_id: str, request: IdempotentRequest) -> Attached | None:
     found = connection.execute(_REMEMBERED, {"account_id": account_id, "key": request.key}).one_or_none()
     if found is None:

@@ -1,0 +1,93 @@
+"""One choice's tokens to text: decode, watch for stop strings, count. Pure: no engine, no store, no clock."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from corral.core.generation import ChoiceEnded, Delta, FinishReason, GenerationEvent
+from corral.core.prediction import StoppedBy
+from corral.engines.base import EndReason, TokenBatch
+from corral.text.decode import IncrementalDecoder
+from corral.text.stop import StopFilter
+from corral.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Why a choice is over."""
+
+    reason: FinishReason
+    stopped_by: StoppedBy
+    stop: str | None
+    """The stop string, if one was met."""
+
+
+class Answer:
+    """One choice as it grows. Every token gives exactly one Delta, so that a reader can go on after any of them."""
+
+    def __init__(self, tokenizer: Tokenizer, *, choice: int, stop: tuple[str, ...], pieces: bool) -> None:
+        self.ids: list[int] = []
+        """Tokens that count; those that came after a stop string do not."""
+        self.texts: list[str] = []
+        """What was shown for each token."""
+        self.ending: Ending | None = None
+        self._tokenizer = tokenizer
+        self._choice = choice
+        self._pieces = pieces
+        self._decoder = IncrementalDecoder(tokenizer)
+        self._stops = StopFilter(stop)
+
+    def feed(self, batch: TokenBatch) -> list[Delta]:
+        """Take in what the engine emitted. Sets ``ending`` when the choice is over; nothing counts after that."""
+        deltas: list[Delta] = []
+        for index, (token_id, logprob) in enumerate(zip(batch.ids, batch.logprobs, strict=True)):
+            last = index == len(batch.ids) - 1
+            deltas.append(self._delta(token_id, logprob, end=batch.end if last else None))
+            if self.ending is not None:
+                break
+        if batch.end is not None and not batch.ids:
+            self.ending = _ending(batch.end)
+        return deltas
+
+    def replay(self, events: Iterable[GenerationEvent]) -> None:
+        """Stand where the answer stood after these events of it, which a reader has."""
+        for event in events:
+            match event:
+                case Delta() if event.choice == self._choice:
+                    self.ids.extend(event.ids)
+                    self.texts.append(event.text)
+                    self._stops.feed(self._decoder.feed(event.ids))
+                case ChoiceEnded() if event.choice == self._choice:
+                    stopped_by = StoppedBy.LIMIT if event.reason is FinishReason.LENGTH else StoppedBy.MODEL
+                    stopped_by = stopped_by if event.stop is None else StoppedBy.STOP_STRING
+                    self.ending = Ending(reason=event.reason, stopped_by=stopped_by, stop=event.stop)
+                case _:
+                    pass
+
+    def _delta(self, token_id: int, logprob: float, *, end: EndReason | None) -> Delta:
+        self.ids.append(token_id)
+        shown = self._stops.feed(self._decoder.feed((token_id,)))
+        text, matched = shown.text, shown.matched
+        if end is not None and matched is None:
+            last = self._stops.feed(self._decoder.flush())
+            text, matched = text + last.text + self._stops.flush(), last.matched
+        if matched is not None:
+            self.ending = Ending(reason=FinishReason.STOP, stopped_by=StoppedBy.STOP_STRING, stop=matched)
+        elif end is not None:
+            self.ending = _ending(end)
+        self.texts.append(text)
+        return Delta(
+            choice=self._choice,
+            text=text,
+            ids=(token_id,),
+            logprobs=(logprob,),
+            pieces=(self._tokenizer.piece_bytes(token_id),) if self._pieces else (),
+            completion_tokens=len(self.ids),
+        )
+
+
+def _ending(end: EndReason) -> Ending:
+    match end:
+        case EndReason.EOS:
+            return Ending(reason=FinishReason.STOP, stopped_by=StoppedBy.MODEL, stop=None)
+        case EndReason.LENGTH:
+            return Ending(reason=FinishReason.LENGTH, stopped_by=StoppedBy.LIMIT, stop=None)

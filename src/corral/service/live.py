@@ -1,0 +1,195 @@
+"""A run while it runs: drives the engine for every choice, keeps the log, and can be stopped at any moment.
+
+The run owns its engine sequences; readers own nothing. Knows no HTTP and no store.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+
+from corral.core.errors import CorralError, EngineFailed
+from corral.core.generation import ChoiceEnded, Echo, Finished, GenerationEvent, Queued, Started, Usage
+from corral.core.prediction import Status, StoppedBy
+from corral.core.pricing import Price
+from corral.engines.base import Engine, EngineRequest, EngineRun, TokenBatch
+from corral.service.answer import Answer
+from corral.service.ports import Ask
+from corral.service.prepare import Prepared
+from corral.service.streams import RunLog
+from corral.text.decode import IncrementalDecoder
+from corral.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    status: Status
+    stopped_by: StoppedBy
+    error: CorralError | None
+
+
+class LiveRun:
+    """One prediction in the making."""
+
+    def __init__(
+        self,
+        prediction_id: str,
+        ask: Ask,
+        prepared: Prepared,
+        price: Price,
+        *,
+        created_at_ms: int,
+        engine: Engine,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self.id = prediction_id
+        self.price = price
+        self.created_at_ms = created_at_ms
+        self.started_at_ms: int | None = None
+        """First token; set by whoever knows the time."""
+        self.ask = ask
+        self.prepared = prepared
+        self.log = RunLog()
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the engine has taken every choice; fails with what it refuses them with."""
+        self.settled = asyncio.Event()
+        self.stored_events = 0
+        """Events of the log that are stored."""
+        self.engine_tokens = 0
+        """Tokens that the engine gave to this run; those after a stop string included."""
+        self.stored_tokens = 0
+        """... of which the store knows."""
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._opened = 0
+        self._stopping: StoppedBy | None = None
+        self._scope: asyncio.Timeout | None = None
+        self.answers = [
+            Answer(tokenizer, choice=choice, stop=ask.request.stopping.stop, pieces=ask.request.pieces)
+            for choice in range(len(prepared.engine_requests))
+        ]
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(
+            prompt_tokens=len(self.prepared.prompt_ids),
+            completion_tokens=sum(len(answer.ids) for answer in self.answers),
+        )
+
+    @property
+    def texts(self) -> list[str] | None:
+        """Text of each choice so far; None before the engine has begun."""
+        return ["".join(answer.texts) for answer in self.answers] if len(self.log) else None
+
+    def take_up(self, events: Sequence[GenerationEvent], *, engine_tokens: int) -> None:
+        """Begin with what an earlier process of this server had stored."""
+        self.log.append(events)
+        self.stored_events = len(self.log)
+        for answer in self.answers:
+            answer.replay(event for event in events if not isinstance(event, Finished))
+        self.engine_tokens = self.stored_tokens = engine_tokens
+
+    def stop(self, why: StoppedBy) -> None:
+        """End it now, with what has been emitted; no effect on a run that is over."""
+        if self._stopping is None:
+            self._stopping = why
+            if self._scope is not None:
+                self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def generate(self) -> Outcome:
+        """Run every choice to its end. Says how it went; only an error that is a bug is raised."""
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                if self._stopping is not None:
+                    self._scope.reschedule(asyncio.get_running_loop().time())
+                await self._generate_choices()
+        except TimeoutError:
+            return self._over(Status.CANCELED, self._stopping or StoppedBy.DEADLINE, None)
+        except CorralError as error:
+            return self._over(Status.FAILED, StoppedBy.ENGINE, error)
+        finally:
+            self._scope = None
+        endings = [answer.ending for answer in self.answers if answer.ending is not None]
+        return self._over(Status.SUCCEEDED, endings[0].stopped_by, None)
+
+    def _over(self, status: Status, stopped_by: StoppedBy, error: CorralError | None) -> Outcome:
+        if not self.accepted.done():
+            self.accepted.set_exception(error or EngineFailed("The run was stopped before it began."))
+        return Outcome(status=status, stopped_by=stopped_by, error=error)
+
+    async def _generate_choices(self) -> None:
+        unfinished = [choice for choice, answer in enumerate(self.answers) if answer.ending is None]
+        if self.prepared.max_new_tokens == 0 or len(unfinished) <= 1:
+            for choice in unfinished:
+                await self._generate_choice(choice)
+            return
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for choice in unfinished:
+                    tasks.create_task(self._generate_choice(choice))
+        except ExceptionGroup as group:
+            known, unknown = group.split(CorralError)
+            if known is None or unknown is not None:
+                raise
+            raise known.exceptions[0] from group
+
+    async def _generate_choice(self, choice: int) -> None:
+        answer = self.answers[choice]
+        async with self._engine.open(self._engine_request(choice)) as sequence:
+            self._has_opened()
+            async with alongside(self._tell_position(sequence)) if sequence.position else nullcontext():
+                batch = await anext(sequence, None)
+            while batch is not None:
+                self._begin(batch)
+                self.engine_tokens += len(batch.ids)
+                self.log.append(answer.feed(batch))
+                if answer.ending is not None:
+                    self.log.append([ChoiceEnded(choice=choice, reason=answer.ending.reason, stop=answer.ending.stop)])
+                    return
+                batch = await anext(sequence, None)
+
+    async def _tell_position(self, sequence: EngineRun) -> None:
+        while sequence.position:
+            self.log.append([Queued(position=sequence.position)])
+            await sequence.moved()
+
+    def _engine_request(self, choice: int) -> EngineRequest:
+        request = self.prepared.engine_requests[choice]
+        emitted = tuple(self.answers[choice].ids)
+        return request if not emitted else replace(request, emitted_ids=emitted)
+
+    def _has_opened(self) -> None:
+        self._opened += 1
+        if self._opened == sum(answer.ending is None for answer in self.answers) and not self.accepted.done():
+            self.accepted.set_result(None)
+
+    def _begin(self, batch: TokenBatch) -> None:
+        """The engine's first word: tell that it has begun, with the prompt if that was asked for."""
+        if len(self.log):
+            return
+        echo = None
+        if batch.prompt_logprobs is not None:
+            ids = self.prepared.prompt_ids
+            echo = Echo(
+                text=IncrementalDecoder(self._tokenizer).feed(ids),
+                ids=ids,
+                pieces=tuple(map(self._tokenizer.piece_bytes, ids)),
+                logprobs=(None, *batch.prompt_logprobs),
+            )
+        started = Started(prompt_tokens=len(self.prepared.prompt_ids), seed=self.prepared.seed, echo=echo)
+        self.log.append([started])
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    """Run *work* for as long as the block lasts, and no longer."""
+    task = asyncio.create_task(work)  # noqa: TID251 - owned and awaited by this block
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,286 @@
+"""Predictions: create, hold, run, read, cancel, settle, take up again after a restart.
+
+Every call through any door comes through here. A run belongs to this service, not to the socket that asked for it; its
+end and all that follows from it are one transaction. Knows no HTTP and no SQL.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from corral.catalog.catalog import Catalog
+from corral.core.accounts import Scope
+from corral.core.caller import Caller
+from corral.core.errors import Canceled, CorralError, DataRemoved, EngineFailed, EngineUnavailable
+from corral.core.generation import Finished, GenerationEvent
+from corral.core.prediction import Prediction, Status, StoppedBy
+from corral.core.pricing import Price
+from corral.engines.base import Engine
+from corral.service.journal import Journal
+from corral.service.live import LiveRun
+from corral.service.ports import Ask, Estimate
+from corral.service.prepare import Prepared, Preparer
+from corral.service.records import ask_of, decode_events
+from corral.service.streams import RunLog
+from corral.store import claims, predictions, settlements, streams
+from corral.store.store import Connection, Store
+
+_log = structlog.get_logger(__name__)
+
+FLUSH_INTERVAL_S: Final = 0.25
+"""What a crash of the gateway can lose of a stream's log; a run that is taken up again computes it once more."""
+_REMOVED: Final = "The prediction's text was removed, or never stored; its counts and cost are kept."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadableRun:
+    """A prediction to read, running or over; see ``ports.Run``."""
+
+    id: str
+    created_at_ms: int
+    price: Price
+    attached: bool
+    log: RunLog
+
+    def events(self, *, after: int = 0) -> AsyncIterator[tuple[int, GenerationEvent]]:
+        """Every event from the one after *after* on; see ``ports.Run.events``."""
+        return self.log.read(after=after)
+
+
+class PredictionService:
+    """The use cases behind every door; see ``ports.Predictions``."""
+
+    def __init__(self, *, store: Store, engine: Engine, preparer: Preparer, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._journal = Journal(store, engine, clock)
+        self._engine = engine
+        self._preparer = preparer
+        self._clock = clock
+        self._live: dict[str, LiveRun] = {}
+        self._recovered = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        """The served models."""
+        return self._preparer.catalog
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next request would be answered at once."""
+        return self._preparer.ready
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Own every run for as long as the block lasts. What is to go on is taken up again by the next start."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._take_up_unfinished())
+            keeping = tasks.create_task(self._keep_journal())
+            try:
+                yield
+            finally:
+                await self._leave_off()
+                keeping.cancel()
+
+    @asynccontextmanager
+    async def open(self, ask: Ask) -> AsyncGenerator[ReadableRun]:
+        """Hold the worst case, start the run, and read it; see ``ports.Predictions.open``."""
+        prepared = await self._prepare(ask)
+        price = prepared.model.price_at(self._clock())
+        claimed = await self._journal.claim(ask, prepared, price)
+        if isinstance(claimed, claims.Attached):
+            yield await self.attach(ask.caller, claimed.prediction_id, attached=True)
+            return
+        live = self._start(self._live_run(claimed.prediction, ask, prepared, price))
+        try:
+            await asyncio.shield(live.accepted)
+            yield _readable(live, attached=False)
+        finally:
+            if not ask.goes_on:
+                live.stop(StoppedBy.DISCONNECT)
+
+    async def estimate(self, ask: Ask) -> Estimate:
+        """Price a request without running it."""
+        prepared = await self._prepare(ask)
+        price = prepared.model.price_at(self._clock())
+        return Estimate(
+            price=price,
+            prompt_tokens=len(prepared.prompt_ids),
+            max_completion_tokens=prepared.max_completion_tokens,
+            prompt_nusd=price.cost_nusd(prompt_tokens=len(prepared.prompt_ids), completion_tokens=0),
+            worst_case_nusd=prepared.worst_case_nusd(price),
+        )
+
+    async def get(self, caller: Caller, prediction_id: str) -> Prediction:
+        """One of the account's predictions as it stands now, output so far included."""
+        caller.require(Scope.READ)
+        stored = await self._store.read(
+            lambda connection: predictions.get(connection, caller.account_id, prediction_id)
+        )
+        live = self._live.get(prediction_id)
+        return stored if live is None or stored.status.terminal else _as_it_stands(stored, live)
+
+    async def page(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
+        """The account's predictions, newest first."""
+        caller.require(Scope.READ)
+        return await self._store.read(
+            lambda connection: predictions.page(connection, caller.account_id, before=before, limit=limit)
+        )
+
+    async def cancel(self, caller: Caller, prediction_id: str) -> Prediction:
+        """Stop it if it runs, and return it settled."""
+        caller.require(Scope.INFERENCE)
+        stored = await self._store.read(
+            lambda connection: predictions.get(connection, caller.account_id, prediction_id)
+        )
+        live = self._live.get(prediction_id)
+        if live is None:
+            return stored
+        live.stop(StoppedBy.CALLER)
+        await live.settled.wait()
+        return await self._stored(caller, prediction_id)
+
+    async def attach(self, caller: Caller, prediction_id: str, *, attached: bool = False) -> ReadableRun:
+        """Read a prediction again: live, or from the log."""
+        live = self._live.get(prediction_id)
+        if live is not None and live.ask.caller.account_id == caller.account_id:
+            return _readable(live, attached=attached)
+
+        def read(connection: Connection) -> tuple[Prediction, Price, list[streams.LogRow]]:
+            stored = predictions.get(connection, caller.account_id, prediction_id)
+            price = predictions.price_of(connection, caller.account_id, prediction_id)
+            return stored, price, streams.read_from(connection, prediction_id)
+
+        stored, price, rows = await self._store.read(read)
+        if not stored.status.terminal:  # left by an earlier process, and not yet taken up
+            await self._recovered.wait()
+            return await self.attach(caller, prediction_id, attached=attached)
+        log = RunLog()
+        log.append(event for row in rows for event in decode_events(row.payload))
+        removed = stored.data_removed and stored.status is Status.SUCCEEDED
+        log.close(DataRemoved(_REMOVED) if removed else _error_of(stored.status, stored.error))
+        return ReadableRun(id=stored.id, created_at_ms=stored.created_at_ms, price=price, attached=attached, log=log)
+
+    async def _stored(self, caller: Caller, prediction_id: str) -> Prediction:
+        find = partial(predictions.get, account_id=caller.account_id, prediction_id=prediction_id)
+        return await self._store.read(find)
+
+    async def _prepare(self, ask: Ask) -> Prepared:
+        ask.caller.require(Scope.INFERENCE)
+        ask.caller.require_model(ask.request.model)
+        return await self._preparer.prepare(ask.request, flow=ask.caller.account_id)
+
+    def _live_run(self, prediction: Prediction, ask: Ask, prepared: Prepared, price: Price) -> LiveRun:
+        return LiveRun(
+            prediction.id,
+            ask,
+            prepared,
+            price,
+            created_at_ms=prediction.created_at_ms,
+            engine=self._engine,
+            tokenizer=self._preparer.tokenizer,
+        )
+
+    def _start(self, live: LiveRun) -> LiveRun:
+        if self._tasks is None:
+            raise EngineUnavailable("The server is being shut down.")
+        self._live[live.id] = live
+        self._tasks.create_task(self._drive(live))
+        return live
+
+    async def _drive(self, live: LiveRun) -> None:
+        """Run to the end, settle, and only then tell readers that it is over."""
+        try:
+            outcome = await live.generate()
+            if outcome.stopped_by is StoppedBy.RESTART and live.ask.goes_on:
+                await self._journal.flush([live])  # the next start takes it up
+                live.log.close(Canceled("The server is being restarted; the run goes on afterwards."))
+                return
+            last = [Finished(usage=live.usage)] if outcome.status is Status.SUCCEEDED else []
+            await self._journal.settle(live, outcome, last)
+            live.log.append(last)
+            live.log.close(outcome.error or _error_of(outcome.status, None))
+        except Exception:  # noqa: BLE001 - the edge of a run: a bug in one must not end the server and all others
+            incident = secrets.token_hex(8)
+            _log.exception("run_failed", prediction=live.id, incident=incident)
+            live.log.close(EngineFailed(f"Something went wrong here; incident {incident}."))
+        finally:
+            del self._live[live.id]
+            live.settled.set()
+
+    async def _keep_journal(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+            for live in self._live.values():
+                if len(live.log) and live.started_at_ms is None:
+                    live.started_at_ms = self._journal.now_ms()
+            if moved := [live for live in self._live.values() if len(live.log) > live.stored_events]:
+                await self._journal.flush(moved)
+            elif not self._live:
+                await self._journal.balance()
+
+    async def _leave_off(self) -> None:
+        for live in list(self._live.values()):
+            live.stop(StoppedBy.RESTART)
+        for live in list(self._live.values()):
+            await live.settled.wait()
+        await self._journal.balance()
+
+    async def _take_up_unfinished(self) -> None:
+        """Go on with what an earlier process left: background runs run on, the rest is settled for what it emitted."""
+        with suppress(CorralError):  # without an engine nothing runs on, and what is left waits for the next start
+            await self._engine.ready()
+            for left in await self._store.read(settlements.unfinished):
+                rows = await self._store.read(partial(streams.read_from, prediction_id=left.prediction.id))
+                await self._take_up(left, [event for row in rows for event in decode_events(row.payload)])
+            self._recovered.set()
+
+    async def _take_up(self, left: settlements.Unfinished, events: list[GenerationEvent]) -> None:
+        stored = left.prediction
+        if stored.background and stored.input is not None:
+            ask = ask_of(stored)
+            try:
+                prepared = await self._preparer.prepare(ask.request, flow=stored.account_id)
+            except CorralError as error:  # another model is served now
+                _log.warning("run_not_resumed", prediction=stored.id, reason=str(error))
+            else:
+                live = self._live_run(stored, ask, prepared, left.price)
+                live.take_up(events, engine_tokens=left.engine_tokens)
+                self._start(live)
+                return
+        await self._journal.write_off(left, events)
+
+
+def _readable(live: LiveRun, *, attached: bool) -> ReadableRun:
+    return ReadableRun(id=live.id, created_at_ms=live.created_at_ms, price=live.price, attached=attached, log=live.log)
+
+
+def _as_it_stands(stored: Prediction, live: LiveRun) -> Prediction:
+    """A running prediction with what it has emitted so far."""
+    if not len(live.log):
+        return stored
+    usage = live.usage
+    return replace(
+        stored,
+        status=Status.PROCESSING,
+        output=None if stored.data_removed else live.texts,
+        completion_tokens=usage.completion_tokens,
+        started_at_ms=stored.started_at_ms or live.started_at_ms,
+    )
+
+
+def _error_of(status: Status, error: str | None) -> CorralError | None:
+    match status:
+        case Status.SUCCEEDED:
+            return None
+        case Status.CANCELED:
+            return Canceled("The prediction was canceled.")
+        case _:
+            return EngineFailed(error or "The prediction failed.")

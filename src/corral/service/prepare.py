@@ -1,0 +1,122 @@
+"""From what a door asks to what an engine runs: every open question is closed here, and nowhere else."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from corral.catalog.catalog import Catalog, CatalogModel
+from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
+from corral.core.generation import ChatPrompt, GenerationRequest, Prompt, RawPrompt, TokenPrompt
+from corral.core.pricing import Price
+from corral.engines.base import Engine, EngineInfo, EngineRequest, check_sampling
+from corral.text.prompt import chat_ids, raw_ids
+from corral.text.stop import StopFilter
+from corral.text.tokenizer import Tokenizer
+
+MAX_CHOICES: Final = 4
+_LONG_PROMPT_CHARS: Final = 20_000
+"""From here on a prompt is encoded in a thread: encoding one this long takes milliseconds that other callers wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request in which nothing is open any more."""
+
+    model: CatalogModel
+    seed: int
+    """In [0, 2**64)."""
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    """Of each choice; 0 only with echo."""
+    engine_requests: tuple[EngineRequest, ...]
+    """One per choice."""
+
+    @property
+    def max_completion_tokens(self) -> int:
+        """All choices together."""
+        return self.max_new_tokens * len(self.engine_requests)
+
+    def worst_case_nusd(self, price: Price) -> int:
+        """What it costs when every choice runs to its limit."""
+        return price.cost_nusd(prompt_tokens=len(self.prompt_ids), completion_tokens=self.max_completion_tokens)
+
+
+class Preparer:
+    """Knows the models, the tokenizer and the engine's limits."""
+
+    def __init__(self, *, catalog: Catalog, engine: Engine, tokenizer: Tokenizer, draw_seed: Callable[[], int]) -> None:
+        self.catalog = catalog
+        self.tokenizer = tokenizer
+        self._engine = engine
+        self._draw_seed = draw_seed
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded and its worker alive."""
+        try:
+            self._engine.info  # noqa: B018 - raises while there is none
+        except CorralError:
+            return False
+        return self._engine.stats().worker_pid is not None
+
+    async def prepare(self, request: GenerationRequest, *, flow: str) -> Prepared:
+        """Close what is open: token ids made, limits clamped, seed drawn.
+
+        Raises:
+            UnknownModel, InvalidRequest, PromptTooLong, EngineUnavailable
+        """
+        model = self.catalog.get(request.model)
+        StopFilter(request.stopping.stop)
+        check_sampling(request.sampling)
+        if not 1 <= request.choices <= MAX_CHOICES:
+            raise InvalidRequest(f"The number of choices must be in [1, {MAX_CHOICES}].", param="n")
+        info = self._engine.info
+        prompt_ids = tuple(await self._prompt_ids(request.prompt))
+        max_new_tokens = _max_new_tokens(request, info, prompt_tokens=len(prompt_ids))
+        seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
+        engine_requests = tuple(
+            EngineRequest(
+                prompt_ids=prompt_ids,
+                max_new_tokens=max_new_tokens,
+                min_new_tokens=max(0, min(request.stopping.min_tokens, max_new_tokens)),
+                seed=(seed + choice) % 2**64,
+                sampling=request.sampling,
+                constraint=request.constraint,
+                echo=request.echo and choice == 0,
+                flow=flow,
+            )
+            for choice in range(request.choices)
+        )
+        return Prepared(
+            model=model,
+            seed=seed,
+            prompt_ids=prompt_ids,
+            max_new_tokens=max_new_tokens,
+            engine_requests=engine_requests,
+        )
+
+    async def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        match prompt:
+            case TokenPrompt(ids=ids):
+                return list(ids)
+            case ChatPrompt(messages=messages):
+                if sum(len(message.content) for message in messages) < _LONG_PROMPT_CHARS:
+                    return chat_ids(messages, self.tokenizer)
+                return await asyncio.to_thread(chat_ids, messages, self.tokenizer)
+            case RawPrompt(text=text):
+                if len(text) < _LONG_PROMPT_CHARS:
+                    return raw_ids(text, self.tokenizer)
+                return await asyncio.to_thread(raw_ids, text, self.tokenizer)
+
+
+def _max_new_tokens(request: GenerationRequest, info: EngineInfo, *, prompt_tokens: int) -> int:
+    context_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
+    room_tokens = context_tokens - prompt_tokens
+    if room_tokens < 1:
+        param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
+        raise PromptTooLong(prompt_tokens=prompt_tokens, context_tokens=context_tokens, param=param)
+    asked = request.stopping.max_tokens
+    if asked is not None and asked < (0 if request.echo else 1):
+        raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
+    return room_tokens if asked is None else min(asked, room_tokens)
