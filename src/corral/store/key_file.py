@@ -6,6 +6,7 @@ The same file lets ``corral chat`` on this machine find the key.
 import os
 import secrets
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 KEY_FILE: Final = "api-key"
@@ -32,14 +33,11 @@ def read_or_make_key(path: Path) -> tuple[str, bool]:
         return existing, False
     key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     # Written beside and linked into place: two servers that start at once agree on one key, and none reads half of it.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key + "\n")
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return read_or_make_key(path)
-    finally:
-        draft.unlink()
+    with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", encoding="ascii") as draft:
+        draft.write(key + "\n")
+        draft.flush()
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return read_or_make_key(path)
     return key, True
