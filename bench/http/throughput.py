@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Mapping
 from statistics import median
 
 import httpx2
@@ -65,7 +66,7 @@ async def measure(client: httpx2.AsyncClient, model: str, streams: int, new_toke
     return sum(tokens) / (time.monotonic() - started)
 
 
-async def stream(client: httpx2.AsyncClient, body: dict[str, object]) -> int:
+async def stream(client: httpx2.AsyncClient, body: Mapping[str, object]) -> int:
     """Read one stream to its end; its completion tokens as the server counts them."""
     last = b""
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
