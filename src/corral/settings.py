@@ -37,7 +37,9 @@ class Settings(BaseModel):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Where the API key and converted models are kept."
     )
-    api_key: SecretStr | None = Field(None, description="The first API key, instead of a generated one.")
+    api_key: SecretStr | None = Field(
+        None, max_length=512, description="The first API key, instead of a generated one."
+    )
     url: str = Field("", description="Server that `corral chat` and `corral models` talk to; empty: host and port.")
     prices: Path | None = Field(None, description="TOML file with prices of your own; see docs/billing.md.")
     database_url: str = Field(

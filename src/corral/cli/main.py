@@ -14,7 +14,7 @@ from corral.cli.doctor import Installation, doctor_command
 from corral.cli.models import models_command
 from corral.core.errors import CorralError
 from corral.settings import load_settings
-from corral.store.key_file import KEY_FILE, read_key
+from corral.store.key_file import KEY_FILE, read_secret
 
 app = typer.Typer(
     name="corral",
@@ -80,7 +80,7 @@ def _connect(url: str | None) -> Connection:
     """Where the clients' commands go: the setting ``url``, else the host and port that a server here would take."""
     settings = load_settings({"url": url})
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    key = settings.api_key.get_secret_value() if settings.api_key else read_key(settings.data_dir / KEY_FILE)
+    key = settings.api_key.get_secret_value() if settings.api_key else read_secret(settings.data_dir / KEY_FILE)
     return Connection(url=settings.url or f"http://{host}:{settings.port}", api_key=key)
 
 

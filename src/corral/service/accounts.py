@@ -2,22 +2,17 @@
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest
 from corral.store import accounts, keys, usage
+from corral.store.key_file import KEY_PREFIX, new_secret
 from corral.store.reconcile import reconcile
 from corral.store.store import Connection, Store
-
-KEY_PREFIX: Final = "ck_"
-_SECRET_BYTES: Final = 32
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTerms:
@@ -105,7 +100,7 @@ class Accounts:
 
     async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
         """A new key and its secret, which nobody can show again."""
-        secret = KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+        secret = new_secret(KEY_PREFIX)
         key = keys.NewKey(
             account_id=account_id,
             name=terms.name,

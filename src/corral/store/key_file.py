@@ -1,45 +1,50 @@
-"""The local API key: made on first start, kept in a file that only its owner may read.
+"""Secrets in files that only their owner may read: the local API key and the pepper of stored keys.
 
-The same file lets ``corral chat`` on this machine find the key.
+The file of the API key lets ``corral chat`` on this machine find it.
 """
 
 import os
 import secrets
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 KEY_FILE: Final = "api-key"
-"""Its name in the data directory."""
+"""The API key's name in the data directory."""
+PEPPER_FILE: Final = "key-pepper"
+"""The pepper's: without it no stored key can be recognised, nor guessed."""
 KEY_PREFIX: Final = "ck_"
-_KEY_BYTES: Final = 32
+_SECRET_BYTES: Final = 32
 
 
-def read_key(path: Path) -> str | None:
-    """The key in the file; None without a file."""
+def read_secret(path: Path) -> str | None:
+    """The secret in the file; None without a file."""
     try:
         return path.read_text(encoding="ascii").strip() or None
     except FileNotFoundError:
         return None
 
 
-def read_or_make_key(path: Path) -> tuple[str, bool]:
-    """The key in the file, made if there is none; and whether it was made now.
+def read_or_make_secret(path: Path, *, prefix: str = "") -> tuple[str, bool]:
+    """The secret in the file, 256 random bits after *prefix* if there is none; and whether it was made now.
 
     Raises:
         OSError: the directory cannot be written.
     """
-    if existing := read_key(path):
+    if existing := read_secret(path):
         return existing, False
-    key = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
-    # Written beside and linked into place: two servers that start at once agree on one key, and none reads half of it.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key + "\n")
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return read_or_make_key(path)
-    finally:
-        draft.unlink()
-    return key, True
+    made = new_secret(prefix)
+    # Written beside and linked into place: two servers that start at once agree on one secret, and none reads half of it.
+    with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", encoding="ascii") as draft:
+        draft.write(made + "\n")
+        draft.flush()
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return read_or_make_secret(path, prefix=prefix)
+    return made, True
+
+
+def new_secret(prefix: str) -> str:
+    """*prefix* and 256 random bits in URL-safe base64."""
+    return prefix + secrets.token_urlsafe(_SECRET_BYTES)

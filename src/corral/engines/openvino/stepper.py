@@ -3,6 +3,10 @@
 Keeps callers from the pipeline's known traps, each of which has a test: ids that it accepts and should not, requests
 that it ignores in silence, steps that never return after one that raised. Knows nothing of processes or admission;
 whoever calls keeps the sum of all requests' blocks within ``info.kv_blocks``.
+
+Alone or in a batch, greedy tokens are the same and seeded tokens nearly always: kernels for fewer than four rows sum in
+another order, which moves logits by about 1e-5, and now and then a draw lands between the two. At temperature 1 over a
+flat random vocabulary of 32,000 that was one token in 260 to 740; at temperature 0.7 and top_p 0.95, one in 7,700.
 """
 
 from collections.abc import Mapping

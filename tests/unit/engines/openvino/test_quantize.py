@@ -1,5 +1,6 @@
 """Stored forms of weights: how far they are from the source, and how much memory making them takes."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,29 @@ def test_a_weight_that_is_not_finite_is_refused_by_tensor(form: WeightsFormat, v
     (tmp_path / "model.safetensors").write_bytes(pack(tensors, F32))
     with Checkpoint(tmp_path) as checkpoint, pytest.raises(CheckpointRefused, match=r"layers\.1\.mlp\.down_proj"):
         write_tensors(checkpoint, plan_tensors(checkpoint.shape, form), tmp_path / "blob", ignore)
+
+
+class ZeroSource:
+    """A source without a file behind it."""
+
+    def __init__(self, shape: LlamaShape) -> None:
+        self._tensors = shape.tensors()
+
+    def read_rows(self, name: str, start: int, stop: int) -> Rows:
+        return np.zeros((stop - start, self._tensors[name][-1]), np.float32)
+
+
+@pytest.mark.parametrize("form", [WeightsFormat.INT4, WeightsFormat.F32])
+def test_no_tensor_is_ever_whole_in_memory(form: WeightsFormat, tmp_path: Path) -> None:
+    shape = shape_of(TinyLlama(hidden=1024, intermediate=2048, heads=16, kv_heads=16, layers=1, vocab=20000))
+    largest_bytes = 4 * 1024 * 20000
+    tracemalloc.start()
+    try:
+        write_tensors(ZeroSource(shape), plan_tensors(shape, form), tmp_path / "blob", ignore)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < largest_bytes / 4
 
 
 # The plan
