@@ -4,25 +4,32 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 from fastapi import FastAPI
 
 from corral.api.app import create_app
-from corral.api.auth import StaticKeyRing
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
+from corral.catalog.prices import PriceBook, read_price_book
 from corral.core.errors import BadSetting
 from corral.engines.openvino.memory import BLOCK_TOKENS
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
 from corral.engines.stepper import Progress
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, WorkerLaunch
-from corral.service.generate import GenerationService
+from corral.service.accounts import Accounts
+from corral.service.predictions import PredictionService
+from corral.service.prepare import Preparer
 from corral.settings import Settings, worker_environment
-from corral.store.key_file import KEY_FILE, read_or_make_key
+from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
+from corral.store.store import Store
 from corral.text.load import load_tokenizer
+
+DATABASE_FILE: Final = "corral.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +38,90 @@ class Server:
 
     app: FastAPI
     engine: SupervisedEngine
+    store: Store
+    accounts: Accounts
+    predictions: PredictionService
     catalog: Catalog
     api_key: str
     api_key_is_new: bool
     """Made just now: the one time to show it."""
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Compute and keep the books for as long as the block lasts; loading goes on in the background."""
+        try:
+            await self.accounts.admit_local(self.api_key)
+            async with self.engine.run(), self.predictions.run():
+                yield
+        finally:
+            await self.store.close()
 
 
 def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server:
     """Put the server together.
 
     Raises:
-        BadSetting: the model is unknown or the data directory cannot be used.
+        BadSetting: the model is unknown, or the data directory or the database cannot be used.
         CheckpointRefused: the checkpoint's configuration or tokenizer cannot be served.
     """
     prepare_data_dir(settings.data_dir)
+    clock = time.time  # noqa: TID251 - the one clock of the server is made here
     checkpoint = _checkpoint(settings.model)
-    catalog = demo_catalog() if settings.model == DEMO else checkpoint_catalog(checkpoint)
-    tokenizer = load_tokenizer(checkpoint)
-    engine = SupervisedEngine(
+    catalog = _catalog(settings, checkpoint)
+    engine = _engine(settings, checkpoint, on_progress)
+    preparer = Preparer(
+        catalog=catalog,
+        engine=engine,
+        tokenizer=load_tokenizer(checkpoint),
+        draw_seed=lambda: secrets.randbits(63),
+    )
+    key, is_new = _api_key(settings)
+    store = open_store(settings)
+    accounts = open_accounts(settings, store)
+    predictions = PredictionService(
+        store=store, engine=engine, preparer=preparer, clock=clock, retention_s=settings.retention_s
+    )
+    app = create_app(
+        predictions,
+        accounts,
+        clock=clock,
+        allowed_hosts=settings.allowed_hosts,
+        body_limit_bytes=settings.max_body_bytes,
+    )
+    return Server(
+        app=app,
+        engine=engine,
+        store=store,
+        accounts=accounts,
+        predictions=predictions,
+        catalog=catalog,
+        api_key=key,
+        api_key_is_new=is_new,
+    )
+
+
+def open_store(settings: Settings) -> Store:
+    """The database that the settings name, brought to this program's schema.
+
+    Raises:
+        BadSetting: it cannot be used.
+    """
+    prepare_data_dir(settings.data_dir)
+    return Store.open(settings.database_url or f"sqlite:///{settings.data_dir.resolve() / DATABASE_FILE}")
+
+
+def open_accounts(settings: Settings, store: Store) -> Accounts:
+    """Accounts over the store, with the pepper of this data directory.
+
+    Raises:
+        BadSetting: the pepper cannot be kept.
+    """
+    pepper, _ = _secret(settings, PEPPER_FILE)
+    return Accounts(store, pepper=pepper.encode(), clock=time.time)  # noqa: TID251 - made here, as above
+
+
+def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> SupervisedEngine:
+    return SupervisedEngine(
         WorkerLaunch(
             engine="openvino",
             options=asdict(_openvino_options(settings, checkpoint)),
@@ -62,18 +135,11 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         ),
         on_progress=on_progress,
     )
-    generation = GenerationService(
-        catalog=catalog, engine=engine, tokenizer=tokenizer, draw_seed=lambda: secrets.randbits(63)
-    )
-    key, is_new = _api_key(settings)
-    app = create_app(
-        generation,
-        StaticKeyRing({"local": key}),
-        clock=time.time,  # noqa: TID251 - the one clock of the server is made here
-        allowed_hosts=settings.allowed_hosts,
-        body_limit_bytes=settings.max_body_bytes,
-    )
-    return Server(app=app, engine=engine, catalog=catalog, api_key=key, api_key_is_new=is_new)
+
+
+def _catalog(settings: Settings, checkpoint: Path) -> Catalog:
+    price_book: PriceBook = {} if settings.prices is None else read_price_book(settings.prices)
+    return demo_catalog(price_book) if settings.model == DEMO else checkpoint_catalog(checkpoint, price_book)
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -138,7 +204,11 @@ def _openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
 def _api_key(settings: Settings) -> tuple[str, bool]:
     if settings.api_key is not None:
         return settings.api_key.get_secret_value(), False
+    return _secret(settings, KEY_FILE, prefix=KEY_PREFIX)
+
+
+def _secret(settings: Settings, name: str, *, prefix: str = "") -> tuple[str, bool]:
     try:
-        return read_or_make_key(settings.data_dir / KEY_FILE)
+        return read_or_make_secret(settings.data_dir / name, prefix=prefix)
     except OSError as error:
-        raise BadSetting(f"data_dir: the API key cannot be kept in {settings.data_dir}: {error.strerror}.") from error
+        raise BadSetting(f"data_dir: {name} cannot be kept in {settings.data_dir}: {error.strerror}.") from error

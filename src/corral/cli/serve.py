@@ -65,7 +65,7 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
         sys.stdout.flush()
         return None
 
-    async with server.engine.run(), asyncio.TaskGroup() as tasks:
+    async with server.run(), asyncio.TaskGroup() as tasks:
         announcing = tasks.create_task(announce())
         await http.serve(sockets=[listener])
         announcing.cancel()

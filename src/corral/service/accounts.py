@@ -14,6 +14,7 @@ from corral.store.key_file import KEY_PREFIX, new_secret
 from corral.store.reconcile import reconcile
 from corral.store.store import Connection, Store
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTerms:
     """What a new key may do."""

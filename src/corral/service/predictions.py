@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 
 FLUSH_INTERVAL_S: Final = 0.25
 """What a crash of the gateway can lose of a stream's log; a run that is taken up again computes it once more."""
+RETENTION_INTERVAL_S: Final = 60.0
 _REMOVED: Final = "The prediction's text was removed, or never stored; its counts and cost are kept."
 
 
@@ -56,12 +57,24 @@ class ReadableRun:
 class PredictionService:
     """The use cases behind every door; see ``ports.Predictions``."""
 
-    def __init__(self, *, store: Store, engine: Engine, preparer: Preparer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, store: Store, engine: Engine, preparer: Preparer, clock: Callable[[], float], retention_s: int
+    ) -> None:
+        """Put together; nothing happens before ``run``.
+
+        Args:
+            store: where everything is kept.
+            engine: what computes.
+            preparer: closes requests for that engine.
+            clock: Unix time in seconds.
+            retention_s: how long text is kept after a run's end; 0 is for ever.
+        """
         self._store = store
         self._journal = Journal(store, engine, clock)
         self._engine = engine
         self._preparer = preparer
         self._clock = clock
+        self._retention_s = retention_s
         self._live: dict[str, LiveRun] = {}
         self._recovered = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -82,12 +95,13 @@ class PredictionService:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._take_up_unfinished())
-            keeping = tasks.create_task(self._keep_journal())
+            keeping = (tasks.create_task(self._keep_journal()), tasks.create_task(self._remove_texts()))
             try:
                 yield
             finally:
                 await self._leave_off()
-                keeping.cancel()
+                for task in keeping:
+                    task.cancel()
 
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncGenerator[ReadableRun]:
@@ -225,6 +239,15 @@ class PredictionService:
                 await self._journal.flush(moved)
             elif not self._live:
                 await self._journal.balance()
+
+    async def _remove_texts(self) -> None:
+        while self._retention_s:
+            before_ms = self._journal.now_ms() - 1000 * self._retention_s
+            while await self._store.write(partial(predictions.remove_data, before_ms=before_ms)):
+                pass
+            while await self._store.write(partial(claims.forget_idempotency, before_ms=before_ms)):
+                pass
+            await asyncio.sleep(RETENTION_INTERVAL_S)
 
     async def _leave_off(self) -> None:
         for live in list(self._live.values()):

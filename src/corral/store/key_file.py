@@ -34,7 +34,7 @@ def read_or_make_secret(path: Path, *, prefix: str = "") -> tuple[str, bool]:
     if existing := read_secret(path):
         return existing, False
     made = new_secret(prefix)
-    # Written beside and linked into place: two servers that start at once agree on one secret, and none reads half of it.
+    # Written beside and linked into place: two servers that start at once agree, and none reads half a secret.
     with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", encoding="ascii") as draft:
         draft.write(made + "\n")
         draft.flush()
