@@ -92,6 +92,7 @@ def ended(
 def settle_counted(connection: Connection, settlement: Settlement, *, now_ms: int) -> Prediction:
     """As a gateway settles: what the engine delivered is counted in the same transaction, once."""
     receipt = settlement.receipt
+    accounts.lock_account(connection, receipt.account_id)  # so that of two only one sees it unfinished
     before = predictions.row_of(connection, receipt.account_id, receipt.prediction_id)
     after = settle(connection, settlement, now_ms=now_ms)
     if not Status(before["status"]).terminal:

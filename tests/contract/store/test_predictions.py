@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from corral.core.errors import UnknownPrediction
+from corral.core.prediction import Prediction
 from corral.store import predictions, streams
 from corral.store.schema import stream_rows
 from corral.store.streams import LogRow
@@ -34,13 +35,15 @@ async def test_pages_go_from_new_to_old_without_gap_or_repeat(books: Books) -> N
         made.append(await books.claim(door="replicate" if number % 2 else "openai"))
     newest_first = sorted(made, key=lambda p: (p.created_at_ms, p.id), reverse=True)
 
-    async def pages(door: str | None) -> list[predictions.Prediction]:
-        found, before = [], None
-        while page := await books.store.read(
+    async def after(before: str | None, door: str | None) -> list[Prediction]:
+        return await books.store.read(
             lambda c: predictions.page(c, books.account.id, before=before, door=door, limit=2)
-        ):
+        )
+
+    async def pages(door: str | None) -> list[Prediction]:
+        found: list[Prediction] = []
+        while page := await after(found[-1].id if found else None, door):
             found += page
-            before = page[-1].id
         return found
 
     assert await pages(None) == newest_first
