@@ -24,8 +24,11 @@ def migrate(engine: Engine) -> None:
     config.set_main_option("script_location", "corral.store:migrations")
     with engine.begin() as connection:
         _lock(connection)
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        scripts = ScriptDirectory.from_config(config)
         found = MigrationContext.configure(connection).get_current_heads()
+        if found == tuple(scripts.get_heads()):
+            return
+        known = {script.revision for script in scripts.walk_revisions()}
         if unknown := [revision for revision in found if revision not in known]:
             raise BadSetting(
                 f"The database is at revision '{unknown[0]}', which this version of Corral does not know: "

@@ -1,4 +1,4 @@
-"""Any order of credits, claims, ends, retries and crashes leaves books that agree with a model of a few dictionaries."""
+"""Any order of credits, claims, ends, retries and crashes leaves books that agree with a small model."""
 
 import asyncio
 import shutil
@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Connection, select
 
 from corral.core.accounts import Account, ApiKey
@@ -30,6 +38,8 @@ from tests.contract.store.books import DAY, FREE, NOON, PRICE, ended, new_key, s
 
 STEPS: Counter[str] = Counter()
 """Rules run, by database: hypothesis does not promise how many."""
+RECONCILED_EACH = 5
+"""Steps between two looks at everything; balances are looked at after each."""
 
 
 @dataclass(kw_only=True)
@@ -69,6 +79,7 @@ class BooksMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.Runner()
         self.now_ms = NOON
+        self.steps = 0
         self.all_payers: list[Payer] = []
         self.all_runs: dict[str, Run] = {}
         self.by_key: dict[tuple[str, str], tuple[bytes, str]] = {}
@@ -82,13 +93,13 @@ class BooksMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Settle what is left, and look at the books once more."""
         self.crash_and_settle_the_unfinished()
-        assert not any(run.prediction.id for run in self.all_runs.values() if run.bill is None)
+        assert self.running() == 0
+        assert self.loop.run(self.store.read(reconcile)) == []
         self.books_agree()
         self.loop.run(self.store.close())
         self.loop.close()
 
     def write(self, work: Any) -> Any:
-        STEPS[self.url.partition(":")[0]] += 1
         return self.loop.run(self.store.write(work))
 
     @initialize(target=payers, credit_nusd=st.integers(0, 10**6))
@@ -127,7 +138,7 @@ class BooksMachine(RuleBasedStateMachine):
         price=st.sampled_from([PRICE, PRICE, FREE]),
         idempotency=st.none() | st.builds(same, st.sampled_from("abc"), st.sampled_from([b"x", b"y"])),
     )
-    def claim(self, payer: Payer, prompt_tokens: int, new_tokens: int, price: Price, idempotency: Any) -> Run | None:
+    def claim(self, payer: Payer, prompt_tokens: int, new_tokens: int, price: Price, idempotency: Any) -> Any:
         request = replace(
             wanted(payer.account, payer.key),
             prompt_tokens=prompt_tokens,
@@ -143,11 +154,11 @@ class BooksMachine(RuleBasedStateMachine):
         except IdempotencyConflict:
             assert known is not None
             assert known[0] != idempotency.body_digest
-            return None
+            return multiple()
         except InsufficientCredit:
             assert known is None
             assert not fits
-            return None
+            return multiple()
         if isinstance(outcome, Attached):
             assert known == (idempotency.body_digest, outcome.prediction_id)
             return self.all_runs[outcome.prediction_id]
@@ -162,13 +173,12 @@ class BooksMachine(RuleBasedStateMachine):
         return run
 
     @rule(run=runs)
-    def start(self, run: Run | None) -> None:
-        if run is not None:
-            self.write(lambda c: started(c, run.prediction.id, now_ms=self.now_ms))
+    def start(self, run: Run) -> None:
+        self.write(lambda c: started(c, run.prediction.id, now_ms=self.now_ms))
 
     @rule(run=runs, tokens=st.integers(1, 20))
-    def log(self, run: Run | None, tokens: int) -> None:
-        if run is None or run.bill is not None or run.delivered + tokens > self.most(run):
+    def log(self, run: Run, tokens: int) -> None:
+        if run.bill is not None or run.delivered + tokens > self.most(run):
             return
         row = streams.LogRow(first_seq=run.delivered + 1, last_seq=run.delivered + tokens, payload=b"text")
 
@@ -180,15 +190,14 @@ class BooksMachine(RuleBasedStateMachine):
         run.delivered += tokens
 
     @rule(run=runs, more=st.integers(0, 300), unread=st.integers(0, 5), status=st.sampled_from(list(Status)[2:]))
-    def settle(self, run: Run | None, more: int, unread: int, status: Status) -> None:
-        if run is not None:
-            self.end(run, billed=min(run.delivered + more, self.most(run)), unread=unread, status=status)
+    def settle(self, run: Run, more: int, unread: int, status: Status) -> None:
+        self.end(run, billed=min(run.delivered + more, self.most(run)), unread=unread, status=status)
 
     @rule(run=runs)
-    def cancel(self, run: Run | None) -> None:
-        if run is not None:
-            self.end(run, billed=run.delivered, unread=0, status=Status.CANCELED)
+    def cancel(self, run: Run) -> None:
+        self.end(run, billed=run.delivered, unread=0, status=Status.CANCELED)
 
+    @precondition(lambda self: self.running() > 1)
     @rule()
     def crash_and_settle_the_unfinished(self) -> None:
         self.loop.run(self.store.close())
@@ -233,6 +242,10 @@ class BooksMachine(RuleBasedStateMachine):
         run.payer.held_nusd -= run.prediction.hold_nusd
         run.payer.spent_nusd += after.cost_nusd
 
+    def running(self) -> int:
+        """Predictions that are not settled."""
+        return sum(run.bill is None for run in self.all_runs.values())
+
     @staticmethod
     def most(run: Run) -> int:
         """Tokens that its hold covers."""
@@ -242,9 +255,13 @@ class BooksMachine(RuleBasedStateMachine):
 
     @invariant()
     def books_agree(self) -> None:
+        STEPS[self.url.partition(":")[0]] += 1
+        self.steps += 1
+        everything = self.steps % RECONCILED_EACH == 0
+
         def look(connection: Connection) -> tuple[list[str], list[Account], int]:
             total = sum(connection.execute(select(ledger_entries.c.amount_nusd)).scalars())
-            return reconcile(connection), accounts.list_accounts(connection), total
+            return reconcile(connection) if everything else [], accounts.list_accounts(connection), total
 
         differences, stored, total_nusd = self.loop.run(self.store.read(look))
         assert differences == []
@@ -280,7 +297,7 @@ def test_the_books_agree_after_any_2000_steps_on_sqlite(migrated_sqlite: Path) -
                     old.unlink()
                 shutil.copy(migrated_sqlite, path)
 
-        hold_to_the_model(OnSqlite, examples=50, steps=50)
+        hold_to_the_model(OnSqlite, examples=45, steps=50)
     assert STEPS["sqlite"] >= 2000
 
 
@@ -294,5 +311,5 @@ def test_the_books_agree_after_any_steps_on_postgresql(postgres_url: str) -> Non
                 for table in metadata.tables:
                     connection.execute(f'DELETE FROM "{table}"'.encode())
 
-    hold_to_the_model(OnPostgres, examples=6, steps=40)
+    hold_to_the_model(OnPostgres, examples=5, steps=40)
     assert STEPS["postgresql"] >= 100
