@@ -5,16 +5,13 @@ Every write leaves the books balanced, so a gateway may die after any of them. K
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
-from corral.core.errors import EngineFailed
 from corral.core.generation import GenerationEvent
-from corral.core.prediction import Status, StoppedBy
-from corral.core.pricing import Price
-from corral.engines.base import Engine, EngineStats
+from corral.core.prediction import StoppedBy
+from corral.engines.base import Engine
 from corral.service.live import LiveRun, Outcome
-from corral.service.ports import Ask
-from corral.service.prepare import Prepared
 from corral.service.settling import claim_of, emitted_before, emitted_by, rows_of, settlement_of
 from corral.store import claims, counters, settlements, streams
 from corral.store.store import Connection, Store
@@ -36,77 +33,99 @@ class Journal:
         self._engine = engine
         self._clock = clock
         self._epoch = f"gateway_{secrets.token_hex(8)}"
-        self._counted = 0
+        # What the engine did before is in somebody else's counters, if in any.
+        stats = engine.stats()
+        self._counted = stats.delivered_tokens
         """Delivered tokens that are in this epoch's counters."""
-        self._aside = (0, 0)
+        self._aside = (stats.discarded_tokens, stats.replayed_tokens)
         """Discarded and replayed tokens that are."""
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return int(self._clock() * 1000)
 
-    async def claim(self, ask: Ask, prepared: Prepared, price: Price) -> claims.Claimed | claims.Attached:
+    async def claim(self, live: LiveRun) -> claims.Claimed | claims.Attached:
         """Hold the worst case, or find the prediction that the same request made; see ``store.claims.claim``."""
-        wanted = claim_of(ask, prepared, price, prediction_id=new_prediction_id())
-        now_ms = self.now_ms()
-        return await self._store.write(lambda connection: claims.claim(connection, wanted, now_ms=now_ms))
+        wanted = claim_of(live)
+        return await self._store.write(lambda connection: claims.claim(connection, wanted, now_ms=live.created_at_ms))
 
     async def settle(self, live: LiveRun, outcome: Outcome, last: Sequence[GenerationEvent]) -> None:
-        """End a run: state, bill, usage, counters, and its log with the *last* events, in one transaction."""
+        """End a run: state, bill, usage, counters, and its log with the *last* events, in one transaction.
+
+        May be tried again after an error: what was done in spite of it is not done twice.
+        """
+        async with live.writing:
+            now_ms = self.now_ms()
+            settlement = settlement_of(emitted_by(live), outcome, rows_of(live, last), now_ms=now_ms)
+            fresh_tokens = live.engine_tokens - live.stored_tokens
+            never_ran = outcome.error is not None and not len(live.log)
+
+            def write(connection: Connection) -> None:
+                settled = settlements.settle(connection, settlement, now_ms=now_ms)
+                if settled.receipt != settlement.receipt.as_dict():
+                    return
+                if never_ran:  # refused by the engine: the same request may be made again under its idempotency key
+                    claims.release_idempotency(connection, live.id)
+                counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
+
+            await self._store.write(write)
+            self._stored(live, live.engine_tokens, len(live.log))
+
+    async def write_off(
+        self, left: settlements.Unfinished, events: Sequence[GenerationEvent], outcome: Outcome
+    ) -> None:
+        """End a run that an earlier process left: billed for what is known to be emitted."""
         now_ms = self.now_ms()
-        settlement = settlement_of(emitted_by(live), outcome, rows_of(live, last), now_ms=now_ms)
-        fresh_tokens = live.engine_tokens - live.stored_tokens
-        never_ran = outcome.error is not None and not len(live.log)
+        settlement = settlement_of(emitted_before(left, events), outcome, [], now_ms=now_ms)
+        never_ran = outcome.stopped_by is StoppedBy.RESTART and not events and not left.engine_tokens
 
         def write(connection: Connection) -> None:
             settlements.settle(connection, settlement, now_ms=now_ms)
-            if never_ran:  # refused by the engine: the same request may be made again under its idempotency key
-                claims.release_idempotency(connection, live.id)
-            counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
+            if never_ran:
+                claims.release_idempotency(connection, left.prediction.id)
 
         await self._store.write(write)
-        self._stored(live, live.engine_tokens, len(live.log))
-
-    async def write_off(self, left: settlements.Unfinished, events: Sequence[GenerationEvent]) -> None:
-        """End a run that an earlier process left and nobody waits for: billed for what is known to be emitted."""
-        now_ms = self.now_ms()
-        outcome = Outcome(
-            status=Status.FAILED, stopped_by=StoppedBy.RESTART, error=EngineFailed("The server was restarted.")
-        )
-        settlement = settlement_of(emitted_before(left, events), outcome, [], now_ms=now_ms)
-        await self._store.write(lambda connection: settlements.settle(connection, settlement, now_ms=now_ms))
 
     async def flush(self, lives: Sequence[LiveRun]) -> None:
         """Store what runs have emitted since the last time."""
-        moved = [(live, rows_of(live), live.engine_tokens, len(live.log)) for live in lives]
-        now_ms = self.now_ms()
+        async with AsyncExitStack() as writing:
+            for live in lives:
+                await writing.enter_async_context(live.writing)
+            moved = [
+                (live, rows_of(live), live.engine_tokens, len(live.log))
+                for live in lives
+                if len(live.log) > live.stored_events
+            ]
+            now_ms = self.now_ms()
 
-        def write(connection: Connection) -> None:
-            for live, rows, engine_tokens, _ in moved:
-                if live.stored_events == 0:
-                    settlements.started(connection, live.id, now_ms=live.started_at_ms or now_ms)
-                streams.append(connection, live.id, rows, engine_tokens=engine_tokens)
-            fresh_tokens = sum(tokens - live.stored_tokens for live, _, tokens, _ in moved)
-            counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
+            def write(connection: Connection) -> None:
+                for live, rows, engine_tokens, _ in moved:
+                    if live.stored_events == 0:
+                        settlements.started(connection, live.id, now_ms=live.started_at_ms or now_ms)
+                    streams.append(connection, live.id, rows, engine_tokens=engine_tokens)
+                fresh_tokens = sum(tokens - live.stored_tokens for live, _, tokens, _ in moved)
+                counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
 
-        await self._store.write(write)
-        for live, _, engine_tokens, events in moved:
-            self._stored(live, engine_tokens, events)
+            if moved:
+                await self._store.write(write)
+            for live, _, engine_tokens, events in moved:
+                self._stored(live, engine_tokens, events)
 
     async def balance(self) -> None:
         """With no run alive, put the engine's own count beside what runs received: a difference shows in reconcile."""
-        stats: EngineStats = self._engine.stats()
+        stats = self._engine.stats()
         aside = (stats.discarded_tokens, stats.replayed_tokens)
         delivered = stats.delivered_tokens - self._counted
         discarded, replayed = aside[0] - self._aside[0], aside[1] - self._aside[1]
         if not (delivered or discarded or replayed):
             return
+        # Before the write, for a run that begins and ends during it counts on.
+        self._counted, self._aside = stats.delivered_tokens, aside
         await self._store.write(
             lambda connection: counters.count_tokens(
                 connection, self._epoch, delivered=delivered, discarded=discarded, replayed=replayed
             )
         )
-        self._counted, self._aside = stats.delivered_tokens, aside
 
     def _stored(self, live: LiveRun, engine_tokens: int, events: int) -> None:
         self._counted += engine_tokens - live.stored_tokens

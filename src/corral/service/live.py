@@ -4,11 +4,11 @@ The run owns its engine sequences; readers own nothing. Knows no HTTP and no sto
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from corral.core.errors import CorralError, EngineFailed
+from corral.core.errors import Canceled, CorralError, EngineUnavailable
 from corral.core.generation import ChoiceEnded, Echo, Finished, GenerationEvent, Queued, Started, Usage
 from corral.core.prediction import Status, StoppedBy
 from corral.core.pricing import Price
@@ -41,6 +41,7 @@ class LiveRun:
         price: Price,
         *,
         created_at_ms: int,
+        now_ms: Callable[[], int],
         engine: Engine,
         tokenizer: Tokenizer,
     ) -> None:
@@ -48,19 +49,24 @@ class LiveRun:
         self.price = price
         self.created_at_ms = created_at_ms
         self.started_at_ms: int | None = None
-        """First token; set by whoever knows the time."""
+        """The engine's first word, in Unix milliseconds; None before it, and for a run that was taken up."""
         self.ask = ask
         self.prepared = prepared
         self.log = RunLog()
-        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the engine has taken every choice; fails with what it refuses them with."""
+        self.accepted: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        """Done once the engine has taken every choice, with None, or with the id of the prediction that the same
+        request made before; fails with what it is refused with."""
+        self.accepted.add_done_callback(_seen)
         self.settled = asyncio.Event()
+        self.writing = asyncio.Lock()
+        """Held by whoever stores progress, so that no event is stored twice."""
         self.stored_events = 0
         """Events of the log that are stored."""
         self.engine_tokens = 0
         """Tokens that the engine gave to this run; those after a stop string included."""
         self.stored_tokens = 0
         """... of which the store knows."""
+        self._now_ms = now_ms
         self._engine = engine
         self._tokenizer = tokenizer
         self._opened = 0
@@ -92,6 +98,11 @@ class LiveRun:
             answer.replay(event for event in events if not isinstance(event, Finished))
         self.engine_tokens = self.stored_tokens = engine_tokens
 
+    def refuse(self, error: Exception) -> None:
+        """Tell whoever waits for ``accepted`` that it will not be; no effect once it was."""
+        if not self.accepted.done():
+            self.accepted.set_exception(error)
+
     def stop(self, why: StoppedBy) -> None:
         """End it now, with what has been emitted; no effect on a run that is over."""
         if self._stopping is None:
@@ -116,8 +127,9 @@ class LiveRun:
         return self._over(Status.SUCCEEDED, endings[0].stopped_by, None)
 
     def _over(self, status: Status, stopped_by: StoppedBy, error: CorralError | None) -> Outcome:
-        if not self.accepted.done():
-            self.accepted.set_exception(error or EngineFailed("The run was stopped before it began."))
+        if stopped_by is StoppedBy.RESTART:
+            self.refuse(EngineUnavailable("The server is being restarted."))
+        self.refuse(error or Canceled("The run was stopped before it began."))
         return Outcome(status=status, stopped_by=stopped_by, error=error)
 
     async def _generate_choices(self) -> None:
@@ -170,6 +182,7 @@ class LiveRun:
         """The engine's first word: tell that it has begun, with the prompt if that was asked for."""
         if len(self.log):
             return
+        self.started_at_ms = self._now_ms()
         echo = None
         if batch.prompt_logprobs is not None:
             ids = self.prepared.prompt_ids
@@ -191,5 +204,12 @@ async def alongside(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
         yield
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])  # unlike awaiting it, tells its cancellation from one of this block
+    if not task.cancelled():
+        task.result()
+
+
+def _seen(accepted: asyncio.Future[str | None]) -> None:
+    """Nobody may be waiting for it: then its error is told by the log and the store alone."""
+    if not accepted.cancelled():
+        accepted.exception()

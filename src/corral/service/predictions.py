@@ -6,8 +6,8 @@ end and all that follows from it are one transaction. Knows no HTTP and no SQL.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -17,18 +17,27 @@ import structlog
 from corral.catalog.catalog import Catalog
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
-from corral.core.errors import Canceled, CorralError, DataRemoved, EngineFailed, EngineUnavailable
+from corral.core.errors import (
+    Canceled,
+    CorralError,
+    DataRemoved,
+    EngineFailed,
+    EngineUnavailable,
+    Overloaded,
+)
 from corral.core.generation import Finished, GenerationEvent
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import Price
 from corral.engines.base import Engine
-from corral.service.journal import Journal
-from corral.service.live import LiveRun
+from corral.service.journal import Journal, new_prediction_id
+from corral.service.live import LiveRun, Outcome
 from corral.service.ports import Ask, Estimate
 from corral.service.prepare import Prepared, Preparer
-from corral.service.records import ask_of, decode_events
+from corral.service.records import decode_events
+from corral.service.recovery import Recovery
 from corral.service.streams import RunLog
 from corral.store import claims, predictions, settlements, streams
+from corral.store.failures import StoreFailed
 from corral.store.store import Connection, Store
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +45,8 @@ _log = structlog.get_logger(__name__)
 FLUSH_INTERVAL_S: Final = 0.25
 """What a crash of the gateway can lose of a stream's log; a run that is taken up again computes it once more."""
 RETENTION_INTERVAL_S: Final = 60.0
+SETTLE_AGAIN_S: Final = 1.0
+"""A database that cannot answer now is asked again after this long."""
 _REMOVED: Final = "The prediction's text was removed, or never stored; its counts and cost are kept."
 
 
@@ -76,8 +87,12 @@ class PredictionService:
         self._clock = clock
         self._retention_s = retention_s
         self._live: dict[str, LiveRun] = {}
-        self._recovered = asyncio.Event()
+        """Runs of this process, from before their claim until after their settlement."""
+        self._recovery = Recovery(
+            store=store, journal=self._journal, engine=engine, preparer=preparer, go_on=self._go_on
+        )
         self._tasks: asyncio.TaskGroup | None = None
+        """Owns every run; None while no new one may begin."""
 
     @property
     def catalog(self) -> Catalog:
@@ -92,13 +107,16 @@ class PredictionService:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Own every run for as long as the block lasts. What is to go on is taken up again by the next start."""
+        await self._recovery.find()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            tasks.create_task(self._take_up_unfinished())
+            recovering = tasks.create_task(self._recovery.run())
             keeping = (tasks.create_task(self._keep_journal()), tasks.create_task(self._remove_texts()))
             try:
                 yield
             finally:
+                self._tasks = None
+                recovering.cancel()
                 await self._leave_off()
                 for task in keeping:
                     task.cancel()
@@ -108,14 +126,11 @@ class PredictionService:
         """Hold the worst case, start the run, and read it; see ``ports.Predictions.open``."""
         prepared = await self._prepare(ask)
         price = prepared.model.price_at(self._clock())
-        claimed = await self._journal.claim(ask, prepared, price)
-        if isinstance(claimed, claims.Attached):
-            yield await self.attach(ask.caller, claimed.prediction_id, attached=True)
-            return
-        live = self._start(self._live_run(claimed.prediction, ask, prepared, price))
+        live = self._live_run(new_prediction_id(), self._journal.now_ms(), ask, prepared, price)
+        self._start(live, self._claim_and_drive(live))
         try:
-            await asyncio.shield(live.accepted)
-            yield _readable(live, attached=False)
+            earlier_id = await asyncio.shield(live.accepted)
+            yield _readable(live) if earlier_id is None else await self._attach(ask.caller, earlier_id, attached=True)
         finally:
             if not ask.goes_on:
                 live.stop(StoppedBy.DISCONNECT)
@@ -134,16 +149,14 @@ class PredictionService:
 
     async def get(self, caller: Caller, prediction_id: str) -> Prediction:
         """One of the account's predictions as it stands now, output so far included."""
-        caller.require(Scope.READ)
-        stored = await self._store.read(
-            lambda connection: predictions.get(connection, caller.account_id, prediction_id)
-        )
+        _require_sight(caller)
+        stored = await self._stored(caller, prediction_id)
         live = self._live.get(prediction_id)
         return stored if live is None or stored.status.terminal else _as_it_stands(stored, live)
 
     async def page(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
         """The account's predictions, newest first."""
-        caller.require(Scope.READ)
+        _require_sight(caller)
         return await self._store.read(
             lambda connection: predictions.page(connection, caller.account_id, before=before, limit=limit)
         )
@@ -151,18 +164,20 @@ class PredictionService:
     async def cancel(self, caller: Caller, prediction_id: str) -> Prediction:
         """Stop it if it runs, and return it settled."""
         caller.require(Scope.INFERENCE)
-        stored = await self._store.read(
-            lambda connection: predictions.get(connection, caller.account_id, prediction_id)
-        )
-        live = self._live.get(prediction_id)
-        if live is None:
+        stored = await self._stored(caller, prediction_id)
+        if (live := self._live.get(prediction_id)) is not None:
+            live.stop(StoppedBy.CALLER)
+            await live.settled.wait()
+        elif not await self._recovery.cancel(prediction_id):
             return stored
-        live.stop(StoppedBy.CALLER)
-        await live.settled.wait()
         return await self._stored(caller, prediction_id)
 
-    async def attach(self, caller: Caller, prediction_id: str, *, attached: bool = False) -> ReadableRun:
+    async def attach(self, caller: Caller, prediction_id: str) -> ReadableRun:
         """Read a prediction again: live, or from the log."""
+        _require_sight(caller)
+        return await self._attach(caller, prediction_id, attached=False)
+
+    async def _attach(self, caller: Caller, prediction_id: str, *, attached: bool) -> ReadableRun:
         live = self._live.get(prediction_id)
         if live is not None and live.ask.caller.account_id == caller.account_id:
             return _readable(live, attached=attached)
@@ -173,9 +188,12 @@ class PredictionService:
             return stored, price, streams.read_from(connection, prediction_id)
 
         stored, price, rows = await self._store.read(read)
-        if not stored.status.terminal:  # left by an earlier process, and not yet taken up
-            await self._recovered.wait()
-            return await self.attach(caller, prediction_id, attached=attached)
+        if not stored.status.terminal:
+            if prediction_id in self._recovery:
+                await self._recovery.over()
+            if prediction_id not in self._live:
+                raise EngineUnavailable("The prediction waits for the next start of the server.")
+            return await self._attach(caller, prediction_id, attached=attached)
         log = RunLog()
         log.append(event for row in rows for event in decode_events(row.payload))
         removed = stored.data_removed and stored.status is Status.SUCCEEDED
@@ -191,23 +209,38 @@ class PredictionService:
         ask.caller.require_model(ask.request.model)
         return await self._preparer.prepare(ask.request, flow=ask.caller.account_id)
 
-    def _live_run(self, prediction: Prediction, ask: Ask, prepared: Prepared, price: Price) -> LiveRun:
+    def _live_run(self, prediction_id: str, created_at_ms: int, ask: Ask, prepared: Prepared, price: Price) -> LiveRun:
         return LiveRun(
-            prediction.id,
+            prediction_id,
             ask,
             prepared,
             price,
-            created_at_ms=prediction.created_at_ms,
+            created_at_ms=created_at_ms,
+            now_ms=self._journal.now_ms,
             engine=self._engine,
             tokenizer=self._preparer.tokenizer,
         )
 
-    def _start(self, live: LiveRun) -> LiveRun:
+    def _start(self, live: LiveRun, work: Coroutine[None, None, None]) -> None:
         if self._tasks is None:
+            work.close()
             raise EngineUnavailable("The server is being shut down.")
         self._live[live.id] = live
-        self._tasks.create_task(self._drive(live))
-        return live
+        self._tasks.create_task(work)
+
+    async def _claim_and_drive(self, live: LiveRun) -> None:
+        # Not in the opener's task: one that goes away during the claim would leave a hold that nobody settles.
+        try:
+            claimed = await self._journal.claim(live)
+        except Exception as error:  # noqa: BLE001 - handed on to whoever opens the run
+            live.refuse(error)
+            live.log.close(EngineUnavailable("The run was refused."))
+        else:
+            if isinstance(claimed, claims.Claimed):
+                return await self._drive(live)
+            live.accepted.set_result(claimed.prediction_id)
+        self._end(live)
+        return None
 
     async def _drive(self, live: LiveRun) -> None:
         """Run to the end, settle, and only then tell readers that it is over."""
@@ -217,8 +250,8 @@ class PredictionService:
                 await self._journal.flush([live])  # the next start takes it up
                 live.log.close(Canceled("The server is being restarted; the run goes on afterwards."))
                 return
-            last = [Finished(usage=live.usage)] if outcome.status is Status.SUCCEEDED else []
-            await self._journal.settle(live, outcome, last)
+            last: list[GenerationEvent] = [Finished(usage=live.usage)] if outcome.status is Status.SUCCEEDED else []
+            await self._settle(live, outcome, last)
             live.log.append(last)
             live.log.close(outcome.error or _error_of(outcome.status, None))
         except Exception:  # noqa: BLE001 - the edge of a run: a bug in one must not end the server and all others
@@ -226,27 +259,46 @@ class PredictionService:
             _log.exception("run_failed", prediction=live.id, incident=incident)
             live.log.close(EngineFailed(f"Something went wrong here; incident {incident}."))
         finally:
-            del self._live[live.id]
-            live.settled.set()
+            self._end(live)
+
+    async def _settle(self, live: LiveRun, outcome: Outcome, last: list[GenerationEvent]) -> None:
+        """Settle as soon as the database can answer: a hold must not stay because it could not for a moment."""
+        while True:
+            try:
+                return await self._journal.settle(live, outcome, last)
+            except Overloaded as error:
+                if self._tasks is None:
+                    raise
+                _log.warning("settlement_waits", prediction=live.id, reason=str(error))
+            await asyncio.sleep(SETTLE_AGAIN_S)
+
+    def _end(self, live: LiveRun) -> None:
+        del self._live[live.id]
+        live.refuse(EngineFailed("Something went wrong here."))
+        live.settled.set()
 
     async def _keep_journal(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
-            for live in self._live.values():
-                if len(live.log) and live.started_at_ms is None:
-                    live.started_at_ms = self._journal.now_ms()
-            if moved := [live for live in self._live.values() if len(live.log) > live.stored_events]:
-                await self._journal.flush(moved)
-            elif not self._live:
-                await self._journal.balance()
+            try:
+                if self._live:
+                    # One that is being stored already is left for the next round, to hold up nobody else's.
+                    await self._journal.flush([live for live in self._live.values() if not live.writing.locked()])
+                else:
+                    await self._journal.balance()
+            except (CorralError, StoreFailed) as error:
+                _log.warning("journal_waits", reason=str(error))
 
     async def _remove_texts(self) -> None:
         while self._retention_s:
             before_ms = self._journal.now_ms() - 1000 * self._retention_s
-            while await self._store.write(partial(predictions.remove_data, before_ms=before_ms)):
-                pass
-            while await self._store.write(partial(claims.forget_idempotency, before_ms=before_ms)):
-                pass
+            try:
+                while await self._store.write(partial(predictions.remove_data, before_ms=before_ms)):
+                    pass
+                while await self._store.write(partial(claims.forget_idempotency, before_ms=before_ms)):
+                    pass
+            except (CorralError, StoreFailed) as error:
+                _log.warning("retention_waits", reason=str(error))
             await asyncio.sleep(RETENTION_INTERVAL_S)
 
     async def _leave_off(self) -> None:
@@ -256,32 +308,20 @@ class PredictionService:
             await live.settled.wait()
         await self._journal.balance()
 
-    async def _take_up_unfinished(self) -> None:
-        """Go on with what an earlier process left: background runs run on, the rest is settled for what it emitted."""
-        with suppress(CorralError):  # without an engine nothing runs on, and what is left waits for the next start
-            await self._engine.ready()
-            for left in await self._store.read(settlements.unfinished):
-                rows = await self._store.read(partial(streams.read_from, prediction_id=left.prediction.id))
-                await self._take_up(left, [event for row in rows for event in decode_events(row.payload)])
-            self._recovered.set()
-
-    async def _take_up(self, left: settlements.Unfinished, events: list[GenerationEvent]) -> None:
+    def _go_on(self, left: settlements.Unfinished, ask: Ask, prepared: Prepared, events: list[GenerationEvent]) -> None:
         stored = left.prediction
-        if stored.background and stored.input is not None:
-            ask = ask_of(stored)
-            try:
-                prepared = await self._preparer.prepare(ask.request, flow=stored.account_id)
-            except CorralError as error:  # another model is served now
-                _log.warning("run_not_resumed", prediction=stored.id, reason=str(error))
-            else:
-                live = self._live_run(stored, ask, prepared, left.price)
-                live.take_up(events, engine_tokens=left.engine_tokens)
-                self._start(live)
-                return
-        await self._journal.write_off(left, events)
+        live = self._live_run(stored.id, stored.created_at_ms, ask, prepared, left.price)
+        live.take_up(events, engine_tokens=left.engine_tokens)
+        self._start(live, self._drive(live))
 
 
-def _readable(live: LiveRun, *, attached: bool) -> ReadableRun:
+def _require_sight(caller: Caller) -> None:
+    """Refuse a key that may neither run models nor read."""
+    if Scope.INFERENCE not in caller.scopes:
+        caller.require(Scope.READ)
+
+
+def _readable(live: LiveRun, *, attached: bool = False) -> ReadableRun:
     return ReadableRun(id=live.id, created_at_ms=live.created_at_ms, price=live.price, attached=attached, log=live.log)
 
 

@@ -1,7 +1,7 @@
 """What a run writes: its claim before, its progress, its settlement after. Pure: values in, values out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -16,11 +16,11 @@ from corral.store.settlements import Settlement, Unfinished
 from corral.store.streams import LogRow
 
 
-def claim_of(ask: Ask, prepared: Prepared, price: Price, *, prediction_id: str) -> Claim:
+def claim_of(live: LiveRun) -> Claim:
     """What a run claims before anything is computed: its place, its idempotency key, its worst case."""
-    idempotency = ask.idempotency
+    ask, prepared, idempotency = live.ask, live.prepared, live.ask.idempotency
     return Claim(
-        prediction_id=prediction_id,
+        prediction_id=live.id,
         account_id=ask.caller.account_id,
         key_id=ask.caller.key_id,
         door=ask.door,
@@ -31,7 +31,7 @@ def claim_of(ask: Ask, prepared: Prepared, price: Price, *, prediction_id: str) 
         seed=prepared.seed,
         prompt_tokens=len(prepared.prompt_ids),
         max_completion_tokens=prepared.max_completion_tokens,
-        price=price,
+        price=live.price,
         max_cost_nusd=ask.max_cost_nusd,
         idempotency=(
             IdempotentRequest(key=idempotency.key, body_digest=idempotency.body_digest) if idempotency else None
@@ -41,7 +41,9 @@ def claim_of(ask: Ask, prepared: Prepared, price: Price, *, prediction_id: str) 
 
 def _input_record(ask: Ask, prepared: Prepared) -> dict[str, Any]:
     """What is kept of a call: the request as it was closed, to take it up again, and the input as it was given."""
-    return {"request": {**request_record(ask.request), "seed": prepared.seed}, "shown": dict(ask.shown_input)}
+    stopping = replace(ask.request.stopping, max_tokens=prepared.max_new_tokens)
+    closed = replace(ask.request, seed=prepared.seed, stopping=stopping)
+    return {"request": request_record(closed), "shown": dict(ask.shown_input)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +87,8 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
     """
     stored = left.prediction
     deltas = [event for event in events if isinstance(event, Delta)]
-    choices = {delta.choice for delta in deltas}
-    texts = ["".join(delta.text for delta in deltas if delta.choice == choice) for choice in sorted(choices)]
+    choices = range(stored.input["request"]["choices"] if stored.input is not None else 0)
+    texts = ["".join(delta.text for delta in deltas if delta.choice == choice) for choice in choices]
     return Emitted(
         prediction_id=stored.id,
         account_id=stored.account_id,
@@ -94,12 +96,11 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
         price=left.price,
         prompt_tokens=stored.prompt_tokens if events or left.engine_tokens else 0,
         choices=tuple(
-            tuple(chain.from_iterable(delta.ids for delta in deltas if delta.choice == choice))
-            for choice in sorted(choices)
+            tuple(chain.from_iterable(delta.ids for delta in deltas if delta.choice == choice)) for choice in choices
         ),
         completion_tokens=sum(len(delta.ids) for delta in deltas) if deltas else left.engine_tokens,
         engine_tokens=left.engine_tokens,
-        texts=texts or None,
+        texts=texts if events else None,
         started_at_ms=stored.started_at_ms,
     )
 
