@@ -1,0 +1,270 @@
+"""The whole service in few words: the scripted engine in its real worker, a real SQLite file, an account with a key."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from corral.catalog.catalog import Catalog, CatalogModel
+from corral.catalog.prices import DatedPrice
+from corral.core.accounts import Account, Limits
+from corral.core.caller import Caller
+from corral.core.generation import (
+    ChatPrompt,
+    Delta,
+    GenerationEvent,
+    GenerationRequest,
+    GenerationResult,
+    Message,
+    Role,
+    Sampling,
+    Stopping,
+    collect,
+)
+from corral.core.prediction import Prediction
+from corral.core.pricing import Price, verify
+from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
+from corral.service.accounts import Accounts, KeyTerms
+from corral.service.ports import Ask, Idempotency, Run
+from corral.service.predictions import PredictionService
+from corral.service.prepare import Preparer
+from corral.store.store import Store
+from tests.engines import DEADLINE_S, scripted_engine, until_idle
+
+DOLLAR = 10**9
+PRICE = Price(version="corral/demo@2026-01-01", input_nusd=650, output_nusd=2750)
+FIRST_BYTE_ID = 3
+SEED = 4711
+
+
+class ByteTokenizer:
+    """One token per byte, after ``<unk>``, ``<s>`` and ``</s>``."""
+
+    vocab_size = FIRST_BYTE_ID + 256
+    bos_token_id = 1
+    eos_token_id = 2
+
+    def encode(self, text: str) -> list[int]:
+        return [FIRST_BYTE_ID + byte for byte in text.encode()]
+
+    def piece_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id - FIRST_BYTE_ID]) if token_id >= FIRST_BYTE_ID else b""
+
+
+HELLO = GenerationRequest(
+    model="corral/demo",
+    prompt=ChatPrompt((Message(role=Role.USER, content="Hi"),)),
+    sampling=Sampling(temperature=0),
+)
+HELLO_TOKENS = 1 + len("[INST] Hi [/INST]")
+
+
+def limited(max_tokens: int, **changes: Any) -> GenerationRequest:
+    """HELLO with so many tokens at most."""
+    return replace(HELLO, stopping=Stopping(max_tokens=max_tokens), **changes)
+
+
+def once(key: str = "once", body: str = "body") -> Idempotency:
+    """An idempotency key, and what it stands for."""
+    return Idempotency(key=key, body_digest=hashlib.sha256(body.encode()).digest())
+
+
+class Clock:
+    """Unix time that a test can move on."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+class Desk:
+    """One account's view of a running service, and of the books behind it."""
+
+    def __init__(self, service: PredictionService, engine: SupervisedEngine, store: Store, accounts: Accounts) -> None:
+        self.service = service
+        self.engine = engine
+        self.store = store
+        self.accounts = accounts
+        self.caller: Caller
+        self.account_id: str
+
+    async def take_seat(self, account: Account, **terms: Any) -> Caller:
+        """Make a key of *account*, and ask with it from now on."""
+        _, secret = await self.accounts.create_key(account.id, KeyTerms(**{"name": "test", **terms}))
+        caller = await self.accounts.authenticate(secret)
+        assert caller is not None
+        self.caller, self.account_id = caller, account.id
+        return caller
+
+    def ask(self, request: GenerationRequest = HELLO, **terms: Any) -> Ask:
+        """A call of the account's key."""
+        return Ask(**{"caller": self.caller, "door": "openai", "request": request, **terms})
+
+    async def answer(self, request: GenerationRequest = HELLO, **terms: Any) -> GenerationResult:
+        """The whole answer to a call."""
+        async with self.service.open(self.ask(request, **terms)) as run:
+            return await collected(run)
+
+    async def newest(self) -> Prediction:
+        """The account's latest prediction."""
+        return (await self.service.page(self.caller, limit=1))[0]
+
+    async def settled(self, prediction_id: str) -> Prediction:
+        """A prediction once it is over."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                stored = await self.service.get(self.caller, prediction_id)
+                if stored.status.terminal:
+                    assert stored.receipt is not None
+                    assert verify(stored.receipt) == []
+                    return stored
+                await asyncio.sleep(0.005)
+
+    async def account(self) -> Account:
+        """As it stands."""
+        return await self.accounts.account(self.account_id)
+
+    async def balanced(self) -> None:
+        """Nothing runs, nothing is held, and the books agree with the engine's own count."""
+        await until_idle(self.engine)
+        async with asyncio.timeout(DEADLINE_S):
+            while (await self.account()).held_nusd or await self.accounts.reconcile():
+                await asyncio.sleep(0.01)
+        stats = self.engine.stats()
+        spent_nusd = DOLLAR - (await self.account()).available_nusd
+        page = await self.service.page(self.caller)
+        if not (await self.account()).unlimited:
+            assert spent_nusd == sum(prediction.cost_nusd or 0 for prediction in page)
+        assert sum(prediction.completion_tokens for prediction in page) <= stats.delivered_tokens
+
+
+@asynccontextmanager
+async def serving(
+    database: Path,
+    engine: SupervisedEngine,
+    *,
+    retention_s: int = 3600,
+    clock: Clock | None = None,
+    price: Price = PRICE,
+    drawn_seed: int = SEED,
+) -> AsyncIterator[Desk]:
+    """A service over an engine and a database, as one process of the server has it."""
+    clock = clock or Clock()
+    store = Store.open(f"sqlite:///{database}")
+    try:
+        service = PredictionService(
+            store=store,
+            engine=engine,
+            preparer=Preparer(
+                catalog=catalog(price), engine=engine, tokenizer=ByteTokenizer(), draw_seed=lambda: drawn_seed
+            ),
+            clock=clock,
+            retention_s=retention_s,
+        )
+        desk = Desk(service, engine, store, Accounts(store, pepper=b"p" * 32, clock=clock))
+        async with service.run():
+            yield desk
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def working(policy: SupervisorPolicy | None = None, **options: Any) -> AsyncIterator[SupervisedEngine]:
+    """A scripted engine that is ready; *options* as in ScriptedOptions."""
+    engine = scripted_engine(policy, vocab_size=ByteTokenizer.vocab_size, **options)
+    async with engine.run():
+        await engine.ready()
+        yield engine
+
+
+@asynccontextmanager
+async def open_desk(
+    database: Path,
+    says: str = "",
+    *,
+    credit_nusd: int = DOLLAR,
+    limits: Limits | None = None,
+    terms: dict[str, Any] | None = None,
+    policy: SupervisorPolicy | None = None,
+    **options: Any,
+) -> AsyncIterator[Desk]:
+    """A service whose engine says *says*, or bytes without end; Ann has a dollar. Leaves with the books balanced."""
+    answer = tuple(ByteTokenizer().encode(says))
+    async with working(policy, answer=answer, **options) as engine, serving(database, engine) as desk:
+        await seat(desk, credit_nusd=credit_nusd, limits=limits, **(terms or {}))
+        assert desk.service.ready
+        yield desk
+        await desk.balanced()
+        assert engine.stats().restarts == 0
+
+
+async def seat(desk: Desk, *, credit_nusd: int = DOLLAR, limits: Limits | None = None, **terms: Any) -> None:
+    """Make Ann's account with credit and a key, and ask with it."""
+    account = await desk.accounts.create_account("Ann", limits=limits)
+    if credit_nusd:
+        await desk.accounts.credit(account.id, credit_nusd)
+    await desk.take_seat(account, **terms)
+
+
+def catalog(price: Price) -> Catalog:
+    """One model, of that price."""
+    return Catalog(
+        [
+            CatalogModel(
+                id="corral/demo",
+                owner="corral",
+                description="",
+                context_tokens=4096,
+                created=0,
+                weights="demo",
+                stands_in=False,
+                prices=(DatedPrice(since_s=0, price=price),),
+            )
+        ]
+    )
+
+
+async def collected(run: Run) -> GenerationResult:
+    """Everything a run gives."""
+    return await collect(event async for _, event in run.events())
+
+
+async def numbered(run: Run, *, after: int = 0) -> list[tuple[int, GenerationEvent]]:
+    """Every event after one, one by one: joined deltas are taken apart again."""
+    return apart([pair async for pair in run.events(after=after)])
+
+
+def apart(events: list[tuple[int, GenerationEvent]]) -> list[tuple[int, GenerationEvent]]:
+    """Numbers and kinds without regard to how deltas were joined; text is compared by ``texts_of``."""
+    taken: list[tuple[int, GenerationEvent]] = []
+    for number, event in events:
+        if not isinstance(event, Delta):
+            taken.append((number, event))
+            continue
+        for index, token_id in enumerate(event.ids):
+            back = len(event.ids) - 1 - index
+            taken.append(
+                (
+                    number - back,
+                    replace(
+                        event,
+                        text="",
+                        ids=(token_id,),
+                        logprobs=(event.logprobs[index],),
+                        pieces=event.pieces[index : index + 1],
+                        completion_tokens=event.completion_tokens - back,
+                    ),
+                )
+            )
+    return taken
+
+
+def text_of(events: list[tuple[int, GenerationEvent]], *, choice: int = 0) -> str:
+    """What a choice says."""
+    return "".join(event.text for _, event in events if isinstance(event, Delta) and event.choice == choice)
