@@ -6,7 +6,7 @@ It is strict with its caller: what the real service may rely on is checked here,
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -189,8 +189,7 @@ class _ScriptedRun:
         if self._read or self.closed or after:
             self._owner.violations.append("a run was read twice, from its middle, or outside its block")
         self._read = True
-        number = 0
-        for step in self._owner.script:
+        for number, step in enumerate(_of_choices(self._request.choices, self._owner.script), 1):
             match step:
                 case asyncio.Event():
                     await step.wait()
@@ -200,7 +199,6 @@ class _ScriptedRun:
                     if self.closed:
                         self._owner.violations.append("a run was read outside its block")
                     self._owner.played += 1
-                    number += 1
                     yield number, self._as_asked(step)
                     await asyncio.sleep(0)
 
@@ -212,6 +210,23 @@ class _ScriptedRun:
                 return replace(event, echo=None)
             case _:
                 return event
+
+
+def _of_choices(count: int, script: Sequence[Step]) -> Iterator[Step]:
+    """The script without choices that nobody asked for."""
+    completion_tokens: dict[int, int] = {}
+    for step in script:
+        match step:
+            case ChoiceEnded() | Delta() if step.choice >= count:
+                continue
+            case Delta():
+                completion_tokens[step.choice] = step.completion_tokens
+                yield step
+            case Finished():
+                usage = replace(step.usage, completion_tokens=sum(completion_tokens.values()))
+                yield Finished(usage=usage)
+            case _:
+                yield step
 
 
 def broken_promises(ask: Ask) -> list[str]:

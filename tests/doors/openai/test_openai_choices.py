@@ -208,14 +208,13 @@ async def test_a_response_format_becomes_what_the_engine_enforces(
         ({"type": "json_schema", "json_schema": {"name": "a" * 65}}, 422, "name"),
         ({"type": "json_schema", "json_schema": {"name": "a", "schema": True}}, 422, "schema"),
         (
-            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "http://x"}}},
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x" * 2**16]}}},
             400,
             "response_format.json_schema.schema",
         ),
         ({"type": "regex"}, 400, "response_format.regex"),
         ({"type": "regex", "regex": ""}, 422, "regex"),
         ({"type": "regex", "regex": "a" * 2049}, 422, "regex"),
-        ({"type": "regex", "regex": "(a"}, 400, "response_format.regex"),
     ],
 )
 async def test_a_malformed_response_format_is_refused_by_its_place(

@@ -35,6 +35,7 @@ COMPLETION: dict[str, Any] = {
     "response_format": {"type": "regex", "regex": "a{3}"},
     "echo": True,
     "logprobs": 2,
+    "stream": True,
 }
 PATHS = {
     "/v1/chat/completions": CHAT,
@@ -99,7 +100,8 @@ def mangled(random: Random, text: bytes) -> bytes:
         case 2:
             return random.randbytes(random.randrange(40))
         case 3:
-            return b'{"a":' * random.choice([200, 300, 2000]) + text
+            deep = random.choice([200, 300, 2000])
+            return text[:-1] + b',"metadata":' + b"[" * deep + b"]" * deep + b"}"
         case 4:
             return text.replace(b"Hi", b"\\ud800")
         case _:

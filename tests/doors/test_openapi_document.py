@@ -1,0 +1,120 @@
+"""Requests made up from the OpenAPI document, valid and not: no 5xx, no status or shape that it does not state."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, openapi
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from corral.api.app import create_app
+from corral.api.doors.openai.translate import HARMLESS, HARMLESS_IN_COMPLETION
+from tests.doors.conftest import KnownKeys
+from tests.doors.live_server import SECRET, serving
+from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
+
+EXAMPLES = 60
+REFUSED = HARMLESS.keys() | HARMLESS_IN_COMPLETION.keys() | {"response_format", "top_logprobs", "max_cost"}
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@dataclass(slots=True)
+class Probed:
+    """A server in a thread, the operations that its document states, and what they answered."""
+
+    url: str
+    operations: dict[str, APIOperation[Any, Any]]
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+@pytest.fixture(scope="module")
+def probed() -> Iterator[Probed]:
+    predictions = ScriptedPredictions(answer(" a", "b", choices=4))
+    app = create_app(predictions, KnownKeys(), clock=lambda: CREATED)
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
+        live = stack.enter_context(portal.wrap_async_context_manager(serving(app)))
+        found = [result.ok() for result in openapi.from_dict(app.openapi()).get_all_operations()]
+        made = Probed(url=live.url, operations={operation.label: operation for operation in found})
+        yield made
+    assert predictions.violations == []
+    print(f"{made.answers.total()} requests: {sorted(made.answers.items())}")
+
+
+@pytest.mark.parametrize(
+    ("label", "mode"),
+    [
+        *product(
+            ("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/estimate", "GET /v1/models/{model}"),
+            (GenerationMode.POSITIVE, GenerationMode.NEGATIVE),
+        ),
+        ("GET /v1/models", GenerationMode.POSITIVE),
+        ("GET /health", GenerationMode.POSITIVE),
+    ],
+)
+def test_no_request_finds_a_5xx_or_an_answer_that_is_not_in_the_document(
+    probed: Probed, label: str, mode: GenerationMode
+) -> None:
+    operation = probed.operations[label]
+
+    @given(case=operation.as_strategy(generation_mode=mode), modest=st.booleans())
+    @settings(
+        max_examples=EXAMPLES if operation.body else 5,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def probe(case: Case[Any], modest: bool) -> None:
+        if modest and isinstance(case.body, dict):
+            keep_to_what_is_offered(case.body)
+        headers = {"authorization": f"Bearer {SECRET}"}
+        response = case.call_and_validate(base_url=probed.url, headers=headers, checks=CHECKS)
+        probed.answers[label, response.status_code] += 1
+
+    probe()
+
+
+def keep_to_what_is_offered(body: dict[str, Any]) -> None:
+    """Made-up models are unknown, and made-up tools and turns refused: any of them would hide all that comes after."""
+    for field_name in REFUSED & body.keys():
+        del body[field_name]
+    if isinstance(body.get("model"), str):
+        body["model"] = MODEL
+    if isinstance(body.get("messages"), list):
+        body["messages"] = [{"role": "user", "content": "Hello!"}]
+
+
+def test_the_document_has_no_operation_that_was_not_probed(probed: Probed) -> None:
+    twins = {
+        "POST /v1/openai/chat/completions",
+        "POST /v1/openai/completions",
+        "GET /v1/openai/models",
+        "GET /v1/openai/models/{model}",
+    }
+    assert set(probed.operations) - {label for label, _ in probed.answers} == twins
+    for label in ("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/estimate"):
+        assert probed.answers[label, 200] > 0
+        assert probed.answers[label, 422] > 0
