@@ -2,17 +2,24 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Final
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
-from corral.core.errors import InvalidRequest
-from corral.store import accounts, keys, usage
+from corral.core.errors import InvalidRequest, UnknownPrediction
+from corral.store import accounts, keys, predictions, usage
 from corral.store.key_file import KEY_PREFIX, new_secret
 from corral.store.reconcile import reconcile
 from corral.store.store import Connection, Store
+from corral.store.usage import Dimension, Spend, Usage
+
+__all__ = ["DEFAULT_SCOPES", "Accounts", "Dimension", "KeyTerms", "Spend", "Usage"]
+
+DEFAULT_SCOPES: Final = frozenset({Scope.INFERENCE, Scope.READ})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +27,7 @@ class KeyTerms:
     """What a new key may do."""
 
     name: str
-    scopes: frozenset[Scope] = frozenset({Scope.INFERENCE, Scope.READ})
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
     models: tuple[str, ...] | None = None
     expires_at_ms: int | None = None
     spend_limit_nusd: int | None = None
@@ -52,7 +59,7 @@ class Accounts:
         if found is None:
             return None
         key, _ = found
-        expired = key.expires_at_ms is not None and key.expires_at_ms <= self._now_ms()
+        expired = key.expires_at_ms is not None and key.expires_at_ms <= self.now_ms()
         if expired or key.revoked_at_ms is not None:
             return None
         return Caller(
@@ -61,7 +68,7 @@ class Accounts:
 
     async def admit_local(self, secret: str) -> None:
         """Make sure that the unlimited account of this machine exists, and that *secret* is a key of it."""
-        digest, now_ms = self.digest(secret), self._now_ms()
+        digest, now_ms = self.digest(secret), self.now_ms()
 
         def work(connection: Connection) -> None:
             local = accounts.ensure_local_account(connection, now_ms=now_ms)
@@ -70,12 +77,25 @@ class Accounts:
 
         await self._store.write(work)
 
-    async def create_account(self, name: str, *, unlimited: bool = False, limits: Limits | None = None) -> Account:
-        """A new account without credit."""
-        now_ms = self._now_ms()
-        return await self._store.write(
-            partial(accounts.create_account, name=name, unlimited=unlimited, limits=limits, now_ms=now_ms)
-        )
+    async def create_account(
+        self, name: str, *, unlimited: bool = False, limits: Limits | None = None, credit_nusd: int = 0
+    ) -> Account:
+        """A new account under a name of its own.
+
+        Raises:
+            InvalidRequest: the name is taken or cannot be shown, or a limit or the credit is out of range.
+        """
+        now_ms = self.now_ms()
+
+        def work(connection: Connection) -> Account:
+            if any(name in {each.name, each.id} for each in accounts.list_accounts(connection)):
+                raise InvalidRequest(f"There is an account called '{name}' already.", param="name")
+            made = accounts.create_account(connection, name=name, unlimited=unlimited, limits=limits, now_ms=now_ms)
+            if credit_nusd == 0:
+                return made
+            return accounts.credit(connection, made.id, credit_nusd, now_ms=now_ms)
+
+        return await self._store.write(work)
 
     async def accounts(self) -> list[Account]:
         """Every account, oldest first."""
@@ -94,13 +114,48 @@ class Accounts:
 
     async def credit(self, account_id: str, amount_nusd: int, *, note: str | None = None) -> Account:
         """Give credit, or take it back with a negative amount."""
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         return await self._store.write(
             partial(accounts.credit, account_id=account_id, amount_nusd=amount_nusd, note=note, now_ms=now_ms)
         )
 
+    async def change_limits(self, account_id: str, changes: Mapping[str, int | None]) -> Account:
+        """Set the limits that *changes* names as ``Limits`` does, None taking one away; the others stay.
+
+        Raises:
+            InvalidRequest: no such account, or a limit out of range.
+        """
+
+        def work(connection: Connection) -> Account:
+            accounts.lock_account(connection, account_id)
+            account = accounts.get_account(connection, account_id)
+            limits = Limits() if account is None else account.limits
+            return accounts.set_limits(connection, account_id, replace(limits, **changes))
+
+        return await self._store.write(work)
+
+    async def spend(self, account_id: str) -> Spend:
+        """What the account has spent today and this month in UTC.
+
+        Raises:
+            InvalidRequest: there is no such account.
+        """
+        found = await self._store.read(partial(usage.spend, account_id=account_id, now_ms=self.now_ms()))
+        if found is None:
+            raise InvalidRequest(f"There is no account '{account_id}'.", param="account")
+        return found
+
     async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
-        """A new key and its secret, which nobody can show again."""
+        """A new key and its secret, which nobody can show again.
+
+        Raises:
+            InvalidRequest: no such account, a bad name, no scope, an expiry that is past, or a negative spend limit.
+        """
+        now_ms = self.now_ms()
+        if terms.expires_at_ms is not None and terms.expires_at_ms <= now_ms:
+            raise InvalidRequest("The key would be expired from the beginning.", param="expires")
+        if not terms.scopes:
+            raise InvalidRequest("A key without a scope could do nothing.", param="scopes")
         secret = new_secret(KEY_PREFIX)
         key = keys.NewKey(
             account_id=account_id,
@@ -112,7 +167,6 @@ class Accounts:
             spend_limit_nusd=terms.spend_limit_nusd,
             privacy=terms.privacy,
         )
-        now_ms = self._now_ms()
         return await self._store.write(partial(keys.add_key, new=key, now_ms=now_ms)), secret
 
     async def keys(self, account_id: str | None = None) -> list[ApiKey]:
@@ -125,15 +179,42 @@ class Accounts:
         Raises:
             InvalidRequest: there is no such key.
         """
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         revoked = await self._store.write(partial(keys.revoke_key, key_id=key_id, now_ms=now_ms))
         if revoked is None:
             raise InvalidRequest(f"There is no key '{key_id}'.")
         return revoked
 
-    async def usage(self, *, account_id: str | None, by: tuple[usage.Dimension, ...]) -> list[usage.Usage]:
-        """Sums of tokens and cost by the given dimensions."""
-        return await self._store.read(partial(usage.usage, account_id=account_id, by=by))
+    async def usage(
+        self,
+        *,
+        account_id: str | None,
+        by: tuple[Dimension, ...],
+        since_day: str | None = None,
+        until_day: str | None = None,
+    ) -> list[Usage]:
+        """Sums of tokens and cost by the given dimensions, from the first of the days to the last, both included."""
+        wanted = partial(usage.usage, account_id=account_id, by=by, since_day=since_day, until_day=until_day)
+        return await self._store.read(wanted)
+
+    async def receipt(self, prediction_id: str) -> dict[str, Any]:
+        """The receipt of a prediction, whosever it is: for the operator, not for callers.
+
+        Raises:
+            UnknownPrediction: there is none of that id.
+            InvalidRequest: it is not over.
+        """
+
+        def work(connection: Connection) -> dict[str, Any]:
+            for account in accounts.list_accounts(connection):
+                with suppress(UnknownPrediction):
+                    found = predictions.get(connection, account.id, prediction_id)
+                    if found.receipt is None:
+                        raise InvalidRequest(f"The prediction is {found.status}; its receipt comes with its end.")
+                    return found.receipt
+            raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
+
+        return await self._store.read(work)
 
     async def reconcile(self) -> list[str]:
         """Every difference in the books, each in a sentence."""
@@ -143,5 +224,6 @@ class Accounts:
         """HMAC-SHA256 of a key's secret under the server's pepper."""
         return hmac.digest(self._pepper, secret.encode(errors="replace"), hashlib.sha256)
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
         return int(self._clock() * 1000)
