@@ -9,7 +9,10 @@ import uvicorn
 
 from tests.cli.entry import commands
 from tests.cli.fake_server import KEY, FakeServer
+from tests.cli.ledgers import ledgers, migrated
 from tests.cli.processes import PATIENCE_S, Result, Run, Terminal, command, run_in_pipes
+
+__all__ = ["ledgers", "migrated"]
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,31 @@
 """The ``corral`` command: reads settings, picks the command, turns refusals into one sentence and an exit status."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
 import corral
 from corral.catalog.catalog import demo_checkpoint
+from corral.cli.account import account_commands
+from corral.cli.audit import receipt_command, reconcile_command, verify_receipt
+from corral.cli.books import consult
 from corral.cli.chat import chat_command
 from corral.cli.client import Connection
 from corral.cli.doctor import Installation, doctor_command
+from corral.cli.key import key_commands
 from corral.cli.models import models_command
+from corral.cli.usage import usage_command
 from corral.core.errors import CorralError
 from corral.settings import load_settings
 from corral.store.key_file import KEY_FILE, read_secret
+
+if TYPE_CHECKING:
+    from corral.service.accounts import Accounts
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="corral",
@@ -95,6 +106,16 @@ def _locate() -> Installation:
     )
 
 
+def _consult(work: "Callable[[Accounts], Awaitable[T]]") -> T:
+    return consult(load_settings({}), work)
+
+
 app.command("chat")(chat_command(_connect))
 app.command("models")(models_command(_connect))
 app.command("doctor")(doctor_command(_locate))
+app.add_typer(account_commands(_consult))
+app.add_typer(key_commands(_consult))
+app.command("usage")(usage_command(_consult))
+app.command("receipt")(receipt_command(_consult))
+app.command("verify-receipt")(verify_receipt)
+app.command("reconcile")(reconcile_command(_consult))

@@ -1,0 +1,42 @@
+"""Opens the books for one command: the same database that a running server has. Must not know what is done with them.
+
+What it needs is imported when a command asks, so that the others start without it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from corral.settings import Settings
+
+if TYPE_CHECKING:
+    from corral.service.accounts import Accounts
+
+T = TypeVar("T")
+
+
+class Consult(Protocol):
+    """Runs a piece of work on the books and gives what it returns; every refusal is a ``CorralError``."""
+
+    def __call__(self, work: "Callable[[Accounts], Awaitable[T]]") -> T:
+        """Open the books, do *work*, close them."""
+        ...
+
+
+def consult(settings: Settings, work: "Callable[[Accounts], Awaitable[T]]") -> T:
+    """Do *work* on the books that *settings* name.
+
+    Raises:
+        BadSetting: the data directory or the database cannot be used.
+    """
+    from corral.bootstrap import open_accounts, open_store  # noqa: PLC0415 - half a second, as for ``serve``
+
+    store = open_store(settings)
+
+    async def run() -> T:
+        try:
+            return await work(open_accounts(settings, store))
+        finally:
+            await store.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,113 @@
+"""Accounts on the command line: money exact, limits changed one by one, bad amounts refused before anything is done."""
+
+import json
+
+import pytest
+
+from corral.core.accounts import Limits
+from corral.store import accounts
+from tests.cli.ledgers import Ledgers
+
+
+def test_an_account_is_made_with_its_credit_and_limits(ledgers: Ledgers) -> None:
+    ledgers.said(
+        "account", "create", "ann", "--credit", "5.000000001", "--limit-day", "1.5", "--limit-month", "20",
+        "--requests-per-minute", "60", "--tokens-per-minute", "10000", "--concurrent-runs", "4",
+    )  # fmt: skip
+    (ann,) = ledgers.meanwhile(lambda store: store.read(accounts.list_accounts))
+    assert (ann.name, ann.unlimited, ann.available_nusd, ann.held_nusd) == ("ann", False, 5_000_000_001, 0)
+    assert ann.limits == Limits(
+        spend_per_day_nusd=1_500_000_000,
+        spend_per_month_nusd=20_000_000_000,
+        requests_per_minute=60,
+        tokens_per_minute=10000,
+        concurrent_runs=4,
+    )
+
+
+def test_lists_in_a_pipe_are_separated_by_tabs(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann", "--credit", "0.1")
+    ledgers.said("account", "create", "bob [bold]", "--unlimited")
+    header, ann, bob = (line.split("\t") for line in ledgers.said("account", "list").splitlines())
+    assert header == ["id", "name", "credit", "held", "unlimited"]
+    assert ann[1:] == ["ann", "0.1", "0", ""]
+    assert bob[1:] == ["bob [bold]", "0", "0", "yes"]
+    assert [account["name"] for account in ledgers.json("account", "list")] == ["ann", "bob [bold]"]
+
+
+def test_credit_adds_up_exactly_and_can_be_taken_back(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann", "--credit", "0.1")
+    ledgers.said("account", "credit", "ann", "0.2")
+    assert ledgers.json("account", "show", "ann")["available_usd"] == "0.3"
+    assert "$0.05" in ledgers.said("account", "credit", "ann", "-0.25", "--note", "refund")
+    assert "has $0.05 of credit left" in ledgers.refused("account", "credit", "ann", "-0.06")
+    assert ledgers.said("reconcile") == "no difference\n"
+
+
+def test_an_account_is_shown_with_what_it_spent(ledgers: Ledgers) -> None:
+    account, key = ledgers.begin()
+    ledgers.settle_runs(account, key, {"tokens": 10})
+    shown = ledgers.json("account", "show", "Ann")
+    assert shown["available_usd"] == "0.9999075"  # a dollar less 100 x 650 and 10 x 2750 nano-dollars
+    assert shown["spent"].keys() == {"today_usd", "this_month_usd"}
+    lines = ledgers.said("account", "show", account.id).splitlines()
+    assert ["credit", "$0.9999075"] in [line.split() for line in lines]
+    assert ["limits", "no", "limits"] in [line.split() for line in lines]
+
+
+def test_only_the_limits_that_are_named_change(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann", "--limit-day", "1", "--concurrent-runs", "2")
+    said = ledgers.said("account", "limits", "ann", "--limit-month", "20", "--concurrent-runs", "none")
+    assert said.endswith("ann: $1 per day, $20 per month\n")
+    limits = ledgers.json("account", "show", "ann")["limits"]
+    assert (limits["spend_per_day_usd"], limits["spend_per_month_usd"]) == ("1", "20")
+    assert limits["concurrent_runs"] is None
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        "1e3",
+        "nan",
+        "inf",
+        "1.0000000001",
+        "1000000000.1",
+        "99999999999",
+        "",
+        "1,5",
+        "\N{ARABIC-INDIC DIGIT ONE}",
+        "--1",
+    ],
+)
+def test_an_amount_that_is_none_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
+    ledgers.said("account", "create", "ann")
+    assert "no amount in dollars" in ledgers.refused("account", "credit", "ann", amount, status=2)
+    assert ledgers.json("account", "show", "ann")["available_usd"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--credit", "-1"),
+        ("--limit-day", "-0.1"),
+        ("--limit-month", "much"),
+        ("--requests-per-minute", "0"),
+        ("--tokens-per-minute", "1.5"),
+        ("--concurrent-runs", "-1"),
+    ],
+)
+def test_a_bad_option_makes_no_account(ledgers: Ledgers, option: str, value: str) -> None:
+    assert option in ledgers.refused("account", "create", "ann", option, value, status=2)
+    assert json.loads(ledgers.said("account", "list", "--json")) == []
+
+
+def test_a_name_is_taken_once_and_an_id_is_no_name_for_another(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann")
+    assert "called 'ann' already" in ledgers.refused("account", "create", "ann")
+    account_id = ledgers.json("account", "show", "ann")["id"]
+    assert "already" in ledgers.refused("account", "create", account_id)
+
+
+def test_an_account_that_is_not_there_is_named(ledgers: Ledgers) -> None:
+    for command in (["show", "bob"], ["credit", "bob", "1"], ["limits", "bob", "--limit-day", "1"]):
+        assert ledgers.refused("account", *command) == "corral: No accounts are called 'bob'; give an id. "

@@ -1,0 +1,106 @@
+"""Receipts and books, checked from the command line: what is altered anywhere is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from corral.core.prediction import Prediction
+from tests.cli.ledgers import Ledgers
+from tests.contract.store.books import Books
+
+
+@pytest.fixture
+def settled(ledgers: Ledgers) -> Prediction:
+    """A run of 100 tokens in and 10 out, over."""
+    (prediction,) = ledgers.settle_runs(*ledgers.begin(), {"tokens": 10})
+    return prediction
+
+
+def verified(ledgers: Ledgers, document: object) -> tuple[int, str]:
+    done = ledgers.run("verify-receipt", "-", stdin=json.dumps(document).encode())
+    return done.status, done.stdout.decode()
+
+
+def test_the_receipt_of_a_run_holds(ledgers: Ledgers, settled: Prediction, tmp_path: Path) -> None:
+    file = tmp_path / "receipt.json"
+    file.write_text(ledgers.said("receipt", settled.id))
+    assert json.loads(file.read_text()) == settled.receipt
+    assert ledgers.said("verify-receipt", str(file)) == (
+        "The receipt holds: $0.0000925 for 100 prompt and 10 completion tokens at meta/llama-2-70b-chat@2024-01-01.\n"
+    )
+
+
+def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled: Prediction) -> None:
+    status, said = verified(ledgers, {"id": settled.id, "status": "succeeded", "receipt": settled.receipt})
+    assert (status, said.startswith("The receipt holds: ")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"completion_tokens": 9}, ["The total is 92500 nano-dollars", "digest"]),
+        ({"total_nusd": 1}, ["the counts and prices give 92500", "digest"]),
+        ({"model": "another"}, ["digest"]),
+        ({"stopped_by": "nobody"}, ["'nobody' is no reason to stop", "digest"]),
+        ({"stopped_by": ["model"]}, ["stopped_by must be text or a number"]),
+        ({"prompt_tokens": -1}, ["prompt_tokens is -1"]),
+        ({"prompt_tokens": 1.5}, ["prompt_tokens is 1.5"]),
+        ({"total_nusd": {"x": 1}}, ["total_nusd must be text or a number"]),
+        ({"format": 2}, ["The format is 2"]),
+        ({"digest": None}, ["digest"]),
+    ],
+)
+def test_whatever_is_altered_is_named(
+    ledgers: Ledgers, settled: Prediction, change: dict[str, Any], said: list[str]
+) -> None:
+    status, problems = verified(ledgers, {**(settled.receipt or {}), **change})
+    assert status == 1
+    assert len(problems.splitlines()) == len(said)
+    assert all(part in problems for part in said)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        (b"no json", "- is not JSON"),
+        (b"[]", "There is no receipt in it"),
+        (b'{"receipt": null}', "There is no receipt in it"),
+        (b" " * (4 * 2**20 + 1), "longer than"),
+    ],
+)
+def test_what_is_no_receipt_is_refused(ledgers: Ledgers, stdin: bytes, said: str) -> None:
+    done = ledgers.run("verify-receipt", "-", stdin=stdin)
+    assert (done.status, done.stdout) == (1, b"")
+    assert said in done.stderr.decode()
+
+
+def test_an_incomplete_receipt_and_a_missing_file_are_told(ledgers: Ledgers) -> None:
+    assert verified(ledgers, {"model": "x"})[1].startswith("The receipt lacks account_id, ")
+    assert "/no/such/file cannot be read" in ledgers.refused("verify-receipt", "/no/such/file")
+
+
+def test_a_receipt_comes_with_the_end_of_its_run(ledgers: Ledgers) -> None:
+    account, key = ledgers.begin()
+    running: Prediction = ledgers.meanwhile(lambda store: Books(store, account, key).claim())
+    assert "is starting; its receipt comes with its end" in ledgers.refused("receipt", running.id)
+    assert "There is no prediction 'nobody'" in ledgers.refused("receipt", "nobody")
+
+
+def test_books_that_agree_have_no_difference(ledgers: Ledgers, settled: Prediction) -> None:
+    assert settled.cost_nusd
+    assert ledgers.said("reconcile") == "no difference\n"
+    assert ledgers.json("reconcile") == []
+
+
+def test_every_difference_is_printed_and_makes_the_exit_status_1(ledgers: Ledgers, settled: Prediction) -> None:
+    tamper = text("UPDATE predictions SET cost_nusd = cost_nusd + 1 WHERE id = :id")
+    ledgers.meanwhile(lambda store: store.write(lambda c: c.execute(tamper, {"id": settled.id})))
+    done = ledgers.run("reconcile")
+    lines = done.stdout.decode().splitlines()
+    assert done.status == 1
+    assert f"Prediction {settled.id} cost: 92501 is stored, its usage record says 92500." in lines
+    as_json = ledgers.run("reconcile", "--json")
+    assert (as_json.status, json.loads(as_json.stdout)) == (1, lines)

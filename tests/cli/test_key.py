@@ -1,0 +1,92 @@
+"""Keys on the command line: a secret once and nowhere else, terms as asked, ids instead of secrets."""
+
+import pytest
+
+from tests.cli.ledgers import Ledgers
+
+
+def test_the_secret_stands_alone_on_stdout_and_nowhere_else(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann")
+    done = ledgers.run("key", "create", "--account", "ann", "--name", "laptop")
+    secret = done.stdout.decode().strip()
+    assert secret.startswith("ck_")
+    assert "shown this once" in done.stderr.decode()
+    assert secret not in done.stderr.decode()
+    assert secret not in ledgers.said("key", "list")
+    assert secret not in ledgers.said("key", "list", "--json")
+    stored = b"".join(path.read_bytes() for path in ledgers.data_dir.iterdir())
+    assert secret.encode() not in stored
+
+
+def test_a_key_has_the_terms_that_were_asked_for(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann")
+    ledgers.said(
+        "key", "create", "--account", "ann", "--scope", "read", "--scope", "admin", "--model", "Meta/Llama-2-7b-chat",
+        "--expires", "2100-01-31", "--spend-limit", "0.5", "--privacy",
+    )  # fmt: skip
+    (key,) = ledgers.json("key", "list", "--account", "ann")
+    assert key["scopes"] == ["admin", "read"]
+    assert key["models"] == ["meta/llama-2-7b-chat"]
+    assert (key["expires_at"], key["spend_limit_usd"]) == ("2100-01-31T00:00:00Z", "0.5")
+    assert (key["privacy"], key["state"], key["spent_usd"]) == (True, "active", "0")
+
+
+def test_by_default_a_key_may_infer_and_read_any_model_for_ever(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann")
+    ledgers.said("key", "create", "--account", "ann")
+    (key,) = ledgers.json("key", "list")
+    assert (key["scopes"], key["models"], key["expires_at"]) == (["inference", "read"], None, None)
+    assert (key["spend_limit_usd"], key["privacy"]) == (None, False)
+
+
+def test_lists_are_of_one_account_or_of_all(ledgers: Ledgers) -> None:
+    for name in ("ann", "bob"):
+        ledgers.said("account", "create", name)
+        ledgers.said("key", "create", "--account", name, "--name", f"of {name}", "--expires", "30d")
+    header, anns, bobs = (line.split("\t") for line in ledgers.said("key", "list").splitlines())
+    assert header == ["id", "name", "account", "state", "terms", "spent"]
+    assert anns[1:4] == ["of ann", "ann", "active"]
+    assert bobs[4].startswith("inference, read; until ")
+    assert [key["name"] for key in ledgers.json("key", "list", "--account", "bob")] == ["of bob"]
+
+
+def test_a_revoked_key_stays_in_the_list(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann")
+    ledgers.said("key", "create", "--account", "ann")
+    (key,) = ledgers.json("key", "list")
+    assert ledgers.said("key", "revoke", key["id"]) == f"{key['id']}  key: revoked\n"
+    (revoked,) = ledgers.json("key", "list")
+    assert revoked["state"] == "revoked"
+    ledgers.said("key", "revoke", key["id"])
+    assert ledgers.json("key", "list") == [revoked]
+
+
+def test_a_secret_given_for_an_id_is_not_repeated(ledgers: Ledgers) -> None:
+    said = ledgers.refused("key", "revoke", "ck_pasted-by-mistake", status=2)
+    assert "pasted" not in said
+    assert "corral key list" in said
+    assert "There is no key 'key_nobody'" in ledgers.refused("key", "revoke", "key_nobody")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--scope", "everything"),
+        ("--expires", "soon"),
+        ("--expires", "2026-02-30"),
+        ("--expires", "20260101"),
+        ("--expires", "-1d"),
+        ("--spend-limit", "0.0000000001"),
+        ("--spend-limit", "-1"),
+    ],
+)
+def test_a_bad_option_makes_no_key(ledgers: Ledgers, option: str, value: str) -> None:
+    ledgers.said("account", "create", "ann")
+    assert option in ledgers.refused("key", "create", "--account", "ann", option, value, status=2)
+    assert ledgers.json("key", "list") == []
+
+
+@pytest.mark.parametrize("when", ["2020-01-01", "0d"])
+def test_a_key_that_would_never_be_good_is_refused(ledgers: Ledgers, when: str) -> None:
+    ledgers.said("account", "create", "ann")
+    assert "expired from the beginning" in ledgers.refused("key", "create", "--account", "ann", "--expires", when)

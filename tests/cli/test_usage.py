@@ -1,0 +1,74 @@
+"""Usage on the command line: sums by what was asked, exact, for days and accounts that were asked."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from corral.cli import tables
+from tests.cli.ledgers import Ledgers
+from tests.contract.store.books import DAY, NOON
+
+RUNS: tuple[dict[str, Any], ...] = (
+    {"tokens": 10},
+    {"tokens": 20, "door": "replicate"},
+    {"tokens": 30, "model": "corral/demo", "at_ms": NOON + DAY},
+    {"tokens": 40, "at_ms": NOON + 2 * DAY},
+)
+"""Each 100 tokens in at 650 nano-dollars, and its tokens out at 2750."""
+
+
+def test_usage_in_a_pipe_is_one_line_for_each_day_model_key_and_door(ledgers: Ledgers) -> None:
+    account, key = ledgers.begin()
+    ledgers.settle_runs(account, key, *RUNS)
+    header, *rows = (line.split("\t") for line in ledgers.said("usage").splitlines())
+    llama = "meta/llama-2-70b-chat"
+    assert header == ["day", "model", "key", "door", "predictions", "prompt", "completion", "cost_usd"]
+    assert rows == [
+        ["2026-01-01", llama, key.id, "openai", "1", "100", "10", "0.0000925"],
+        ["2026-01-01", llama, key.id, "replicate", "1", "100", "20", "0.00012"],
+        ["2026-01-02", "corral/demo", key.id, "openai", "1", "100", "30", "0.0001475"],
+        ["2026-01-03", llama, key.id, "openai", "1", "100", "40", "0.000175"],
+    ]
+
+
+def test_usage_is_split_as_asked(ledgers: Ledgers) -> None:
+    account, key = ledgers.begin()
+    ledgers.settle_runs(account, key, *RUNS)
+    assert ledgers.json("usage", "--by", "account,door") == [
+        {"account_id": account.id, "door": "openai", "predictions": 3, "prompt_tokens": 300, "completion_tokens": 80,
+         "cost_usd": "0.000415"},
+        {"account_id": account.id, "door": "replicate", "predictions": 1, "prompt_tokens": 100, "completion_tokens": 20,
+         "cost_usd": "0.00012"},
+    ]  # fmt: skip
+    assert [row["model"] for row in ledgers.json("usage", "--by", "model")] == ["corral/demo", "meta/llama-2-70b-chat"]
+
+
+def test_usage_is_of_the_days_and_the_account_that_were_asked(ledgers: Ledgers) -> None:
+    account, key = ledgers.begin()
+    ledgers.settle_runs(account, key, *RUNS)
+    ledgers.said("account", "create", "bob")
+    assert ledgers.json("usage", "--account", "bob") == []
+    since = ["usage", "--account", "Ann", "--by", "day", "--since", "2026-01-02"]
+    assert [row["day"] for row in ledgers.json(*since)] == ["2026-01-02", "2026-01-03"]
+    assert [row["day"] for row in ledgers.json(*since, "--until", "2026-01-02")] == ["2026-01-02"]
+
+
+def test_a_terminal_gets_the_sum_as_well(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    account, key = ledgers.begin()
+    ledgers.settle_runs(account, key, *RUNS)
+
+    def terminal(**options: Any) -> Console:
+        return Console(force_terminal=True, width=120, color_system=None, **options)
+
+    monkeypatch.setattr(tables, "Console", terminal)
+    total = ledgers.said("usage", "--by", "day,door").splitlines()[-1]
+    assert total.split() == ["total", "4", "400", "100", "0.000535"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--by", "day,colour"), ("--by", "day,day"), ("--by", ""), ("--since", "yesterday"), ("--until", "2026-13-01")],
+)
+def test_a_bad_question_is_a_usage_error(ledgers: Ledgers, option: str, value: str) -> None:
+    assert option in ledgers.refused("usage", option, value, status=2)
