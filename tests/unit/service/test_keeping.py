@@ -1,0 +1,116 @@
+"""How long text is kept, and for whom never; counts and cost stay."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from corral.core.errors import DataRemoved
+from corral.core.generation import RawPrompt
+from corral.core.prediction import Status
+from tests.engines import DEADLINE_S
+from tests.unit.service.desk import (
+    HELLO,
+    ByteTokenizer,
+    Clock,
+    Desk,
+    collected,
+    once,
+    open_desk,
+    seat,
+    serving,
+    working,
+)
+
+pytestmark = pytest.mark.anyio
+
+ASKED = "xylophone-in-the-attic"
+SAID = "quetzal-on-the-roof"
+REQUEST = replace(HELLO, prompt=RawPrompt(ASKED))
+
+
+def stored_bytes(database: Path) -> bytes:
+    """All that the database has on disk, write-ahead log included."""
+    return b"".join(path.read_bytes() for path in database.parent.glob("corral.db*"))
+
+
+async def test_without_privacy_prompt_and_answer_are_kept(database: Path) -> None:
+    async with open_desk(database, SAID) as desk:
+        await desk.answer(REQUEST, shown_input={"prompt": ASKED})
+        stored = await desk.newest()
+        assert stored.output == [SAID]
+        assert stored.input is not None
+        assert stored.input["shown"] == {"prompt": ASKED}
+        kept = stored_bytes(database)
+        assert ASKED.encode() in kept
+        assert SAID.encode() in kept
+
+
+@pytest.mark.parametrize("terms", [{}, {"background": True}, {"idempotency": once()}])
+async def test_a_privacy_key_leaves_no_text_in_the_database(database: Path, terms: dict[str, object]) -> None:
+    answer = SAID * 10
+    async with open_desk(database, answer, terms={"privacy": True}, step_s=0.003) as desk:
+        result = await desk.answer(REQUEST, shown_input={"prompt": ASKED}, **terms)
+        assert result.choices[0].text == answer
+        stored = await desk.settled((await desk.newest()).id)
+        assert (stored.input, stored.output, stored.data_removed) == (None, None, True)
+        assert stored.completion_tokens == len(answer) + 1
+        assert stored.cost_nusd
+        with pytest.raises(DataRemoved):
+            await collected(await desk.service.attach(desk.caller, stored.id))
+    kept = stored_bytes(database)
+    assert ASKED.encode() not in kept
+    assert SAID.encode() not in kept
+
+
+async def test_a_privacy_keys_prediction_shows_nothing_of_its_text_while_it_runs(database: Path) -> None:
+    async with (
+        open_desk(database, SAID, terms={"privacy": True}, step_s=0.02) as desk,
+        desk.service.open(desk.ask(REQUEST)) as run,
+    ):
+        async for number, _ in run.events():
+            if number == 5:
+                stored = await desk.service.get(desk.caller, run.id)
+                assert (stored.input, stored.output, stored.status) == (None, None, Status.PROCESSING)
+
+
+async def removed(desk: Desk, prediction_id: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not (await desk.service.get(desk.caller, prediction_id)).data_removed:
+            await asyncio.sleep(0.005)
+
+
+async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: Path) -> None:
+    clock = Clock()
+    answer = tuple(ByteTokenizer().encode(SAID))
+    async with working(answer=answer) as engine:
+        async with serving(database, engine, clock=clock, retention_s=3600) as desk:
+            await seat(desk)
+            await desk.answer(REQUEST, idempotency=once())
+            before = await desk.settled((await desk.newest()).id)
+            caller = desk.caller
+        clock.ahead_s = 3000
+        async with serving(database, engine, clock=clock, retention_s=3600) as desk:
+            assert (await desk.service.get(caller, before.id)).output == [SAID]
+        clock.ahead_s = 3700
+        async with serving(database, engine, clock=clock, retention_s=3600) as desk:
+            desk.caller = caller
+            await removed(desk, before.id)
+            after = await desk.service.get(caller, before.id)
+            assert after == replace(before, input=None, output=None, data_removed=True)
+            with pytest.raises(DataRemoved):
+                await collected(await desk.service.attach(caller, before.id))
+            assert await desk.accounts.reconcile() == []
+
+
+async def test_text_is_kept_for_ever_if_so_wished(database: Path) -> None:
+    clock = Clock()
+    async with working(answer=tuple(ByteTokenizer().encode(SAID))) as engine:
+        async with serving(database, engine, clock=clock, retention_s=0) as desk:
+            await seat(desk)
+            await desk.answer(REQUEST)
+            caller, stored = desk.caller, await desk.newest()
+        clock.ahead_s = 10 * 365 * 86400
+        async with serving(database, engine, clock=clock, retention_s=0) as desk:
+            assert (await desk.service.get(caller, stored.id)).output == [SAID]

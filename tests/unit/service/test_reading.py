@@ -1,0 +1,145 @@
+"""One run, many readers: live, late, slow, resumed after any event, and after the end."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from corral.core.errors import UnknownPrediction
+from corral.core.generation import Delta, Finished, GenerationEvent, Queued, Sampling, Started
+from corral.engines.supervisor import SupervisorPolicy
+from corral.service.ports import Run
+from tests.unit.service.desk import Desk, apart, limited, numbered, open_desk, text_of
+
+pytestmark = pytest.mark.anyio
+
+TWO = replace(limited(40), sampling=Sampling(temperature=1), choices=2)
+
+
+async def raw(run: Run) -> list[tuple[int, GenerationEvent]]:
+    return [pair async for pair in run.events()]
+
+
+async def test_every_event_has_a_number_and_a_delta_that_of_its_last_token(database: Path) -> None:
+    async with open_desk(database, step_s=0.002) as desk, desk.service.open(desk.ask(limited(30))) as run:
+        seen = await raw(run)
+        assert [number for number, _ in apart(seen)] == list(range(1, 34))  # Started, 30 tokens, two ends
+        numbers = [number for number, _ in seen]
+        assert numbers == sorted(set(numbers))
+
+
+async def test_two_live_readers_and_a_late_one_see_the_same(database: Path) -> None:
+    async with open_desk(database, step_s=0.002) as desk, desk.service.open(desk.ask(TWO)) as run:
+
+        async def late() -> list[tuple[int, GenerationEvent]]:
+            async for number, _ in run.events():
+                if number > 20:
+                    break
+            return await raw(await desk.service.attach(desk.caller, run.id))
+
+        first, second, third = await asyncio.gather(raw(run), raw(run), late())
+        assert apart(first) == apart(second) == apart(third)
+        assert len(apart(first)) == 1 + 80 + 2 + 1
+        for choice in (0, 1):
+            assert text_of(first, choice=choice) == text_of(second, choice=choice) == text_of(third, choice=choice)
+
+
+async def test_reading_after_any_event_gives_exactly_the_rest_live_and_stored(database: Path) -> None:
+    async with open_desk(database, step_s=0.002) as desk:
+        async with desk.service.open(desk.ask(TWO)) as run:
+            whole = await numbered(run)
+            live = [await numbered(run, after=k) for k in range(len(whole) + 1)]
+        assert live == [whole[k:] for k in range(len(whole) + 1)]
+        again = await desk.service.attach(desk.caller, run.id)
+        assert [await numbered(again, after=k) for k in range(len(whole) + 1)] == live
+
+
+async def test_readers_that_resume_while_it_runs_miss_nothing_and_see_nothing_twice(database: Path) -> None:
+    async with open_desk(database, step_s=0.002) as desk, desk.service.open(desk.ask(limited(60))) as run:
+
+        async def in_parts() -> list[tuple[int, GenerationEvent]]:
+            """A new connection after every event."""
+            taken: list[tuple[int, GenerationEvent]] = []
+            while not (taken and isinstance(taken[-1][1], Finished)):
+                after = taken[-1][0] if taken else 0
+                async for pair in run.events(after=after):
+                    taken.append(pair)
+                    break
+            return taken
+
+        parts, whole = await asyncio.gather(in_parts(), raw(run))
+        assert apart(parts) == apart(whole)
+        assert text_of(parts) == text_of(whole)
+
+
+async def test_a_slow_reader_gets_fewer_longer_deltas_and_the_same_text(database: Path) -> None:
+    async with open_desk(database) as desk, desk.service.open(desk.ask(limited(100))) as run:
+        slow = run.events()
+        first = await anext(slow)
+        quick = await raw(run)  # to the end, while the slow one reads nothing
+        rest = [pair async for pair in slow]
+        assert [type(event) for _, event in rest].count(Delta) == 1
+        assert apart([first, *rest]) == apart(quick)
+        assert text_of(rest) == text_of(quick)
+        (choice,) = (await desk.settled(run.id)).output or []
+        assert choice == text_of(quick)
+
+
+async def test_a_finished_run_is_read_again_from_the_store_as_it_was(database: Path) -> None:
+    async with open_desk(database, step_s=0.002) as desk:
+        async with desk.service.open(desk.ask(replace(TWO, pieces=True))) as run:
+            live = await raw(run)
+        again = await desk.service.attach(desk.caller, run.id)
+        assert (again.id, again.created_at_ms, again.price) == (run.id, run.created_at_ms, run.price)
+        stored = await raw(again)
+        assert apart(stored) == apart(live)
+        assert [text_of(stored, choice=k) for k in (0, 1)] == [text_of(live, choice=k) for k in (0, 1)]
+
+
+async def test_a_running_prediction_shows_what_it_has_said_so_far(database: Path) -> None:
+    async with open_desk(database, "x" * 100, step_s=0.005) as desk, desk.service.open(desk.ask()) as run:
+        async for number, _ in run.events():
+            if number > 10:
+                stored = await desk.service.get(desk.caller, run.id)
+                assert stored.status == "processing"
+                assert stored.output is not None
+                assert len(stored.output[0]) == stored.completion_tokens >= 10
+                assert stored.started_at_ms is not None
+                break
+
+
+async def test_waiting_for_a_place_is_told_with_the_position_and_not_kept(database: Path) -> None:
+    policy = SupervisorPolicy(max_sequences=1)
+    async with (
+        open_desk(database, policy=policy, step_s=0.005) as desk,
+        desk.service.open(desk.ask(limited(2000))),
+        desk.service.open(desk.ask(limited(60))) as second,
+        desk.service.open(desk.ask(limited(5))) as run,
+    ):
+        waiting = run.events()
+        assert await anext(waiting) == (0, Queued(position=2))
+        assert (await desk.service.get(desk.caller, run.id)).status == "starting"
+        await desk.service.cancel(desk.caller, second.id)
+        assert await anext(waiting) == (0, Queued(position=1))
+        await cancel_first(desk)
+        rest = [pair async for pair in waiting]
+        assert isinstance(rest[0][1], Started)
+        assert not any(isinstance(event, Queued) for _, event in await raw(run))
+
+
+async def cancel_first(desk: Desk) -> None:
+    oldest = (await desk.service.page(desk.caller))[-1]
+    await desk.service.cancel(desk.caller, oldest.id)
+
+
+async def test_nobody_sees_another_accounts_runs(database: Path) -> None:
+    async with open_desk(database, "x" * 100, step_s=0.005) as desk, desk.service.open(desk.ask()) as run:
+        ann = desk.caller
+        eve = await desk.take_seat(await desk.accounts.create_account("Eve"))
+        for look in (desk.service.get, desk.service.attach, desk.service.cancel):
+            with pytest.raises(UnknownPrediction):
+                await look(eve, run.id)
+        assert await desk.service.page(eve) == []
+        assert (await desk.service.get(ann, run.id)).id == run.id
+        desk.caller, desk.account_id = ann, ann.account_id

@@ -1,0 +1,169 @@
+"""A server that stops and starts again: runs that are to go on do, all others are settled, and the books agree."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from corral.core.errors import Canceled, EngineUnavailable
+from corral.core.generation import Delta, GenerationRequest, Sampling, Stopping
+from corral.core.prediction import Status, StoppedBy
+from corral.service.ports import Run
+from tests.engines import scripted_engine
+from tests.unit.service.desk import (
+    ByteTokenizer,
+    collected,
+    limited,
+    numbered,
+    once,
+    seat,
+    serving,
+    text_of,
+    working,
+)
+
+pytestmark = pytest.mark.anyio
+
+GREEDY = limited(120)
+SEEDED = replace(GREEDY, sampling=Sampling(temperature=1))
+"""The seed is drawn."""
+STOPPING = replace(SEEDED, stopping=Stopping(max_tokens=120, stop=("\u0000\u0000\u0000",)), choices=3)
+
+
+async def until_token(run: Run, tokens: int) -> None:
+    async for _, event in run.events():
+        if isinstance(event, Delta) and event.completion_tokens >= tokens:
+            return
+
+
+@pytest.mark.parametrize("request_", [GREEDY, SEEDED, STOPPING], ids=["greedy", "seeded", "three choices"])
+async def test_a_background_run_goes_on_after_a_restart_as_if_nothing_had_been(
+    database: Path, request_: GenerationRequest
+) -> None:
+    async with working(step_s=0.003) as engine:
+        async with serving(database, engine) as desk:
+            await seat(desk)
+            expected = await desk.answer(request_)
+            reference = await desk.newest()
+            async with desk.service.open(desk.ask(request_, background=True)) as run:
+                await until_token(run, 20)
+            before = desk
+        async with serving(database, engine, drawn_seed=99) as desk:
+            desk.sit_down_again(before)
+            again = await desk.service.attach(before.caller, run.id)
+            assert await collected(again) == expected
+            stored = await desk.settled(run.id)
+            assert stored.status is Status.SUCCEEDED
+            assert stored.output == reference.output
+            assert (stored.cost_nusd, stored.seed) == (reference.cost_nusd, reference.seed)
+            assert stored.receipt is not None
+            assert reference.receipt is not None
+            assert stored.receipt["tokens_digest"] == reference.receipt["tokens_digest"]
+            await desk.balanced()
+
+
+async def test_a_reader_goes_on_where_it_stopped_across_the_restart(database: Path) -> None:
+    async with working(step_s=0.003) as engine:
+        async with serving(database, engine) as desk:
+            await seat(desk)
+            async with desk.service.open(desk.ask(GREEDY)) as run:
+                whole = await numbered(run)
+                text = text_of([pair async for pair in run.events()])
+            read: list[tuple[int, object]] = []
+            async with desk.service.open(desk.ask(GREEDY, idempotency=once())) as run:
+                async for number, event in run.events():
+                    read.append((number, event))
+                    if number > 30:
+                        break
+            before = desk
+        async with serving(database, engine) as desk:
+            desk.sit_down_again(before)
+            rest = await numbered(await desk.service.attach(before.caller, run.id), after=read[-1][0])
+            assert rest == whole[read[-1][0] :]
+            stored = await desk.settled(run.id)
+            assert stored.output == [text]
+            await desk.balanced()
+
+
+async def test_readers_are_told_of_the_restart_and_a_run_with_a_reader_alone_is_settled(database: Path) -> None:
+    async with working(step_s=0.003) as engine:
+        async with serving(database, engine) as desk:
+            await seat(desk)
+            before = desk
+
+            async def read(**terms: object) -> str:
+                async with desk.service.open(desk.ask(limited(300), **terms)) as run:
+                    with pytest.raises(Canceled):
+                        async for _, event in run.events():
+                            if isinstance(event, Delta):
+                                seen.set()
+                return run.id
+
+            seen = asyncio.Event()
+            alone = asyncio.create_task(read())
+            background = asyncio.create_task(read(background=True))
+            await seen.wait()
+        alone_id, background_id = await alone, await background
+        async with serving(database, engine) as desk:
+            desk.sit_down_again(before)
+            stored = await desk.service.get(before.caller, alone_id)
+            assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.RESTART)
+            assert stored.completion_tokens > 0
+            assert (await desk.settled(background_id)).completion_tokens == 300
+            await desk.balanced()
+
+
+async def test_a_run_that_waits_for_the_engine_to_load_can_be_cancelled_and_read(database: Path) -> None:
+    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
+        await seat(desk)
+        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+            await until_token(run, 20)
+        before = desk
+    loading = scripted_engine(vocab_size=ByteTokenizer.vocab_size, load_s=60)
+    async with loading.run(), serving(database, loading) as desk:
+        desk.sit_down_again(before)
+        waiting = await desk.service.get(before.caller, run.id)
+        assert waiting.status is Status.PROCESSING
+        cancelled = await desk.service.cancel(before.caller, run.id)
+        assert (cancelled.status, cancelled.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
+        assert cancelled.output is not None
+        assert cancelled.completion_tokens >= 20
+        with pytest.raises(Canceled):
+            await collected(await desk.service.attach(before.caller, run.id))
+        await desk.balanced()
+
+
+async def test_a_run_is_left_for_the_next_start_when_there_is_no_engine(database: Path) -> None:
+    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
+        await seat(desk)
+        expected = await desk.answer(GREEDY)
+        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+            await until_token(run, 20)
+        before = desk
+    broken = scripted_engine(vocab_size=ByteTokenizer.vocab_size, refuse_load=True)
+    async with broken.run(), serving(database, broken) as desk:
+        with pytest.raises(EngineUnavailable, match="next start"):
+            await desk.service.attach(before.caller, run.id)
+    async with working() as engine, serving(database, engine) as desk:
+        desk.sit_down_again(before)
+        assert await collected(await desk.service.attach(before.caller, run.id)) == expected
+        await desk.balanced()
+
+
+async def test_a_server_that_still_loads_stops_at_once(database: Path) -> None:
+    loading = scripted_engine(load_s=60)
+    async with loading.run(), asyncio.timeout(5), serving(database, loading):
+        pass
+
+
+async def test_runs_of_this_process_are_not_taken_for_runs_of_an_earlier_one(database: Path) -> None:
+    """Those that begin the moment the engine is ready, which is when unfinished ones are taken up."""
+    engine = scripted_engine(vocab_size=ByteTokenizer.vocab_size, load_s=0.2)
+    async with engine.run(), serving(database, engine) as desk:
+        await seat(desk)
+        await engine.ready()
+        answers = await asyncio.gather(*(desk.answer(limited(10)) for _ in range(20)))
+        assert all(len(answer.choices[0].ids) == 10 for answer in answers)
+        assert {one.status for one in await desk.service.page(desk.caller)} == {Status.SUCCEEDED}
+        await desk.balanced()
