@@ -3,8 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from corral.cli.amounts import signed_usd
 from corral.core.accounts import Limits
+from corral.core.pricing import usd
 from corral.store import accounts
 from tests.cli.ledgers import Ledgers
 
@@ -42,6 +46,11 @@ def test_credit_adds_up_exactly_and_can_be_taken_back(ledgers: Ledgers) -> None:
     assert "$0.05" in ledgers.said("account", "credit", "ann", "-0.25", "--note", "refund")
     assert "has $0.05 of credit left" in ledgers.refused("account", "credit", "ann", "-0.06")
     assert ledgers.said("reconcile") == "no difference\n"
+
+
+@given(st.integers(min_value=-(10**18), max_value=10**18))
+def test_every_amount_is_read_as_it_is_shown(nusd: int) -> None:
+    assert signed_usd(usd(nusd)) == nusd
 
 
 def test_an_account_is_shown_with_what_it_spent(ledgers: Ledgers) -> None:

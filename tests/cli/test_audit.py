@@ -1,15 +1,21 @@
 """Receipts and books, checked from the command line: what is altered anywhere is named."""
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from corral.catalog.catalog import demo_catalog
+from corral.catalog.prices import read_price_book
 from corral.core.prediction import Prediction
 from tests.cli.ledgers import Ledgers
 from tests.contract.store.books import Books
+
+PAGE = Path(__file__).parents[2] / "docs" / "billing.md"
 
 
 @pytest.fixture
@@ -104,3 +110,18 @@ def test_every_difference_is_printed_and_makes_the_exit_status_1(ledgers: Ledger
     assert f"Prediction {settled.id} cost: 92501 is stored, its usage record says 92500." in lines
     as_json = ledgers.run("reconcile", "--json")
     assert (as_json.status, json.loads(as_json.stdout)) == (1, lines)
+
+
+def test_the_price_file_of_the_documentation_costs_what_the_page_says(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert example is not None
+    file = tmp_path / "prices.toml"
+    file.write_text(example.group(1))
+    book = read_price_book(file)
+    assert book["local/my-finetune"][0].price.output_nusd == 400
+    model = demo_catalog(book).get("meta/llama-2-7b-chat")
+    costs = [
+        model.price_at(day.timestamp()).cost_nusd(prompt_tokens=1000, completion_tokens=500)
+        for day in (datetime(2026, 3, 15, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
+    ]
+    assert costs == [180_000, 140_000]
