@@ -27,7 +27,7 @@ class EngineRequest:
     """In [0, 2**64)."""
     sampling: Sampling
     constraint: Constraint | None = None
-    """Already known to compile: an engine may die of one that does not."""
+    """What the whole answer matches; with it, neither ``min_new_tokens`` nor ``ignore_eos``."""
     echo: bool = False
     """Give the log probabilities of the prompt's tokens in the first batch."""
     emitted_ids: tuple[int, ...] = ()
@@ -196,6 +196,11 @@ def check_request(request: EngineRequest, info: EngineInfo) -> None:
         raise InvalidRequest(f"max_new_tokens must be in [{least_new_tokens}, {room_tokens - prompt_tokens}].")
     if not 0 <= request.min_new_tokens <= request.max_new_tokens:
         raise InvalidRequest("min_new_tokens must be in [0, max_new_tokens].")
+    if request.constraint is not None and (request.min_new_tokens or request.ignore_eos):
+        raise InvalidRequest(
+            "A constrained answer ends where its constraint says, so it can have no minimum length.",
+            param="response_format",
+        )
     if request.emitted_ids:
         _check_emitted(request, info)
     if not 0 <= request.seed < 2**64:

@@ -31,7 +31,7 @@ class ScriptedOptions:
     load_s: float = 0.0
     step_s: float = 0.0
     answer: tuple[int, ...] = ()
-    """Say this and then EOS, instead of hashes without end."""
+    """Say this and then EOS, instead of hashes without end. It is taken to match any constraint."""
     refuse_load: bool = False
     refused_id: int = -1
     raise_id: int = -1
@@ -66,9 +66,11 @@ class ScriptedStepper:
         )
 
     def add(self, key: int, request: EngineRequest) -> None:
-        """Join the batch; refuses prompts with ``refused_id``."""
+        """Join the batch; refuses prompts with ``refused_id``, and constraints where the script is not the answer."""
         if self._options.refused_id in request.prompt_ids:
             raise InvalidRequest("refused by the script")
+        if request.constraint is not None and not self._options.answer:
+            raise InvalidRequest("A script of hashes matches no constraint.", param="response_format")
         self._sequences[key] = _Sequence(request)
 
     def cancel(self, key: int) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import ceil
 from typing import Any, Final
@@ -44,6 +44,7 @@ from corral.engines.frames import (
 from corral.engines.queue import RunQueue, kv_blocks
 from corral.engines.runs import Run
 from corral.engines.stepper import Progress, SequenceOutput
+from corral.engines.vetting import ConstraintVetting
 from corral.engines.wait import Pace
 
 _log = structlog.get_logger(__name__)
@@ -86,6 +87,12 @@ class SupervisorPolicy:
     """A request that would wait longer for its turn is refused."""
 
 
+STAND_IN_POLICY: Final = SupervisorPolicy(
+    step_timeout_s=5.0, load_timeout_s=120.0, max_deaths=1, max_sequences=1, max_waiting=64
+)
+"""For an engine on which constraints are tried: see ``vetting``."""
+
+
 class _WorkerDiedError(Exception):
     """The worker is gone, or must go; the message is for the log."""
 
@@ -98,10 +105,20 @@ class SupervisedEngine:
         launch: WorkerLaunch,
         *,
         policy: SupervisorPolicy | None = None,
+        vetting: ConstraintVetting | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
+        """Describe an engine; ``run`` starts it.
+
+        Args:
+            launch: what to start.
+            policy: when to give up.
+            vetting: constraints that requests carry must pass it; without it, requests are taken as they are.
+            on_progress: told how far a start is.
+        """
         self._launch = launch
         self._policy = policy or SupervisorPolicy()
+        self._vetting = vetting
         self._on_progress = on_progress
         self._queue = RunQueue()
         self._info: EngineInfo | None = None
@@ -152,7 +169,8 @@ class SupervisedEngine:
         """Keep a worker alive for as long as the block lasts."""
         supervising = asyncio.create_task(self._supervise())  # noqa: TID251 - owned and awaited by this block
         try:
-            yield
+            async with self._vetting.run() if self._vetting else nullcontext():
+                yield
         finally:
             supervising.cancel()
             with suppress(asyncio.CancelledError):
@@ -165,6 +183,8 @@ class SupervisedEngine:
         if self._failure is not None:
             raise self._failure
         check_request(request, info)
+        if request.constraint is not None and self._vetting is not None:
+            request = replace(request, constraint=await self._vetting.vet(request.constraint, flow=request.flow))
         if self._queue.waiting_of(request.flow) >= self._policy.max_waiting - self._queue.waiting:
             raise Overloaded("Too many requests are waiting; try again soon.", retry_after_s=RETRY_AFTER_S)
         run = Run(request, kv_blocks=kv_blocks(request, info))
@@ -244,7 +264,7 @@ class SupervisedEngine:
                 await asyncio.sleep(min(2.0**failed_starts - 1, self._policy.max_restart_delay_s))
                 self._restarts += 1
         finally:
-            self._writer = None
+            self._writer = self._pid = None
             self._give_up(self._failure or EngineUnavailable("The engine is shut down."))
 
     def _bury_worker(self) -> None:

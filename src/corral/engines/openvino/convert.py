@@ -8,16 +8,18 @@ from pathlib import Path
 
 import openvino as ov
 
-from corral.core.errors import EngineUnavailable
+from corral.core.errors import CheckpointRefused, EngineUnavailable
 from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, stamp_file
 from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer, tokenizer_file
 from corral.engines.openvino.graph import BlobWeights, build_model
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import StoredTensor, write_tensors
 from corral.engines.openvino.shape import LlamaShape
+from corral.engines.openvino.stand_in import plan_stand_in, stand_in_shape, write_stand_in
 from corral.engines.stepper import Progress, Report
 
-_VERSION = 1
+_VERSION = 2
 """Raise with every change that makes another graph or other numbers from the same checkpoint."""
 _SPARE_BYTES = 64 * 2**20
 
@@ -25,13 +27,14 @@ _SPARE_BYTES = 64 * 2**20
 def obtain_model(
     checkpoint: Checkpoint, weights: WeightsFormat, plan: list[StoredTensor], cache: ModelCache, report: Report
 ) -> Path:
-    """The converted model's directory, made first when there is none.
+    """The converted model's directory, made first when there is none; with a vocabulary if the checkpoint has one.
 
     Raises:
-        CheckpointRefused: the weights cannot be converted.
+        CheckpointRefused: the weights or the vocabulary cannot be converted.
         EngineUnavailable: there is not enough space to convert.
     """
-    paths = [file.path for file in checkpoint.files]
+    vocabulary = tokenizer_file(checkpoint.directory)
+    paths = [file.path for file in checkpoint.files] + ([vocabulary] if vocabulary else [])
     stamps = {path: stamp_file(path) for path in paths}
     key = digest_fields(
         {
@@ -44,8 +47,34 @@ def obtain_model(
 
     def convert(directory: Path) -> None:
         _convert(checkpoint, weights, plan, directory, report)
+        if vocabulary is not None:
+            save_detokenizer(read_pieces(vocabulary, checkpoint.shape.vocab_size), directory)
         for path, stamp in stamps.items():
             check_untouched(path, stamp)
+
+    return cache.obtain(key, convert, report)
+
+
+def obtain_stand_in(checkpoint: Checkpoint, cache: ModelCache, report: Report) -> Path:
+    """Directory of the checkpoint's stand-in, made first when there is none.
+
+    Raises:
+        CheckpointRefused: the checkpoint has no vocabulary, or it cannot be converted.
+    """
+    vocabulary = tokenizer_file(checkpoint.directory)
+    if vocabulary is None:
+        raise CheckpointRefused(f"{checkpoint.directory} holds no tokenizer, without which nothing can be constrained.")
+    shape = stand_in_shape(checkpoint.shape)
+    key = digest_fields(
+        {"stand-in": _VERSION, "shape": asdict(shape), "files": cache.digest_files([vocabulary], report)}
+    )[:32]
+
+    def convert(directory: Path) -> None:
+        plan, blob = plan_stand_in(shape), directory / "weights.blob"
+        write_stand_in(plan, blob)
+        _save(shape, plan, blob, directory)
+        blob.unlink()
+        save_detokenizer(read_pieces(vocabulary, shape.vocab_size), directory)
 
     return cache.obtain(key, convert, report)
 

@@ -43,6 +43,8 @@ class OpenVinoOptions:
     """None is f32 while a whole context is small, else u8: see ``memory.choose_precision``."""
     max_batched_tokens: int = 512
     """Most tokens of one step: bounds how long the others wait while somebody's prompt is read."""
+    stand_in: bool = False
+    """Serve a tiny random model with the checkpoint's vocabulary instead: to try constraints on."""
     prefix_caching: bool = True
     """Reuse the keys and values of a prompt's beginning when it was seen before."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import openvino_genai as genai
 
+from corral.core.generation import Constraint
 from corral.engines.base import EngineRequest
 from corral.engines.openvino.options import KvPrecision
 
@@ -63,6 +64,8 @@ def make_config(request: EngineRequest, eos_token_id: int) -> genai.GenerationCo
     config.stop_token_ids = {eos_token_id}
     config.ignore_eos = request.ignore_eos
     config.logprobs = 1
+    if request.constraint is not None:
+        config.structured_output_config = make_structure(request.constraint)
     config.repetition_penalty = sampling.repetition_penalty
     config.presence_penalty = sampling.presence_penalty
     config.frequency_penalty = sampling.frequency_penalty
@@ -76,6 +79,17 @@ def make_config(request: EngineRequest, eos_token_id: int) -> genai.GenerationCo
     config.min_p = min(sampling.min_p, _MOST_MIN_P)
     config.rng_seed = reduce_seed(request.seed)
     return config
+
+
+def make_structure(constraint: Constraint) -> genai.StructuredOutputConfig:
+    """A constraint in GenAI's terms. One that does not compile raises in ``step`` and poisons the pipeline."""
+    structure = genai.StructuredOutputConfig()
+    match constraint.kind:
+        case "json_schema":
+            structure.json_schema = constraint.source
+        case "regex":
+            structure.regex = constraint.source
+    return structure
 
 
 def reduce_seed(seed: int) -> int:

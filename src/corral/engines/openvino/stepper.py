@@ -24,20 +24,26 @@ from corral.core.generation import Sampling
 from corral.engines.base import EndReason, EngineInfo, EngineRequest, check_request
 from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import Checkpoint
-from corral.engines.openvino.convert import obtain_model
+from corral.engines.openvino.convert import obtain_model, obtain_stand_in
+from corral.engines.openvino.detokenizer import DETOKENIZER
 from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose_blocks, choose_precision
 from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.openvino.pipeline import load_pipeline, make_config
-from corral.engines.openvino.quantize import activation_group, plan_tensors
+from corral.engines.openvino.quantize import StoredTensor, activation_group, plan_tensors
+from corral.engines.openvino.shape import LlamaShape
+from corral.engines.openvino.stand_in import limit_memory, plan_stand_in, stand_in_shape
 from corral.engines.stepper import Progress, Report, SequenceOutput
 
 
 class OpenVinoStepper:
     """A batch on the CPU. Not thread-safe; an exception from ``step`` means the pipeline is lost."""
 
-    def __init__(self, pipeline: genai.ContinuousBatchingPipeline, info: EngineInfo) -> None:
+    def __init__(
+        self, pipeline: genai.ContinuousBatchingPipeline, info: EngineInfo, *, has_vocabulary: bool = False
+    ) -> None:
         self._pipeline = pipeline
         self._info = info
+        self._has_vocabulary = has_vocabulary
         self._handles: dict[int, GenerationHandle] = {}
         self._pipeline_ids = count()
 
@@ -56,6 +62,10 @@ class OpenVinoStepper:
         if key in self._handles:
             raise ValueError(f"key {key} is in the batch already")
         check_request(request, self._info)
+        if request.constraint is not None and not self._has_vocabulary:
+            raise InvalidRequest(
+                "This model has no tokenizer, so no answer can be constrained.", param="response_format"
+            )
         ids = ov.Tensor(np.array([request.prompt_ids], np.int64))  # (1, tokens); other ranks are misread silently
         try:
             # Two requests with one id would break each other, so the pipeline's ids are drawn here.
@@ -132,9 +142,7 @@ def build(options: Mapping[str, object], report: Report) -> OpenVinoStepper:
 def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
     """``build`` for callers in the same process."""
     with Checkpoint(Path(options.checkpoint_dir)) as checkpoint:
-        shape = checkpoint.shape
-        plan = plan_tensors(shape, options.weights)
-        directory = obtain_model(checkpoint, options.weights, plan, ModelCache(Path(options.cache_dir)), report)
+        shape, plan, directory = _obtain(checkpoint, options, report)
     context_tokens = min(options.context_tokens or shape.context_tokens, shape.context_tokens)
     precision = options.kv_precision or choose_precision(shape, context_tokens)
     blocks = options.kv_blocks or choose_blocks(shape, context_tokens, precision, available_bytes())
@@ -156,10 +164,22 @@ def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
         max_batched_tokens=options.max_batched_tokens,
         prefix_caching=options.prefix_caching,
     )
-    stepper = OpenVinoStepper(pipeline, info)
+    stepper = OpenVinoStepper(pipeline, info, has_vocabulary=(directory / DETOKENIZER).is_file())
     report(Progress(stage="Warming up", done=0, total=0))
     _warm_up(stepper)
     return stepper
+
+
+def _obtain(
+    checkpoint: Checkpoint, options: OpenVinoOptions, report: Report
+) -> tuple[LlamaShape, list[StoredTensor], Path]:
+    cache = ModelCache(Path(options.cache_dir))
+    if options.stand_in:
+        limit_memory()
+        shape = stand_in_shape(checkpoint.shape)
+        return shape, plan_stand_in(shape), obtain_stand_in(checkpoint, cache, report)
+    plan = plan_tensors(checkpoint.shape, options.weights)
+    return checkpoint.shape, plan, obtain_model(checkpoint, options.weights, plan, cache, report)
 
 
 def _warm_up(stepper: OpenVinoStepper) -> None:

@@ -1,0 +1,224 @@
+"""Constrained answers of a random model at temperature 1: they match, or the constraint was refused."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.core.errors import InvalidRequest
+from corral.core.generation import Constraint, Sampling
+from corral.engines.base import EndReason, Engine, EngineRequest
+from corral.engines.openvino.options import OpenVinoOptions
+from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, WorkerLaunch
+from corral.engines.vetting import ConstraintVetting
+from tests.engines import generate, request, until_idle
+from tests.oracle.llama import GQA
+from tests.vocabulary import text_of, write_with_vocabulary
+
+pytestmark = pytest.mark.anyio
+
+WARM = Sampling(temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SupervisedEngine]:
+    """A flat random model, so that nothing but the constraint shapes its answers."""
+    directory = tmp_path_factory.mktemp("constrained")
+    checkpoint = write_with_vocabulary(replace(GQA, logit_gain=0.7), directory / "checkpoint")
+    options = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=128)
+
+    def launch(*, stand_in: bool) -> WorkerLaunch:
+        chosen = asdict(replace(options, stand_in=stand_in))
+        return WorkerLaunch(engine="openvino", options=chosen, environment=dict(os.environ))
+
+    vetting = ConstraintVetting(SupervisedEngine(launch(stand_in=True), policy=STAND_IN_POLICY))
+    made = SupervisedEngine(launch(stand_in=False), vetting=vetting)
+    async with made.run():
+        await made.ready()
+        yield made
+
+
+def schema(value: object) -> Constraint:
+    return Constraint(kind="json_schema", source=json.dumps(value))
+
+
+def regex(source: str) -> Constraint:
+    return Constraint(kind="regex", source=source)
+
+
+def asking(constraint: Constraint | None, *, seed: int = 0, max_new_tokens: int = 150) -> EngineRequest:
+    asked = request(5, 6, 7, sampling=WARM, seed=seed, max_new_tokens=max_new_tokens)
+    return replace(asked, constraint=constraint)
+
+
+async def answers(engine: Engine, constraint: Constraint, *, count: int = 24) -> list[str]:
+    """Those of *count* answers that ended by themselves."""
+    made = await asyncio.gather(*(generate(engine, asking(constraint, seed=seed)) for seed in range(count)))
+    return [text_of(ids).decode() for ids, end in made if end is EndReason.EOS]
+
+
+def is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+ENUM = [*range(-20, 21), "low", "lower", "l", 'a"b', "\u00e9", None, True]
+TREE = {
+    "$defs": {
+        "node": {
+            "properties": {
+                "value": {"type": "integer"},
+                "children": {"type": "array", "items": {"$ref": "#/$defs/node"}, "maxItems": 1},
+            },
+            "required": ["value", "children"],
+        }
+    },
+    "$ref": "#/$defs/node",
+}
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer"}, "email": {"type": "null"}},
+    "required": ["name", "age"],
+}
+SCHEMAS: dict[str, tuple[object, Callable[[Any], object]]] = {
+    "object": (PERSON, lambda v: {"name", "age"} <= set(v) <= set(PERSON["properties"]) and len(v["name"]) <= 9),
+    "any object": ({"type": "object"}, lambda v: isinstance(v, dict)),
+    "anything": ({}, lambda _: True),
+    "map of integers": ({"additionalProperties": {"type": "integer"}}, lambda v: all(map(is_integer, v.values()))),
+    "string of a length": ({"type": "string", "minLength": 3, "maxLength": 12}, lambda v: 3 <= len(v) <= 12),
+    "pattern": ({"type": "string", "pattern": "^.[^a]{2}$"}, lambda v: re.fullmatch(".[^a]{2}", v)),
+    "date": ({"type": "string", "format": "date"}, lambda v: re.fullmatch(r"\d{4}-\d\d-\d\d", v)),
+    "range": ({"type": "integer", "minimum": 99, "exclusiveMaximum": 1013}, lambda v: 99 <= v < 1013),
+    "range about zero": ({"type": "integer", "minimum": -20, "maximum": 20}, lambda v: -20 <= v <= 20),
+    "enum": ({"enum": ENUM}, lambda v: v in ENUM),
+    "array": ({"items": {"type": "boolean"}, "minItems": 2, "maxItems": 3}, lambda v: 2 <= len(v) <= 3),
+    "tuple": ({"prefixItems": [{"type": "null"}, {"type": "integer"}]}, lambda v: v[0] is None and is_integer(v[1])),
+    "nullable": ({"type": ["integer", "null"]}, lambda v: v is None or is_integer(v)),
+    "tree": (TREE, lambda v: is_integer(v["value"]) and len(v["children"]) <= 1),
+}
+PATTERNS = (
+    "[a-z]{3,8}-[0-9]{2}",
+    "(cat|dog)s? .{1,9}",
+    r"\(\d{3}\) \d{3}-\d{4}",
+    "aabb|aac|acab|bbb|bbcc|cc",
+    "[^a-z]{9}",
+    r"\S+?\s[\u0400-\u04ff]{2}",
+)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+async def test_every_answer_matches_its_schema(engine: Engine, name: str) -> None:
+    source, matches = SCHEMAS[name]
+    texts = await answers(engine, schema(source))
+    assert texts
+    assert all(matches(json.loads(text)) for text in texts)
+
+
+@pytest.mark.parametrize("source", PATTERNS)
+async def test_every_answer_matches_its_regular_expression(engine: Engine, source: str) -> None:
+    texts = await answers(engine, regex(source))
+    assert texts
+    assert all(re.fullmatch(source, text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0),
+        Sampling(top_k=1),
+        Sampling(top_p=0.01),
+        Sampling(min_p=0.9),
+        Sampling(repetition_penalty=3.0),
+        Sampling(presence_penalty=2.0, frequency_penalty=2.0),
+        Sampling(temperature=5.0),
+    ],
+    ids=str,
+)
+async def test_no_sampling_value_breaks_a_constraint(engine: Engine, sampling: Sampling) -> None:
+    ids, end = await generate(engine, replace(asking(regex(PATTERNS[0])), sampling=sampling))
+    assert re.fullmatch(PATTERNS[0], text_of(ids).decode())
+    assert end is EndReason.EOS
+
+
+async def test_constrained_and_free_answers_in_one_batch_leave_each_other_alone(engine: Engine) -> None:
+    asked = [asking(schema(PERSON) if seed % 2 else None, seed=seed, max_new_tokens=60) for seed in range(8)]
+    alone = [await generate(engine, one) for one in asked]
+    assert await asyncio.gather(*(generate(engine, one) for one in asked)) == alone
+
+
+async def test_an_answer_that_reaches_its_limit_is_cut_and_says_so(engine: Engine) -> None:
+    ids, end = await generate(engine, asking(schema({"type": "string", "minLength": 100}), max_new_tokens=20))
+    assert (len(ids), end) == (20, EndReason.LENGTH)
+    assert text_of(ids).startswith(b'"')
+
+
+async def test_a_constrained_run_survives_the_death_of_its_worker(engine: SupervisedEngine) -> None:
+    asked = replace(asking(schema({"items": {"type": "integer"}, "minItems": 150}), max_new_tokens=300))
+    undisturbed = await generate(engine, asked)
+    restarts = engine.stats().restarts
+    ids: list[int] = []
+    end = None
+    async with engine.open(asked) as run:
+        async for batch in run:
+            ids, end = [*ids, *batch.ids], batch.end
+            if len(ids) >= 30 and engine.stats().restarts == restarts and (pid := engine.stats().worker_pid):
+                os.kill(pid, signal.SIGKILL)
+                while engine.stats().restarts == restarts:
+                    await asyncio.sleep(0)
+    assert (ids, end) == undisturbed
+    assert engine.stats().restarts == restarts + 1
+
+
+async def test_a_constrained_answer_of_an_earlier_process_goes_on_with_the_rest(engine: Engine) -> None:
+    asked = asking(schema(PERSON))
+    whole, end = await generate(engine, asked)
+    assert await generate(engine, replace(asked, emitted_ids=tuple(whole[:5]))) == (whole[5:], end)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        schema({"not": {}}),
+        schema({"$ref": "https://example.com"}),
+        regex("("),
+        regex("(?=a)"),
+        regex("((a{100}){100}){100}"),
+        regex("([a-z ]{0,9}[0-9]?){30}" * 2),
+        Constraint(kind="json_schema", source="{" * 10**5),
+        Constraint(kind="json_schema", source='{"a":' * 10**4),
+    ],
+    ids=lambda one: one.source[:30],
+)
+async def test_a_hostile_constraint_is_refused_and_the_others_go_on(engine: Engine, constraint: Constraint) -> None:
+    before = engine.stats()
+    neighbour = asyncio.ensure_future(generate(engine, asking(None, max_new_tokens=200)))
+    with pytest.raises(InvalidRequest) as refused:
+        await generate(engine, asking(constraint))
+    assert refused.value.param == "response_format"
+    await neighbour
+    assert engine.stats().restarts == before.restarts
+    assert engine.stats().worker_pid == before.worker_pid
+    await until_idle(engine)
+
+
+async def test_a_constraint_has_the_last_word_on_the_length(engine: Engine) -> None:
+    for change in ({"min_new_tokens": 3}, {"ignore_eos": True}):
+        with pytest.raises(InvalidRequest):
+            await generate(engine, replace(asking(regex("a")), **change))
+
+
+async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Path) -> None:
+    checkpoint = GQA.write(tmp_path / "checkpoint")
+    options = asdict(OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16))
+    engine = SupervisedEngine(WorkerLaunch(engine="openvino", options=options, environment=dict(os.environ)))
+    async with engine.run():
+        await engine.ready()
+        with pytest.raises(InvalidRequest, match="tokenizer"):
+            await generate(engine, asking(regex("a")))
+        await generate(engine, asking(None))

@@ -1,0 +1,59 @@
+"""A small Llama-2-style vocabulary for random models: every byte, every printable character, some words."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from tests.oracle.llama import TinyLlama
+
+WORD_BORDER = "\u2581"
+_WORDS = (
+    "the",
+    "cat",
+    "name",
+    "age",
+    '":',
+    '{"',
+    '"}',
+    "true",
+    "null",
+    "12",
+    "2024",
+    "\u00e9t\u00e9",
+    "\u65e5\u672c",
+    "  ",
+    "ing",
+)
+PIECES = (
+    "<unk>",
+    "<s>",
+    "</s>",
+    *(f"<0x{byte:02X}>" for byte in range(256)),
+    *(chr(code) for code in range(33, 127)),
+    WORD_BORDER,
+    *(f"{border}{word.replace(' ', WORD_BORDER)}" for border in ("", WORD_BORDER) for word in _WORDS),
+)
+
+
+def text_of(ids: list[int]) -> bytes:
+    """What ids stand for."""
+    return b"".join(_bytes_of(PIECES[token_id]) for token_id in ids)
+
+
+def _bytes_of(piece: str) -> bytes:
+    if piece in PIECES[:3]:
+        return b""
+    if piece in PIECES[3:259]:
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace(WORD_BORDER, " ").encode()
+
+
+def write_with_vocabulary(model: TinyLlama, directory: Path) -> Path:
+    """A checkpoint with this vocabulary and a few ids of padding, as published ones have."""
+    checkpoint = replace(model, vocab=len(PIECES) + 5).write(directory)
+    document = {
+        "added_tokens": [{"id": n, "content": piece, "special": True} for n, piece in enumerate(PIECES[:3])],
+        "model": {"type": "BPE", "vocab": {piece: n for n, piece in enumerate(PIECES)}, "merges": []},
+    }
+    (checkpoint / "tokenizer.json").write_text(json.dumps(document))
+    return checkpoint
