@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from corral.api.app import create_app
 from corral.api.doors.openai.translate import HARMLESS, HARMLESS_IN_COMPLETION
-from tests.doors.conftest import KnownKeys
+from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, serving
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
 

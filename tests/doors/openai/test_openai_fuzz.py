@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from corral.api.app import create_app
 from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, CompletionRequest
-from tests.doors.conftest import KnownKeys
+from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
 

@@ -10,7 +10,7 @@ from httpx2 import Response
 
 from corral.core.errors import InsufficientCredit, Overloaded, RateLimited
 from corral.core.pricing import usd
-from tests.doors.conftest import ONE_MODEL, READ_ONLY, RUN_ONLY
+from tests.doors.known_keys import ONE_MODEL, READ_ONLY, RUN_ONLY
 from tests.doors.live_server import SECRET, LiveServer
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions, answer
 
