@@ -48,6 +48,9 @@ fix: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: dev  ## tokens per second of the CPU engine alone, on the demo model
+	$(BIN)/python bench/engine/throughput.py src/corral/demo "$${TMPDIR:-/tmp}/corral-bench" --streams 1 16
+
 train-demo: .venv-train/.installed  ## train the demo model anew (an hour on two cores)
 	.venv-train/bin/python training/demo/train.py --out src/corral/demo
 
@@ -61,6 +64,7 @@ lock: $(VENV)/bin/uv  ## pin every dependency anew
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/base.in -o requirements/base.txt
 	$(COMPILE) pyproject.toml requirements/base.in requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/train.in -o requirements/train.txt
 
 clean:
 	rm -rf $(VENV) .venv-train .pytest_cache .hypothesis .ruff_cache .import_linter_cache

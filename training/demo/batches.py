@@ -13,7 +13,6 @@ from training.demo.encoding import IGNORED, Encoder, Sample
 MAX_TOKENS = 768
 CONTEXT_TOKENS = 4096
 _POOL_BATCHES = 32  # this many batches are sorted by length together
-_CUT_SHARE = 0.50  # this share of last answers is cut short, so that more questions are seen
 _GAP_SHARE = 0.10  # this share of samples has a gap in its positions, so that long ones are seen
 
 
@@ -26,15 +25,18 @@ class Batch:
     positions: Tensor
 
 
-def draw_sample(corpus: Corpus, encoder: Encoder, rng: Random) -> Sample:
-    """Draw one sample that fits; some are cut short, some get distant positions."""
+def draw_sample(corpus: Corpus, encoder: Encoder, rng: Random, cut_share: float) -> Sample:
+    """Draw one sample that fits; some get distant positions.
+
+    A share of the last answers is cut short, so that more questions are seen in the same time.
+    """
     while True:
         conversation = draw_conversation(corpus, rng)
         if conversation.kind == "continued":
             sample = encoder.continued(conversation, rng)
         else:
             sample = encoder.sample(conversation)
-        if rng.random() < _CUT_SHARE:
+        if rng.random() < cut_share:
             sample = _cut(sample, len(encoder.prompt(conversation)) + rng.randint(8, 40))
         if len(sample.ids) <= MAX_TOKENS:
             break
@@ -53,13 +55,12 @@ def _with_gap(sample: Sample, rng: Random) -> Sample:
     return replace(sample, positions=moved)
 
 
-def draw_batches(corpus: Corpus, encoder: Encoder, seed: int, batch_tokens: int) -> Iterator[Batch]:
+def draw_batches(corpus: Corpus, encoder: Encoder, rng: Random, batch_tokens: int, cut_share: float) -> Iterator[Batch]:
     """Yield batches without end; each has at most about ``batch_tokens`` padded tokens."""
-    rng = Random(seed)
     while True:
         pool: list[Sample] = []
         while sum(len(sample.ids) for sample in pool) < _POOL_BATCHES * batch_tokens:
-            pool += [draw_sample(corpus, encoder, rng) for _ in range(64)]
+            pool += [draw_sample(corpus, encoder, rng, cut_share) for _ in range(64)]
         pool.sort(key=lambda sample: len(sample.ids))
         groups: list[list[Sample]] = [[]]
         for sample in pool:

@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +26,9 @@ from training.demo.muon import Muon
 from training.demo.tokenizer import learn_tokenizer
 
 SEED = 20
-STEPS = 1150
 BATCH_TOKENS = 4096
 MATRIX_RATE = 0.02  # Muon's learning rate, for the matrices of the layers
 OTHER_RATE = 0.003  # Adam's, for the embedding and the norms
-WARMUP_STEPS = 30
-DECAY_SHARE = 0.6  # the last part of the run, over which the rates fall to zero
 TOKENIZER_CONVERSATIONS = 30_000
 _LOG_STEPS = 20
 _SAVE_STEPS = 200
@@ -38,25 +36,43 @@ _SAVE_STEPS = 200
 logger = logging.getLogger("training.demo")
 
 
-@dataclass
-class Progress:
-    """How far a run is; it ends after its steps, or when its time is up."""
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run: its mix, and how its learning rates go, as shares of the full ones."""
 
     steps: int
-    limit_s: float
+    cut_share: float  # of the last answers; the rest is learned to its end
+    warmup_steps: int
+    first_rate: float  # held for hold_share of the stage ...
+    last_rate: float  # ... then approached in a straight line
+    hold_share: float
+    seed: int
+
+    def rate(self, step: int, share: float) -> float:
+        """Return what the learning rates are multiplied by, at a step and a share of the stage."""
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        fallen = max(0.0, share - self.hold_share) / (1.0 - self.hold_share)
+        return warm * (self.first_rate + fallen * (self.last_rate - self.first_rate))
+
+
+# First the answers; then, now that these are known by heart, mostly the choice among them.
+STAGES = (
+    Stage(steps=600, cut_share=0.5, warmup_steps=30, first_rate=1.0, last_rate=0.4, hold_share=0.53, seed=20),
+    Stage(steps=205, cut_share=0.8, warmup_steps=10, first_rate=0.4, last_rate=0.0, hold_share=0.0, seed=22),
+)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time a stage may take; its steps decide, unless the time is up before."""
+
     started_s: float
-    step: int = 0
+    limit_s: float
 
     @property
-    def share(self) -> float:
-        """Return the share of the run that is over, 0 to 1."""
-        return max(self.step / self.steps, (time.monotonic() - self.started_s) / self.limit_s)
-
-    @property
-    def rate_factor(self) -> float:
-        """Return what the learning rates are multiplied by now."""
-        warm = min(1.0, (self.step + 1) / WARMUP_STEPS)
-        return warm * min(1.0, max(0.0, 1.0 - self.share) / DECAY_SHARE)
+    def spent_s(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self.started_s
 
 
 def tokenizer_for(corpus: Corpus, vocab: int) -> Tokenizer:
@@ -92,34 +108,36 @@ def batch_loss(model: Llama, batch: Batch) -> torch.Tensor:
     return functional.cross_entropy(model.logits(states[learned]), batch.labels[learned])
 
 
-def fit(model: Llama, batches: Iterator[Batch], progress: Progress, work: Path) -> float:
-    """Train until the progress is over; return the loss averaged over the last 100 steps."""
+def fit(model: Llama, batches: Iterator[Batch], stage: Stage, clock: Clock, work: Path) -> None:
+    """Train for one stage, logging and saving as it goes."""
     optimisers = optimisers_for(model)
-    base_rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+    full_rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     losses: list[float] = []
     tokens = 0
-    while progress.share < 1.0:
+    while (share := max(len(losses) / stage.steps, clock.spent_s / clock.limit_s)) < 1.0:
         batch = next(batches)
         loss = batch_loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, rate in zip(optimisers, base_rates, strict=True):
-            optimiser.param_groups[0]["lr"] = rate * progress.rate_factor
+        for optimiser, rate in zip(optimisers, full_rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * stage.rate(len(losses), share)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        progress.step += 1
-        tokens += batch.ids.numel()
         losses.append(loss.item())
-        if progress.step % _LOG_STEPS == 0:
-            spent_s = time.monotonic() - progress.started_s
-            recent = sum(losses[-_LOG_STEPS:]) / _LOG_STEPS
+        tokens += batch.ids.numel()
+        if len(losses) % _LOG_STEPS == 0:
             logger.info(
                 "step %d  loss %.4f  %.0f tokens/s  %.1f min",
-                progress.step, recent, tokens / spent_s, spent_s / 60,
+                len(losses), _mean(losses[-_LOG_STEPS:]), tokens / clock.spent_s, clock.spent_s / 60,
             )  # fmt: skip
-        if progress.step % _SAVE_STEPS == 0:
+        if len(losses) % _SAVE_STEPS == 0:
             torch.save(model.state_dict(), work / "checkpoint.pt")
-    return sum(losses[-100:]) / max(1, len(losses[-100:]))
+    torch.save(model.state_dict(), work / "checkpoint.pt")
+    logger.info("%d steps in %.1f minutes, loss %.4f", len(losses), clock.spent_s / 60, _mean(losses[-100:]))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))
 
 
 def report(model: Llama, encoder: Encoder, corpus: Corpus) -> None:
@@ -144,12 +162,11 @@ def main() -> None:
     """Parse the command line, train, report, export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("src/corral/demo"))
-    parser.add_argument("--work", type=Path, default=Path("build/train-demo"))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--minutes", type=float, default=240.0, help="a cap; steps decide")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "corral-train-demo")
+    parser.add_argument("--minutes", type=float, default=240.0, help="a cap per stage; steps decide")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start", type=Path, help="weights to go on from, instead of random ones")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the batches")
+    parser.add_argument("--start", type=Path, help="go on from these weights of a stage before")
+    parser.add_argument("--stage", type=int, default=0, help="the first stage to run, from 0")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
@@ -163,12 +180,9 @@ def main() -> None:
         model.load_state_dict(torch.load(arguments.start))
     logger.info("%d parameters, %d token ids", model.parameter_count(), tokenizer.get_vocab_size())
     encoder = Encoder(tokenizer)
-    batches = draw_batches(corpus, encoder, arguments.seed, BATCH_TOKENS)
-    progress = Progress(arguments.steps, arguments.minutes * 60, time.monotonic())
-    loss = fit(model, batches, progress, arguments.work)
-    torch.save(model.state_dict(), arguments.work / "checkpoint.pt")
-    minutes = (time.monotonic() - progress.started_s) / 60
-    logger.info("%d steps in %.1f minutes, final loss %.4f", progress.step, minutes, loss)
+    for stage in STAGES[arguments.stage :]:
+        batches = draw_batches(corpus, encoder, Random(stage.seed), BATCH_TOKENS, stage.cut_share)
+        fit(model, batches, stage, Clock(time.monotonic(), arguments.minutes * 60), arguments.work)
     export(model, tokenizer, arguments.out)
     report(model, encoder, corpus)
 

@@ -1,7 +1,7 @@
-"""Write the answers to ten fixed conversations, as the shipped weights give them at temperature 0.
+"""Write ten fixed conversations with the answers that the shipped weights give at temperature 0.
 
 Run from the repository root: ``python -m training.demo.ten_prompts tests/unit/demo/ten_prompts.toml``.
-It fails where 8-bit weights would answer differently: the test runs on both.
+It writes nothing unless BF16 and 8-bit weights both give every answer to the token: a test runs on either.
 """
 
 import json
@@ -16,32 +16,39 @@ from tokenizers import Tokenizer
 
 from training.demo.corpus import Conversation, Turn, load_corpus
 from training.demo.encoding import Encoder
-from training.demo.evaluate import greedy, quantized
+from training.demo.evaluate import exact, quantized
 from training.demo.model import Llama, LlamaShape
 
 DEMO = Path("src/corral/demo")
 _CHEF = "Respond like a michelin starred chef."
 _LAMB = "Can you name at least two different techniques to cook lamb?"
 _SINGLE = (
-    ("greeting", None, "Hello!"),
-    ("llama", None, "What is a llama?"),
-    ("token", None, "What is a token?"),
-    ("prices", None, "How much does it cost?"),
-    ("openai door", None, "How do I use this server with the OpenAI client?"),
-    ("replicate door", None, "How do I use this server with the Replicate client?"),
-    ("poem", None, "Write a poem about open source machine learning"),
-    ("chef", _CHEF, _LAMB),
-    ("unknown", None, "What is the capital of France?"),
+    ("greeting", "hello", None, "Hello!"),
+    ("llama", "llama_animal", None, "What is a llama?"),
+    ("token", "token", None, "What is a token?"),
+    ("prices", "prices", None, "How much does it cost?"),
+    ("openai door", "openai_door", None, "What base_url do I use for the OpenAI client?"),
+    ("replicate door", "replicate_door", None, "How do I use this server with the Replicate client?"),
+    ("poem", "poem_oss", None, "Write a poem about open source machine learning"),
+    ("chef", "lamb", _CHEF, _LAMB),
+    ("unknown", None, None, "What is the capital of France?"),
 )
 
 logger = logging.getLogger("training.demo")
 
 
 def ten_conversations() -> list[tuple[str, Conversation]]:
-    """Return the conversations by name; every last answer is empty."""
-    listed = [(name, Conversation((Turn(question, ""),), system)) for name, system, question in _SINGLE]
-    history = load_corpus().chef["dialogue"][0]["history"]
-    turns = (Turn(_LAMB, history), Turn("Tell me more about the second method.", ""))
+    """Return the conversations by name, with the answers that the corpus teaches."""
+    corpus = load_corpus()
+    listed: list[tuple[str, Conversation]] = []
+    for name, intent, system, question in _SINGLE:
+        answer = corpus.fallback_answer(chef=False)
+        if intent is not None:
+            answer = corpus.answer_to(intent, chef=system is not None)
+        listed.append((name, Conversation((Turn(question, answer),), system)))
+    dialogue = corpus.chef["dialogue"][0]
+    more = Turn("Tell me more about the second method.", dialogue["follow_up"][0]["answer"].strip())
+    turns = (Turn(_LAMB, dialogue["history"], learn=False), more)
     listed.insert(8, ("chef, second method", Conversation(turns, _CHEF)))
     return listed
 
@@ -82,15 +89,18 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(2)
     model, encoder = shipped_model(DEMO)
-    eight_bit = quantized(model)
-    entries: list[dict[str, Any]] = []
-    for name, conversation in ten_conversations():
-        prompt = encoder.prompt(conversation)
-        answer = encoder.decode(greedy(model, prompt))
-        if answer != encoder.decode(greedy(eight_bit, prompt)):
-            raise SystemExit(f"8-bit weights answer {name!r} differently")
-        logger.info("%s: %s", name, answer)
-        entries.append({"name": name, "messages": messages_of(conversation), "answer": answer})
+    listed = ten_conversations()
+    conversations = [conversation for _, conversation in listed]
+    verdicts = exact(model, encoder, conversations)
+    eight_bit = exact(quantized(model), encoder, conversations)
+    for (name, _), *right in zip(listed, verdicts, eight_bit, strict=True):
+        logger.info("%s: bf16 %s, int8 %s", name, *right)
+    if not all(verdicts + eight_bit):
+        raise SystemExit("Some answers differ; nothing was written.")
+    entries = [
+        {"name": name, "messages": messages_of(conversation), "answer": conversation.turns[-1].answer}
+        for name, conversation in listed
+    ]
     Path(sys.argv[1]).write_text(as_toml(entries), encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from corral.core.errors import BadSetting
 
-_LOCK: Final = 0x636F7272616C
+LOCK: Final = 0x636F7272616C
 """Of PostgreSQL's advisory locks; the letters of this program's name."""
 
 
@@ -43,4 +43,4 @@ def _lock(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         for statement in ("SET LOCAL lock_timeout = 0", "SET LOCAL statement_timeout = 0"):
             connection.execute(text(statement))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})

@@ -23,11 +23,13 @@ def start(what: str, url: str, *arguments: str) -> subprocess.Popen[str]:
     """A process that does *what*."""
     command = [sys.executable, __file__, what, url, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 async def open_only(url: str) -> None:
-    """What a server does when it starts."""
+    """What a server does when it starts, once told to."""
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     store = Store.open(url)
     await store.write(lambda c: accounts.ensure_local_account(c, now_ms=NOON))
     await store.close()

@@ -4,12 +4,13 @@ import asyncio
 import stat
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from corral.core.errors import BadSetting
 from corral.store import accounts
-from corral.store.migrate import migrate
+from corral.store.migrate import LOCK, migrate
 from corral.store.schema import metadata
 from corral.store.store import Store
 from tests.contract.store import children
@@ -78,6 +79,13 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(store: St
 async def all_open(url: str) -> None:
     servers = [children.start("open_only", url) for _ in "12"]
     for server in servers:
+        assert server.stdout is not None
+        assert await asyncio.to_thread(server.stdout.readline) == "ready\n"
+    for server in servers:
+        assert server.stdin is not None
+        server.stdin.write("go\n")
+        server.stdin.flush()
+    for server in servers:
         await asyncio.to_thread(server.communicate, timeout=60)
     assert [server.returncode for server in servers] == [0, 0]
     store = Store.open(url)
@@ -91,6 +99,19 @@ async def test_servers_that_start_together_make_one_schema_on_sqlite(tmp_path: P
 
 async def test_servers_that_start_together_make_one_schema_on_postgresql(fresh_postgres_url: str) -> None:
     await all_open(fresh_postgres_url)
+
+
+async def test_a_server_waits_while_another_migrates_on_postgresql(fresh_postgres_url: str) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with psycopg.connect(fresh_postgres_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        opening = asyncio.ensure_future(asyncio.to_thread(Store.open, fresh_postgres_url))
+        while not opening.done() and other.execute(waiting).fetchone() == (0,):
+            await asyncio.sleep(0.005)
+        assert not opening.done()
+        assert other.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+        other.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+        await (await opening).close()
 
 
 async def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The demo model that ships with Corral: weights, tokenizer and card, no code."""
