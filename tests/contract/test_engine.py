@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Sampling
-from corral.engines.base import EndReason, Engine
-from tests.engines import GREEDY, generate, request, until_idle
+from corral.engines.base import EndReason, Engine, TokenBatch
+from tests.engines import GREEDY, generate, pieces, request, until_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -240,6 +240,56 @@ async def test_requests_beyond_the_pool_wait_in_line_and_move_up(engine: Engine)
         assert waiting >= 8
         assert [run.position for run in runs] == [0] * (12 - waiting) + list(range(1, waiting + 1))
     await until_idle(engine)
+
+
+ECHOED = (5, 6, 7, 8, 9)
+
+
+async def test_an_echo_gives_the_log_probabilities_of_the_prompt_once_and_first(engine: Engine) -> None:
+    plain = request(*ECHOED, sampling=SEEDED, max_new_tokens=20, ignore_eos=True)
+    batches = await pieces(engine, replace(plain, echo=True))
+    first, *rest = [batch.prompt_logprobs for batch in batches]
+    assert first is not None
+    assert len(first) == len(ECHOED) - 1
+    assert all(logprob <= 0 for logprob in first)
+    assert rest == [None] * len(rest)
+    ids = [token_id for batch in batches for token_id in batch.ids]
+    assert (ids, batches[-1].end) == await generate(engine, plain)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 200])
+async def test_an_echo_without_an_answer_only_scores_the_prompt(engine: Engine, tokens: int) -> None:
+    emitted_tokens = engine.stats().emitted_tokens
+    for _ in range(2):  # the second time the prompt could be in a cache
+        asked = replace(request(*range(5, 5 + tokens)), max_new_tokens=0, echo=True)
+        (only,) = await pieces(engine, asked)
+        assert only.prompt_logprobs is not None
+        assert (only.ids, only.end, len(only.prompt_logprobs)) == ((), EndReason.LENGTH, tokens - 1)
+    assert engine.stats().emitted_tokens == emitted_tokens
+    await until_idle(engine)
+
+
+async def test_cancelling_an_echo_frees_everything(engine: Engine) -> None:
+    for _ in range(20):
+        async with engine.open(replace(request(*range(5, 205)), echo=True)):
+            await asyncio.sleep(0)
+    await until_idle(engine)
+
+
+async def test_an_echo_survives_the_death_of_its_worker(engine: Engine) -> None:
+    asked = replace(request(*ECHOED, max_new_tokens=200, ignore_eos=True), echo=True)
+    whole = await pieces(engine, asked)
+    restarts = engine.stats().restarts
+    got: list[TokenBatch] = []
+    async with engine.open(asked) as run:
+        async for batch in run:
+            got.append(batch)
+            if engine.stats().restarts == restarts and (pid := engine.stats().worker_pid):
+                os.kill(pid, signal.SIGKILL)
+                while engine.stats().restarts == restarts:
+                    await asyncio.sleep(0)
+    assert [batch.prompt_logprobs for batch in got if batch.prompt_logprobs] == [whole[0].prompt_logprobs]
+    assert [i for batch in got for i in batch.ids] == [i for batch in whole for i in batch.ids]
 
 
 MOVES = st.lists(

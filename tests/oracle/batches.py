@@ -64,6 +64,7 @@ class Answer:
     ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     end: EndReason | None = None
+    prompt_logprobs: tuple[float, ...] | None = None
 
     def extend(self, output: SequenceOutput) -> None:
         """Take in one step's output."""
@@ -71,6 +72,10 @@ class Answer:
         self.ids.extend(output.ids)
         self.logprobs.extend(output.logprobs)
         self.end = output.end
+        if output.prompt_logprobs is not None:
+            assert self.prompt_logprobs is None
+            assert not output.ids
+            self.prompt_logprobs = output.prompt_logprobs
 
 
 class Batch:

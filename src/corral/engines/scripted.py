@@ -111,6 +111,11 @@ class ScriptedStepper:
 
     def _advance(self, key: int, sequence: _Sequence) -> SequenceOutput:
         request = sequence.request
+        prompt_logprobs = None
+        if request.echo and not sequence.ids:
+            prompt_logprobs = (_LOGPROB,) * (len(request.prompt_ids) - 1)
+        if request.max_new_tokens == 0:
+            return SequenceOutput(key=key, ids=(), logprobs=(), end=EndReason.LENGTH, prompt_logprobs=prompt_logprobs)
         token_id = self._next_id(sequence)
         sequence.ids.append(token_id)
         end = None
@@ -118,7 +123,7 @@ class ScriptedStepper:
             end = EndReason.EOS
         elif len(sequence.ids) == request.max_new_tokens:
             end = EndReason.LENGTH
-        return SequenceOutput(key=key, ids=(token_id,), logprobs=(_LOGPROB,), end=end)
+        return SequenceOutput(key=key, ids=(token_id,), logprobs=(_LOGPROB,), end=end, prompt_logprobs=prompt_logprobs)
 
     def _next_id(self, sequence: _Sequence) -> int:
         request, position = sequence.request, len(sequence.ids)

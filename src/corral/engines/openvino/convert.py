@@ -19,7 +19,7 @@ from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.stand_in import plan_stand_in, stand_in_shape, write_stand_in
 from corral.engines.stepper import Progress, Report
 
-_VERSION = 2
+_VERSION = 3
 """Raise with every change that makes another graph or other numbers from the same checkpoint."""
 _SPARE_BYTES = 64 * 2**20
 

@@ -88,7 +88,8 @@ def build_model(shape: LlamaShape, weights: WeightNodes) -> ov.Model:
     positions = _input("position_ids", [-1, -1], ov.Type.i64)
     beams = _input("beam_idx", [-1], ov.Type.i32)
     embedding = weights.matrix("model.embed_tokens.weight")
-    hidden = ops.gather(embedding, ids, _ints(0))
+    # Ids beyond the vocabulary begin again at 0: another name for a token, by which a cached prompt is not found.
+    hidden = ops.gather(embedding, ops.mod(ids, _ints(shape.vocab_size)), _ints(0))
     layers = _Layers(shape, weights, positions=positions, padding=padding, beams=beams)
     for layer in range(shape.layers):
         hidden = layers.apply(layer, hidden)

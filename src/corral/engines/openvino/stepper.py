@@ -10,6 +10,7 @@ flat random vocabulary of 32,000 that was one token in 260 to 740; at temperatur
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import Checkpoint
 from corral.engines.openvino.convert import obtain_model, obtain_stand_in
 from corral.engines.openvino.detokenizer import DETOKENIZER
+from corral.engines.openvino.echo import PromptScore, PromptScorer
 from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose_blocks, choose_precision
 from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.openvino.pipeline import load_pipeline, make_config
@@ -46,6 +48,10 @@ class OpenVinoStepper:
         self._has_vocabulary = has_vocabulary
         self._handles: dict[int, GenerationHandle] = {}
         self._pipeline_ids = count()
+        self._scorer = PromptScorer(self._add, info.vocab_size)
+        self._scores: dict[int, tuple[PromptScore, EngineRequest]] = {}
+        """Prompts that are read for their log probabilities before their answers begin."""
+        self._unread: list[SequenceOutput] = []
 
     @property
     def info(self) -> EngineInfo:
@@ -59,28 +65,50 @@ class OpenVinoStepper:
             InvalidRequest: the request would not run to its end; the others are unharmed.
             ValueError: the key is in the batch already.
         """
-        if key in self._handles:
+        if key in self._handles or key in self._scores:
             raise ValueError(f"key {key} is in the batch already")
         check_request(request, self._info)
         if request.constraint is not None and not self._has_vocabulary:
             raise InvalidRequest(
                 "This model has no tokenizer, so no answer can be constrained.", param="response_format"
             )
-        ids = ov.Tensor(np.array([request.prompt_ids], np.int64))  # (1, tokens); other ranks are misread silently
+        config = self._configure(request)
+        if request.echo and len(request.prompt_ids) > 1:
+            self._scores[key] = (self._scorer.start(request), request)
+        else:
+            self._begin(key, request, config)
+
+    def _configure(self, request: EngineRequest) -> genai.GenerationConfig:
+        config = make_config(request, self._info.eos_token_id)
         try:
-            # Two requests with one id would break each other, so the pipeline's ids are drawn here.
-            handle = self._pipeline.add_request(
-                next(self._pipeline_ids), ids, make_config(request, self._info.eos_token_id)
-            )
-        except (RuntimeError, TypeError) as error:
+            if request.max_new_tokens:
+                config.validate()
+        except RuntimeError as error:
             raise InvalidRequest("The engine refuses this request's sampling values.") from error
-        self._handles[key] = handle
+        return config
+
+    def _begin(self, key: int, request: EngineRequest, config: genai.GenerationConfig) -> None:
+        if request.max_new_tokens == 0:
+            self._unread.append(SequenceOutput(key=key, ids=(), logprobs=(), end=EndReason.LENGTH, prompt_logprobs=()))
+            return
+        ids = ov.Tensor(np.array([request.prompt_ids], np.int64))  # (1, tokens); other ranks are misread silently
+        self._handles[key] = self._add(ids, config)
+        if request.echo:
+            self._unread.append(SequenceOutput(key=key, ids=(), logprobs=(), end=None, prompt_logprobs=()))
+
+    def _add(self, ids: ov.Tensor, config: genai.GenerationConfig) -> GenerationHandle:
+        # Two requests with one id would break each other, so the pipeline's ids are drawn here.
+        return self._pipeline.add_request(next(self._pipeline_ids), ids, config)
 
     def cancel(self, key: int) -> None:
         """Leave the batch; the next step frees its blocks. Unknown or finished keys are ignored."""
         handle = self._handles.pop(key, None)
         if handle is not None:
             handle.cancel()
+        score, _ = self._scores.pop(key, (None, None))
+        if score is not None:
+            score.cancel()
+        self._unread = [output for output in self._unread if output.key != key]
 
     def step(self) -> list[SequenceOutput]:
         """Advance every sequence once; return those with news.
@@ -93,11 +121,30 @@ class OpenVinoStepper:
         for output in outputs:
             if output.end is not None:
                 del self._handles[output.key]
-        return [output for output in outputs if output.ids or output.end is not None]
+        unread, self._unread = self._unread, []
+        return [
+            *unread,
+            *self._read_scores(),
+            *(output for output in outputs if output.ids or output.end is not None),
+        ]
+
+    def _read_scores(self) -> list[SequenceOutput]:
+        """Prompts that are scored now; their answers begin with the next step."""
+        outputs: list[SequenceOutput] = []
+        for key, (score, request) in list(self._scores.items()):
+            logprobs = score.read()
+            if logprobs is None:
+                continue
+            del self._scores[key]
+            end = None if request.max_new_tokens else EndReason.LENGTH
+            outputs.append(SequenceOutput(key=key, ids=(), logprobs=(), end=end, prompt_logprobs=logprobs))
+            if end is None:
+                self._begin(key, replace(request, echo=False), self._configure(request))
+        return outputs
 
     def sequences(self) -> int:
         """Sequences in the batch, those not yet prefilled included."""
-        return len(self._handles)
+        return len(self._handles) + len(self._scores) + len(self._unread)
 
     def kv_usage_percent(self) -> float:
         """Share of the KV cache in use, as the pipeline says; what a step frees is out of it one step later."""

@@ -403,6 +403,24 @@ def test_a_full_pool_takes_a_newcomer_right_after_a_cancel_without_preemption(st
     assert sorted(len(answer.ids) for answer in batch.answers.values()) == [28, 28, 95, 95]
 
 
+@pytest.mark.parametrize("prompt_tokens", [64, 400, 500])
+def test_an_echo_needs_no_more_of_the_pool_than_its_answer(stepper: OpenVinoStepper, prompt_tokens: int) -> None:
+    size = POOL_BLOCKS * BLOCK_TOKENS
+    asked = replace(ask(*prompt(prompt_tokens), max_new_tokens=size - prompt_tokens), echo=True)
+    batch = Batch(stepper)
+    key = batch.add(asked)
+    while stepper.sequences():
+        assert_everyone_advances(batch, batch.step())
+    assert len(batch.answers[key].ids) == size - prompt_tokens
+
+
+def test_a_prompt_that_fills_the_pool_can_be_echoed_alone(stepper: OpenVinoStepper) -> None:
+    size = POOL_BLOCKS * BLOCK_TOKENS
+    [answer] = run(stepper, replace(ask(*prompt(size), max_new_tokens=0), echo=True))
+    assert answer.prompt_logprobs is not None
+    assert len(answer.prompt_logprobs) == size - 1
+
+
 # Leaving
 
 
