@@ -9,7 +9,10 @@ from openai import AsyncOpenAI
 from corral.bootstrap import build
 from corral.engines.supervisor import SupervisedEngine
 from corral.settings import load_settings
+from tests.contract.store.conftest import fresh_postgres_url, postgres_server
 from tests.doors.live_server import SECRET, LiveServer, serving
+
+__all__ = ["fresh_postgres_url", "postgres_server"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Real
     """The server as ``corral serve`` puts it together, in this process."""
     settings = load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {})
     made = build(settings, lambda _: None)
-    async with made.engine.run():
+    async with made.run():
         await made.engine.ready()
         async with serving(made.app) as live:
             yield RealServer(port=live.port, engine=made.engine)

@@ -1,0 +1,70 @@
+"""``corral serve`` with the scripted engine behind it, which can be made to die at a chosen point of a run.
+
+::
+
+    python -m tests.server.gateway '{"settings": {…}, "script": {…}, "point": "after_hold"}'
+
+The process kills itself with SIGKILL, so nothing is flushed, closed or rolled back by anyone.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from corral import bootstrap
+from corral.cli.serve import serve
+from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
+from corral.service.journal import Journal
+from corral.service.live import LiveRun
+from corral.settings import load_settings
+
+POINTS = {"after_hold": "claim", "mid_stream": "flush", "before_settlement": "settle", "after_settlement": "settle"}
+"""Each with what the journal does there."""
+VICTIM = "victim"
+"""The gateway dies at a run whose request names this as its ``user``."""
+
+
+def mine(point: str) -> None:
+    """Have the journal die at *point* of the victim's run, at once, by its own hand."""
+    act = getattr(Journal, POINTS[point])
+
+    def dies_at(subject: LiveRun | Sequence[LiveRun]) -> bool:
+        lives = [subject] if isinstance(subject, LiveRun) else subject
+        victims = [live for live in lives if live.ask.shown_input.get("user") == VICTIM]
+        return any(live.stored_tokens > 0 for live in victims) if point == "mid_stream" else bool(victims)
+
+    async def act_and_die(journal: Journal, subject: LiveRun | Sequence[LiveRun], *rest: Any) -> Any:
+        if point == "before_settlement" and dies_at(subject):
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = await act(journal, subject, *rest)
+        if dies_at(subject):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    setattr(Journal, POINTS[point], act_and_die)
+
+
+def scripted(script: dict[str, Any]) -> Callable[..., SupervisedEngine]:
+    """Makes the engine as ``SupervisedEngine`` does, with another worker."""
+
+    def make(launch: WorkerLaunch, **options: Any) -> SupervisedEngine:
+        return SupervisedEngine(
+            WorkerLaunch(engine="scripted", options=script, environment=launch.environment), **options
+        )
+
+    return make
+
+
+def main() -> None:
+    """Serve, until the victim comes."""
+    orders = json.loads(sys.argv[1])
+    bootstrap.SupervisedEngine = scripted(orders["script"])
+    mine(orders["point"])
+    serve(load_settings(orders["settings"], {}))
+
+
+if __name__ == "__main__":
+    main()

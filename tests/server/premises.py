@@ -1,0 +1,184 @@
+"""A server's data directory, a priced model in it, and the server as a process that may be killed."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral import bootstrap
+from corral.bootstrap import open_accounts, open_store
+from corral.core.caller import Caller
+from corral.core.prediction import Prediction
+from corral.service.accounts import Accounts, KeyTerms
+from corral.settings import Settings, load_settings
+from corral.store import predictions
+from corral.store.store import Store
+from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
+from tests.doors.live_server import SECRET, LiveServer, serving
+from tests.oracle.llama import TinyLlama
+from tests.server.gateway import scripted
+from tests.unit.text.conftest import document_of
+
+MODEL = "local/tiny"
+INPUT_NUSD, OUTPUT_NUSD = 650, 2750
+DOLLAR = 10**9
+PATIENCE_S = 60
+_PIECES = ["<unk>", "<s>", "</s>", *BYTE_PIECES, WORD_BORDER]
+SCRIPT = {"vocab_size": len(_PIECES), "kv_blocks": 4096}
+"""Options of a scripted engine whose every token has a text in the tokenizer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premises:
+    """Where a server lives between its starts."""
+
+    directory: Path
+    database_url: str = ""
+
+    @classmethod
+    def furnish(cls, directory: Path, database_url: str = "") -> "Premises":
+        """Put a tiny checkpoint and a price for it into *directory*."""
+        checkpoint = TinyLlama(vocab=len(_PIECES)).write(directory / "tiny")
+        (checkpoint / "tokenizer.json").write_text(json.dumps(document_of(_PIECES, [])))
+        (directory / "prices.toml").write_text(
+            f'[["{MODEL}"]]\nsince = 2026-01-01\n'
+            f'input_usd_per_million = "{INPUT_NUSD / 1000}"\noutput_usd_per_million = "{OUTPUT_NUSD / 1000}"\n'
+        )
+        return cls(directory=directory, database_url=database_url)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Settings as given on a command line."""
+        return {
+            "model": str(self.directory / "tiny"),
+            "data_dir": str(self.directory / "data"),
+            "prices": str(self.directory / "prices.toml"),
+            "database_url": self.database_url,
+            "api_key": SECRET,
+            "port": 0,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The same, read."""
+        return load_settings(self.choices, {})
+
+    @asynccontextmanager
+    async def books(self) -> AsyncIterator["Books"]:
+        """What the database holds; the server may run or not."""
+        store = open_store(self.settings)
+        try:
+            yield Books(store, open_accounts(self.settings, store))
+        finally:
+            await store.close()
+
+    @asynccontextmanager
+    async def server(self, **script: Any) -> AsyncIterator["OpenServer"]:
+        """The server in this process; *script* as in ScriptedOptions."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bootstrap, "SupervisedEngine", scripted({**SCRIPT, **script}))
+            made = bootstrap.build(self.settings, lambda _: None)
+        async with made.run():
+            await made.engine.ready()
+            async with serving(made.app) as live:
+                yield OpenServer(port=live.port, made=made)
+
+    @asynccontextmanager
+    async def gateway(self, *, point: str, **script: Any) -> AsyncIterator["Gateway"]:
+        """The server as a process, until the block ends or it kills itself at *point*."""
+        orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.server.gateway", json.dumps(orders)),
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "NO_COLOR": "1"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                yield Gateway(port=await _port(process), process=process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def _port(process: asyncio.subprocess.Process) -> int:
+    """From the banner."""
+    assert process.stdout is not None
+    port = 0
+    async for line in process.stdout:
+        if b"answers at" in line:
+            port = int(line.rpartition(b":")[2])
+        if b"Ctrl-C" in line:
+            return port
+    raise AssertionError("the gateway ended before it served")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenServer(LiveServer):
+    """A running server that can be looked into."""
+
+    made: bootstrap.Server
+
+    @property
+    def books(self) -> "Books":
+        """What its database holds."""
+        return Books(self.made.store, self.made.accounts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway(LiveServer):
+    """A running server process."""
+
+    process: asyncio.subprocess.Process
+
+    async def killed(self) -> None:
+        """Return when it has killed itself."""
+        assert await self.process.wait() == -signal.SIGKILL
+
+
+class Books:
+    """Accounts and predictions in a server's database."""
+
+    def __init__(self, store: Store, accounts: Accounts) -> None:
+        self.store = store
+        self.accounts = accounts
+
+    async def open_account(self, credit_nusd: int = DOLLAR, **terms: Any) -> tuple[str, str]:
+        """A new prepaid account; its id, and the secret of its key."""
+        account = await self.accounts.create_account(f"Ann {os.urandom(4).hex()}")
+        await self.accounts.credit(account.id, credit_nusd)
+        _, secret = await self.accounts.create_key(account.id, KeyTerms(**{"name": "test", **terms}))
+        return account.id, secret
+
+    async def predictions(self, account_id: str) -> list[Prediction]:
+        """The account's, newest first."""
+        return await self.store.read(lambda c: predictions.page(c, account_id))
+
+    async def caller(self, secret: str) -> Caller:
+        """Whoever has this key."""
+        caller = await self.accounts.authenticate(secret)
+        assert caller is not None
+        return caller
+
+    async def check(self, account_id: str, *, credit_nusd: int = DOLLAR) -> None:
+        """The books agree, nothing is held, and the account has paid for exactly its predictions."""
+        assert await self.accounts.reconcile() == []
+        account = await self.accounts.account(account_id)
+        assert account.held_nusd == 0
+        paid_nusd = 0
+        for one in await self.predictions(account_id):
+            assert one.status.terminal
+            assert one.receipt is not None
+            billed = one.receipt["prompt_tokens"] * INPUT_NUSD + one.completion_tokens * OUTPUT_NUSD
+            assert one.cost_nusd == billed
+            paid_nusd += billed
+        assert account.available_nusd == credit_nusd - paid_nusd
