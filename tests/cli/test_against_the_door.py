@@ -7,18 +7,18 @@ import pytest
 from anyio.to_thread import run_sync
 
 from corral.api.app import create_app
-from corral.api.auth import StaticKeyRing
 from corral.cli.doctor import Verdict, check_port
 from tests.cli.entry import commands
 from tests.cli.processes import Result, run_in_pipes
+from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
-from tests.doors.scripted_generation import ScriptedGeneration
+from tests.doors.scripted_predictions import ScriptedPredictions
 
 
 @pytest.fixture
 async def door() -> AsyncIterator[LiveServer]:
     """A server with a scripted model behind it."""
-    app = create_app(ScriptedGeneration(), StaticKeyRing({"test": SECRET}), clock=lambda: 0.0, ping_s=0.05)
+    app = create_app(ScriptedPredictions(), KnownKeys(), clock=lambda: 0.0, ping_s=0.05)
     async with serving(app) as live:
         yield live
 

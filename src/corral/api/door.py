@@ -30,12 +30,14 @@ class Door:
     from_error: Callable[[CorralError], Problem]
     router: APIRouter
 
-    def route(self, method: str, paths: Sequence[str], handler: Handler, *, scope: Scope, operation: Operation) -> None:
-        """Serve *handler* at each of *paths*, to keys with *scope*; *operation* documents it."""
+    def route(
+        self, method: str, paths: Sequence[str], handler: Handler, *, scopes: tuple[Scope, ...], operation: Operation
+    ) -> None:
+        """Serve *handler* at each of *paths*, to keys with one of *scopes*; *operation* documents it."""
         for path in paths:
             self.router.add_api_route(
                 path,
-                self._guard(handler, scope),
+                self._guard(handler, scopes),
                 methods=[method],
                 name=handler.__name__,
                 summary=operation.summary,
@@ -52,11 +54,11 @@ class Door:
             case _:
                 return self.from_error(report(error))
 
-    def _guard(self, handler: Handler, scope: Scope) -> Callable[[Request], Awaitable[Response]]:
+    def _guard(self, handler: Handler, scopes: tuple[Scope, ...]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
                 caller = await authenticate(request, self.keys)
-                caller.require(scope)
+                caller.require(*scopes)
                 return await handler(request, caller)
             except ClientGone:
                 return Response(status_code=_CLIENT_GONE_STATUS)

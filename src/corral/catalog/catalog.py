@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 from corral.catalog.prices import DatedPrice, PriceBook, dated_prices, free_of_charge
-from corral.core.errors import CheckpointRefused, UnknownModel
+from corral.core.errors import BadSetting, CheckpointRefused, UnknownModel
 from corral.core.pricing import Price
 
 DEMO: Final = "corral/demo"
@@ -134,7 +134,11 @@ def checkpoint_catalog(checkpoint: Path, price_book: PriceBook = MappingProxyTyp
 
 
 def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:
-    return Catalog(replace(model, prices=price_book.get(model.id.lower(), model.prices)) for model in models)
+    served = list(models)
+    known = {model.id.lower() for model in served} | {name.lower() for card in model_cards() for name in card.names}
+    if unknown := sorted(price_book.keys() - known):
+        raise BadSetting(f"prices: no model is called {', '.join(unknown)}; a slip there would make a model free.")
+    return Catalog(replace(model, prices=price_book.get(model.id.lower(), model.prices)) for model in served)
 
 
 def _card(table: dict[str, Any]) -> ModelCard:

@@ -19,14 +19,16 @@ class Caller:
     privacy: bool = False
     """Neither input nor output of this key's predictions is stored."""
 
-    def require(self, scope: Scope) -> None:
-        """Refuse a caller without *scope*.
+    def require(self, *scopes: Scope) -> None:
+        """Refuse a caller that has none of *scopes*.
 
         Raises:
-            PermissionDenied: names the scope.
+            PermissionDenied: names them.
         """
-        if scope not in self.scopes:
-            raise PermissionDenied(f"This API key lacks the scope '{scope}'.")
+        if self.scopes.isdisjoint(scopes):
+            raise PermissionDenied(
+                "This API key lacks the scope " + " or ".join(f"'{scope}'" for scope in scopes) + "."
+            )
 
     def require_model(self, name: str) -> None:
         """Refuse a caller whose key may not ask for the model *name*.

@@ -81,7 +81,7 @@ class Prediction:
     door: str
     """``openai``, ``replicate``, ``deepinfra``."""
     model: str
-    """As the caller named it."""
+    """Its id in the catalog, however the caller spelt it."""
     version: str
     """Digest or name of the weights that answered."""
     status: Status

@@ -107,7 +107,7 @@ def verify(document: dict[str, Any]) -> list[str]:
     total = price.cost_nusd(prompt_tokens=receipt.prompt_tokens, completion_tokens=receipt.completion_tokens)
     if total != receipt.total_nusd:
         problems.append(f"The total is {receipt.total_nusd} nano-dollars; the counts and prices give {total}.")
-    if receipt.stopped_by not in set(StoppedBy):
+    if receipt.stopped_by not in list(StoppedBy):
         problems.append(f"'{receipt.stopped_by}' is no reason to stop.")
     if document.get("digest") != receipt.digest:
         problems.append("The digest does not match the receipt's content.")

@@ -318,7 +318,7 @@ class PredictionService:
 def _require_sight(caller: Caller) -> None:
     """Refuse a key that may neither run models nor read."""
     if Scope.INFERENCE not in caller.scopes:
-        caller.require(Scope.READ)
+        caller.require(Scope.READ, Scope.INFERENCE)
 
 
 def _readable(live: LiveRun, *, attached: bool = False) -> ReadableRun:

@@ -24,7 +24,7 @@ def claim_of(live: LiveRun) -> Claim:
         account_id=ask.caller.account_id,
         key_id=ask.caller.key_id,
         door=ask.door,
-        model=ask.request.model,
+        model=prepared.model.id,
         version=prepared.model.weights,
         background=ask.goes_on,
         input=_input_record(ask, prepared),
@@ -69,7 +69,7 @@ def emitted_by(live: LiveRun) -> Emitted:
     return Emitted(
         prediction_id=live.id,
         account_id=live.ask.caller.account_id,
-        model=live.ask.request.model,
+        model=live.prepared.model.id,
         price=live.price,
         prompt_tokens=live.usage.prompt_tokens if len(live.log) else 0,
         choices=tuple(tuple(answer.ids) for answer in live.answers),

@@ -56,3 +56,10 @@ def test_a_price_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     book.write_text(text)
     with pytest.raises(BadSetting):
         read_price_book(book)
+
+
+def test_a_price_for_a_model_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    book = tmp_path / "prices.toml"
+    book.write_text('[["meta/llama-2-7b"]]\nsince = 2026-01-01\ninput_usd_per_million = 1\noutput_usd_per_million = 1')
+    with pytest.raises(BadSetting, match="meta/llama-2-7b"):
+        demo_catalog(read_price_book(book))

@@ -47,13 +47,13 @@ def router(
     """
     door = Door(keys=keys, from_error=from_error, router=APIRouter(tags=["openai"]))
     routes = _Routes(predictions, door, clock=clock, ping_s=ping_s, body_limit_bytes=body_limit_bytes)
-    run, read = Scope.INFERENCE, Scope.READ
-    door.route("POST", _under("/chat/completions"), routes.chat, scope=run, operation=operations.CHAT)
-    door.route("POST", _under("/completions"), routes.completion, scope=run, operation=operations.COMPLETION)
-    door.route("POST", ["/v1/estimate"], routes.estimate, scope=run, operation=operations.ESTIMATE)
-    door.route("GET", _under("/models"), routes.models, scope=read, operation=operations.MODELS)
+    run, read = (Scope.INFERENCE,), (Scope.INFERENCE, Scope.READ)
+    door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)
+    door.route("POST", _under("/completions"), routes.completion, scopes=run, operation=operations.COMPLETION)
+    door.route("POST", ["/v1/estimate"], routes.estimate, scopes=run, operation=operations.ESTIMATE)
+    door.route("GET", _under("/models"), routes.models, scopes=read, operation=operations.MODELS)
     # ``:path``: names are owner/name, and a name without owner deserves this door's 404.
-    door.route("GET", _under("/models/{model:path}"), routes.model, scope=read, operation=operations.MODEL)
+    door.route("GET", _under("/models/{model:path}"), routes.model, scopes=read, operation=operations.MODEL)
     return door.router
 
 
