@@ -57,6 +57,8 @@ class Inbox:
     def __init__(self) -> None:
         self.run: Run | None = None
         """Set before the first event."""
+        self.taken_s = asyncio.get_running_loop().time()
+        """When something was taken last."""
         self._waiting: list[GenerationEvent] = []
         self._news = asyncio.Event()
         self.closed = False
@@ -73,10 +75,15 @@ class Inbox:
         self.error = error
         self._news.set()
 
+    def nudge(self) -> None:
+        """Have ``take`` return though nothing came."""
+        self._news.set()
+
     async def take(self) -> list[GenerationEvent]:
-        """Wait for news; return what came, deltas joined, which is nothing when only ``closed`` is new."""
+        """Wait for news; return what came, deltas joined; nothing when only ``closed`` is new, or when nudged."""
         await self._news.wait()
         self._news.clear()
+        self.taken_s = asyncio.get_running_loop().time()
         taken, self._waiting = self._waiting, []
         return taken if len(taken) < 2 else list(_joined(taken))
 
@@ -147,7 +154,9 @@ class EventStream(Response):
         try:
             async with while_connected(receive) as tasks:
                 tasks.create_task(self._read(inbox))
+                pinging = tasks.create_task(self._ping(inbox))
                 await self._write(inbox, scope, receive, send)
+                pinging.cancel()
         except ClientGone:
             return
 
@@ -170,29 +179,33 @@ class EventStream(Response):
         inbox.close(None if finished is not None else EndMissing())
 
     async def _write(self, inbox: Inbox, scope: Scope, receive: Receive, send: Send) -> None:
-        events = await self._next(inbox)
+        events = await inbox.take()
         while inbox.run is None and not inbox.closed:
-            events = await self._next(inbox)
+            events = await inbox.take()
         if inbox.run is None or inbox.error is not None:
             return await self._refuse(inbox.error or EndMissing()).response()(scope, receive, send)
         stream = self._stream(inbox.run)
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **self._headers(inbox.run)})
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         while True:
-            more = events is None or not inbox.closed
-            body = PING if events is None else b"".join(chunk for event in events for chunk in stream.feed(event))
+            more = not inbox.closed
+            body = b"".join([chunk for event in events for chunk in stream.feed(event)])
+            if not events and more:
+                body = PING
             if not more and inbox.error is not None:
                 body += stream.fail(self._refuse(inbox.error))
             if body or not more:
                 await send({"type": "http.response.body", "body": body, "more_body": more})
             if not more:
                 return None
-            events = await self._next(inbox)
+            events = await inbox.take()
 
-    async def _next(self, inbox: Inbox) -> list[GenerationEvent] | None:
-        """What came since the last call, or None when nothing did for so long that a ping is due."""
-        try:
-            async with asyncio.timeout(self._ping_s):
-                return await inbox.take()
-        except TimeoutError:
-            return None
+    async def _ping(self, inbox: Inbox) -> None:
+        """Nudge the writer whenever it had nothing for so long. One timer for the stream, not one for each token."""
+        silent_s = 0.0
+        while True:
+            await asyncio.sleep(self._ping_s - silent_s)
+            silent_s = asyncio.get_running_loop().time() - inbox.taken_s
+            if silent_s >= self._ping_s:
+                inbox.nudge()
+                silent_s = 0.0

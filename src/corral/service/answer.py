@@ -34,7 +34,7 @@ class Answer:
         self._choice = choice
         self._pieces = pieces
         self._decoder = IncrementalDecoder(tokenizer)
-        self._stops = StopFilter(stop)
+        self._stops = StopFilter(stop) if stop else None
 
     def feed(self, batch: TokenBatch) -> list[Delta]:
         """Take in what the engine emitted. Sets ``ending`` when the choice is over; nothing counts after that."""
@@ -55,7 +55,7 @@ class Answer:
                 case Delta() if event.choice == self._choice:
                     self.ids.extend(event.ids)
                     self.texts.append(event.text)
-                    self._stops.feed(self._decoder.feed(event.ids))
+                    self._show(self._decoder.feed(event.ids))
                 case ChoiceEnded() if event.choice == self._choice:
                     stopped_by = StoppedBy.LIMIT if event.reason is FinishReason.LENGTH else StoppedBy.MODEL
                     stopped_by = stopped_by if event.stop is None else StoppedBy.STOP_STRING
@@ -65,11 +65,10 @@ class Answer:
 
     def _delta(self, token_id: int, logprob: float, *, end: EndReason | None) -> Delta:
         self.ids.append(token_id)
-        shown = self._stops.feed(self._decoder.feed((token_id,)))
-        text, matched = shown.text, shown.matched
+        text, matched = self._show(self._decoder.feed((token_id,)))
         if end is not None and matched is None:
-            last = self._stops.feed(self._decoder.flush())
-            text, matched = text + last.text + self._stops.flush(), last.matched
+            last, matched = self._show(self._decoder.flush())
+            text += last + ("" if self._stops is None else self._stops.flush())
         if matched is not None:
             self.ending = Ending(reason=FinishReason.STOP, stopped_by=StoppedBy.STOP_STRING, stop=matched)
         elif end is not None:
@@ -83,6 +82,13 @@ class Answer:
             pieces=(self._tokenizer.piece_bytes(token_id),) if self._pieces else (),
             completion_tokens=len(self.ids),
         )
+
+    def _show(self, text: str) -> tuple[str, str | None]:
+        """What may be shown after *text* came, and the stop string that it completes."""
+        if self._stops is None:
+            return text, None
+        shown = self._stops.feed(text)
+        return shown.text, shown.matched
 
 
 def _ending(end: EndReason) -> Ending:
