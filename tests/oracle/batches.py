@@ -1,5 +1,6 @@
 """Tiny OpenVINO steppers in this process, and short ways to run requests through them."""
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
 from corral.engines.openvino.pipeline import load_pipeline
 from corral.engines.openvino.stepper import OpenVinoStepper, build_stepper
 from corral.engines.stepper import Progress, SequenceOutput
-from tests.oracle.llama import TinyLlama
+from tests.oracle.llama import GQA, TinyLlama
 
 GREEDY = Sampling(temperature=0)
+POOL_BLOCKS = 16
+BLOCK_TOKENS = 32
 
 
 def silent(_progress: Progress) -> None:
@@ -55,6 +58,11 @@ def ask(
         sampling=sampling,
         ignore_eos=ignore_eos,
     )
+
+
+def prompt(tokens: int, seed: int = 0) -> tuple[int, ...]:
+    """Random ids."""
+    return tuple(random.Random(seed).choices(range(3, GQA.vocab), k=tokens))
 
 
 @dataclass(slots=True)
