@@ -18,13 +18,24 @@ from corral.engines.base import EndReason, Engine, EngineRequest
 from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, WorkerLaunch
 from corral.engines.vetting import ConstraintVetting
-from tests.engines import generate, request, until_idle
+from tests.engines import generate, request, scripted_engine, until_idle
 from tests.oracle.llama import GQA
 from tests.vocabulary import text_of, write_with_vocabulary
 
 pytestmark = pytest.mark.anyio
 
 WARM = Sampling(temperature=1.0)
+
+
+def vetted_engine(options: OpenVinoOptions) -> SupervisedEngine:
+    """An engine and its stand-in, as a server has them."""
+
+    def launch(*, stand_in: bool) -> WorkerLaunch:
+        chosen = asdict(replace(options, stand_in=stand_in))
+        return WorkerLaunch(engine="openvino", options=chosen, environment=dict(os.environ))
+
+    vetting = ConstraintVetting(SupervisedEngine(launch(stand_in=True), policy=STAND_IN_POLICY))
+    return SupervisedEngine(launch(stand_in=False), vetting=vetting)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +45,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supe
     checkpoint = write_with_vocabulary(replace(GQA, logit_gain=0.7), directory / "checkpoint")
     options = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=128)
 
-    def launch(*, stand_in: bool) -> WorkerLaunch:
-        chosen = asdict(replace(options, stand_in=stand_in))
-        return WorkerLaunch(engine="openvino", options=chosen, environment=dict(os.environ))
-
-    vetting = ConstraintVetting(SupervisedEngine(launch(stand_in=True), policy=STAND_IN_POLICY))
-    made = SupervisedEngine(launch(stand_in=False), vetting=vetting)
+    made = vetted_engine(options)
     async with made.run():
         await made.ready()
         yield made
@@ -215,10 +221,18 @@ async def test_a_constraint_has_the_last_word_on_the_length(engine: Engine) -> N
 
 async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Path) -> None:
     checkpoint = GQA.write(tmp_path / "checkpoint")
-    options = asdict(OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16))
-    engine = SupervisedEngine(WorkerLaunch(engine="openvino", options=options, environment=dict(os.environ)))
+    options = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16)
+    engine = vetted_engine(options)
     async with engine.run():
         await engine.ready()
-        with pytest.raises(InvalidRequest, match="tokenizer"):
+        with pytest.raises(InvalidRequest, match="cannot be constrained"):
             await generate(engine, asking(regex("a")))
         await generate(engine, asking(None))
+
+
+async def test_an_engine_without_vetting_lets_no_constraint_through() -> None:
+    engine = scripted_engine(answer=(5, 6))
+    async with engine.run():
+        await engine.ready()
+        with pytest.raises(InvalidRequest, match="cannot be constrained"):
+            await generate(engine, asking(regex("a")))

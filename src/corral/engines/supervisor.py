@@ -85,10 +85,12 @@ class SupervisorPolicy:
     """A flow may have as many waiting as it leaves places for others: alone half of these."""
     max_queue_wait_s: float = 60.0
     """A request that would wait longer for its turn is refused."""
+    takes_unvetted: bool = False
+    """Let constraints through to the worker untried: for the engine on which they are tried."""
 
 
 STAND_IN_POLICY: Final = SupervisorPolicy(
-    step_timeout_s=5.0, load_timeout_s=120.0, max_deaths=1, max_sequences=1, max_waiting=64
+    step_timeout_s=5.0, load_timeout_s=120.0, max_deaths=1, max_sequences=1, max_waiting=64, takes_unvetted=True
 )
 """For an engine on which constraints are tried: see ``vetting``."""
 
@@ -113,7 +115,7 @@ class SupervisedEngine:
         Args:
             launch: what to start.
             policy: when to give up.
-            vetting: constraints that requests carry must pass it; without it, requests are taken as they are.
+            vetting: what the constraints of requests must pass; without it, they are refused.
             on_progress: told how far a start is.
         """
         self._launch = launch
@@ -183,7 +185,9 @@ class SupervisedEngine:
         if self._failure is not None:
             raise self._failure
         check_request(request, info)
-        if request.constraint is not None and self._vetting is not None:
+        if request.constraint is not None and not self._policy.takes_unvetted:
+            if self._vetting is None:
+                raise InvalidRequest("Answers of this model cannot be constrained.", param="response_format")
             request = replace(request, constraint=await self._vetting.vet(request.constraint, flow=request.flow))
         if self._queue.waiting_of(request.flow) >= self._policy.max_waiting - self._queue.waiting:
             raise Overloaded("Too many requests are waiting; try again soon.", retry_after_s=RETRY_AFTER_S)
