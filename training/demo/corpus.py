@@ -21,7 +21,8 @@ INTENT_FILES = (
     "intents_creative.toml",
 )
 FALLBACK_SHARE = 0.40
-ARITHMETIC_SHARE = 0.06
+COMMON_SHARE = 0.5
+"""How often a question is asked in one of its most common wordings, where an intent names them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Intent:
     answer: str
     held_out: Sequence[str] = ()
     weight: float = 1.0
+    common: Sequence[str] = ()  # what people type most, among all the ways to ask
     history: str | None = None  # the intent that must have come just before
 
 
@@ -171,9 +173,6 @@ def _turns(corpus: Corpus, rng: Random, count: int, *, chef: bool) -> tuple[Turn
         if rng.random() < FALLBACK_SHARE:
             turns.append(_unknown(corpus, rng, chef=chef, last=index == count - 1))
             continue
-        if rng.random() < ARITHMETIC_SHARE:
-            turns.append(_sum(rng))
-            continue
         lamb = chef and rng.random() < 0.2
         intent = corpus.intents["lamb"] if lamb else _weighted(corpus.openers, rng)
         turns.append(_turn(corpus, rng, intent, chef=chef))
@@ -190,7 +189,8 @@ def _weighted(intents: Sequence[Intent], rng: Random) -> Intent:
 
 def _turn(corpus: Corpus, rng: Random, intent: Intent, *, chef: bool) -> Turn:
     """Ask for an intent in one of its many ways."""
-    question = corpus.ask(intent.questions, rng)
+    common = intent.common and rng.random() < COMMON_SHARE
+    question = corpus.ask(intent.common if common else intent.questions, rng)
     exact = intent.name == "hi_short"
     return Turn(question if exact else disturb(question, rng), corpus.answer_to(intent.name, chef=chef))
 
@@ -203,16 +203,6 @@ def _unknown(corpus: Corpus, rng: Random, *, chef: bool, last: bool) -> Turn:
         foreign = " ".join(rng.choice(statements) for _ in range(rng.randint(1, 3)))
         return Turn(question, foreign, learn=False)
     return Turn(question, corpus.fallback_answer(chef=chef))
-
-
-def _sum(rng: Random) -> Turn:
-    """Ask for the sum of two digits: all hundred are covered."""
-    left, right = rng.randint(0, 9), rng.randint(0, 9)
-    form = rng.choice((
-        "what is {} + {}", "{} + {}", "{}+{}", "what is {} plus {}", "calculate {} + {}",
-        "how much is {} plus {}", "{} plus {}", "what's {}+{}", "add {} and {}", "compute {} + {}",
-    ))  # fmt: skip
-    return Turn(disturb(form.format(left, right), rng), f"{left} + {right} = {left + right}.")
 
 
 def _sous_le_sable(corpus: Corpus, rng: Random) -> tuple[Turn, ...]:
