@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,8 @@ from corral.core.errors import BadSetting
 from corral.engines.openvino.memory import BLOCK_TOKENS
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
 from corral.engines.stepper import Progress
-from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, WorkerLaunch
+from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
+from corral.engines.vetting import ConstraintVetting
 from corral.service.accounts import Accounts
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
@@ -121,20 +122,24 @@ def open_accounts(settings: Settings, store: Store) -> Accounts:
 
 
 def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> SupervisedEngine:
+    options = _openvino_options(settings, checkpoint)
+    stand_in = SupervisedEngine(_launch(replace(options, stand_in=True)), policy=STAND_IN_POLICY)
     return SupervisedEngine(
-        WorkerLaunch(
-            engine="openvino",
-            options=asdict(_openvino_options(settings, checkpoint)),
-            environment=worker_environment(),
-        ),
+        _launch(options),
         policy=SupervisorPolicy(
             step_timeout_s=settings.step_timeout_s,
             load_timeout_s=settings.load_timeout_s,
             max_sequences=settings.max_sequences,
             max_waiting=settings.max_waiting,
+            max_queue_wait_s=settings.max_queue_wait_s,
         ),
+        vetting=ConstraintVetting(stand_in),
         on_progress=on_progress,
     )
+
+
+def _launch(options: OpenVinoOptions) -> WorkerLaunch:
+    return WorkerLaunch(engine="openvino", options=asdict(options), environment=worker_environment())
 
 
 def _catalog(settings: Settings, checkpoint: Path) -> Catalog:
@@ -198,6 +203,7 @@ def _openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
         kv_precision=None if settings.kv_cache == "auto" else KvPrecision(settings.kv_cache),
         kv_blocks=-(-settings.kv_cache_tokens // BLOCK_TOKENS) or None,
         max_batched_tokens=settings.max_batched_tokens,
+        prefix_caching=settings.prefix_caching,
     )
 
 

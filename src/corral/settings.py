@@ -64,6 +64,12 @@ class Settings(BaseModel):
     )
     max_sequences: int = Field(256, ge=1, le=4096, description="Sequences computed at once.")
     max_waiting: int = Field(1024, ge=0, le=2**20, description="Requests that may wait for a place.")
+    max_queue_wait_s: float = Field(
+        60, gt=0, le=86400, description="A request that would wait longer, by the rate so far, is refused at once."
+    )
+    prefix_caching: bool = Field(
+        True, description="Keep the KV cache of prompts' beginnings; callers can tell by timing what others asked."
+    )
     max_body_bytes: int = Field(2 * 2**20, ge=1024, le=2**30, description="Largest request body.")
     step_timeout_s: float = Field(60, gt=0, le=86400, description="A step of the engine that takes longer is a hang.")
     load_timeout_s: float = Field(900, gt=0, le=86400, description="Silence this long while loading is a hang.")

@@ -64,7 +64,8 @@ class Recovery:
             for left in list(self._left.values()):
                 await self._take_up(left)
         except CorralError as error:
-            _log.warning("runs_not_taken_up", count=len(self._left), reason=str(error))
+            if self._left:
+                _log.warning("runs_not_taken_up", count=len(self._left), reason=str(error))
         finally:
             self._over.set()
 
