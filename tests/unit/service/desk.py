@@ -141,13 +141,21 @@ class Desk:
         return await self.accounts.account(self.account_id)
 
     async def balanced(self) -> None:
-        """Nothing runs, nothing is held, and the books agree with the engine's own count."""
-        await until_idle(self.engine)
+        """Return when nothing runs or is held, the books agree with the engine's own count, and Ann paid what she got.
+
+        A claim may still be on its way when its caller is gone, so all of it is looked at until it holds.
+        """
         async with asyncio.timeout(DEADLINE_S):
-            while (await self.account()).held_nusd or await self.accounts.reconcile():
+            while await self._differences():
                 await asyncio.sleep(0.01)
-        spent_nusd = self.given_nusd - (await self.account()).available_nusd
-        assert spent_nusd == sum(prediction.cost_nusd or 0 for prediction in await self.service.page(self.caller))
+
+    async def _differences(self) -> list[object]:
+        await until_idle(self.engine)
+        account, made = await self.account(), await self.service.page(self.caller)
+        paid_nusd = sum(prediction.cost_nusd or 0 for prediction in made)
+        unpaid_nusd = self.given_nusd - account.available_nusd - paid_nusd
+        running = [prediction.id for prediction in made if not prediction.status.terminal]
+        return [*running, *([unpaid_nusd] if unpaid_nusd else []), *await self.accounts.reconcile()]
 
 
 @asynccontextmanager
