@@ -71,8 +71,8 @@ async def test_leaving_during_the_claim_leaves_nothing_held(database: Path) -> N
             assert calling.cancelled()
         await desk.answer(limited(1))  # claimed after all of those, for claims are made in turn
         await desk.balanced()
-        _, *stopped = await desk.service.page(desk.caller)
-        assert {(one.stopped_by, one.completion_tokens) for one in stopped} == {(StoppedBy.DISCONNECT, 0)}
+        made = {(one.stopped_by, one.completion_tokens) for one in await desk.service.page(desk.caller)}
+        assert made == {(StoppedBy.LIMIT, 1), (StoppedBy.DISCONNECT, 0)}
 
 
 async def test_leaving_one_of_four_choices_stops_all_and_bills_all(database: Path) -> None:
@@ -81,7 +81,7 @@ async def test_leaving_one_of_four_choices_stops_all_and_bills_all(database: Pat
         async with desk.service.open(desk.ask(sampled)) as run:
             await read_until(run, 10)
         stored = await desk.settled(run.id)
-        assert 40 <= stored.completion_tokens < 2000
+        assert 37 <= stored.completion_tokens < 2000  # the other three may be a step behind
         assert desk.engine.stats().delivered_tokens == stored.completion_tokens
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + stored.completion_tokens * PRICE.output_nusd
 
