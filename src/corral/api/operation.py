@@ -95,7 +95,7 @@ class Operation:
         """The operation as FastAPI's ``openapi_extra``."""
         content = {"application/json": {"schema": _reference(self.answer)}}
         if self.streams:
-            content["text/event-stream"] = {"schema": {"type": "string"}}
+            content["text/event-stream"] = {}  # a schema would be that of one event, of which there are several shapes
         responses: dict[str, Any] = {"200": {"description": "The answer", "content": content}}
         for status in sorted(self.statuses):
             responses[str(status)] = _answer(_STATUSES[status], self.error)

@@ -136,7 +136,8 @@ def checkpoint_catalog(checkpoint: Path, price_book: PriceBook = MappingProxyTyp
 def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:
     served = list(models)
     known = {model.id.lower() for model in served} | {name.lower() for card in model_cards() for name in card.names}
-    if unknown := sorted(price_book.keys() - known):
+    unknown = sorted(name for name in price_book.keys() - known if not name.startswith("local/"))  # served another time
+    if unknown:
         raise BadSetting(f"prices: no model is called {', '.join(unknown)}; a slip there would make a model free.")
     return Catalog(replace(model, prices=price_book.get(model.id.lower(), model.prices)) for model in served)
 
