@@ -19,6 +19,8 @@ from corral.store.key_file import KEY_FILE
 
 _BACKLOG = 2048
 _GRACE_S = 5
+_SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may hold the interpreter; with Python's 5 ms the store's thread starves under many streams."""
 
 
 def serve(settings: Settings) -> None:
@@ -28,6 +30,7 @@ def serve(settings: Settings) -> None:
         CorralError: the server cannot start; the message says why.
     """
     configure_logs(settings.log_level)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     listener = _listen(settings.host, settings.port)
     with listener, StartProgress(Console(stderr=True)) as progress:
         server = build(settings, progress.report)

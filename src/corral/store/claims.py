@@ -80,8 +80,11 @@ _REMEMBER: Final = insert(idempotency_keys)
 _REMEMBERED: Final = select(idempotency_keys.c.body_digest, idempotency_keys.c.prediction_id).where(
     idempotency_keys.c.account_id == bindparam("account_id"), idempotency_keys.c.key == bindparam("key")
 )
-_FORGOTTEN: Final = select(idempotency_keys.c.account_id, idempotency_keys.c.key).where(
-    idempotency_keys.c.created_at_ms < bindparam("before_ms")
+_FORGOTTEN: Final = (
+    select(idempotency_keys.c.account_id, idempotency_keys.c.key)
+    .join(predictions, predictions.c.id == idempotency_keys.c.prediction_id)
+    # Not those of runs that still go on, however old: the same request would be run and charged twice.
+    .where(idempotency_keys.c.created_at_ms < bindparam("before_ms"), predictions.c.completed_at_ms.is_not(None))
 )
 
 
