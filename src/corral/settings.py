@@ -48,6 +48,12 @@ class Settings(BaseModel):
     retention_s: int = Field(
         3600, ge=0, le=10**9, description="Seconds for which input and output text are kept; 0 keeps them for ever."
     )
+    public_url: str = Field(
+        "",
+        max_length=2048,
+        pattern=r"^(https?://[^\s/?#@\\]+(/[^\s?#\\]*)?)?$",
+        description="Where clients reach this server, for the addresses that it hands out; empty: as each was reached.",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
     )

@@ -98,7 +98,7 @@ async def test_a_client_with_an_idempotency_key_finds_the_answer_complete_when_i
         chunks = [chunk async for chunk in await client.chat.completions.create(**STORY, stream=True)]
     (one,) = await settled(server, account_id)
     assert (one.status, one.completion_tokens) == (Status.SUCCEEDED, TOKENS)
-    assert one.output == ["".join(chunk.choices[0].delta.content or "" for chunk in chunks)]
+    assert one.texts == ["".join(chunk.choices[0].delta.content or "" for chunk in chunks)]
 
 
 async def test_twenty_clients_that_leave_whenever_they_like_are_billed_to_the_token(server: OpenServer) -> None:

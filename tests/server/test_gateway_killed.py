@@ -144,7 +144,7 @@ async def check_after_restart(premises: Premises, crash: Crash) -> None:
         found = await settled(server.books, crash.account_id)
         background = found.pop(again.prediction)
         assert (background.status, background.completion_tokens) == (Status.SUCCEEDED, TOKENS)
-        assert background.output == [undisturbed.text]
+        assert background.texts == [undisturbed.text]
         del found[undisturbed.prediction]
         (foreground,) = found.values()  # held once, whether or not its client ever heard of it
         await check_foreground(server.books, foreground, crash)

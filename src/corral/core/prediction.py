@@ -68,6 +68,25 @@ class StoppedBy(StrEnum):
     """The engine failed."""
     RESTART = "restart"
     """The gateway was restarted and nobody waits for the answer any more."""
+    REFUSED = "refused"
+    """The input could not be honoured; nothing was run."""
+
+
+class WebhookEvent(StrEnum):
+    """What a caller may be told of; the words are Replicate's."""
+
+    START = "start"
+    OUTPUT = "output"
+    LOGS = "logs"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where the caller wants to be told, and of what."""
+
+    url: str
+    events: frozenset[WebhookEvent]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +109,9 @@ class Prediction:
     created_at_ms: int
     input: dict[str, Any] | None
     """The core request as plain data, and what the door must remember; None once removed or in privacy mode."""
-    output: list[str] | None
-    """One text per choice; None until there is one, and once removed or in privacy mode."""
+    output: list[list[str]] | None
+    """Per choice, the text of each token that showed any; joined, the answer. Only ever grows. None until there is
+    one, and once removed or in privacy mode."""
     data_removed: bool
     error: str | None
     seed: int | None
@@ -107,3 +127,15 @@ class Prediction:
     started_at_ms: int | None
     """First token."""
     completed_at_ms: int | None
+    admitted_at_ms: int | None = None
+    """When the engine took it into its batch; None for one that never got there."""
+    deadline_at_ms: int | None = None
+    """When it is stopped, whatever it has by then."""
+    webhook: Webhook | None = None
+    notes: dict[str, Any] | None = None
+    """What its door must remember whatever becomes of the text; never any of prompt or answer."""
+
+    @property
+    def texts(self) -> list[str] | None:
+        """The whole text of each choice, as far as there is one."""
+        return None if self.output is None else ["".join(chunks) for chunks in self.output]

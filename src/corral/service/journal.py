@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
+from corral.core.errors import InvalidRequest
 from corral.core.generation import GenerationEvent
-from corral.core.prediction import StoppedBy
+from corral.core.prediction import Status, StoppedBy
 from corral.engines.base import Engine
 from corral.service.live import LiveRun, Outcome
-from corral.service.settling import claim_of, emitted_before, emitted_by, rows_of, settlement_of
+from corral.service.settling import claim_of, emitted_before, emitted_by, emitted_never, rows_of, settlement_of
 from corral.store import claims, counters, settlements, streams
 from corral.store.store import Connection, Store
 
@@ -71,6 +72,25 @@ class Journal:
             await self._store.write(write)
             self._stored(live, live.engine_tokens, len(live.log))
 
+    async def refuse(self, claim: claims.Claim, reason: str) -> str:
+        """Write a prediction that failed before anything was run; its id, or the one that the same request led to.
+
+        Raises:
+            CorralError: as ``store.claims.claim`` does.
+        """
+        now_ms = self.now_ms()
+        outcome = Outcome(status=Status.FAILED, stopped_by=StoppedBy.REFUSED, error=InvalidRequest(reason))
+        settlement = settlement_of(emitted_never(claim), outcome, [], now_ms=now_ms)
+
+        def write(connection: Connection) -> str:
+            claimed = claims.claim(connection, claim, now_ms=now_ms)
+            if isinstance(claimed, claims.Attached):
+                return claimed.prediction_id
+            settlements.settle(connection, settlement, now_ms=now_ms)
+            return claim.prediction_id
+
+        return await self._store.write(write)
+
     async def write_off(
         self, left: settlements.Unfinished, events: Sequence[GenerationEvent], outcome: Outcome
     ) -> None:
@@ -101,7 +121,10 @@ class Journal:
             def write(connection: Connection) -> None:
                 for live, rows, engine_tokens, _ in moved:
                     if live.stored_events == 0:
-                        settlements.started(connection, live.id, now_ms=live.started_at_ms or now_ms)
+                        started_at_ms = live.started_at_ms or now_ms
+                        settlements.started(
+                            connection, live.id, now_ms=started_at_ms, admitted_at_ms=live.admitted_at_ms
+                        )
                     streams.append(connection, live.id, rows, engine_tokens=engine_tokens)
                 fresh_tokens = sum(tokens - live.stored_tokens for live, _, tokens, _ in moved)
                 counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)

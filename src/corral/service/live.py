@@ -5,7 +5,7 @@ The run owns its engine sequences; readers own nothing. Knows no HTTP and no sto
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from corral.core.errors import Canceled, CorralError, EngineUnavailable
@@ -50,6 +50,9 @@ class LiveRun:
         self.created_at_ms = created_at_ms
         self.started_at_ms: int | None = None
         """The engine's first word, in Unix milliseconds; None before it, and for a run that was taken up."""
+        self.admitted_at_ms: int | None = None
+        """When the engine took the first choice into its batch; None as above."""
+        self.deadline_at_ms = None if ask.cancel_after_s is None else created_at_ms + int(1000 * ask.cancel_after_s)
         self.ask = ask
         self.prepared = prepared
         self.log = RunLog()
@@ -86,9 +89,9 @@ class LiveRun:
         )
 
     @property
-    def texts(self) -> list[str] | None:
-        """Text of each choice so far; None before the engine has begun."""
-        return ["".join(answer.texts) for answer in self.answers] if len(self.log) else None
+    def chunks(self) -> list[list[str]] | None:
+        """Of each choice, the text of each token so far that showed any; None before the engine has begun."""
+        return [[text for text in answer.texts if text] for answer in self.answers] if len(self.log) else None
 
     def take_up(self, events: Sequence[GenerationEvent], *, engine_tokens: int) -> None:
         """Begin with what an earlier process of this server had stored."""
@@ -113,7 +116,7 @@ class LiveRun:
     async def generate(self) -> Outcome:
         """Run every choice to its end. Says how it went; only an error that is a bug is raised."""
         try:
-            async with asyncio.timeout(None) as self._scope:
+            async with asyncio.timeout(self._left_s()) as self._scope:
                 if self._stopping is not None:
                     self._scope.reschedule(asyncio.get_running_loop().time())
                 await self._generate_choices()
@@ -125,6 +128,9 @@ class LiveRun:
             self._scope = None
         endings = [answer.ending for answer in self.answers if answer.ending is not None]
         return self._over(Status.SUCCEEDED, endings[0].stopped_by, None)
+
+    def _left_s(self) -> float | None:
+        return None if self.deadline_at_ms is None else (self.deadline_at_ms - self._now_ms()) / 1000
 
     def _over(self, status: Status, stopped_by: StoppedBy, error: CorralError | None) -> Outcome:
         if stopped_by is StoppedBy.RESTART:
@@ -152,7 +158,11 @@ class LiveRun:
         answer = self.answers[choice]
         async with self._engine.open(self._engine_request(choice)) as sequence:
             self._has_opened()
-            async with alongside(self._tell_position(sequence)) if sequence.position else nullcontext():
+            if sequence.position:
+                async with alongside(self._tell_position(sequence)):
+                    batch = await anext(sequence, None)
+            else:
+                self._admit()
                 batch = await anext(sequence, None)
             while batch is not None:
                 self._begin(batch)
@@ -167,6 +177,11 @@ class LiveRun:
         while sequence.position:
             self.log.append([Queued(position=sequence.position)])
             await sequence.moved()
+        self._admit()
+
+    def _admit(self) -> None:
+        if self.admitted_at_ms is None:
+            self.admitted_at_ms = self._now_ms()
 
     def _engine_request(self, choice: int) -> EngineRequest:
         request = self.prepared.engine_requests[choice]
@@ -182,6 +197,7 @@ class LiveRun:
         """The engine's first word: tell that it has begun, with the prompt if that was asked for."""
         if len(self.log):
             return
+        self._admit()
         self.started_at_ms = self._now_ms()
         echo = None
         if batch.prompt_logprobs is not None:

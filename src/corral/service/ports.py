@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from corral.catalog.catalog import Catalog
 from corral.core.caller import Caller
 from corral.core.generation import GenerationEvent, GenerationRequest
-from corral.core.prediction import Prediction
+from corral.core.prediction import Prediction, Webhook
 from corral.core.pricing import Price
 
 
@@ -36,6 +36,11 @@ class Ask:
     """The caller's own cap on the worst case."""
     shown_input: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The input as the caller gave it, to be shown on the prediction."""
+    cancel_after_s: float | None = None
+    """The run is stopped when it is so old."""
+    webhook: Webhook | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the door must remember whatever becomes of the text; never any of prompt or answer."""
 
     @property
     def goes_on(self) -> bool:
@@ -55,6 +60,21 @@ class Estimate:
     """Certain once it runs."""
     worst_case_nusd: int
     """What would be held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """Which predictions to list."""
+
+    before: str | None = None
+    """Only those older than the one of this id."""
+    created_from_ms: int | None = None
+    created_before_ms: int | None = None
+    limit: int = 100
+    """At most so many."""
+
+
+NEWEST: Final = PageRequest()
 
 
 class Run(Protocol):
@@ -144,6 +164,48 @@ class Predictions(Protocol):
         """
         ...
 
-    async def page(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
-        """The account's predictions, newest first, from the one after the id *before* on."""
+    async def page(self, caller: Caller, wanted: PageRequest = NEWEST) -> list[Prediction]:
+        """The account's predictions, newest first, output so far included; at most 100.
+
+        Raises:
+            UnknownPrediction: the account has no prediction ``wanted.before``.
+        """
+        ...
+
+    async def fail(self, ask: Ask, reason: str) -> Prediction:
+        """A prediction that has failed before anything was run, for doors whose callers look for refusals there.
+
+        It costs nothing. A call with an idempotency key that was used before gets that prediction.
+
+        Raises:
+            UnknownModel, PermissionDenied, IdempotencyConflict, RateLimited: and nothing was written.
+        """
+        ...
+
+    async def wait(self, caller: Caller, prediction_id: str, *, timeout_s: float) -> Prediction:
+        """One of the account's predictions at its end, or as it stands after *timeout_s*.
+
+        Raises:
+            UnknownPrediction: the account has none of that id.
+        """
+        ...
+
+    async def find(self, prediction_id: str) -> Prediction:
+        """As ``get``, whosever it is: for whoever holds a capability for it, and for deliveries.
+
+        Raises:
+            UnknownPrediction: there is none of that id.
+        """
+        ...
+
+    async def replay(self, prediction_id: str) -> Run:
+        """As ``attach``, whosever it is: for whoever holds a capability for it.
+
+        Raises:
+            UnknownPrediction: there is none of that id.
+        """
+        ...
+
+    async def run_counts(self) -> Mapping[str, int]:
+        """How many predictions each model has ended, by its id in the catalog; a few seconds old at most."""
         ...

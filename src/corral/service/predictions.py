@@ -6,9 +6,8 @@ end and all that follows from it are one transaction. Knows no HTTP and no SQL.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -20,7 +19,6 @@ from corral.core.caller import Caller
 from corral.core.errors import (
     Canceled,
     CorralError,
-    DataRemoved,
     EngineFailed,
     EngineUnavailable,
     Overloaded,
@@ -33,12 +31,12 @@ from corral.service.journal import Journal, new_prediction_id
 from corral.service.live import LiveRun, Outcome
 from corral.service.ports import Ask, Estimate
 from corral.service.prepare import Prepared, Preparer
-from corral.service.records import decode_events
+from corral.service.reading import ReadableRun, Readings, error_of, readable
 from corral.service.recovery import Recovery
-from corral.service.streams import RunLog
-from corral.store import claims, predictions, settlements, streams
+from corral.service.settling import refused_claim_of
+from corral.store import claims, predictions, settlements
 from corral.store.failures import StoreFailed
-from corral.store.store import Connection, Store
+from corral.store.store import Store
 
 _log = structlog.get_logger(__name__)
 
@@ -47,25 +45,9 @@ FLUSH_INTERVAL_S: Final = 0.25
 RETENTION_INTERVAL_S: Final = 60.0
 SETTLE_AGAIN_S: Final = 1.0
 """A database that cannot answer now is asked again after this long."""
-_REMOVED: Final = "The prediction's text was removed, or never stored; its counts and cost are kept."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadableRun:
-    """A prediction to read, running or over; see ``ports.Run``."""
-
-    id: str
-    created_at_ms: int
-    price: Price
-    attached: bool
-    log: RunLog
-
-    def events(self, *, after: int = 0) -> AsyncIterator[tuple[int, GenerationEvent]]:
-        """Every event from the one after *after* on; see ``ports.Run.events``."""
-        return self.log.read(after=after)
-
-
-class PredictionService:
+class PredictionService(Readings):
     """The use cases behind every door; see ``ports.Predictions``."""
 
     def __init__(
@@ -80,14 +62,11 @@ class PredictionService:
             clock: Unix time in seconds.
             retention_s: how long text is kept after a run's end; 0 is for ever.
         """
-        self._store = store
+        super().__init__(store, clock)
         self._journal = Journal(store, engine, clock)
         self._engine = engine
         self._preparer = preparer
-        self._clock = clock
         self._retention_s = retention_s
-        self._live: dict[str, LiveRun] = {}
-        """Runs of this process, from before their claim until after their settlement."""
         self._recovery = Recovery(
             store=store, journal=self._journal, engine=engine, preparer=preparer, go_on=self._go_on
         )
@@ -130,7 +109,8 @@ class PredictionService:
         self._start(live, self._claim_and_drive(live))
         try:
             earlier_id = await asyncio.shield(live.accepted)
-            yield _readable(live) if earlier_id is None else await self._attach(ask.caller, earlier_id, attached=True)
+            account_id = ask.caller.account_id
+            yield readable(live) if earlier_id is None else await self._reopen(account_id, earlier_id, attached=True)
         finally:
             if not ask.goes_on:
                 live.stop(StoppedBy.DISCONNECT)
@@ -147,19 +127,13 @@ class PredictionService:
             worst_case_nusd=prepared.worst_case_nusd(price),
         )
 
-    async def get(self, caller: Caller, prediction_id: str) -> Prediction:
-        """One of the account's predictions as it stands now, output so far included."""
-        _require_sight(caller)
-        stored = await self._stored(caller, prediction_id)
-        live = self._live.get(prediction_id)
-        return stored if live is None or stored.status.terminal else _as_it_stands(stored, live)
-
-    async def page(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:
-        """The account's predictions, newest first."""
-        _require_sight(caller)
-        return await self._store.read(
-            lambda connection: predictions.page(connection, caller.account_id, before=before, limit=limit)
-        )
+    async def fail(self, ask: Ask, reason: str) -> Prediction:
+        """A prediction that has failed before anything was run."""
+        ask.caller.require(Scope.INFERENCE)
+        ask.caller.require_model(ask.request.model)
+        model = self.catalog.get(ask.request.model)
+        claim = refused_claim_of(ask, model, model.price_at(self._clock()), prediction_id=new_prediction_id())
+        return await self._stored(ask.caller, await self._journal.refuse(claim, reason))
 
     async def cancel(self, caller: Caller, prediction_id: str) -> Prediction:
         """Stop it if it runs, and return it settled."""
@@ -171,38 +145,6 @@ class PredictionService:
         elif not await self._recovery.cancel(prediction_id):
             return stored
         return await self._stored(caller, prediction_id)
-
-    async def attach(self, caller: Caller, prediction_id: str) -> ReadableRun:
-        """Read a prediction again: live, or from the log."""
-        _require_sight(caller)
-        return await self._attach(caller, prediction_id, attached=False)
-
-    async def _attach(self, caller: Caller, prediction_id: str, *, attached: bool) -> ReadableRun:
-        live = self._live.get(prediction_id)
-        if live is not None and live.ask.caller.account_id == caller.account_id:
-            return _readable(live, attached=attached)
-
-        def read(connection: Connection) -> tuple[Prediction, Price, list[streams.LogRow]]:
-            stored = predictions.get(connection, caller.account_id, prediction_id)
-            price = predictions.price_of(connection, caller.account_id, prediction_id)
-            return stored, price, streams.read_from(connection, prediction_id)
-
-        stored, price, rows = await self._store.read(read)
-        if not stored.status.terminal:
-            if prediction_id in self._recovery:
-                await self._recovery.over()
-            if prediction_id not in self._live:
-                raise EngineUnavailable("The prediction waits for the next start of the server.")
-            return await self._attach(caller, prediction_id, attached=attached)
-        log = RunLog()
-        log.append(event for row in rows for event in decode_events(row.payload))
-        removed = stored.data_removed and stored.status is Status.SUCCEEDED
-        log.close(DataRemoved(_REMOVED) if removed else _error_of(stored.status, stored.error))
-        return ReadableRun(id=stored.id, created_at_ms=stored.created_at_ms, price=price, attached=attached, log=log)
-
-    async def _stored(self, caller: Caller, prediction_id: str) -> Prediction:
-        find = partial(predictions.get, account_id=caller.account_id, prediction_id=prediction_id)
-        return await self._store.read(find)
 
     async def _prepare(self, ask: Ask) -> Prepared:
         ask.caller.require(Scope.INFERENCE)
@@ -253,7 +195,7 @@ class PredictionService:
             last: list[GenerationEvent] = [Finished(usage=live.usage)] if outcome.status is Status.SUCCEEDED else []
             await self._settle(live, outcome, last)
             live.log.append(last)
-            live.log.close(outcome.error or _error_of(outcome.status, None))
+            live.log.close(outcome.error or error_of(outcome.status, None))
         except Exception:  # noqa: BLE001 - the edge of a run: a bug in one must not end the server and all others
             incident = secrets.token_hex(8)
             _log.exception("run_failed", prediction=live.id, incident=incident)
@@ -313,37 +255,3 @@ class PredictionService:
         live = self._live_run(stored.id, stored.created_at_ms, ask, prepared, left.price)
         live.take_up(events, engine_tokens=left.engine_tokens)
         self._start(live, self._drive(live))
-
-
-def _require_sight(caller: Caller) -> None:
-    """Refuse a key that may neither run models nor read."""
-    if Scope.INFERENCE not in caller.scopes:
-        caller.require(Scope.READ, Scope.INFERENCE)
-
-
-def _readable(live: LiveRun, *, attached: bool = False) -> ReadableRun:
-    return ReadableRun(id=live.id, created_at_ms=live.created_at_ms, price=live.price, attached=attached, log=live.log)
-
-
-def _as_it_stands(stored: Prediction, live: LiveRun) -> Prediction:
-    """A running prediction with what it has emitted so far."""
-    if not len(live.log):
-        return stored
-    usage = live.usage
-    return replace(
-        stored,
-        status=Status.PROCESSING,
-        output=None if stored.data_removed else live.texts,
-        completion_tokens=usage.completion_tokens,
-        started_at_ms=stored.started_at_ms or live.started_at_ms,
-    )
-
-
-def _error_of(status: Status, error: str | None) -> CorralError | None:
-    match status:
-        case Status.SUCCEEDED:
-            return None
-        case Status.CANCELED:
-            return Canceled("The prediction was canceled.")
-        case _:
-            return EngineFailed(error or "The prediction failed.")

@@ -67,6 +67,11 @@ def ask_of(stored: Prediction) -> Ask:
         request=request_of(record["request"]),
         background=stored.background,
         shown_input=record["shown"],
+        cancel_after_s=(
+            None if stored.deadline_at_ms is None else (stored.deadline_at_ms - stored.created_at_ms) / 1000
+        ),
+        webhook=stored.webhook,
+        notes=stored.notes or {},
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
+from corral.catalog.catalog import CatalogModel
 from corral.core.generation import Delta, GenerationEvent
 from corral.core.pricing import RECEIPT_FORMAT, Price, Receipt, tokens_digest
 from corral.service.live import LiveRun, Outcome
@@ -18,7 +19,7 @@ from corral.store.streams import LogRow
 
 def claim_of(live: LiveRun) -> Claim:
     """What a run claims before anything is computed: its place, its idempotency key, its worst case."""
-    ask, prepared, idempotency = live.ask, live.prepared, live.ask.idempotency
+    ask, prepared = live.ask, live.prepared
     return Claim(
         prediction_id=live.id,
         account_id=ask.caller.account_id,
@@ -33,10 +34,37 @@ def claim_of(live: LiveRun) -> Claim:
         max_completion_tokens=prepared.max_completion_tokens,
         price=live.price,
         max_cost_nusd=ask.max_cost_nusd,
-        idempotency=(
-            IdempotentRequest(key=idempotency.key, body_digest=idempotency.body_digest) if idempotency else None
-        ),
+        idempotency=_idempotent(ask),
+        deadline_at_ms=live.deadline_at_ms,
+        webhook=ask.webhook,
+        notes=dict(ask.notes),
     )
+
+
+def refused_claim_of(ask: Ask, model: CatalogModel, price: Price, *, prediction_id: str) -> Claim:
+    """What a call claims whose input cannot be honoured: a prediction of no tokens."""
+    return Claim(
+        prediction_id=prediction_id,
+        account_id=ask.caller.account_id,
+        key_id=ask.caller.key_id,
+        door=ask.door,
+        model=model.id,
+        version=model.weights,
+        background=ask.goes_on,
+        input={"request": request_record(ask.request), "shown": dict(ask.shown_input)},
+        seed=None,
+        prompt_tokens=0,
+        max_completion_tokens=0,
+        price=price,
+        idempotency=_idempotent(ask),
+        webhook=ask.webhook,
+        notes=dict(ask.notes),
+    )
+
+
+def _idempotent(ask: Ask) -> IdempotentRequest | None:
+    once = ask.idempotency
+    return None if once is None else IdempotentRequest(key=once.key, body_digest=once.body_digest)
 
 
 def _input_record(ask: Ask, prepared: Prepared) -> dict[str, Any]:
@@ -60,8 +88,9 @@ class Emitted:
     """Ids that count, per choice."""
     completion_tokens: int
     engine_tokens: int
-    texts: list[str] | None
+    chunks: list[list[str]] | None
     started_at_ms: int | None
+    admitted_at_ms: int | None
 
 
 def emitted_by(live: LiveRun) -> Emitted:
@@ -75,8 +104,9 @@ def emitted_by(live: LiveRun) -> Emitted:
         choices=tuple(tuple(answer.ids) for answer in live.answers),
         completion_tokens=live.usage.completion_tokens,
         engine_tokens=live.engine_tokens,
-        texts=live.texts,
+        chunks=live.chunks,
         started_at_ms=live.started_at_ms,
+        admitted_at_ms=live.admitted_at_ms,
     )
 
 
@@ -88,7 +118,7 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
     stored = left.prediction
     deltas = [event for event in events if isinstance(event, Delta)]
     choices = range(stored.input["request"]["choices"] if stored.input is not None else 0)
-    texts = ["".join(delta.text for delta in deltas if delta.choice == choice) for choice in choices]
+    chunks = [[delta.text for delta in deltas if delta.choice == choice and delta.text] for choice in choices]
     return Emitted(
         prediction_id=stored.id,
         account_id=stored.account_id,
@@ -100,8 +130,26 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
         ),
         completion_tokens=sum(len(delta.ids) for delta in deltas) if deltas else left.engine_tokens,
         engine_tokens=left.engine_tokens,
-        texts=texts if events else None,
+        chunks=chunks if events else None,
         started_at_ms=stored.started_at_ms,
+        admitted_at_ms=stored.admitted_at_ms,
+    )
+
+
+def emitted_never(claim: Claim) -> Emitted:
+    """What a call has given that was refused: nothing."""
+    return Emitted(
+        prediction_id=claim.prediction_id,
+        account_id=claim.account_id,
+        model=claim.model,
+        price=claim.price,
+        prompt_tokens=0,
+        choices=(),
+        completion_tokens=0,
+        engine_tokens=0,
+        chunks=None,
+        started_at_ms=None,
+        admitted_at_ms=None,
     )
 
 
@@ -137,9 +185,10 @@ def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *,
     return Settlement(
         receipt=receipt,
         status=outcome.status,
-        output=emitted.texts,
+        output=emitted.chunks,
         error=None if outcome.error is None else str(outcome.error),
         engine_tokens=emitted.engine_tokens,
         started_at_ms=emitted.started_at_ms,
+        admitted_at_ms=emitted.admitted_at_ms,
         log=rows,
     )

@@ -4,20 +4,20 @@ Nothing is written when anything is refused. The account is locked first, so of 
 one is refused, however they race.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from corral.core.accounts import ApiKey
 from corral.core.errors import IdempotencyConflict, PermissionDenied, Unauthenticated
-from corral.core.prediction import Prediction, Status
+from corral.core.prediction import Prediction, Status, Webhook
 from corral.core.pricing import Price
 from corral.store import keys, ledger
 from corral.store.accounts import lock_account, move
 from corral.store.ledger import transfer
 from corral.store.limits import check_money, check_rates
-from corral.store.predictions import prediction_of, seed_column
+from corral.store.predictions import prediction_of, seed_column, webhook_column
 from corral.store.schema import idempotency_keys, predictions
 
 
@@ -49,6 +49,9 @@ class Claim:
     max_cost_nusd: int | None = None
     """The caller's own cap."""
     idempotency: IdempotentRequest | None = None
+    deadline_at_ms: int | None = None
+    webhook: Webhook | None = None
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def hold_nusd(self) -> int:
@@ -183,6 +186,10 @@ def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
         "receipt": None,
         "started_at_ms": None,
         "completed_at_ms": None,
+        "admitted_at_ms": None,
+        "deadline_at_ms": wanted.deadline_at_ms,
+        "webhook": webhook_column(wanted.webhook),
+        "notes": wanted.notes,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, delete, select, text, tuple_, update
 
 from corral.core.errors import UnknownPrediction
-from corral.core.prediction import Prediction, Status, StoppedBy
+from corral.core.prediction import Prediction, Status, StoppedBy, Webhook, WebhookEvent
 from corral.core.pricing import Price
 from corral.store.schema import REMOVABLE, predictions, stream_rows
 
@@ -13,9 +13,7 @@ PAGE: Final = 100
 REMOVAL_BATCH: Final = 500
 _SEED_MODULUS: Final = 2**64
 
-_FIND: Final = select(predictions).where(
-    predictions.c.id == bindparam("prediction_id"), predictions.c.account_id == bindparam("account_id")
-)
+_FIND: Final = select(predictions).where(predictions.c.id == bindparam("prediction_id"))
 
 
 def get(connection: Connection, account_id: str, prediction_id: str) -> Prediction:
@@ -27,13 +25,13 @@ def get(connection: Connection, account_id: str, prediction_id: str) -> Predicti
     return prediction_of(row_of(connection, account_id, prediction_id))
 
 
-def price_of(connection: Connection, account_id: str, prediction_id: str) -> Price:
-    """What the tokens of one prediction cost, as agreed when it was claimed.
+def find(connection: Connection, prediction_id: str) -> Prediction:
+    """The prediction of that id, whosever it is: for those who proved otherwise that they may see it.
 
     Raises:
-        UnknownPrediction: the account has none of that id.
+        UnknownPrediction: there is none.
     """
-    return price_in(row_of(connection, account_id, prediction_id))
+    return prediction_of(row_of(connection, None, prediction_id))
 
 
 def page(
@@ -42,9 +40,20 @@ def page(
     *,
     before: str | None = None,
     door: str | None = None,
+    created_from_ms: int | None = None,
+    created_before_ms: int | None = None,
     limit: int = PAGE,
 ) -> list[Prediction]:
     """The account's predictions, newest first, from the one after the id *before* on; at most PAGE.
+
+    Args:
+        connection: of the transaction.
+        account_id: whose.
+        before: only those older than this one.
+        door: only those that came through it.
+        created_from_ms: only those made then or later.
+        created_before_ms: only those made earlier.
+        limit: at most so many.
 
     Raises:
         UnknownPrediction: the account has no prediction *before*.
@@ -52,6 +61,10 @@ def page(
     wanted = select(predictions).where(predictions.c.account_id == account_id)
     if door is not None:
         wanted = wanted.where(predictions.c.door == door)
+    if created_from_ms is not None:
+        wanted = wanted.where(predictions.c.created_at_ms >= created_from_ms)
+    if created_before_ms is not None:
+        wanted = wanted.where(predictions.c.created_at_ms < created_before_ms)
     if before is not None:
         last = row_of(connection, account_id, before)
         here = tuple_(predictions.c.created_at_ms, predictions.c.id)
@@ -82,17 +95,16 @@ def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_
     return len(ids)
 
 
-def row_of(connection: Connection, account_id: str, prediction_id: str) -> RowMapping:
-    """One prediction's row.
+def row_of(connection: Connection, account_id: str | None, prediction_id: str) -> RowMapping:
+    """One prediction's row; an *account_id* of None is any account's.
 
     Raises:
         UnknownPrediction: the account has none of that id.
     """
     row = None
     if prediction_id.isascii() and prediction_id.isprintable():  # others no database need be asked for
-        key = {"account_id": account_id, "prediction_id": prediction_id}
-        row = connection.execute(_FIND, key).mappings().one_or_none()
-    if row is None:
+        row = connection.execute(_FIND, {"prediction_id": prediction_id}).mappings().one_or_none()
+    if row is None or account_id not in (None, row["account_id"]):
         raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
     return row
 
@@ -105,12 +117,20 @@ def prediction_of(row: RowMapping | dict[str, Any]) -> Prediction:
         values["stopped_by"] = StoppedBy(values["stopped_by"])
     if values["seed"] is not None:
         values["seed"] %= _SEED_MODULUS
+    if values["webhook"] is not None:
+        events = frozenset(map(WebhookEvent, values["webhook"]["events"]))
+        values["webhook"] = Webhook(url=values["webhook"]["url"], events=events)
     return Prediction(**values)
 
 
 def price_in(row: RowMapping) -> Price:
     """The price in a prediction's row."""
     return Price(version=row["price_version"], input_nusd=row["input_nusd"], output_nusd=row["output_nusd"])
+
+
+def webhook_column(webhook: Webhook | None) -> dict[str, Any] | None:
+    """A webhook as JSON; ``prediction_of`` undoes it."""
+    return None if webhook is None else {"url": webhook.url, "events": sorted(webhook.events)}
 
 
 def seed_column(seed: int | None) -> int | None:

@@ -103,6 +103,10 @@ predictions = Table(
     Column("receipt", _JSON),
     Column("started_at_ms", BigInteger),
     Column("completed_at_ms", BigInteger),
+    Column("admitted_at_ms", BigInteger),
+    Column("deadline_at_ms", BigInteger),
+    Column("webhook", _JSON),
+    Column("notes", _JSON),
     CheckConstraint(
         "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="ck_predictions_status"
     ),
@@ -163,6 +167,7 @@ usage_records = Table(
     Column("completion_tokens", BigInteger, nullable=False),
     Column("cost_nusd", BigInteger, nullable=False),
     Index("ix_usage_records_account", "account_id", "day"),
+    Index("ix_usage_records_model", "model"),
 )
 
 outbox = Table(

@@ -31,12 +31,14 @@ class Settlement:
 
     receipt: Receipt
     status: Status
-    output: list[str] | None
+    output: list[list[str]] | None
     error: str | None
     engine_tokens: int
     """All that the engine delivered to the run; at least the completion tokens on the receipt."""
     started_at_ms: int | None = None
     """First token, for a run of which ``started`` was never told."""
+    admitted_at_ms: int | None = None
+    """The engine's taking it into the batch, likewise."""
     outbox: Sequence[OutboxMessage] = ()
     log: Sequence[LogRow] = ()
     """Events that are not in the stream log yet."""
@@ -55,7 +57,7 @@ class Unfinished:
 _START: Final = (
     update(predictions)
     .where(predictions.c.id == bindparam("prediction_id"), predictions.c.status == Status.STARTING)
-    .values(status=Status.PROCESSING, started_at_ms=bindparam("now_ms"))
+    .values(status=Status.PROCESSING, started_at_ms=bindparam("now_ms"), admitted_at_ms=bindparam("new_admitted_at_ms"))
 )
 _END: Final = (
     update(predictions)
@@ -65,7 +67,7 @@ _END: Final = (
             name: bindparam(f"new_{name}")
             for name in (
                 "status", "output", "error", "completion_tokens", "engine_tokens", "counted_tokens", "hold_nusd",
-                "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms",
+                "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms", "admitted_at_ms",
             )
         }
     )
@@ -75,9 +77,18 @@ _TELL: Final = insert(outbox)
 _UNFINISHED: Final = select(predictions).where(text(RUNNING)).order_by(predictions.c.created_at_ms, predictions.c.id)
 
 
-def started(connection: Connection, prediction_id: str, *, now_ms: int) -> bool:
-    """Note the first token; False if the prediction is past its start already, or over."""
-    return connection.execute(_START, {"prediction_id": prediction_id, "now_ms": now_ms}).rowcount == 1
+def started(connection: Connection, prediction_id: str, *, now_ms: int, admitted_at_ms: int | None = None) -> bool:
+    """Note the first token; False if the prediction is past its start already, or over.
+
+    Args:
+        connection: of the transaction.
+        prediction_id: which one.
+        now_ms: when the token came.
+        admitted_at_ms: when the engine had taken it into its batch; None is then too.
+    """
+    admitted_at_ms = now_ms if admitted_at_ms is None else admitted_at_ms
+    times = {"now_ms": now_ms, "new_admitted_at_ms": admitted_at_ms}
+    return connection.execute(_START, {"prediction_id": prediction_id, **times}).rowcount == 1
 
 
 def unfinished(connection: Connection) -> list[Unfinished]:
@@ -156,6 +167,7 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
         "receipt": document,
         "started_at_ms": row["started_at_ms"] if row["started_at_ms"] is not None else settlement.started_at_ms,
         "completed_at_ms": receipt.completed_at_ms,
+        "admitted_at_ms": row["admitted_at_ms"] if row["admitted_at_ms"] is not None else settlement.admitted_at_ms,
     }
 
 

@@ -82,7 +82,7 @@ def ended(
     plain = Settlement(
         receipt=receipt_for(prediction, price, tokens, at_ms),
         status=Status.SUCCEEDED,
-        output=["Hello."],
+        output=[["Hel", "lo."]],
         error=None,
         engine_tokens=tokens,
     )

@@ -26,7 +26,7 @@ async def test_a_settled_run_costs_what_was_emitted_and_gives_the_rest_back(book
     books.now_ms += 1500
     settled = await books.settle(prediction)
     assert settled == await books.get(prediction)
-    assert (settled.status, settled.stopped_by, settled.output) == (Status.SUCCEEDED, StoppedBy.MODEL, ["Hello."])
+    assert (settled.status, settled.stopped_by, settled.output) == (Status.SUCCEEDED, StoppedBy.MODEL, [["Hel", "lo."]])
     assert (settled.cost_nusd, settled.hold_nusd, settled.completion_tokens) == (COST, 0, 10)
     assert settled.completed_at_ms == NOON + 1500
     assert settled.receipt is not None
@@ -176,7 +176,7 @@ async def test_unfinished_predictions_are_found_with_their_price_oldest_first(bo
 async def test_the_agreed_price_of_a_prediction_is_kept(books: Books) -> None:
     prediction = await books.claim()
     await books.settle(prediction)
-    assert await books.store.read(lambda c: predictions.price_of(c, books.account.id, prediction.id)) == PRICE
+    assert await books.store.read(lambda c: predictions.price_in(predictions.row_of(c, None, prediction.id))) == PRICE
 
 
 async def test_a_transfer_that_does_not_sum_to_zero_is_refused(books: Books) -> None:

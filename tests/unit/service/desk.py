@@ -29,7 +29,7 @@ from corral.core.prediction import Prediction
 from corral.core.pricing import Price, verify
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
 from corral.service.accounts import Accounts, KeyTerms
-from corral.service.ports import Ask, Idempotency, Run
+from corral.service.ports import Ask, Idempotency, PageRequest, Run
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
 from corral.store.store import Store
@@ -123,7 +123,7 @@ class Desk:
 
     async def newest(self) -> Prediction:
         """The account's latest prediction."""
-        return (await self.service.page(self.caller, limit=1))[0]
+        return (await self.service.page(self.caller, PageRequest(limit=1)))[0]
 
     async def settled(self, prediction_id: str) -> Prediction:
         """A prediction once it is over."""

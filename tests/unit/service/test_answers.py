@@ -41,7 +41,7 @@ async def test_an_answer_is_billed_for_its_prompt_and_every_token_of_the_engine(
         assert result.seed == SEED
         stored = await desk.newest()
         assert (stored.status, stored.stopped_by) == (Status.SUCCEEDED, StoppedBy.MODEL)
-        assert stored.output == ["Hello, llama! 🦙"]
+        assert stored.texts == ["Hello, llama! 🦙"]
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + len(choice.ids) * PRICE.output_nusd
         assert stored.receipt is not None
         assert stored.receipt["tokens_digest"] == tokens_digest([choice.ids])
@@ -153,7 +153,7 @@ async def test_three_choices_bill_the_prompt_once_and_each_token_of_each(databas
         assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (HELLO_TOKENS, 60)
         stored = await desk.newest()
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + 60 * PRICE.output_nusd
-        assert stored.output == [choice.text for choice in result.choices]
+        assert stored.texts == [choice.text for choice in result.choices]
         for k, choice in enumerate(result.choices):
             alone = await desk.answer(replace(sampled, seed=7 + k))
             assert alone.choices[0].ids == choice.ids

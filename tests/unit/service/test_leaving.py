@@ -134,4 +134,4 @@ async def test_cancelling_what_is_over_changes_nothing(database: Path) -> None:
             assert isinstance(seen[-1][1], Finished)
         before = await desk.settled(run.id)
         assert await desk.service.cancel(desk.caller, run.id) == before
-        assert before.output == ["all of it"]
+        assert before.texts == ["all of it"]

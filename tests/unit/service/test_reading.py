@@ -82,7 +82,7 @@ async def test_a_slow_reader_gets_fewer_longer_deltas_and_the_same_text(database
         assert [type(event) for _, event in rest].count(Delta) == 1
         assert apart([first, *rest]) == apart(quick)
         assert text_of(rest) == text_of(quick)
-        (choice,) = (await desk.settled(run.id)).output or []
+        (choice,) = (await desk.settled(run.id)).texts or []
         assert choice == text_of(quick)
 
 

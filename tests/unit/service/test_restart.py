@@ -55,7 +55,7 @@ async def test_a_background_run_goes_on_after_a_restart_as_if_nothing_had_been(
             assert await collected(again) == expected
             stored = await desk.settled(run.id)
             assert stored.status is Status.SUCCEEDED
-            assert stored.output == reference.output
+            assert stored.texts == reference.texts
             assert (stored.cost_nusd, stored.seed) == (reference.cost_nusd, reference.seed)
             assert stored.receipt is not None
             assert reference.receipt is not None
@@ -82,7 +82,7 @@ async def test_a_reader_goes_on_where_it_stopped_across_the_restart(database: Pa
             rest = await numbered(await desk.service.attach(before.caller, run.id), after=read[-1][0])
             assert rest == whole[read[-1][0] :]
             stored = await desk.settled(run.id)
-            assert stored.output == [text]
+            assert stored.texts == [text]
             await desk.balanced()
 
 
