@@ -14,6 +14,7 @@ import structlog
 from fastapi import FastAPI
 
 from corral.api.app import create_app
+from corral.api.site import Site
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
 from corral.catalog.prices import PriceBook, read_price_book
 from corral.core.errors import BadSetting
@@ -83,11 +84,14 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         store=store, engine=engine, preparer=preparer, clock=clock, retention_s=settings.retention_s
     )
     app = create_app(
-        predictions,
-        accounts,
-        clock=clock,
+        Site(
+            predictions=predictions,
+            keys=accounts,
+            clock=clock,
+            body_limit_bytes=settings.max_body_bytes,
+            public_url=settings.public_url,
+        ),
         allowed_hosts=settings.allowed_hosts,
-        body_limit_bytes=settings.max_body_bytes,
     )
     return Server(
         app=app,

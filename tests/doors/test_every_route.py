@@ -7,6 +7,7 @@ from fastapi.routing import iter_route_contexts
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
+from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_predictions import ScriptedPredictions
@@ -17,7 +18,7 @@ OPEN = {("GET", "/health"), ("HEAD", "/health"), ("GET", "/openapi.json"), ("HEA
 
 @pytest.mark.anyio
 async def test_every_route_needs_a_key_unless_it_is_on_the_list(predictions: ScriptedPredictions) -> None:
-    app = create_app(predictions, KnownKeys(), clock=lambda: 0.0)
+    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0))
     calls = {
         (method, route.path or "")
         for route in iter_route_contexts(app.routes)
@@ -96,7 +97,9 @@ async def test_only_loopback_names_are_served_by_default(server: LiveServer) -> 
 async def test_allowed_hosts_are_served_too_and_a_star_serves_all(predictions: ScriptedPredictions) -> None:
     keys = KnownKeys()
     for allowed, other in ((("Corral.example", "::2"), 421), (("*",), 200)):
-        async with serving(create_app(predictions, keys, clock=lambda: 0.0, allowed_hosts=allowed)) as live:
+        async with serving(
+            create_app(Site(predictions=predictions, keys=keys, clock=lambda: 0.0), allowed_hosts=allowed)
+        ) as live:
             assert await _status(live, b"Host: corral.EXAMPLE:8000\r\n") == 200
             assert await _status(live, b"Host: [::2]\r\n") == 200
             assert await _status(live, b"Host: localhost\r\n") == 200

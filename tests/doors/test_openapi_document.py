@@ -25,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from corral.api.app import create_app
 from corral.api.doors.openai.translate import HARMLESS, HARMLESS_IN_COMPLETION
+from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, serving
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
@@ -52,7 +53,7 @@ class Probed:
 @pytest.fixture(scope="module")
 def probed() -> Iterator[Probed]:
     predictions = ScriptedPredictions(answer(" a", "b", choices=4))
-    app = create_app(predictions, KnownKeys(), clock=lambda: CREATED)
+    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         live = stack.enter_context(portal.wrap_async_context_manager(serving(app)))

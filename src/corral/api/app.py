@@ -1,6 +1,6 @@
 """The HTTP application: doors, health, and the guards around all of them. Knows no dialect's words."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,7 +9,6 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Lifespan
 
 import corral
-from corral.api.auth import KeyRing
 from corral.api.body import BodyLimit
 from corral.api.doors.openai import operations as openai_operations
 from corral.api.doors.openai import routes as openai
@@ -17,10 +16,7 @@ from corral.api.guards import HostCheck, SecurityHeaders
 from corral.api.health import Health, health
 from corral.api.operation import Operation, schemas
 from corral.api.problems import answer_unforeseen
-from corral.service.ports import Predictions
-
-BODY_LIMIT_BYTES = 2 * 1024**2
-PING_S = 15.0
+from corral.api.site import Site
 
 # FastAPI's own would put messages of exceptions, and so what callers wrote, into traces and logs.
 _NO_TELEMETRY: TelemetryConfig = {
@@ -50,25 +46,14 @@ class _Api(FastAPI):
 
 
 def create_app(
-    predictions: Predictions,
-    keys: KeyRing,
-    *,
-    clock: Callable[[], float],
-    lifespan: Lifespan[FastAPI] | None = None,
-    allowed_hosts: Collection[str] = (),
-    body_limit_bytes: int = BODY_LIMIT_BYTES,
-    ping_s: float = PING_S,
+    site: Site, *, lifespan: Lifespan[FastAPI] | None = None, allowed_hosts: Collection[str] = ()
 ) -> FastAPI:
     """Compose the application.
 
     Args:
-        predictions: the service behind every door.
-        keys: who may enter.
-        clock: Unix time in seconds.
-        lifespan: run around serving; starts and stops what *predictions* needs.
+        site: what its doors are given.
+        lifespan: run around serving; starts and stops what the site needs.
         allowed_hosts: host names served beside the loopback ones; ``*`` serves any.
-        body_limit_bytes: larger request bodies are answered 413.
-        ping_s: silence in an event stream after which a comment is sent.
     """
     # Swagger's page would load scripts from elsewhere, and redirects would be built from the Host header.
     app = _Api(
@@ -81,11 +66,11 @@ def create_app(
         telemetry=_NO_TELEMETRY,
         exception_handlers={Exception: answer_unforeseen},
     )
-    app.add_api_route("/health", health(predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
-    app.add_api_route("/health", health(predictions), methods=["HEAD"], include_in_schema=False)
-    app.include_router(openai.router(predictions, keys, clock=clock, ping_s=ping_s, body_limit_bytes=body_limit_bytes))
+    app.add_api_route("/health", health(site.predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
+    app.add_api_route("/health", health(site.predictions), methods=["HEAD"], include_in_schema=False)
+    app.include_router(openai.router(site))
     # Added last runs first.
-    app.add_middleware(BodyLimit, limit_bytes=body_limit_bytes)
+    app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes)
     app.add_middleware(HostCheck, allowed=allowed_hosts)
     app.add_middleware(SecurityHeaders)
     return app

@@ -19,6 +19,7 @@ from corral.api.doors.openai.translate import (
 from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, CompletionRequest, ResponseFormat
 from corral.api.doors.openai.wire_answers import CostEstimate
 from corral.api.operation import RUN_HEADERS
+from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.scripted_predictions import ScriptedPredictions
 
@@ -40,7 +41,7 @@ def _table(heading: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(ScriptedPredictions(), KnownKeys(), clock=lambda: 0.0).openapi()
+    return create_app(Site(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0)).openapi()
 
 
 def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix: str = "") -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The routes of this door, under ``/v1`` and, as DeepInfra has them, under ``/v1/openai``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Any, Final, cast
@@ -12,7 +12,6 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.auth import KeyRing
 from corral.api.body import read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
@@ -22,31 +21,22 @@ from corral.api.doors.openai.refusals import from_error
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest, SharedRequest
+from corral.api.site import Site
 from corral.api.sse import EventStream
 from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.generation import GenerationRequest, GenerationResult, collect
-from corral.service.ports import Ask, Predictions, Run
+from corral.service.ports import Ask, Run
 
 DOOR: Final = "openai"
 _PREFIXES: Final = ("/v1", "/v1/openai")
 
 
-def router(
-    predictions: Predictions, keys: KeyRing, *, clock: Callable[[], float], ping_s: float, body_limit_bytes: int
-) -> APIRouter:
-    """This door, ready to be included.
-
-    Args:
-        predictions: what answers.
-        keys: who may enter.
-        clock: Unix time in seconds.
-        ping_s: see EventStream.
-        body_limit_bytes: most that a compressed body may grow to.
-    """
-    door = Door(keys=keys, from_error=from_error, router=APIRouter(tags=["openai"]))
-    routes = _Routes(predictions, door, clock=clock, ping_s=ping_s, body_limit_bytes=body_limit_bytes)
+def router(site: Site) -> APIRouter:
+    """This door, ready to be included."""
+    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["openai"]))
+    routes = _Routes(site, door)
     run, read = (Scope.INFERENCE,), (Scope.INFERENCE, Scope.READ)
     door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)
     door.route("POST", _under("/completions"), routes.completion, scopes=run, operation=operations.COMPLETION)
@@ -60,24 +50,14 @@ def router(
 class _Routes:
     """What happens at each route."""
 
-    def __init__(
-        self,
-        predictions: Predictions,
-        door: Door,
-        *,
-        clock: Callable[[], float],
-        ping_s: float,
-        body_limit_bytes: int,
-    ) -> None:
-        self._predictions = predictions
+    def __init__(self, site: Site, door: Door) -> None:
+        self._site = site
+        self._predictions = site.predictions
         self._door = door
-        self._clock = clock
-        self._ping_s = ping_s
-        self._body_limit_bytes = body_limit_bytes
 
     async def chat(self, request: Request, caller: Caller) -> Response:
         """``POST /chat/completions``."""
-        document = await read_document(request, limit_bytes=self._body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = ChatCompletionRequest.model_validate(document)
         headers = weights_header(self._predictions.catalog.get(body.model))
         opening = self._open(request, caller, document, body, chat_to_core(body))
@@ -90,7 +70,7 @@ class _Routes:
 
     async def completion(self, request: Request, caller: Caller) -> Response:
         """``POST /completions``."""
-        document = await read_document(request, limit_bytes=self._body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = CompletionRequest.model_validate(document)
         headers = weights_header(self._predictions.catalog.get(body.model))
         opening = self._open(request, caller, document, body, completion_to_core(body))
@@ -103,7 +83,7 @@ class _Routes:
 
     async def estimate(self, request: Request, caller: Caller) -> Response:
         """``POST /estimate``: the body of a completion if it has a prompt, else of a chat."""
-        document = await read_document(request, limit_bytes=self._body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         if isinstance(document, dict) and "prompt" in document:
             body = CompletionRequest.model_validate(document)
             asked = completion_to_core(body)
@@ -116,7 +96,7 @@ class _Routes:
 
     async def models(self, _request: Request, caller: Caller) -> Response:
         """``GET /models``: those that the caller's key may ask for."""
-        now_s = self._clock()
+        now_s = self._site.clock()
         served = [
             from_model(model, model.price_at(now_s))
             for model in self._predictions.catalog.models()
@@ -128,7 +108,7 @@ class _Routes:
         """``GET /models/{model}``."""
         found = self._predictions.catalog.get(request.path_params["model"])
         caller.require_model(found.id)
-        return _json(from_model(found, found.price_at(self._clock())), weights_header(found))
+        return _json(from_model(found, found.price_at(self._site.clock())), weights_header(found))
 
     def _open(
         self, request: Request, caller: Caller, document: object, body: SharedRequest, asked: GenerationRequest
@@ -157,7 +137,7 @@ class _Routes:
             lambda run: AnswerStream(run, body, words),
             refuse=self._door.refuse,
             headers=lambda run: {**headers, **_run_headers(run)},
-            ping_s=self._ping_s,
+            ping_s=self._site.ping_s,
         )
 
 
