@@ -4,13 +4,17 @@ It is strict with its caller: what the real service may rely on is checked here,
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from corral.catalog.catalog import Catalog, CatalogModel, DatedPrice
+from corral.catalog.catalog import Catalog
+from corral.catalog.model import CatalogModel
+from corral.catalog.prices import DatedPrice
+from corral.catalog.versions import ModelVersion
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import IdempotencyConflict, UnknownPrediction
@@ -54,6 +58,7 @@ def catalog() -> Catalog:
             created=1_689_638_400,
             weights="demo",
             stands_in=True,
+            versions=(ModelVersion(id=hashlib.sha256(name.encode()).hexdigest(), created_at_s=CREATED),),
             prices=(
                 DatedPrice(since_s=0, price=Price(version=f"{name}@old", input_nusd=1, output_nusd=1)),
                 DatedPrice(since_s=CREATED, price=replace(PRICE, version=f"{name}@2024-01-01")),

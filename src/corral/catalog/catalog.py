@@ -4,7 +4,6 @@ One TOML file per model under ``models/``; adding a model of a known architectur
 """
 
 import json
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -12,36 +11,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, cast
 
-from corral.catalog.prices import DatedPrice, PriceBook, dated_prices, free_of_charge
+from corral.catalog.cards import ModelCard, model_cards
+from corral.catalog.collection import Collection, collection_tables
+from corral.catalog.model import CatalogModel
+from corral.catalog.page import local_page
+from corral.catalog.prices import PriceBook, free_of_charge
+from corral.catalog.ranking import rank
+from corral.catalog.versions import ModelVersion, version_of, weights_digest
 from corral.core.errors import BadSetting, CheckpointRefused, UnknownModel
-from corral.core.pricing import Price
 
 DEMO: Final = "corral/demo"
 _MAX_CONFIG_BYTES: Final = 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogModel:
-    """A name that callers may ask for."""
-
-    id: str
-    """``owner/name``, as the clients of some door spell it."""
-    owner: str
-    description: str
-    context_tokens: int
-    created: int
-    """Unix time in seconds of the model's publication."""
-    weights: str
-    """What really answers: ``demo``, or the name of the loaded checkpoint."""
-    stands_in: bool
-    """Whether other weights than the name promises answer, which every door must say."""
-    prices: tuple[DatedPrice, ...]
-    """Oldest first; at least one."""
-
-    def price_at(self, now_s: float) -> Price:
-        """What its tokens cost at *now_s*, Unix time in seconds: the newest price that has begun, else the first."""
-        begun = [dated.price for dated in self.prices if dated.since_s <= now_s]
-        return begun[-1] if begun else self.prices[0].price
 
 
 class Catalog:
@@ -49,6 +29,7 @@ class Catalog:
 
     def __init__(self, models: Iterable[CatalogModel]) -> None:
         self._models = {model.id.lower(): model for model in models}
+        self._collections = _collections(self.models())
 
     def models(self) -> tuple[CatalogModel, ...]:
         """Each model once, in the catalog's order."""
@@ -65,29 +46,50 @@ class Catalog:
         except KeyError:
             raise UnknownModel(name) from None
 
+    def find_version(self, name: str, version: str) -> ModelVersion:
+        """The version of the model *name* that *version* names: an id, or its 40 digits, in any case.
+
+        Raises:
+            UnknownModel: no such model is served, or it has no such version.
+        """
+        return self.get(name).find_version(version)
+
+    def with_version(self, version: str) -> CatalogModel:
+        """The model that has *version*, for callers who name no model.
+
+        Raises:
+            UnknownModel: none has it.
+        """
+        for model in self.models():
+            if any(known.answers_to(version) for known in model.versions):
+                return model
+        raise UnknownModel(version)
+
+    def search(self, text: str) -> tuple[CatalogModel, ...]:
+        """The models in which every word of *text* occurs, the best match first; all of them if it has no word.
+
+        Names count for more than tags, and tags for more than descriptions.
+        """
+        return rank(self.models(), text)
+
+    def collections(self) -> tuple[Collection, ...]:
+        """The collections that any served model belongs to."""
+        return self._collections
+
+
+def _collections(models: tuple[CatalogModel, ...]) -> tuple[Collection, ...]:
+    made = (table.of(models) for table in collection_tables())
+    return tuple(collection for collection in made if collection.models)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """What one TOML file says of a model, whether or not its weights are here."""
+class _Weights:
+    """What is loaded."""
 
-    names: tuple[str, ...]
-    """Every ``owner/name`` that clients use for it."""
-    description: str
-    context_tokens: int
+    name: str
+    digest: str
     created: int
-    hidden_size: int
-    num_hidden_layers: int
-    """With ``hidden_size``: how a checkpoint's ``config.json`` is recognised."""
-    prices: tuple[DatedPrice, ...]
-
-
-def model_cards() -> tuple[ModelCard, ...]:
-    """Every model that Corral knows, smallest first."""
-    documents = files("corral.catalog").joinpath("models").iterdir()
-    cards = [
-        _card(tomllib.loads(entry.read_text(encoding="utf-8"))) for entry in documents if entry.name.endswith(".toml")
-    ]
-    return tuple(sorted(cards, key=lambda card: card.hidden_size))
+    """Unix time in seconds."""
 
 
 def demo_checkpoint() -> Path:
@@ -97,13 +99,11 @@ def demo_checkpoint() -> Path:
 
 def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
     """The demo model under its own name, and standing in for every other; free unless *price_book* says otherwise."""
+    created = next(card.created for card in model_cards() if DEMO in card.names)
+    demo = _Weights(name="demo", digest=weights_digest(demo_checkpoint()), created=created)
     return _priced(
         price_book,
-        (
-            _served(card, name, weights="demo", stands_in=DEMO not in card.names)
-            for card in model_cards()
-            for name in card.names
-        ),
+        (_served(card, name, demo, stands_in=DEMO not in card.names) for card in model_cards() for name in card.names),
     )
 
 
@@ -116,20 +116,26 @@ def checkpoint_catalog(checkpoint: Path, price_book: PriceBook = MappingProxyTyp
         CheckpointRefused: there is no readable ``config.json``.
     """
     config = _read_config(checkpoint)
-    weights = checkpoint.resolve().name
+    weights = _Weights(
+        name=checkpoint.resolve().name,
+        digest=weights_digest(checkpoint),
+        created=int((checkpoint / "config.json").stat().st_mtime),
+    )
     shape = (config.get("hidden_size"), config.get("num_hidden_layers"))
     own = CatalogModel(
-        id=f"local/{weights}",
+        id=f"local/{weights.name}",
         owner="local",
-        description=f"The checkpoint in the directory {weights}.",
+        description=f"The checkpoint in the directory {weights.name}.",
         context_tokens=_positive(config.get("max_position_embeddings"), otherwise=4096),
-        created=int((checkpoint / "config.json").stat().st_mtime),
-        weights=weights,
+        created=weights.created,
+        weights=weights.name,
         stands_in=False,
-        prices=(free_of_charge(f"local/{weights}"),),
+        prices=(free_of_charge(f"local/{weights.name}"),),
+        versions=(_version(f"local/{weights.name}", weights),),
+        page=local_page(weights.name),
     )
     known = (card for card in model_cards() if (card.hidden_size, card.num_hidden_layers) == shape)
-    served = (_served(card, name, weights=weights, stands_in=False) for card in known for name in card.names)
+    served = (_served(card, name, weights, stands_in=False) for card in known for name in card.names)
     return _priced(price_book, [own, *served])
 
 
@@ -139,25 +145,33 @@ def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:
     unknown = sorted(name for name in price_book.keys() - known if not name.startswith("local/"))  # served another time
     if unknown:
         raise BadSetting(f"prices: no model is called {', '.join(unknown)}; a slip there would make a model free.")
-    return Catalog(replace(model, prices=price_book.get(model.id.lower(), model.prices)) for model in served)
+    return Catalog(_with_own_prices(price_book, model) for model in served)
 
 
-def _card(table: dict[str, Any]) -> ModelCard:
-    names = tuple(table.pop("names"))
-    return ModelCard(names=names, prices=dated_prices(names[0], table.pop("prices")), **table)
+def _with_own_prices(price_book: PriceBook, model: CatalogModel) -> CatalogModel:
+    prices = price_book.get(model.id.lower())
+    return model if prices is None else replace(model, prices=prices, list_prices=prices)
 
 
-def _served(card: ModelCard, name: str, *, weights: str, stands_in: bool) -> CatalogModel:
+def _served(card: ModelCard, name: str, weights: _Weights, *, stands_in: bool) -> CatalogModel:
     return CatalogModel(
         id=name,
         owner=name.partition("/")[0],
-        description=card.description,
+        description=card.describe(name),
         context_tokens=card.context_tokens,
         created=card.created,
-        weights=weights,
+        weights=weights.name,
         stands_in=stands_in,
         prices=(free_of_charge(name),) if stands_in else card.prices,
+        list_prices=card.prices,
+        versions=(_version(name, weights), *card.known_versions.get(name, ())),
+        page=card.page.of_weights(weights.digest),
+        input_defaults=card.input_defaults,
     )
+
+
+def _version(name: str, weights: _Weights) -> ModelVersion:
+    return ModelVersion(id=version_of(name, weights.digest), created_at_s=weights.created)
 
 
 def _read_config(checkpoint: Path) -> dict[str, Any]:

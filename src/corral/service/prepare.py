@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from corral.catalog.catalog import Catalog, CatalogModel
+from corral.catalog.catalog import Catalog
+from corral.catalog.model import CatalogModel
 from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
 from corral.core.generation import ChatPrompt, GenerationRequest, Prompt, RawPrompt, TokenPrompt
 from corral.core.pricing import Price

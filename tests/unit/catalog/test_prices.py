@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog.catalog import demo_catalog, model_cards
+from corral.catalog.cards import model_cards
+from corral.catalog.catalog import demo_catalog
 from corral.catalog.prices import read_price_book
 from corral.core.errors import BadSetting
 

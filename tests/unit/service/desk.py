@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from corral.catalog.catalog import Catalog, CatalogModel
+from corral.catalog.catalog import Catalog
+from corral.catalog.model import CatalogModel
 from corral.catalog.prices import DatedPrice
 from corral.core.accounts import Account, Limits
 from corral.core.caller import Caller

@@ -15,7 +15,7 @@ from corral.api.doors.openai.wire_answers import (
     Model,
     WireUsage,
 )
-from corral.catalog.catalog import CatalogModel
+from corral.catalog.model import CatalogModel
 from corral.core.generation import Choice, Echo, GenerationResult, Usage
 from corral.core.pricing import Price, usd
 from corral.service.ports import Estimate, Run

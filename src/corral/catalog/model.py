@@ -1,0 +1,76 @@
+"""A model that is served: its name, what answers for it, what that costs, and what is told of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from corral.catalog.inputs import NO_OVERRIDES, Dialect, InputField, input_fields
+from corral.catalog.page import ModelPage
+from corral.catalog.prices import DatedPrice
+from corral.catalog.versions import UNVERSIONED, ModelVersion
+from corral.core.errors import UnknownModel
+from corral.core.pricing import Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogModel:
+    """A name that callers may ask for."""
+
+    id: str
+    """``owner/name``, as the clients of some door spell it."""
+    owner: str
+    description: str
+    context_tokens: int
+    created: int
+    """Unix time in seconds of the model's publication."""
+    weights: str
+    """What really answers: ``demo``, or the name of the loaded checkpoint."""
+    stands_in: bool
+    """Whether other weights than the name promises answer, which every door must say."""
+    prices: tuple[DatedPrice, ...]
+    """What is charged. Oldest first; at least one."""
+    list_prices: tuple[DatedPrice, ...] = ()
+    """What its own weights cost, even where others stand in for them; none means ``prices``."""
+    versions: tuple[ModelVersion, ...] = (UNVERSIONED,)
+    """The current one, then public ids that are accepted as aliases of it, newest first."""
+    page: ModelPage = field(default_factory=ModelPage)
+    input_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Where this model's defaults differ, by dialect and input; None is to have none."""
+
+    @property
+    def name(self) -> str:
+        """Its id without the owner."""
+        return self.id.partition("/")[2]
+
+    @property
+    def version(self) -> str:
+        """64 hex digits that stand for the weights that answer."""
+        return self.versions[0].id
+
+    def find_version(self, version: str) -> ModelVersion:
+        """The version that *version* names: an id, or its 40 digits, in any case.
+
+        Raises:
+            UnknownModel: the model has no such version.
+        """
+        for known in self.versions:
+            if known.answers_to(version):
+                return known
+        raise UnknownModel(f"{self.id}:{version}")
+
+    def price_at(self, now_s: float) -> Price:
+        """What its tokens cost at *now_s*, Unix time in seconds: the newest price that has begun, else the first."""
+        return _price_at(self.prices, now_s)
+
+    def list_price_at(self, now_s: float) -> Price:
+        """What its own weights' tokens cost at *now_s*, Unix time in seconds, whoever stands in for them."""
+        return _price_at(self.list_prices or self.prices, now_s)
+
+    def input_fields(self, dialect: Dialect, *, overrides: Mapping[str, Any] = NO_OVERRIDES) -> tuple[InputField, ...]:
+        """Its inputs in a dialect, with its own defaults, and *overrides* before these; see ``inputs.input_fields``."""
+        return input_fields(dialect, overrides={**self.input_defaults.get(dialect, {}), **overrides})
+
+
+def _price_at(prices: tuple[DatedPrice, ...], now_s: float) -> Price:
+    begun = [dated.price for dated in prices if dated.since_s <= now_s]
+    return begun[-1] if begun else prices[0].price

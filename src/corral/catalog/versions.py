@@ -1,0 +1,79 @@
+"""What a model's version is: a digest of the weights that really answer, and public ids as aliases of it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from corral.core.errors import CheckpointRefused
+
+COG_VERSION: Final = "0.8.6"
+"""The Cog of Replicate's last public versions. Its Python client changes how it reads schemas below 0.3.9."""
+_COMMIT_DIGITS: Final = 40
+_SAMPLE_BYTES: Final = 64 * 2**10
+_WEIGHT_FILES: Final = ("*.json", "*.safetensors", "*.gguf", "tokenizer.model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A version by which a model may be asked for; whichever it is, the current weights answer."""
+
+    id: str
+    """64 hex digits as Replicate has them, or 40 where a public one is a commit."""
+    created_at_s: int
+    """Unix time in seconds."""
+    cog_version: str = COG_VERSION
+
+    @property
+    def commit(self) -> str:
+        """Its 40 hex digits for DeepInfra, whose versions are commits."""
+        return self.id[:_COMMIT_DIGITS]
+
+    def answers_to(self, version: str) -> bool:
+        """Whether *version* means this one, in either spelling and any case."""
+        return version.lower() in (self.id, self.commit)
+
+
+UNVERSIONED: Final = ModelVersion(id="0" * 64, created_at_s=0)
+"""Stands for weights that nobody has looked at."""
+
+
+def version_of(name: str, digest: str) -> str:
+    """The version id, 64 hex digits, of the weights with *digest* as the model *name*.
+
+    The name is part of it, because callers may ask for a version without saying of which model.
+    """
+    return hashlib.sha256(f"{name.lower()}\n{digest}".encode()).hexdigest()
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """64 hex digits that change with the weights: over the files' names, sizes, beginnings, middles and ends.
+
+    Not a proof against somebody who means to deceive: hashing all of a 70B model takes minutes, this milliseconds.
+    Times of files have no say, so that a copy has the same digest.
+
+    Args:
+        checkpoint: a checkpoint directory, or one file that is a whole model.
+
+    Raises:
+        CheckpointRefused: a file cannot be read.
+    """
+    whole = hashlib.sha256()
+    try:
+        for path in _weight_files(checkpoint):
+            size_bytes = path.stat().st_size
+            name = path.name.encode()
+            whole.update(len(name).to_bytes(4, "little") + name + size_bytes.to_bytes(8, "little"))
+            with path.open("rb") as file:
+                for start in (0, size_bytes // 2, max(0, size_bytes - _SAMPLE_BYTES)):
+                    file.seek(start)
+                    whole.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        raise CheckpointRefused(f"{error.filename} cannot be read: {error.strerror}.") from error
+    return whole.hexdigest()
+
+
+def _weight_files(checkpoint: Path) -> list[Path]:
+    if checkpoint.is_file():
+        return [checkpoint]
+    return sorted(path for pattern in _WEIGHT_FILES for path in checkpoint.glob(pattern) if path.is_file())

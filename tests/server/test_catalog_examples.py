@@ -1,0 +1,41 @@
+"""The examples that pages show are what the shipped model says: each is run again, with its seed."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from corral.bootstrap import Server, build
+from corral.catalog.catalog import demo_catalog
+from corral.catalog.page import Example
+from corral.core.caller import Caller
+from corral.settings import load_settings
+from tools.demo_examples import run_example
+
+pytestmark = pytest.mark.anyio
+
+EXAMPLES = {
+    f"{example.model}: {example.input['prompt']}": example
+    for model in demo_catalog().models()
+    for example in model.page.examples
+}
+
+
+@pytest.fixture(scope="module")
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Server, Caller]]:
+    """The service as ``corral serve`` puts it together, without HTTP."""
+    server = build(load_settings({"data_dir": tmp_path_factory.mktemp("data")}, {}), lambda _: None)
+    async with server.run():
+        await server.engine.ready()
+        caller = await server.accounts.authenticate(server.api_key)
+        assert caller is not None
+        yield server, caller
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+async def test_an_example_comes_out_again(desk: tuple[Server, Caller], example: Example) -> None:
+    server, caller = desk
+    model = server.catalog.get(example.model)
+    again = await run_example(server, caller, model, {**example.input, "seed": example.seed})
+    assert "".join(again.output) == "".join(example.output)
+    assert again.finish_reason == example.finish_reason
+    assert (again.prompt_tokens, again.completion_tokens) == (example.prompt_tokens, example.completion_tokens)
