@@ -48,7 +48,7 @@ INPUTS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
         {"prompt": "How do I use this server with the Replicate client?"},
     ),
     "corral/demo": (
-        {"prompt": "What are you?", "temperature": 0},
+        {"prompt": "What can you do?"},
         {"prompt": "Write a poem about open source machine learning", "seed": 4711},
         {"prompt": "Once upon a time", "prompt_template": "<s>{prompt}", "max_tokens": 40},
         {"prompt": "What is the capital of France?"},

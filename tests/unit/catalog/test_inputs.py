@@ -127,7 +127,8 @@ def test_deepinfras_later_parameters_follow_and_ranges_are_the_widest_that_were(
     fields = input_fields("deepinfra")
     assert [field.name for field in fields[10:]] == LATER
     assert {field.name: bounds(field) for field in fields if bounds(field)} == RANGES
-    assert {field.name: field.max_items for field in fields if field.max_items} == {"stop": 16}
+    limits = {field.name: (field.max_items, field.max_item_length) for field in fields if field.max_items}
+    assert limits == {"stop": (16, 256)}
 
 
 def test_a_default_that_is_a_setting_can_be_overridden_or_taken_away() -> None:
@@ -148,6 +149,15 @@ def test_an_override_that_fits_no_input_is_refused(overrides: dict[str, Any]) ->
         input_fields("deepinfra", overrides=overrides)
 
 
+def test_a_range_holds_its_edges_and_never_nan() -> None:
+    fields = {field.name: field for field in input_fields("replicate")}
+    top_p, unbounded = fields["top_p"], fields["presence_penalty"]
+    assert [top_p.holds(number) for number in (-1e-9, 0, 0.5, 1, 1 + 1e-9, math.nan)] == [
+        False, True, True, True, False, False,
+    ]  # fmt: skip
+    assert [unbounded.holds(number) for number in (-1e9, 1e9, math.nan)] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     "tables",
     [
@@ -157,6 +167,7 @@ def test_an_override_that_fits_no_input_is_refused(overrides: dict[str, Any]) ->
         [{"name": "a", "type": "integer", "default": "1"}],
         [{"name": "a", "type": "integer", "default": 0, "minimum": 1}],
         [{"name": "a", "type": "number", "default": 1, "exclusive_maximum": 1}],
+        [{"name": "a", "type": "number", "default": 0, "exclusive_minimum": 0}],
         [{"name": "a", "type": "string"}, {"name": "a", "type": "string"}],
         [{"name": "a", "type": "string", "hidden": True}, {"name": "b", "type": "string"}],
     ],
