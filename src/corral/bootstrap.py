@@ -8,28 +8,36 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from fastapi import FastAPI
 
 from corral.api.app import create_app
 from corral.api.site import Site
+from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
+from corral.catalog.local import LocalModels, Quantization
 from corral.catalog.prices import PriceBook, read_price_book
 from corral.core.errors import BadSetting
+from corral.engines.openvino.cache import ModelCache
+from corral.engines.openvino.checkpoint import check_config
 from corral.engines.openvino.memory import BLOCK_TOKENS
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
-from corral.engines.stepper import Progress
+from corral.engines.stepper import Progress, Report
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
 from corral.engines.vetting import ConstraintVetting
 from corral.service.accounts import Accounts
+from corral.service.library import Library
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
 from corral.settings import Settings, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer
+
+if TYPE_CHECKING:
+    from corral.catalog.hub import Hub
 
 DATABASE_FILE: Final = "corral.db"
 
@@ -68,8 +76,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     """
     prepare_data_dir(settings.data_dir)
     clock = time.time  # noqa: TID251 - the one clock of the server is made here
-    checkpoint = _checkpoint(settings.model)
-    catalog = _catalog(settings, checkpoint)
+    name, checkpoint, settings = _choose_model(settings)
+    catalog = _catalog(settings, checkpoint, name)
     engine = _engine(settings, checkpoint, on_progress)
     preparer = Preparer(
         catalog=catalog,
@@ -115,6 +123,49 @@ def open_store(settings: Settings) -> Store:
     return Store.open(settings.database_url or f"sqlite:///{settings.data_dir.resolve() / DATABASE_FILE}")
 
 
+def open_library(settings: Settings) -> Library:
+    """The models of this machine.
+
+    Raises:
+        BadSetting: the data directory cannot be used.
+    """
+    prepare_data_dir(settings.data_dir)
+
+    def open_hub() -> "Hub":
+        from corral.catalog.hub import Hub  # noqa: PLC0415 - most of a second of imports that serving does without
+
+        token = settings.hub_token
+        return Hub(settings.hub_url, None if token is None else token.get_secret_value())
+
+    return Library(LocalModels(settings.data_dir), _OpenVinoCheckpoints(settings), open_hub)
+
+
+class _OpenVinoCheckpoints:
+    """What the engine and the tokenizers do to checkpoints, for the library."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def accept(self, given: str) -> Path:
+        path = _local_path(given)
+        if path is None:
+            raise BadSetting(f"{given} is not a directory.")
+        return path.resolve()
+
+    def check_description(self, directory: Path) -> None:
+        check_config(directory)
+        load_tokenizer(directory)
+
+    def convert(self, path: Path, quantize: Quantization, report: Report) -> None:
+        from corral.engines.openvino.stepper import convert_ahead  # noqa: PLC0415 - loads OpenVINO; a server never does
+
+        load_tokenizer(path)
+        convert_ahead(_openvino_options(self._settings.model_copy(update={"quantize": quantize}), path), report)
+
+    def forget(self, path: Path, report: Report) -> None:
+        ModelCache(_cache_dir(self._settings)).forget(path, report)
+
+
 def open_accounts(settings: Settings, store: Store) -> Accounts:
     """Accounts over the store, with the pepper of this data directory.
 
@@ -146,9 +197,18 @@ def _launch(options: OpenVinoOptions) -> WorkerLaunch:
     return WorkerLaunch(engine="openvino", options=asdict(options), environment=worker_environment())
 
 
-def _catalog(settings: Settings, checkpoint: Path) -> Catalog:
-    price_book: PriceBook = {} if settings.prices is None else read_price_book(settings.prices)
-    return demo_catalog(price_book) if settings.model == DEMO else checkpoint_catalog(checkpoint, price_book)
+def _catalog(settings: Settings, checkpoint: Path, name: str | None) -> Catalog:
+    price_book = _price_book(settings, name)
+    return demo_catalog(price_book) if name == DEMO else checkpoint_catalog(checkpoint, price_book, name=name)
+
+
+def _price_book(settings: Settings, name: str | None) -> PriceBook:
+    """The operator's prices, without those of models on this machine that are served another time."""
+    if settings.prices is None:
+        return {}
+    here = {model.name.lower() for model in LocalModels(settings.data_dir).models()}
+    served = {alias.lower() for card in model_cards() for alias in card.names} | {(name or "").lower()}
+    return {model: prices for model, prices in read_price_book(settings.prices).items() if model not in here - served}
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -184,31 +244,61 @@ def configure_logs(level: str) -> None:
     )
 
 
-def _checkpoint(model: str) -> Path:
+def _choose_model(settings: Settings) -> tuple[str | None, Path, Settings]:
+    """The name that the model is registered by, if any, its checkpoint, and the settings with its own where it has any.
+
+    Raises:
+        BadSetting: there is no such model on this machine.
+    """
+    model = settings.model
     if model == DEMO:
-        return demo_checkpoint()
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    known = [m.id for m in demo_catalog().models()]
-    if model in known:
-        raise BadSetting(
-            f"model: the weights of {model} are not on this machine. Give the path of a directory that holds them in "
-            "the Hugging Face format (config.json, *.safetensors, tokenizer)."
+        return DEMO, demo_checkpoint(), settings
+    if (path := _local_path(model)) is not None:
+        return None, path, settings
+    registered = LocalModels(settings.data_dir).find(model)
+    if registered is None:
+        raise BadSetting(_absent(model))
+    if not registered.path.exists():
+        raise BadSetting(f"model: {registered.name} was at {registered.path}, which is not there any more.")
+    if "quantize" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"quantize": registered.quantize})
+    return registered.name, registered.path, settings
+
+
+def _local_path(given: str) -> Path | None:
+    """The checkpoint that a user names by its path; None where there is none."""
+    path = Path(given).expanduser()
+    return path if path.is_dir() else None
+
+
+def _absent(model: str) -> str:
+    card = known_card(model)
+    if card is None or not card.hub:
+        known = ", ".join(name for card in model_cards() for name in card.names)
+        return (
+            f"model: {model} is neither a directory nor a model of the catalog ({known}), and none of that name was "
+            "pulled or added."
         )
-    raise BadSetting(f"model: {model} is neither a directory nor a model of the catalog ({', '.join(known)}).")
+    return (
+        f"model: the weights of {model} are not on this machine. `corral pull {card.hub}` fetches them; or give the "
+        "path of a directory that holds them in the Hugging Face format (config.json, *.safetensors, tokenizer)."
+    )
 
 
 def _openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
     return OpenVinoOptions(
         checkpoint_dir=str(checkpoint.resolve()),
-        cache_dir=str(settings.data_dir.resolve() / "cache"),
+        cache_dir=str(_cache_dir(settings)),
         weights=WeightsFormat(settings.quantize),
         kv_precision=None if settings.kv_cache == "auto" else KvPrecision(settings.kv_cache),
         kv_blocks=-(-settings.kv_cache_tokens // BLOCK_TOKENS) or None,
         max_batched_tokens=settings.max_batched_tokens,
         prefix_caching=settings.prefix_caching,
     )
+
+
+def _cache_dir(settings: Settings) -> Path:
+    return settings.data_dir.resolve() / "cache"
 
 
 def _api_key(settings: Settings) -> tuple[str, bool]:

@@ -17,6 +17,8 @@ from corral.core.errors import BadSetting
 PREFIX: Final = "CORRAL_"
 CONFIG_VARIABLE: Final = "CORRAL_CONFIG"
 """Names the TOML file; the one variable that is not itself a setting."""
+_HUB_VARIABLE: Final = "HF_TOKEN"
+"""Where people have their token for the Hub already."""
 
 QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
 
@@ -41,6 +43,14 @@ class Settings(BaseModel):
         None, max_length=512, description="The first API key, instead of a generated one."
     )
     url: str = Field("", description="Server that `corral chat` and `corral models` talk to; empty: host and port.")
+    hub_url: str = Field(
+        "https://huggingface.co",
+        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$",
+        description="Hugging Face Hub, or a mirror of it, that `corral pull` fetches from.",
+    )
+    hub_token: SecretStr | None = Field(
+        None, max_length=512, description="Token for the Hub, for gated models; by default what `HF_TOKEN` holds."
+    )
     prices: Path | None = Field(None, description="TOML file with prices of your own; see docs/billing.md.")
     database_url: str = Field(
         "", description="Database: `postgresql://…`, or `sqlite:///…`; empty: `corral.db` in the data directory."
@@ -80,7 +90,7 @@ class Settings(BaseModel):
     step_timeout_s: float = Field(60, gt=0, le=86400, description="A step of the engine that takes longer is a hang.")
     load_timeout_s: float = Field(900, gt=0, le=86400, description="Silence this long while loading is a hang.")
 
-    @field_validator("api_key")
+    @field_validator("api_key", "hub_token")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not (key.get_secret_value() and all("!" <= c <= "~" for c in key.get_secret_value())):
@@ -106,6 +116,8 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    if token := environ.get(_HUB_VARIABLE, "").strip():
+        values["hub_token"], origins["hub_token"] = token, _HUB_VARIABLE
     if CONFIG_VARIABLE in environ:
         path = Path(environ[CONFIG_VARIABLE])
         for name, value in _read_toml(path).items():
@@ -124,8 +136,8 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment for child processes: this one's, without any setting, so that no key leaks."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    """The environment for child processes: this one's, without any setting or token, so that no secret leaks."""
+    return {name: value for name, value in os.environ.items() if not (name.startswith(PREFIX) or name == _HUB_VARIABLE)}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

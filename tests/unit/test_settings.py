@@ -23,7 +23,7 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         "prefix_caching": "false", "max_batched_tokens": "64",
         "max_sequences": "2", "max_waiting": "3", "max_body_bytes": "2048", "step_timeout_s": "1.5",
         "load_timeout_s": "2", "prices": "/p.toml", "database_url": "sqlite:////c.db", "retention_s": "0",
-        "public_url": "https://corral.example/pre",
+        "public_url": "https://corral.example/pre", "hub_url": "https://mirror.example", "hub_token": "hf_t",
     }  # fmt: skip
     assert values.keys() == Settings.model_fields.keys()
     settings = load_settings({}, {f"CORRAL_{name.upper()}": value for name, value in values.items()})
@@ -63,12 +63,33 @@ def test_a_bad_key_is_not_repeated_in_the_error() -> None:
     assert "ck_hidden" not in repr(load_settings({}, {"CORRAL_API_KEY": "ck_hidden"}))
 
 
+def test_the_hubs_own_variable_stands_for_its_token_until_another_is_set() -> None:
+    def token(**environ: str) -> str | None:
+        chosen = load_settings({}, environ).hub_token
+        return None if chosen is None else chosen.get_secret_value()
+
+    assert token(HF_TOKEN=" ") is None
+    assert token(HF_TOKEN="hf_a\n") == "hf_a"
+    assert token(HF_TOKEN="hf_a", CORRAL_HUB_TOKEN="hf_b") == "hf_b"
+    with pytest.raises(BadSetting, match=r"^HF_TOKEN: must be visible ASCII") as caught:
+        load_settings({}, {"HF_TOKEN": "secret words"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "huggingface.co", "https://user:word@x", "https://x/path", "https://x?y"])
+def test_the_hubs_address_is_a_host_and_nothing_more(url: str) -> None:
+    with pytest.raises(BadSetting, match=r"^CORRAL_HUB_URL: "):
+        load_settings({}, {"CORRAL_HUB_URL": url})
+
+
 def test_workers_inherit_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORRAL_API_KEY", "ck_hidden")
+    monkeypatch.setenv("HF_TOKEN", "hf_hidden")
     monkeypatch.setenv("SOME_LIBRARY_PATH", "/x")
     environment = worker_environment()
     assert "SOME_LIBRARY_PATH" in environment
     assert not any(name.startswith("CORRAL_") for name in environment)
+    assert "HF_TOKEN" not in environment
 
 
 def test_every_setting_is_documented() -> None:

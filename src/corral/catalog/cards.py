@@ -36,6 +36,12 @@ class ModelCard:
     """Public ids by name, newest first."""
     input_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     """By dialect and input, where this model's default differs; None is to have none."""
+    hub: str = ""
+    """Its repository on the Hugging Face Hub, if it is there."""
+
+    def has_name(self, name: str) -> bool:
+        """Whether clients use *name* for it, in any case."""
+        return name.lower() in map(str.lower, self.names)
 
     def describe(self, name: str) -> str:
         """The description under one of its names."""
@@ -70,6 +76,11 @@ def model_cards() -> tuple[ModelCard, ...]:
         if entry.name.endswith(".toml")
     ]
     return tuple(sorted(cards, key=lambda card: card.hidden_size))
+
+
+def known_card(name: str) -> ModelCard | None:
+    """The model that clients use *name* for, in any case."""
+    return next((card for card in model_cards() if card.has_name(name)), None)
 
 
 def card_from_table(table: Mapping[str, Any], *, where: str) -> ModelCard:

@@ -107,8 +107,13 @@ def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
     )
 
 
-def checkpoint_catalog(checkpoint: Path, price_book: PriceBook = MappingProxyType({})) -> Catalog:
+def checkpoint_catalog(
+    checkpoint: Path, price_book: PriceBook = MappingProxyType({}), *, name: str | None = None
+) -> Catalog:
     """A checkpoint directory under its own name, and under the names of the known model it is by its shape.
+
+    Registered as *name*, it answers to that instead of ``local/<directory>``, and if a known model has the name, to all
+    names of that one; with another shape than that model's it only stands in for it.
 
     Known models have the catalog's prices and the own name is free, unless *price_book* says otherwise.
 
@@ -116,27 +121,34 @@ def checkpoint_catalog(checkpoint: Path, price_book: PriceBook = MappingProxyTyp
         CheckpointRefused: there is no readable ``config.json``.
     """
     config = _read_config(checkpoint)
+    own_name = name or f"local/{checkpoint.resolve().name}"
     weights = _Weights(
-        name=checkpoint.resolve().name,
+        name=own_name.rpartition("/")[2],
         digest=weights_digest(checkpoint),
         created=int((checkpoint / "config.json").stat().st_mtime),
     )
     shape = (config.get("hidden_size"), config.get("num_hidden_layers"))
     own = CatalogModel(
-        id=f"local/{weights.name}",
-        owner="local",
-        description=f"The checkpoint in the directory {weights.name}.",
+        id=own_name,
+        owner=own_name.partition("/")[0],
+        description=f"The checkpoint {weights.name}.",
         context_tokens=_positive(config.get("max_position_embeddings"), otherwise=4096),
         created=weights.created,
         weights=weights.name,
         stands_in=False,
-        prices=(free_of_charge(f"local/{weights.name}"),),
-        versions=(_version(f"local/{weights.name}", weights),),
+        prices=(free_of_charge(own_name),),
+        versions=(_version(own_name, weights),),
         page=local_page(weights.name),
     )
-    known = (card for card in model_cards() if (card.hidden_size, card.num_hidden_layers) == shape)
-    served = (_served(card, name, weights, stands_in=False) for card in known for name in card.names)
-    return _priced(price_book, [own, *served])
+    fitting = [card for card in model_cards() if (card.hidden_size, card.num_hidden_layers) == shape]
+    served = [
+        _served(card, alias, weights, stands_in=card not in fitting)
+        for card in model_cards()
+        if card in fitting or card.has_name(own_name)
+        for alias in card.names
+    ]
+    is_known = any(model.id.lower() == own_name.lower() for model in served)
+    return _priced(price_book, served if is_known else [own, *served])
 
 
 def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:

@@ -16,7 +16,9 @@ from corral.cli.chat import chat_command
 from corral.cli.client import Connection
 from corral.cli.doctor import Installation, doctor_command
 from corral.cli.key import key_commands
+from corral.cli.model import model_commands
 from corral.cli.models import models_command
+from corral.cli.pull import Shelf, pull_command
 from corral.cli.usage import usage_command
 from corral.core.errors import CorralError
 from corral.settings import load_settings
@@ -110,9 +112,18 @@ def _consult(work: "Callable[[Accounts], Awaitable[T]]") -> T:
     return consult(load_settings({}), work)
 
 
+def _open_shelf(**chosen: object) -> Shelf:
+    settings = load_settings(chosen)
+    from corral.bootstrap import open_library  # noqa: PLC0415 - half a second, as for ``serve``
+
+    return Shelf(library=open_library(settings), quantize=settings.quantize)
+
+
 app.command("chat")(chat_command(_connect))
 app.command("models")(models_command(_connect))
 app.command("doctor")(doctor_command(_locate))
+app.command("pull")(pull_command(_open_shelf))
+app.add_typer(model_commands(_open_shelf))
 app.add_typer(account_commands(_consult))
 app.add_typer(key_commands(_consult))
 app.command("usage")(usage_command(_consult))

@@ -58,3 +58,23 @@ def test_a_directory_without_a_readable_config_is_refused(tmp_path: Path, conten
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointRefused, match=r"config\.json"):
         checkpoint_catalog(tmp_path)
+
+
+def test_a_registered_checkpoint_answers_to_its_name_instead_of_its_directorys(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "0123", hidden_size=64, num_hidden_layers=2, max_position_embeddings=128)
+    (model,) = checkpoint_catalog(path, name="somebody/tiny").models()
+    assert (model.id, model.owner, model.weights, model.stands_in) == ("somebody/tiny", "somebody", "tiny", False)
+
+
+def test_a_registered_known_model_answers_to_all_its_names(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "0123", hidden_size=4096, num_hidden_layers=32, max_position_embeddings=4096)
+    models = checkpoint_catalog(path, name="meta-llama/Llama-2-7b-chat-hf").models()
+    assert [model.id for model in models] == ["meta/llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf"]
+    assert not any(model.stands_in for model in models)
+
+
+def test_another_model_registered_under_a_known_name_only_stands_in_for_it(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "0123", hidden_size=64, num_hidden_layers=2, max_position_embeddings=128)
+    models = checkpoint_catalog(path, name="meta/llama-2-7b-chat").models()
+    assert {model.id for model in models} == {"meta/llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf"}
+    assert all(model.stands_in for model in models)

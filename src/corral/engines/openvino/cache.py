@@ -20,6 +20,7 @@ from corral.engines.stepper import Progress, Report
 
 _INDEX = "digests.json"
 _UNFINISHED = ".unfinished"
+_SOURCE = "source.json"
 
 Stamp = tuple[int, int, int, int]
 """Size, modification time, change time (ns) and inode of a file: equal means "not touched since"."""
@@ -49,6 +50,13 @@ class ModelCache:
             if not target.is_dir():
                 self._make(target, convert)
         return target
+
+    def forget(self, source: Path, report: Report) -> None:
+        """Delete every model that was converted from *source*, which may be gone itself. Who has one open keeps it."""
+        with self._locked(report):
+            for marker in self._models.glob(f"*/{_SOURCE}"):
+                if _read_source(marker) == str(source):
+                    shutil.rmtree(marker.parent)
 
     def digest_files(self, paths: Sequence[Path], report: Report) -> str:
         """Digest of the files' names and contents; contents of untouched files are remembered from the last time.
@@ -138,6 +146,11 @@ class ModelCache:
         temporary.replace(self._models / _INDEX)
 
 
+def note_source(directory: Path, source: Path) -> None:
+    """Write into a converted model what it was made from, for ``ModelCache.forget``."""
+    (directory / _SOURCE).write_text(json.dumps({"checkpoint": str(source)}))
+
+
 def digest_fields(fields: Mapping[str, object]) -> str:
     """One digest of named values, whatever their order."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
@@ -165,6 +178,14 @@ def _recall(index: dict[str, object], path: Path, stamp: Stamp) -> str | None:
         return None
     *seen, digest = cast("list[object]", entry)
     return digest if seen == list(stamp) and isinstance(digest, str) else None
+
+
+def _read_source(marker: Path) -> object:
+    try:
+        document: object = json.loads(marker.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return cast("dict[str, object]", document).get("checkpoint") if isinstance(document, dict) else None
 
 
 def _sync(path: Path) -> None:

@@ -87,6 +87,15 @@ class Checkpoint:
         return places
 
 
+def check_config(directory: Path) -> None:
+    """Look at ``config.json`` alone.
+
+    Raises:
+        CheckpointRefused: it is missing, or of no model that can be served.
+    """
+    read_shape(_read_json(directory / "config.json"))
+
+
 def digest_file(path: Path, *, size_bytes: int, advance: Callable[[int], None]) -> str:
     """SHA-256 over the SHA-256 of each 16 MiB chunk: chunks hash in parallel, memory stays at four of them.
 

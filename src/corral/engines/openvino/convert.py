@@ -9,7 +9,7 @@ from pathlib import Path
 import openvino as ov
 
 from corral.core.errors import CheckpointRefused, EngineUnavailable
-from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, stamp_file
+from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, note_source, stamp_file
 from corral.engines.openvino.checkpoint import Checkpoint
 from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer, tokenizer_file
 from corral.engines.openvino.graph import BlobWeights, build_model
@@ -51,6 +51,7 @@ def obtain_model(
             save_detokenizer(read_pieces(vocabulary, checkpoint.shape.vocab_size), directory)
         for path, stamp in stamps.items():
             check_untouched(path, stamp)
+        note_source(directory, checkpoint.directory)
 
     return cache.obtain(key, convert, report)
 

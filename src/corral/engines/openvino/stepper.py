@@ -186,6 +186,17 @@ def build(options: Mapping[str, object], report: Report) -> OpenVinoStepper:
     return build_stepper(msgspec.convert(options, OpenVinoOptions), report)
 
 
+def convert_ahead(options: OpenVinoOptions, report: Report) -> None:
+    """Convert the checkpoint if needed, as ``build`` would, and load nothing.
+
+    Raises:
+        CheckpointRefused: the weights cannot be served.
+        EngineUnavailable: there is not enough disk space to convert them.
+    """
+    with Checkpoint(Path(options.checkpoint_dir)) as checkpoint:
+        _obtain(checkpoint, options, report)
+
+
 def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
     """``build`` for callers in the same process."""
     with Checkpoint(Path(options.checkpoint_dir)) as checkpoint:

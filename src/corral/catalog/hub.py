@@ -1,0 +1,276 @@
+"""The Hugging Face Hub, through its own library: what a repository lists, and one file of it, taken up where it broke.
+
+Every request goes through the client made here, which sends the token to the Hub alone, never falls back to a
+connection without TLS, and bounds what it reads. The library's own download keeps nothing of a transfer that ended with
+its process, so the bytes are fetched here, by plain HTTP with ranges; its Xet protocol, which has checks of its own in
+place of ours, is not used. The library's variables (``HF_ENDPOINT``, ``HF_HUB_*``, a stored token) have no say: address
+and token are handed over, and its telemetry is off.
+"""
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+import httpx2
+from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import close_session, get_session, hf_raise_for_status, set_client_factory
+from huggingface_hub.utils import logging as hub_logging
+
+import corral
+from corral.catalog.hub_files import HubFile, Listing, PullFailed, check_names, is_wanted
+
+_MOST_LISTING_BYTES: Final = 16 * 2**20
+_MOST_REFUSAL_BYTES: Final = 2**20
+_MOST_LISTED: Final = 20_000
+_MOST_REDIRECTS: Final = 5
+_TIMEOUT_S: Final = 30.0
+_DELAYS_S: Final = (0.0, 1.0, 4.0)
+"""Before the first, second and third time that a broken transfer is taken up without a new byte having come."""
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Hub:
+    """One Hub, asked on behalf of one token or of nobody. To be used as a context, one at a time in a process."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        """Open.
+
+        Args:
+            url: ``https://host`` of the Hub, without a path.
+            token: of an account there.
+
+        Raises:
+            PullFailed: it is no address, or the token would travel where others can read it.
+        """
+        self._url = url.rstrip("/")
+        self._token = token
+        try:
+            place = httpx2.URL(self._url)
+            self._origin = place.origin
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise PullFailed(f"hub_url: {url} is no address.") from error
+        if token is not None and place.scheme != "https" and place.host not in _LOOPBACK:
+            raise PullFailed(f"The token is not sent to {self._url}: without https, others could read it on its way.")
+
+    def __enter__(self) -> Self:
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        hub_logging.set_verbosity_error()
+        set_client_factory(self._make_client)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_session()
+
+    def list_files(self, repository: str, revision: str | None) -> Listing:
+        """What the repository holds at a branch, tag or commit; None is its main branch.
+
+        Raises:
+            PullFailed: it does not exist, may not be read, or lists what no repository should.
+        """
+        api = HfApi(endpoint=self._url, token=self._token or False)
+        with self._sentences(repository, revision):
+            try:
+                info = api.model_info(repository, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+            except HFValidationError as error:
+                raise PullFailed(f"{repository!r} is not the name of a repository: owner/name.") from error
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+                raise self._no_hub() from error
+        siblings = info.siblings or []
+        if not isinstance(info.sha, str) or _COMMIT.fullmatch(info.sha) is None or len(siblings) > _MOST_LISTED:
+            raise self._no_hub()
+        if revision is not None and _COMMIT.fullmatch(revision) and info.sha != revision:
+            raise self._no_hub()
+        if not all(isinstance(sibling.rfilename, str) for sibling in siblings):  # pyright: ignore[reportUnnecessaryIsInstance] - taken from JSON as it is
+            raise self._no_hub()
+        check_names(sibling.rfilename for sibling in siblings)
+        wanted = (sibling for sibling in siblings if is_wanted(sibling.rfilename))
+        files = {sibling.rfilename: self._file(sibling) for sibling in wanted}
+        return Listing(repository=repository, commit=info.sha, files=files)
+
+    def fetch(self, listing: Listing, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
+        """Fetch into *part* what it lacks of the file. What has come stays there, whatever happens.
+
+        Args:
+            listing: where the file is listed.
+            file: one of its files.
+            part: a file with the first bytes, or none yet.
+            advance: told how many bytes came, or how many of those kept must come anew, as a negative number.
+
+        Raises:
+            PullFailed: the Hub, the network or the disk does not let it.
+        """
+        delays_s = iter(_DELAYS_S)
+        while True:
+            before = _size(part)
+            try:
+                with self._sentences(listing.repository, listing.commit):
+                    return self._transfer(listing, file, part, advance)
+            except PullFailed as error:
+                if not isinstance(error.__cause__, httpx2.TransportError):
+                    raise
+                if _size(part) > before:
+                    delays_s = iter(_DELAYS_S)
+                delay_s = next(delays_s, None)
+                if delay_s is None:
+                    raise
+                time.sleep(delay_s)
+
+    def _transfer(self, listing: Listing, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
+        url = hf_hub_url(listing.repository, file.name, revision=listing.commit, endpoint=self._url)
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        with open(part, "ab", buffering=0, opener=_open_privately) as out:
+            done = out.tell()
+            if done == file.size_bytes:
+                return
+            if done:
+                headers["Range"] = f"bytes={done}-"
+            with get_session().stream("GET", url, headers=headers) as response:
+                hf_raise_for_status(response)
+                if done and response.status_code != 206:
+                    out.truncate(0)
+                    advance(-done)
+                    done = 0
+                elif done and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+                    raise self._no_hub()
+                for chunk in response.iter_bytes():
+                    done += len(chunk)
+                    if done > file.size_bytes:
+                        raise PullFailed(f"More came for {file.name} than the {file.size_bytes} bytes that are listed.")
+                    _write(out.fileno(), chunk)
+                    advance(len(chunk))
+        if done < file.size_bytes:
+            raise PullFailed(f"Only {done} of {file.size_bytes} bytes came for {file.name}. Pull again to go on.")
+
+    def _make_client(self) -> httpx2.Client:
+        return httpx2.Client(
+            event_hooks={"request": [self._guard], "response": [self._bound]},
+            follow_redirects=True,
+            max_redirects=_MOST_REDIRECTS,
+            timeout=_TIMEOUT_S,
+        )
+
+    def _guard(self, request: httpx2.Request) -> None:
+        """Called with every request, redirected ones included."""
+        if request.url.origin != self._origin:
+            request.headers.pop("Authorization", None)
+            if self._url.startswith("https:") and request.url.scheme != "https":
+                raise PullFailed(f"{self._url} sends us to an address without https; what came could be anybody's.")
+        request.headers["User-Agent"] = f"corral/{corral.__version__}"
+        request.headers["Accept-Encoding"] = "identity"  # ranges and sizes are those of the file
+
+    def _bound(self, response: httpx2.Response) -> None:
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise self._no_hub()
+        is_listing = response.request.url.path.startswith("/api/models/")
+        if is_listing or not response.is_success:
+            most_bytes = _MOST_LISTING_BYTES if is_listing else _MOST_REFUSAL_BYTES
+            assert isinstance(response.stream, httpx2.SyncByteStream)
+            response.stream = _BoundedStream(response.stream, most_bytes, self._no_hub())
+
+    def _file(self, sibling: RepoSibling) -> HubFile:
+        sha256 = None if sibling.lfs is None else sibling.lfs.sha256
+        size, git_sha1 = sibling.size, sibling.blob_id
+        if not isinstance(size, int) or size < 0 or not _matches(_COMMIT, git_sha1):
+            raise self._no_hub()
+        if sha256 is not None and not _matches(_SHA256, sha256):
+            raise self._no_hub()
+        return HubFile(name=sibling.rfilename, size_bytes=size, sha256=sha256, git_sha1=git_sha1 or "")
+
+    @contextmanager
+    def _sentences(self, repository: str, revision: str | None) -> Generator[None]:
+        """Whatever goes wrong inside, as one sentence."""
+        try:
+            yield
+        except HfHubHTTPError as error:
+            raise PullFailed(self._refusal(error, repository, revision)) from error
+        except httpx2.TransportError as error:
+            raise PullFailed(
+                f"The connection to {self._url} or to where it keeps its files failed ({type(error).__name__}). "
+                "What has come is kept; pull again to go on."
+            ) from error
+        except OSError as error:
+            if error.errno in _FULL:
+                raise PullFailed("The disk is full. What has come is kept; make room, then pull again.") from error
+            raise PullFailed(f"What came cannot be written: {error.strerror}.") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._no_hub() from error
+
+    def _refusal(self, error: HfHubHTTPError, repository: str, revision: str | None) -> str:
+        """What a status means here, and what to do about it."""
+        give = "give a token with --token or in HF_TOKEN"
+        anonymous = self._token is None
+        match error, error.response.status_code:
+            case GatedRepoError(), _:
+                return self._gate(repository, give)
+            case RevisionNotFoundError(), _:
+                return f"{repository} has no revision {revision!r}."
+            case _, 401 if not anonymous:
+                return f"{self._url} does not accept the token."
+            case _, 401 | 404:
+                seen = f", or it is private: {give}" if anonymous else " that this token may see"
+                return f"{self._url} has no model {repository}{seen}."
+            case _, 403:
+                return f"{self._url} refuses {repository}" + (f": {give}." if anonymous else " to this token.")
+            case _, status:
+                return f"{self._url} answered with status {status}. What has come is kept; pull again later."
+
+    def _gate(self, repository: str, give: str) -> str:
+        whose = "Meta's" if repository.lower().startswith("meta-llama/") else "its"
+        accept = f"accept {whose} licence at {self._url}/{repository}"
+        if self._token is None:
+            return f"{repository} is gated: {accept}, then {give}."
+        return (
+            f"{repository} is gated, and this token's account may not read it: {accept} with that account, wait until "
+            "access is granted, and see that the token may read gated repositories."
+        )
+
+    def _no_hub(self) -> PullFailed:
+        return PullFailed(f"{self._url} does not answer as the Hugging Face Hub does; see the setting hub_url.")
+
+
+class _BoundedStream(httpx2.SyncByteStream):
+    """Ends with an error instead of filling the memory."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, most_bytes: int, refusal: PullFailed) -> None:
+        self._stream = stream
+        self._left_bytes = most_bytes
+        self._refusal = refusal
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            self._left_bytes -= len(chunk)
+            if self._left_bytes < 0:
+                raise self._refusal
+            yield chunk
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._stream.close()
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _write(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,206 @@
+"""The models that were pulled or added on this machine: a small file in the data directory, and where their files are.
+
+The file is written whole or not at all, under a lock, so commands may run at once. What it says is checked on reading:
+a model that was pulled has no path in it, so that no edit of the file lets ``corral model remove`` delete another
+directory.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from corral.catalog.cards import known_card
+from corral.catalog.catalog import DEMO
+from corral.core.errors import BadSetting
+
+_FILE: Final = "registry.json"
+_MOST_BYTES: Final = 4 * 2**20
+_MOST_MODELS: Final = 1000
+_MOST_PATH: Final = 4096
+_PART: Final = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9])?"
+_NAME: Final = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
+"""As the Hub has them; "--" stands for the slash in names of folders."""
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+Quantization = Literal["int8", "int4", "bf16", "f32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A model whose weights are on this machine."""
+
+    name: str
+    """``owner/name``, unique whatever its case."""
+    path: Path
+    """The checkpoint; absolute."""
+    revision: str | None
+    """The Hub's commit, 40 hex digits, of what was pulled; None for files that the user brought."""
+    quantize: Quantization
+    """How its weights were stored when it was converted, which is how it is served unless settings say otherwise."""
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    quantize: Quantization
+    path: str | None = None
+    revision: str | None = None
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    models: list[_Entry]
+
+
+class LocalModels:
+    """The registry. Processes may share it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._directory = data_dir.resolve() / "models"
+
+    def models(self) -> tuple[LocalModel, ...]:
+        """Each once, the one registered last at the end.
+
+        Raises:
+            BadSetting: the registry cannot be read, or says what no command has written.
+        """
+        path = self._directory / _FILE
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MOST_BYTES + 1)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise BadSetting(f"data_dir: {path} cannot be read: {error.strerror}.") from error
+        try:
+            return self._parse(text)
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise BadSetting(
+                f"data_dir: {path} is damaged: {error}. Mend it, or delete it and pull or add the models again."
+            ) from error
+
+    def find(self, name: str) -> LocalModel | None:
+        """The model of that name, or of another name for the same known model; whatever the case."""
+        models = {model.name.lower(): model for model in self.models()}
+        return next((models[alias.lower()] for alias in _aliases(name) if alias.lower() in models), None)
+
+    def folder(self, name: str) -> Path:
+        """Where what is pulled under that name is kept; made by whoever writes into it."""
+        return self._directory / check_name(name).replace("/", "--")
+
+    def register(self, model: LocalModel) -> None:
+        """Add the model, in place of one that has its name.
+
+        Raises:
+            BadSetting: the registry cannot be read or written.
+        """
+        with self._locked():
+            others = [other for other in self.models() if other.name.lower() != model.name.lower()]
+            self._write([*others, model])
+
+    def unregister(self, name: str) -> None:
+        """Forget the model of exactly that name.
+
+        Raises:
+            BadSetting: the registry cannot be read or written.
+        """
+        with self._locked():
+            self._write([model for model in self.models() if model.name != name])
+
+    def _parse(self, text: bytes) -> tuple[LocalModel, ...]:
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
+        models = tuple(map(self._model, msgspec.json.decode(text, type=_File).models))
+        if len(models) > _MOST_MODELS:
+            raise ValueError(f"it has more than {_MOST_MODELS} models")
+        if len({model.name.lower() for model in models}) < len(models):
+            raise ValueError("a name is in it twice")
+        return models
+
+    def _model(self, entry: _Entry) -> LocalModel:
+        name = entry.name
+        if _NAME.fullmatch(name) is None:
+            raise ValueError("a name in it is not owner/name")
+        match entry:
+            case _Entry(path=None, revision=str(revision)) if _COMMIT.fullmatch(revision):
+                path = self.folder(name) / revision
+            case _Entry(path=str(given), revision=None) if len(given) <= _MOST_PATH and "\0" not in given:
+                path = Path(given)
+            case _:
+                raise ValueError(f"{name} has neither a revision nor a path")
+        if not path.is_absolute():
+            raise ValueError(f"the path of {name} is not absolute")
+        return LocalModel(name=name, path=path, revision=entry.revision, quantize=entry.quantize)
+
+    def _write(self, models: Iterable[LocalModel]) -> None:
+        entries = [
+            _Entry(
+                name=model.name,
+                quantize=model.quantize,
+                path=None if model.revision else str(model.path),
+                revision=model.revision,
+            )
+            for model in models
+        ]
+        if len(entries) > _MOST_MODELS:
+            raise BadSetting(f"data_dir: there are {_MOST_MODELS} models already; remove one first.")
+        text = msgspec.json.format(msgspec.json.encode(_File(version=1, models=entries)), indent=1)
+        draft = self._directory / f"{_FILE}.tmp"
+        try:
+            with open(draft, "wb", opener=_open_privately) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._directory / _FILE)
+        except OSError as error:
+            raise BadSetting(f"data_dir: {self._directory} cannot be written: {error.strerror}.") from error
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BadSetting(f"data_dir: {self._directory} cannot be written: {error.strerror}.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def check_name(name: str) -> str:
+    """The name, if a model of this machine may have it.
+
+    Raises:
+        BadSetting: it is not ``owner/name``, or is the demo model's.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise BadSetting(
+            f"{name[:200]!r} cannot be a model's name: it must be owner/name, of letters, digits, '-', '_' and '.'."
+        )
+    if name.lower() == DEMO:
+        raise BadSetting(f"{DEMO} is the model that is shipped; give another name.")
+    return name
+
+
+def hub_name(name: str) -> str:
+    """The repository on the Hub behind a name: that of the known model which has the name, else the name itself."""
+    card = known_card(name)
+    return name if card is None else card.hub or name
+
+
+def _aliases(name: str) -> tuple[str, ...]:
+    """The name, and the others of the known model that has it."""
+    card = known_card(name)
+    return (name,) if card is None else (name, *card.names)
+
+
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

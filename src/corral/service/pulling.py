@@ -1,0 +1,161 @@
+"""One model from the Hub onto this disk: whole and checked, or not at all. Must not know what is done with it.
+
+Files gather in ``<commit>.unfinished``, each as ``<name>.part`` until its checksum is right; the directory gets its
+final name when all are there. Whatever ends a pull, the next one goes on with what has come.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corral.catalog.hub_files import INDEX, HubFile, Listing, PullFailed, describing_files, weight_files
+from corral.core.errors import CheckpointRefused
+from corral.engines.stepper import Progress, Report
+
+if TYPE_CHECKING:
+    from corral.catalog.hub import Hub
+
+_UNFINISHED: Final = ".unfinished"
+_PART: Final = ".part"
+_SPARE_BYTES: Final = 64 * 2**20
+_CHUNK_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """Everything that one pull needs; nobody else may write into its folder meanwhile."""
+
+    hub: "Hub"
+    repository: str
+    revision: str | None
+    folder: Path
+    """Holds a directory for each commit."""
+    check_description: Callable[[Path], None]
+    """Refuses a model by its small files, before the large ones are fetched."""
+    report: Report
+
+    def run(self) -> str:
+        """Fetch what is missing; return the commit.
+
+        Raises:
+            PullFailed: the Hub, the network or the disk does not let it, or something else came than is listed.
+            CheckpointRefused: it is no model that can be served.
+        """
+        self.report(Progress(stage=f"Asking the Hub for {self.repository}", done=0, total=0))
+        listing = self.hub.list_files(self.repository, self.revision)
+        try:
+            self._place(listing)
+        except OSError as error:
+            raise PullFailed(f"{self.folder} cannot be written: {error.strerror}.") from error
+        return listing.commit
+
+    def _place(self, listing: Listing) -> None:
+        target = self.folder / listing.commit
+        if not target.is_dir():
+            staging = target.with_name(target.name + _UNFINISHED)
+            for directory in (self.folder, staging):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            self._fill(staging, listing)
+            _sync(staging)
+            staging.rename(target)
+            _sync(self.folder, files=False)
+        for left in self.folder.glob("*" + _UNFINISHED):  # of commits that are not wanted any more
+            shutil.rmtree(left)
+
+    def _fill(self, staging: Path, listing: Listing) -> None:
+        describing = describing_files(listing)
+        self._fetch(describing, staging, listing)
+        try:
+            self.check_description(staging)
+        except CheckpointRefused:
+            shutil.rmtree(staging)
+            raise
+        index = (staging / INDEX).read_bytes() if INDEX in listing.files else None
+        self._fetch(weight_files(listing, index), staging, listing)
+
+    def _fetch(self, files: Sequence[HubFile], staging: Path, listing: Listing) -> None:
+        """Fetch and check the files that are not there yet."""
+        missing = [file for file in files if not (staging / file.name).is_file()]
+        total = sum(file.size_bytes for file in missing)
+        done = sum(_kept_bytes(_part(staging, file), file) for file in missing)
+        self._check_space(staging, total - done)
+        stage = f"Fetching {len(missing)} files of {self.repository} ({shown_size(total)})"
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.report(Progress(stage=stage, done=done, total=total))
+
+        for file in missing:
+            part = _part(staging, file)
+            self.hub.fetch(listing, file, part, advance)
+            self._check(file, part)
+            part.rename(staging / file.name)
+
+    def _check_space(self, directory: Path, needed_bytes: int) -> None:
+        free_bytes = shutil.disk_usage(directory).free
+        if free_bytes < needed_bytes + _SPARE_BYTES:
+            raise PullFailed(
+                f"{self.repository} needs {shown_size(needed_bytes)} more in {directory.parent}, where "
+                f"{shown_size(free_bytes)} are free."
+            )
+
+    def _check(self, file: HubFile, part: Path) -> None:
+        """Compare with the checksum that the Hub lists.
+
+        Raises:
+            PullFailed: they differ; what came is removed.
+        """
+        if file.sha256 is None:
+            # Git's name for a file: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+            digest, wanted = hashlib.sha1(usedforsecurity=False), file.git_sha1
+            digest.update(b"blob %d\0" % file.size_bytes)
+        else:
+            digest, wanted = hashlib.sha256(), file.sha256
+        stage = f"Checking {file.name}"
+        done = 0
+        with part.open("rb") as content:
+            while chunk := content.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                self.report(Progress(stage=stage, done=done, total=file.size_bytes))
+        if digest.hexdigest() != wanted:
+            part.unlink()
+            raise PullFailed(
+                f"{file.name} came with the checksum {digest.hexdigest()}; the Hub lists {wanted}. It was removed; "
+                "pull again to fetch it anew."
+            )
+
+
+def shown_size(size_bytes: int) -> str:
+    """For people: ``13.5 GB``."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {name}"
+    return f"{size_bytes} bytes"
+
+
+def _part(staging: Path, file: HubFile) -> Path:
+    return staging / (file.name + _PART)
+
+
+def _kept_bytes(part: Path, file: HubFile) -> int:
+    """How much of the file is there; what is longer than the file is removed."""
+    size_bytes = part.stat().st_size if part.exists() else 0
+    if size_bytes <= file.size_bytes:
+        return size_bytes
+    part.unlink()
+    return 0
+
+
+def _sync(directory: Path, *, files: bool = True) -> None:
+    for path in [*(directory.iterdir() if files else ()), directory]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

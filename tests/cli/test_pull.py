@@ -1,0 +1,389 @@
+"""``corral pull`` against a Hub on loopback: what is fetched, checked, kept and refused."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from corral.catalog.local import LocalModels
+from corral.cli.main import app
+from tests.cli.processes import Result, run_in_pipes
+from tests.hub import COMMIT, STRANGER, TOKEN, FakeHub, serving_hub, shards, tiny_files
+
+NAME = "somebody/tiny-llama"
+GATED = "meta-llama/Llama-2-7b-chat-hf"
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[FakeHub]:
+    """One Hub for the module."""
+    with serving_hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a repository holds."""
+    return tiny_files(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def hub(running: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> FakeHub:
+    """The Hub with one repository on it, and settings that name it."""
+    running.reset()
+    running.publish(NAME, dict(files))
+    monkeypatch.setenv("CORRAL_HUB_URL", running.url)
+    monkeypatch.setenv("CORRAL_DATA_DIR", str(data_dir))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return running
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Nothing is in it yet."""
+    return tmp_path / "data"
+
+
+def pull(*arguments: str) -> Result:
+    return run_in_pipes(app, ["pull", *arguments], b"")
+
+
+def pulled(*arguments: str) -> str:
+    """What a pull that must succeed says on standard output."""
+    done = pull(*arguments)
+    assert done.status == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def refused(*arguments: str) -> str:
+    """The sentence of a pull that must fail; it has nothing to say on standard output."""
+    done = pull(*arguments)
+    assert (done.status, done.stdout) == (1, b"")
+    return done.stderr.decode().splitlines()[-1]
+
+
+def folder(data_dir: Path, name: str = NAME) -> Path:
+    return data_dir / "models" / name.replace("/", "--")
+
+
+def start_pull(name: str = NAME) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "corral", "pull", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_until(path: Path, size_bytes: int) -> None:
+    """Until so much of a file has come."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (path.exists() and path.stat().st_size >= size_bytes):
+        assert time.monotonic() < deadline, f"{path} did not grow to {size_bytes} bytes"
+        time.sleep(0.01)
+
+
+# What a pull does
+
+
+def test_a_pull_fetches_what_makes_the_model_and_nothing_else(
+    hub: FakeHub, files: dict[str, bytes], data_dir: Path
+) -> None:
+    said = pulled(NAME)
+    assert f"corral serve {NAME}" in said
+    kept = {path.name: path.read_bytes() for path in (folder(data_dir) / COMMIT).iterdir()}
+    wanted = [*shards(files), "config.json", "generation_config.json", "model.safetensors.index.json"]
+    assert kept == {name: files[name] for name in [*wanted, "tokenizer.json", "tokenizer_config.json"]}
+    assert [path.name for path in folder(data_dir).iterdir()] == [COMMIT]
+    assert all(hub.transfers(name) == [0] for name in kept)
+    assert {asked.headers["user-agent"] for asked in hub.asked} == {"corral/0.1.0"}
+
+
+@pytest.mark.usefixtures("hub")
+def test_files_are_plain_and_their_owners_alone(data_dir: Path) -> None:
+    pulled(NAME)
+    for path in [*(data_dir / "models").rglob("*")]:
+        assert not path.is_symlink()
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+@pytest.mark.usefixtures("hub")
+def test_progress_is_plain_lines_in_a_pipe() -> None:
+    done = pull(NAME, "--quantize", "f32")
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == f"Asking the Hub for {NAME}"
+    assert any(re.fullmatch(rf"Fetching 3 files of {NAME} \([0-9.]+ kB\)", line) for line in lines)
+    assert "Quantizing weights to f32" in lines
+
+
+def test_a_second_pull_fetches_nothing_again(hub: FakeHub) -> None:
+    pulled(NAME)
+    hub.asked.clear()
+    pulled(NAME)
+    assert [asked.path for asked in hub.asked] == [f"/api/models/{NAME}"]
+
+
+def test_a_new_commit_is_fetched_beside_the_old_one_and_registered(hub: FakeHub, data_dir: Path) -> None:
+    pulled(NAME)
+    newer = "f" * 40
+    hub.repositories[NAME].commit = newer
+    pulled(NAME)
+    assert {path.name for path in folder(data_dir).iterdir()} == {COMMIT, newer}
+    model = LocalModels(data_dir).find(NAME)
+    assert model is not None
+    assert (model.revision, model.quantize) == (newer, "int8")
+
+
+def test_any_name_of_a_known_model_pulls_its_repository(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+    hub.publish(GATED, dict(files))
+    assert f"corral serve {GATED}" in pulled("meta/llama-2-7b-chat")
+    for alias in ("meta/llama-2-7b-chat", GATED, GATED.upper()):
+        model = LocalModels(data_dir).find(alias)
+        assert model is not None
+        assert model.name == GATED
+
+
+# Transfers that break
+
+
+def test_a_cut_transfer_is_taken_up_at_once(hub: FakeHub, files: dict[str, bytes]) -> None:
+    shard = shards(files)[1]
+    hub.cut[shard] = 1000
+    pulled(NAME)
+    assert hub.transfers(shard) == [0, 1000]
+
+
+def test_the_next_pull_asks_for_the_missing_bytes_only(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+    first, second, third = shards(files)
+    hub.cut[second] = 5000
+    hub.down_after_cut = True
+    assert "status 503. What has come is kept" in refused(NAME)
+    assert LocalModels(data_dir).models() == ()
+    hub.refusal = 0
+    hub.asked.clear()
+    pulled(NAME)
+    assert hub.transfers(first) == []
+    assert hub.transfers(second) == [5000]
+    assert hub.transfers(third) == [0]
+    assert (folder(data_dir) / COMMIT / second).read_bytes() == files[second]
+
+
+def test_a_hub_without_ranges_sends_the_file_anew(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+    shard = shards(files)[0]
+    hub.cut[shard] = 1000
+    hub.ranges = False
+    pulled(NAME)
+    assert (folder(data_dir) / COMMIT / shard).read_bytes() == files[shard]
+
+
+def test_of_two_pulls_at_once_one_waits_and_goes_on_where_the_other_was_killed(
+    hub: FakeHub, files: dict[str, bytes], data_dir: Path
+) -> None:
+    first, second, third = shards(files)
+    hub.held[second] = 7000
+    one = start_pull()
+    wait_until(folder(data_dir) / f"{COMMIT}.unfinished" / f"{second}.part", 7000)
+    other = start_pull()
+    assert other.stderr is not None
+    assert other.stderr.readline() == "Waiting for another command that pulls this model\n"
+    one.send_signal(signal.SIGKILL)
+    one.communicate()
+    hub.go_on.set()
+    assert other.communicate(timeout=PATIENCE_S)[0].splitlines()[1] == f"  corral serve {NAME}"
+    assert other.returncode == 0
+    assert [hub.transfers(name) for name in (first, second, third)] == [[0], [0, 7000], [0]]
+    assert (folder(data_dir) / COMMIT / second).read_bytes() == files[second]
+
+
+@pytest.mark.usefixtures("hub")
+def test_nobody_at_the_address_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral.catalog.hub._DELAYS_S", ())
+    said = refused(NAME, "--hub-url", "http://127.0.0.1:9")
+    assert said.startswith("corral: The connection to http://127.0.0.1:9 ")
+
+
+def test_a_full_disk_is_seen_before_anything_is_fetched(
+    hub: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + 20_000))
+    said = refused(NAME)
+    assert re.search(r"needs [0-9.]+ kB more in .*, where 67\.1 MB are free\.$", said)
+    assert all(hub.transfers(name) == [] for name in shards(files))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_disk_that_fills_up_meanwhile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("corral.catalog.hub._write", full)
+    assert "The disk is full. What has come is kept" in refused(NAME)
+
+
+# Who may
+
+
+@pytest.mark.parametrize(
+    ("terms", "token", "said"),
+    [
+        ({"gated": True}, None, "is gated: accept Meta's licence at {url}/{name}, then give a token with --token"),
+        ({"gated": True}, STRANGER, "is gated, and this token's account may not read it: accept Meta's licence at"),
+        ({"private": True}, None, "has no model {name}, or it is private: give a token with --token or in HF_TOKEN."),
+        ({"private": True}, STRANGER, "has no model {name} that this token may see."),
+        ({}, "hf_made-up", "does not accept the token."),
+    ],
+)
+def test_who_may_not_read_is_told_what_to_do(
+    hub: FakeHub, files: dict[str, bytes], terms: dict[str, Any], token: str | None, said: str
+) -> None:
+    hub.publish(GATED, dict(files), **terms)
+    sentence = refused(GATED, *(() if token is None else ("--token", token)))
+    assert said.format(url=hub.url, name=GATED) in sentence
+    assert token is None or token not in sentence
+
+
+@pytest.mark.parametrize("way", ["flag", "HF_TOKEN", "CORRAL_HUB_TOKEN"])
+def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
+    hub: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    hub.publish(GATED, dict(files), gated=True)
+    if way != "flag":
+        monkeypatch.setenv(way, TOKEN)
+    pulled(GATED, *(("--token", TOKEN) if way == "flag" else ()))
+    tokens = {host: {asked.token for asked in hub.asked if asked.host == host} for host in ("127.0.0.1", "localhost")}
+    assert tokens == {"127.0.0.1": {TOKEN}, "localhost": {None}}
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_token_that_others_could_read_is_not_sent() -> None:
+    said = refused(NAME, "--hub-url", "http://mirror.example", "--token", TOKEN)
+    assert "The token is not sent to http://mirror.example: without https" in said
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("somebody/else",), "has no model somebody/else, or it is private"),
+        ((NAME, "--revision", "v9"), f"{NAME} has no revision 'v9'."),
+        (("no-owner",), "'no-owner' cannot be a model's name: it must be owner/name"),
+        (("a/../../b",), "cannot be a model's name"),
+        (("a--b/c",), "cannot be a model's name"),
+        (("corral/demo",), "corral/demo is the model that is shipped"),
+        ((NAME, "--quantize", "int3"), "--quantize: Input should be"),
+        ((NAME, "--hub-url", "ftp://x"), "--hub-url: "),
+        ((NAME, "--token", "two words"), "--hub-token: must be visible ASCII"),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_a_pull_that_cannot_be_is_refused_in_a_sentence(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(*arguments)
+
+
+# Hubs that lie
+
+
+def test_a_shard_with_a_wrong_checksum_is_refused_and_removed(
+    hub: FakeHub, files: dict[str, bytes], data_dir: Path
+) -> None:
+    _, second, _ = shards(files)
+    hub.instead[second] = files[second][:-1] + b"x"
+    said = refused(NAME)
+    assert re.search(rf"{second} came with the checksum [0-9a-f]{{64}}; the Hub lists [0-9a-f]{{64}}\.", said)
+    assert LocalModels(data_dir).models() == ()
+    assert not list(folder(data_dir).rglob(f"{second}*"))
+    hub.instead.clear()
+    pulled(NAME)
+
+
+def test_a_small_file_is_checked_by_its_git_name(hub: FakeHub, files: dict[str, bytes]) -> None:
+    hub.instead["config.json"] = files["config.json"].replace(b"64", b"32")
+    assert re.search(r"config\.json came with the checksum [0-9a-f]{40};", refused(NAME))
+
+
+def test_more_bytes_than_listed_are_not_taken(hub: FakeHub, files: dict[str, bytes]) -> None:
+    (shard, *_) = shards(files)
+    hub.instead[shard] = files[shard] + b"x" * 2**20
+    assert f"More came for {shard} than the {len(files[shard])} bytes that are listed." in refused(NAME)
+
+
+@pytest.mark.parametrize("name", ["../../evil.safetensors", "/etc/evil.safetensors", "a/../../x", "..\\x", "a\nb"])
+def test_a_path_out_of_the_repository_refuses_it(hub: FakeHub, data_dir: Path, name: str) -> None:
+    hub.repositories[NAME].files[name] = b"x"
+    assert "which is no path inside it" in refused(NAME)
+    assert not folder(data_dir).exists()
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "model.bin", 7])
+def test_an_index_that_names_anything_else_than_weights_is_refused(hub: FakeHub, name: object) -> None:
+    index = json.dumps({"weight_map": {"model.norm.weight": name}}).encode()
+    hub.repositories[NAME].files["model.safetensors.index.json"] = index
+    assert "which is no plain *.safetensors file" in refused(NAME)
+
+
+def test_an_index_that_names_an_absent_file_is_refused(hub: FakeHub, files: dict[str, bytes]) -> None:
+    del hub.repositories[NAME].files[shards(files)[2]]
+    assert f"names {shards(files)[2]}, which is not there" in refused(NAME)
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        b"{", b"[]", b"7", b"<html>", b"[" * 100_000, {}, {"sha": 7}, {"sha": "main", "siblings": []},
+        {"sha": COMMIT, "siblings": 5}, {"sha": COMMIT, "siblings": [5]}, {"sha": COMMIT, "siblings": [{}]},
+        {"sha": COMMIT, "siblings": [{"rfilename": 5}]},
+        {"sha": COMMIT, "siblings": [{"rfilename": "config.json"}]},
+        {"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": -1, "blobId": "0" * 40}]},
+        {"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": 5, "blobId": "x"}]},
+        {"sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": 5, "blobId": "0" * 40, "lfs": 5}]},
+        b'{"sha": "' + b"0" * 17 * 2**20,
+    ],
+    ids=lambda listing: str(listing)[:60],
+)  # fmt: skip
+def test_an_address_that_is_no_hub_is_said_to_be_none(hub: FakeHub, listing: object) -> None:
+    hub.listing = listing
+    assert "does not answer as the Hugging Face Hub does; see the setting hub_url." in refused(NAME)
+
+
+def test_what_cannot_be_served_is_refused_before_its_weights_are_fetched(
+    hub: FakeHub, files: dict[str, bytes], data_dir: Path
+) -> None:
+    hub.repositories[NAME].files["config.json"] = files["config.json"].replace(b"LlamaFor", b"MixtralFor")
+    assert "MixtralForCausalLM" in refused(NAME)
+    assert all(hub.transfers(name) == [] for name in shards(files))
+    assert list(folder(data_dir).iterdir()) == []
+
+
+def test_weights_that_cannot_be_served_are_not_kept(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+    hub.repositories[NAME].files[shards(files)[0]] = b"no weights at all"
+    assert shards(files)[0] in refused(NAME)
+    assert list(folder(data_dir).iterdir()) == []
+    assert LocalModels(data_dir).models() == ()
+
+
+def test_the_hub_library_has_no_say_by_its_own_variables(hub: FakeHub, tmp_path: Path, files: dict[str, bytes]) -> None:
+    hub.publish(GATED, dict(files), gated=True)
+    (tmp_path / "token").write_text(TOKEN)
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "1",
+        "HF_TOKEN_PATH": str(tmp_path / "token"),
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_DEBUG": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "corral", "pull", GATED], env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert b"is gated: accept Meta's licence" in done.stderr
+    assert {asked.token for asked in hub.asked} == {None}
+    assert not (tmp_path / "home").exists()
