@@ -1,0 +1,1 @@
+"""Requests to addresses that callers name. Nothing else in Corral makes any."""
