@@ -30,6 +30,8 @@ RUNNING: Final = "status IN ('starting', 'processing')"
 """What an unfinished prediction fulfils; written into indexes and queries alike, so that the one serves the other."""
 REMOVABLE: Final = "completed_at_ms IS NOT NULL AND NOT data_removed"
 """What a prediction fulfils whose text will have to go."""
+OUTBOX_PENDING: Final = "state = 'pending'"
+"""What a message fulfils that is still to be told."""
 
 accounts = Table(
     "accounts",
@@ -174,13 +176,38 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("prediction_id", Text, ForeignKey("predictions.id")),
-    Column("payload", _JSON, nullable=False),
-    Column("due_at_ms", BigInteger, nullable=False),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("prediction_id", Text, ForeignKey("predictions.id"), nullable=False),
+    Column("event", Text, nullable=False),
+    # The order in which events of one prediction go out.
+    Column("position", BigInteger, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("receiver", Text, nullable=False),
+    Column("state", Text, nullable=False),
     Column("attempts", BigInteger, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),
     Column("leased_until_ms", BigInteger),
-    Index("ix_outbox_due", "due_at_ms"),
+    Column("last_status", BigInteger),
+    Column("last_error", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    CheckConstraint("event IN ('start', 'output', 'logs', 'completed')", name="ck_outbox_event"),
+    CheckConstraint("state IN ('pending', 'delivered', 'failed', 'refused')", name="ck_outbox_state"),
+    CheckConstraint(f"({OUTBOX_PENDING}) = (ended_at_ms IS NULL)", name="ck_outbox_ended"),
+    Index("ix_outbox_due", "due_at_ms", sqlite_where=text(OUTBOX_PENDING), postgresql_where=text(OUTBOX_PENDING)),
+    Index("ix_outbox_prediction", "prediction_id", "position"),
+    Index("ix_outbox_account", "account_id", "created_at_ms"),
+    Index("ix_outbox_ended", "ended_at_ms"),
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("account_id", Text, ForeignKey("accounts.id"), primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("previous_salt", LargeBinary),
+    Column("rotated_at_ms", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
 )
 
 engine_counters = Table(

@@ -1,28 +1,18 @@
 """The end of a run: its state, bill, usage and what is to be told of it, in one transaction, once."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, text, update
 
-from corral.core.prediction import Prediction, Status, check_move
+from corral.core.prediction import Prediction, Status, WebhookEvent, check_move
 from corral.core.pricing import Price, Receipt, verify
-from corral.store import accounts, keys, ledger
+from corral.store import accounts, keys, ledger, outbox
 from corral.store.ledger import Misbilled, transfer
 from corral.store.predictions import prediction_of, price_in, row_of
-from corral.store.schema import RUNNING, outbox, predictions, usage_records
+from corral.store.schema import RUNNING, predictions, usage_records
 from corral.store.streams import LogRow, append
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxMessage:
-    """Something to deliver once the state it tells of is committed."""
-
-    id: str
-    kind: str
-    payload: dict[str, Any]
-    due_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +29,6 @@ class Settlement:
     """First token, for a run of which ``started`` was never told."""
     admitted_at_ms: int | None = None
     """The engine's taking it into the batch, likewise."""
-    outbox: Sequence[OutboxMessage] = ()
     log: Sequence[LogRow] = ()
     """Events that are not in the stream log yet."""
 
@@ -73,7 +62,6 @@ _END: Final = (
     )
 )  # fmt: skip
 _RECORD: Final = insert(usage_records)
-_TELL: Final = insert(outbox)
 _UNFINISHED: Final = select(predictions).where(text(RUNNING)).order_by(predictions.c.created_at_ms, predictions.c.id)
 
 
@@ -126,10 +114,11 @@ def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Pr
     connection.execute(_RECORD, _usage(row, receipt, day))
     if row["hold_nusd"] > 0:
         _pay(connection, account, row, receipt.total_nusd, day=day, now_ms=now_ms)
-    if settlement.outbox:
-        shared = {"prediction_id": row["id"], "attempts": 0, "leased_until_ms": None}
-        connection.execute(_TELL, [{**asdict(message), **shared} for message in settlement.outbox])
-    return prediction_of({**row, **changes})
+    ended = prediction_of({**row, **changes})
+    if ended.webhook is not None:
+        whom = outbox.Addressee(prediction_id=ended.id, account_id=ended.account_id, webhook=ended.webhook)
+        outbox.tell(connection, whom, _news(row, settlement), now_ms=now_ms)
+    return ended
 
 
 def _check_bill(row: RowMapping, settlement: Settlement, document: dict[str, Any]) -> None:
@@ -169,6 +158,16 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
         "completed_at_ms": receipt.completed_at_ms,
         "admitted_at_ms": row["admitted_at_ms"] if row["admitted_at_ms"] is not None else settlement.admitted_at_ms,
     }
+
+
+def _news(row: RowMapping, settlement: Settlement) -> list[WebhookEvent]:
+    """What there is to tell of a run at its end, in order, as far as it was not told before."""
+    news = [WebhookEvent.COMPLETED]
+    if any(map(any, settlement.output or ())):
+        news.insert(0, WebhookEvent.OUTPUT)
+    if row["status"] == Status.STARTING and settlement.started_at_ms is not None:
+        news[:0] = outbox.BEGINNING
+    return news
 
 
 def _storable(message: str) -> str:

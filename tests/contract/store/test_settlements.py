@@ -7,17 +7,18 @@ import pytest
 from sqlalchemy import Connection, select
 
 from corral.core.errors import UnknownPrediction
-from corral.core.prediction import IllegalTransition, Prediction, Status, StoppedBy
+from corral.core.prediction import IllegalTransition, Prediction, Status, StoppedBy, Webhook, WebhookEvent
 from corral.core.pricing import verify
-from corral.store import predictions, streams
+from corral.store import outbox, predictions, streams
 from corral.store.ledger import Misbilled, transfer
-from corral.store.schema import ledger_entries, outbox, usage_records
-from corral.store.settlements import OutboxMessage, Settlement, settle, started, unfinished
+from corral.store.schema import ledger_entries, usage_records
+from corral.store.settlements import Settlement, settle, started, unfinished
 from corral.store.streams import LogRow
 from tests.contract.store.books import DAY, DOLLAR, HOLD, NOON, PRICE, Books, ended
 
 pytestmark = pytest.mark.anyio
 
+HOOK = Webhook(url="https://example.com/hook", events=frozenset({WebhookEvent.COMPLETED}))
 COST = 100 * 650 + 10 * 2750
 
 
@@ -37,14 +38,13 @@ async def test_a_settled_run_costs_what_was_emitted_and_gives_the_rest_back(book
 
 
 async def test_settling_again_returns_what_is_stored_and_changes_nothing(books: Books) -> None:
-    prediction = await books.claim()
+    prediction = await books.claim(webhook=HOOK)
     settled = await books.settle(prediction)
-    again = await books.settle(
-        prediction, tokens=99, status=Status.FAILED, output=None, outbox=[message("late")], at_ms=NOON + DAY
-    )
+    told = await books.store.read(outbox.deliveries)
+    again = await books.settle(prediction, tokens=99, status=Status.FAILED, output=None, at_ms=NOON + DAY)
     assert again == settled
     assert await books.balance() == (DOLLAR - COST, 0)
-    assert await books.store.read(lambda c: c.execute(select(outbox)).all()) == []
+    assert await books.store.read(outbox.deliveries) == told
     assert await books.differences() == []
 
 
@@ -57,27 +57,26 @@ async def test_of_many_who_settle_at_once_one_bills(books: Books) -> None:
     assert await books.differences() == []
 
 
-def message(name: str) -> OutboxMessage:
-    return OutboxMessage(id=name, kind="webhook", payload={"status": "succeeded"}, due_at_ms=NOON)
-
-
 async def test_state_usage_messages_and_log_are_written_together(books: Books) -> None:
-    prediction = await books.claim()
+    prediction = await books.claim(webhook=HOOK)
     log = [LogRow(first_seq=1, last_seq=4, payload=b"\x00four"), LogRow(first_seq=5, last_seq=5, payload=b"five")]
-    await books.settle(prediction, outbox=[message("a"), message("b")], log=log)
+    await books.settle(prediction, log=log)
 
-    def look(connection: Connection) -> tuple[list[str], list[tuple[str, str, int]], list[LogRow]]:
-        told = connection.execute(select(outbox.c.id).order_by(outbox.c.id)).scalars()
+    def look(connection: Connection) -> tuple[list[WebhookEvent], list[tuple[str, str, int]], list[LogRow]]:
+        told = [delivery.event for delivery in outbox.deliveries(connection)]
         used = connection.execute(select(usage_records.c.door, usage_records.c.day, usage_records.c.cost_nusd))
-        return list(told), [tuple(row) for row in used], streams.read_from(connection, prediction.id)
+        return told, [tuple(row) for row in used], streams.read_from(connection, prediction.id)
 
-    assert await books.store.read(look) == (["a", "b"], [("openai", "2026-01-01", COST)], log)
+    assert await books.store.read(look) == ([WebhookEvent.COMPLETED], [("openai", "2026-01-01", COST)], log)
 
 
-async def test_messages_that_cannot_be_written_leave_the_run_unsettled(books: Books) -> None:
-    prediction = await books.claim()
+async def test_messages_that_cannot_be_written_leave_the_run_unsettled(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = await books.claim(webhook=replace(HOOK, events=frozenset(WebhookEvent)))
+    monkeypatch.setattr(outbox, "new_id", lambda _: "msg_same")
     with pytest.raises(RuntimeError, match="database refused"):
-        await books.settle(prediction, outbox=[message("same"), message("same")])
+        await books.settle(prediction)
     assert (await books.get(prediction)).status is Status.STARTING
     assert await books.balance() == (DOLLAR - HOLD, HOLD)
     assert await books.differences() == []
