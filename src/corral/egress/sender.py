@@ -175,7 +175,8 @@ def _look_up(host: str, port: int) -> list[str]:
 def _why_not_connected(error: BaseException) -> Failure:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLError):
+        # A handshake that waits for the other side is an SSLWantReadError, and says nothing about it.
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLWantReadError):
             return Failure.BAD_TLS
         cause = cause.__cause__ or cause.__context__
     return Failure.TIMEOUT if isinstance(error, httpx2.ConnectTimeout) else Failure.NO_CONNECTION

@@ -16,6 +16,7 @@ from corral.egress.failures import EgressRefused, Refusal
 MAX_URL_LENGTH: Final = 2048
 """Characters; what browsers and proxies agree on."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_END_OF_AUTHORITY: Final = re.compile(r"[/?#]")
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_LENGTH: Final = 253
 """RFC 1035, without the last dot."""
@@ -66,7 +67,7 @@ def parse_target(text: str) -> Target:
         raise _refused("is not a URL") from None
     if url.scheme not in _DEFAULT_PORTS:
         raise _refused("must begin with https:// or http://")
-    if url.userinfo or "@" in url.netloc.decode("ascii"):
+    if url.userinfo or "@" in _END_OF_AUTHORITY.split(text.partition("//")[2], maxsplit=1)[0]:
         raise _refused("has a user name in it")
     port = _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
     if not 1 <= port <= 65535:
