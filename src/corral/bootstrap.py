@@ -1,10 +1,11 @@
 """The composition root: turns settings into a running server. The only place that names concrete classes."""
 
+import asyncio
 import logging
 import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from fastapi import FastAPI
 
+import corral
 from corral.api.app import create_app
 from corral.api.site import Site
 from corral.catalog.cards import known_card, model_cards
@@ -20,6 +22,8 @@ from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catal
 from corral.catalog.local import LocalModels, Quantization
 from corral.catalog.prices import PriceBook, read_price_book
 from corral.core.errors import BadSetting
+from corral.egress.addresses import AddressPolicy
+from corral.egress.sender import PinnedSender
 from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import check_config
 from corral.engines.openvino.memory import BLOCK_TOKENS
@@ -28,9 +32,11 @@ from corral.engines.stepper import Progress, Report
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
 from corral.engines.vetting import ConstraintVetting
 from corral.service.accounts import Accounts
+from corral.service.delivering import Deliverer
 from corral.service.library import Library
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
+from corral.service.webhooks import Renderer, Webhooks
 from corral.settings import Settings, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
     from corral.catalog.hub import Hub
 
 DATABASE_FILE: Final = "corral.db"
+RENDERERS: Final[Mapping[str, Renderer]] = {}
+"""How each door that has webhooks writes their bodies, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,8 @@ class Server:
     store: Store
     accounts: Accounts
     predictions: PredictionService
+    webhooks: Webhooks
+    deliverer: Deliverer
     catalog: Catalog
     api_key: str
     api_key_is_new: bool
@@ -61,7 +71,8 @@ class Server:
         """Compute and keep the books for as long as the block lasts; loading goes on in the background."""
         try:
             await self.accounts.admit_local(self.api_key)
-            async with self.engine.run(), self.predictions.run():
+            # The deliverer ends last, so that what runs that are stopped have to tell may still be told.
+            async with self.deliverer.run(), self.engine.run(), self.predictions.run():
                 yield
         finally:
             await self.store.close()
@@ -88,9 +99,11 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     key, is_new = _api_key(settings)
     store = open_store(settings)
     accounts = open_accounts(settings, store)
+    news = asyncio.Event()
     predictions = PredictionService(
-        store=store, engine=engine, preparer=preparer, clock=clock, retention_s=settings.retention_s
+        store=store, engine=engine, preparer=preparer, clock=clock, retention_s=settings.retention_s, on_news=news.set
     )
+    webhooks = open_webhooks(settings, store)
     app = create_app(
         Site(
             predictions=predictions,
@@ -107,6 +120,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         store=store,
         accounts=accounts,
         predictions=predictions,
+        webhooks=webhooks,
+        deliverer=_deliverer(settings, webhooks, predictions, store, news),
         catalog=catalog,
         api_key=key,
         api_key_is_new=is_new,
@@ -174,6 +189,31 @@ def open_accounts(settings: Settings, store: Store) -> Accounts:
     """
     pepper, _ = _secret(settings, PEPPER_FILE)
     return Accounts(store, pepper=pepper.encode(), clock=time.time)  # noqa: TID251 - made here, as above
+
+
+def open_webhooks(settings: Settings, store: Store) -> Webhooks:
+    """Webhooks over the store, with the pepper of this data directory.
+
+    Raises:
+        BadSetting: the pepper cannot be kept.
+    """
+    pepper, _ = _secret(settings, PEPPER_FILE)
+    return Webhooks(store, pepper=pepper.encode(), clock=time.time)  # noqa: TID251 - made here, as above
+
+
+def _deliverer(
+    settings: Settings, webhooks: Webhooks, predictions: PredictionService, store: Store, news: asyncio.Event
+) -> Deliverer:
+    policy = AddressPolicy(settings.webhook_allow_networks)
+    return Deliverer(
+        store=store,
+        sender=PinnedSender(policy, user_agent=f"corral/{corral.__version__}"),
+        webhooks=webhooks,
+        find=predictions.find,
+        renderers=RENDERERS,
+        clock=time.time,  # noqa: TID251 - made here, as above
+        news=news,
+    )
 
 
 def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> SupervisedEngine:

@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -67,6 +68,9 @@ class Settings(BaseModel):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
     )
+    webhook_allow_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Networks that webhooks may go to besides public addresses, such as `10.1.0.0/16`."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
     quantize: QUANTIZATIONS = Field("int8", description="How weights are stored when a checkpoint is converted.")
     kv_cache: Literal["auto", "u8", "f16", "f32"] = Field(
@@ -97,10 +101,10 @@ class Settings(BaseModel):
             raise ValueError("must be visible ASCII without spaces")
         return key
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "webhook_allow_networks", mode="before")
     @classmethod
-    def _split_hosts(cls, hosts: object) -> object:
-        return tuple(filter(None, (part.strip() for part in hosts.split(",")))) if isinstance(hosts, str) else hosts
+    def _split_list(cls, given: object) -> object:
+        return tuple(filter(None, (part.strip() for part in given.split(",")))) if isinstance(given, str) else given
 
 
 def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:

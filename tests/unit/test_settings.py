@@ -24,12 +24,14 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         "max_sequences": "2", "max_waiting": "3", "max_body_bytes": "2048", "step_timeout_s": "1.5",
         "load_timeout_s": "2", "prices": "/p.toml", "database_url": "sqlite:////c.db", "retention_s": "0",
         "public_url": "https://corral.example/pre", "hub_url": "https://mirror.example", "hub_token": "hf_t",
+        "webhook_allow_networks": "127.0.0.0/8, fd00::/8",
     }  # fmt: skip
     assert values.keys() == Settings.model_fields.keys()
     settings = load_settings({}, {f"CORRAL_{name.upper()}": value for name, value in values.items()})
     changed = {name for name in values if getattr(settings, name) != getattr(Settings(), name)}  # pyright: ignore[reportCallIssue]
     assert changed == values.keys()
     assert settings.allowed_hosts == ("a", "b")
+    assert list(map(str, settings.webhook_allow_networks)) == ["127.0.0.0/8", "fd00::/8"]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,7 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         ("CORRAL_PORT", "eighty", "CORRAL_PORT: Input should be a valid integer"),
         ("CORRAL_PORT", "70000", "CORRAL_PORT: Input should be less than or equal to 65535"),
         ("CORRAL_QUANTIZE", "int3", "CORRAL_QUANTIZE: Input should be 'int8', 'int4', 'bf16' or 'f32'"),
+        ("CORRAL_WEBHOOK_ALLOW_NETWORKS", "10.0.0.1/8", "CORRAL_WEBHOOK_ALLOW_NETWORKS: "),
         ("CORRAL_API_KEY", "two words", "CORRAL_API_KEY: must be visible ASCII without spaces."),
         ("CORRAL_PUBLIC_URL", "corral.example", "CORRAL_PUBLIC_URL: String should match pattern"),
         ("CORRAL_PUBLIC_URL", "https://user@corral.example", "CORRAL_PUBLIC_URL: String should match pattern"),

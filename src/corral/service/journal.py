@@ -6,15 +6,25 @@ Every write leaves the books balanced, so a gateway may die after any of them. K
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import GenerationEvent
-from corral.core.prediction import Status, StoppedBy
+from corral.core.prediction import Status, StoppedBy, Webhook
 from corral.engines.base import Engine
 from corral.service.live import LiveRun, Outcome
-from corral.service.settling import claim_of, emitted_before, emitted_by, emitted_never, rows_of, settlement_of
-from corral.store import claims, counters, settlements, streams
+from corral.service.settling import (
+    addressee_of,
+    claim_of,
+    emitted_before,
+    emitted_by,
+    emitted_never,
+    news_of,
+    rows_of,
+    settlement_of,
+)
+from corral.store import claims, counters, outbox, settlements, streams
 from corral.store.store import Connection, Store
 
 _ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -29,10 +39,21 @@ def new_prediction_id() -> str:
 class Journal:
     """The store as runs see it."""
 
-    def __init__(self, store: Store, engine: Engine, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, clock: Callable[[], float], *, on_news: Callable[[], None]
+    ) -> None:
+        """Count from now on.
+
+        Args:
+            store: where all is written.
+            engine: whose own count is put beside it.
+            clock: Unix time in seconds.
+            on_news: called when there is something to tell the callers who asked for that.
+        """
         self._store = store
         self._engine = engine
         self._clock = clock
+        self._on_news = on_news
         self._epoch = f"gateway_{secrets.token_hex(8)}"
         # What the engine did before is in somebody else's counters, if in any.
         stats = engine.stats()
@@ -58,6 +79,7 @@ class Journal:
         async with live.writing:
             now_ms = self.now_ms()
             settlement = settlement_of(emitted_by(live), outcome, rows_of(live, last), now_ms=now_ms)
+            settlement = replace(settlement, silent=live.refused)
             fresh_tokens = live.engine_tokens - live.stored_tokens
             never_ran = outcome.error is not None and not len(live.log)
 
@@ -71,6 +93,7 @@ class Journal:
 
             await self._store.write(write)
             self._stored(live, live.engine_tokens, len(live.log))
+            self._tell_of(live.ask.webhook)
 
     async def refuse(self, claim: claims.Claim, reason: str) -> str:
         """Write a prediction that failed before anything was run; its id, or the one that the same request led to.
@@ -89,7 +112,9 @@ class Journal:
             settlements.settle(connection, settlement, now_ms=now_ms)
             return claim.prediction_id
 
-        return await self._store.write(write)
+        prediction_id = await self._store.write(write)
+        self._tell_of(claim.webhook)
+        return prediction_id
 
     async def write_off(
         self, left: settlements.Unfinished, events: Sequence[GenerationEvent], outcome: Outcome
@@ -105,6 +130,7 @@ class Journal:
                 claims.release_idempotency(connection, left.prediction.id)
 
         await self._store.write(write)
+        self._tell_of(left.prediction.webhook)
 
     async def flush(self, lives: Sequence[LiveRun]) -> None:
         """Store what runs have emitted since the last time."""
@@ -120,12 +146,12 @@ class Journal:
 
             def write(connection: Connection) -> None:
                 for live, rows, engine_tokens, _ in moved:
-                    if live.stored_events == 0:
-                        started_at_ms = live.started_at_ms or now_ms
-                        settlements.started(
-                            connection, live.id, now_ms=started_at_ms, admitted_at_ms=live.admitted_at_ms
-                        )
+                    begins = live.stored_events == 0 and settlements.started(
+                        connection, live.id, now_ms=live.started_at_ms or now_ms, admitted_at_ms=live.admitted_at_ms
+                    )
                     streams.append(connection, live.id, rows, engine_tokens=engine_tokens)
+                    if (whom := addressee_of(live)) is not None:
+                        outbox.tell(connection, whom, news_of(live, begins=begins), now_ms=now_ms)
                 fresh_tokens = sum(tokens - live.stored_tokens for live, _, tokens, _ in moved)
                 counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
 
@@ -133,6 +159,7 @@ class Journal:
                 await self._store.write(write)
             for live, _, engine_tokens, events in moved:
                 self._stored(live, engine_tokens, events)
+                self._tell_of(live.ask.webhook)
 
     async def balance(self) -> None:
         """With no run alive, put the engine's own count beside what runs received: a difference shows in reconcile."""
@@ -149,6 +176,10 @@ class Journal:
                 connection, self._epoch, delivered=delivered, discarded=discarded, replayed=replayed
             )
         )
+
+    def _tell_of(self, webhook: Webhook | None) -> None:
+        if webhook is not None:
+            self._on_news()
 
     def _stored(self, live: LiveRun, engine_tokens: int, events: int) -> None:
         self._counted += engine_tokens - live.stored_tokens

@@ -93,8 +93,14 @@ class LiveRun:
         """Of each choice, the text of each token so far that showed any; None before the engine has begun."""
         return [[text for text in answer.texts if text] for answer in self.answers] if len(self.log) else None
 
+    @property
+    def refused(self) -> bool:
+        """Whether whoever asked for it was answered with an error."""
+        return self.accepted.done() and self.accepted.exception() is not None
+
     def take_up(self, events: Sequence[GenerationEvent], *, engine_tokens: int) -> None:
-        """Begin with what an earlier process of this server had stored."""
+        """Begin with what an earlier process of this server had stored, which accepted it too."""
+        self.accepted.set_result(None)
         self.log.append(events)
         self.stored_events = len(self.log)
         for answer in self.answers:

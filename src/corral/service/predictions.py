@@ -34,6 +34,7 @@ from corral.service.prepare import Prepared, Preparer
 from corral.service.reading import ReadableRun, Readings, error_of, readable
 from corral.service.recovery import Recovery
 from corral.service.settling import refused_claim_of
+from corral.service.webhooks import check_webhook
 from corral.store import claims, predictions, settlements
 from corral.store.failures import StoreFailed
 from corral.store.store import Store
@@ -51,7 +52,14 @@ class PredictionService(Readings):
     """The use cases behind every door; see ``ports.Predictions``."""
 
     def __init__(
-        self, *, store: Store, engine: Engine, preparer: Preparer, clock: Callable[[], float], retention_s: int
+        self,
+        *,
+        store: Store,
+        engine: Engine,
+        preparer: Preparer,
+        clock: Callable[[], float],
+        retention_s: int,
+        on_news: Callable[[], None],
     ) -> None:
         """Put together; nothing happens before ``run``.
 
@@ -61,9 +69,10 @@ class PredictionService(Readings):
             preparer: closes requests for that engine.
             clock: Unix time in seconds.
             retention_s: how long text is kept after a run's end; 0 is for ever.
+            on_news: called when the outbox has something for callers who asked to be told.
         """
         super().__init__(store, clock)
-        self._journal = Journal(store, engine, clock)
+        self._journal = Journal(store, engine, clock, on_news=on_news)
         self._engine = engine
         self._preparer = preparer
         self._retention_s = retention_s
@@ -131,6 +140,7 @@ class PredictionService(Readings):
         """A prediction that has failed before anything was run."""
         ask.caller.require(Scope.INFERENCE)
         ask.caller.require_model(ask.request.model)
+        check_webhook(ask.webhook)
         model = self.catalog.get(ask.request.model)
         claim = refused_claim_of(ask, model, model.price_at(self._clock()), prediction_id=new_prediction_id())
         return await self._stored(ask.caller, await self._journal.refuse(claim, reason))
@@ -149,6 +159,7 @@ class PredictionService(Readings):
     async def _prepare(self, ask: Ask) -> Prepared:
         ask.caller.require(Scope.INFERENCE)
         ask.caller.require_model(ask.request.model)
+        check_webhook(ask.webhook)
         return await self._preparer.prepare(ask.request, flow=ask.caller.account_id)
 
     def _live_run(self, prediction_id: str, created_at_ms: int, ask: Ask, prepared: Prepared, price: Price) -> LiveRun:

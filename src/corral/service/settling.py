@@ -7,12 +7,14 @@ from typing import Any
 
 from corral.catalog.catalog import CatalogModel
 from corral.core.generation import Delta, GenerationEvent
+from corral.core.prediction import WebhookEvent
 from corral.core.pricing import RECEIPT_FORMAT, Price, Receipt, tokens_digest
 from corral.service.live import LiveRun, Outcome
 from corral.service.ports import Ask
 from corral.service.prepare import Prepared
 from corral.service.records import encode_events, request_record
 from corral.store.claims import Claim, IdempotentRequest
+from corral.store.outbox import BEGINNING, Addressee
 from corral.store.settlements import Settlement, Unfinished
 from corral.store.streams import LogRow
 
@@ -162,6 +164,21 @@ def rows_of(live: LiveRun, last: Sequence[GenerationEvent] = ()) -> list[LogRow]
     before = live.log.number_before(live.stored_events)
     end = (fresh[-1][0] if fresh else before) + len(last)
     return [LogRow(first_seq=before + 1, last_seq=end, payload=encode_events(events))]
+
+
+def addressee_of(live: LiveRun) -> Addressee | None:
+    """Who is told of a run; None if nobody is."""
+    webhook = live.ask.webhook
+    if webhook is None:
+        return None
+    return Addressee(prediction_id=live.id, account_id=live.ask.caller.account_id, webhook=webhook)
+
+
+def news_of(live: LiveRun, *, begins: bool) -> list[WebhookEvent]:
+    """What there is to tell of the part of the log that is not stored yet."""
+    fresh = (event for _, event in live.log.since(live.stored_events))
+    speaks = any(isinstance(event, Delta) and event.text for event in fresh)
+    return [*(BEGINNING if begins else ()), *((WebhookEvent.OUTPUT,) if speaks else ())]
 
 
 def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *, now_ms: int) -> Settlement:

@@ -31,6 +31,8 @@ class Settlement:
     """The engine's taking it into the batch, likewise."""
     log: Sequence[LogRow] = ()
     """Events that are not in the stream log yet."""
+    silent: bool = False
+    """Its caller was answered with an error and knows of no prediction: no webhook tells of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Pr
     if row["hold_nusd"] > 0:
         _pay(connection, account, row, receipt.total_nusd, day=day, now_ms=now_ms)
     ended = prediction_of({**row, **changes})
-    if ended.webhook is not None:
+    if ended.webhook is not None and not settlement.silent:
         whom = outbox.Addressee(prediction_id=ended.id, account_id=ended.account_id, webhook=ended.webhook)
         outbox.tell(connection, whom, _news(row, settlement), now_ms=now_ms)
     return ended

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +87,10 @@ class Clock:
 class Desk:
     """One account's view of a running service, and of the books behind it."""
 
-    def __init__(self, service: PredictionService, engine: SupervisedEngine, store: Store, accounts: Accounts) -> None:
+    def __init__(
+        self, service: PredictionService, engine: SupervisedEngine, store: Store, accounts: Accounts, clock: Clock
+    ) -> None:
+        self.clock = clock
         self.service = service
         self.engine = engine
         self.store = store
@@ -168,6 +171,7 @@ async def serving(
     clock: Clock | None = None,
     price: Price = PRICE,
     drawn_seed: int = SEED,
+    on_news: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Desk]:
     """A service over an engine and a database, as one process of the server has it."""
     clock = clock or Clock()
@@ -181,8 +185,9 @@ async def serving(
             ),
             clock=clock,
             retention_s=retention_s,
+            on_news=on_news,
         )
-        desk = Desk(service, engine, store, Accounts(store, pepper=b"p" * 32, clock=clock))
+        desk = Desk(service, engine, store, Accounts(store, pepper=b"p" * 32, clock=clock), clock)
         async with service.run():
             yield desk
     finally:

@@ -1,0 +1,200 @@
+"""What a run's receiver is told: in order, as filtered, not too often, and to the end whatever becomes of the run."""
+
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.core.errors import InvalidRequest, Overloaded
+from corral.core.generation import RawPrompt
+from corral.core.prediction import Prediction, Status, StoppedBy
+from corral.engines.supervisor import SupervisorPolicy
+from corral.service.webhooks import DEFAULT_EVENTS, told_of
+from corral.store import claims, outbox
+from tests.contract.store.books import wanted
+from tests.receiver import Receiver, receiving
+from tests.unit.service.desk import FIRST_BYTE_ID, PRICE, Desk, limited, open_desk, seat, serving, working
+from tests.unit.service.post_office import COMPLETED, LOGS, OUTPUT, START, delivering, ended, hook
+
+pytestmark = pytest.mark.anyio
+
+
+def telling(desk: Desk, **options: Any) -> Any:
+    """Deliver what the desk's service has to tell, as it stands at that moment."""
+    return delivering(desk.store, clock=desk.clock, find=desk.service.find, **options)
+
+
+async def run_in_background(desk: Desk, receiver: Receiver, *events: Any, tokens: int = 5) -> Prediction:
+    ask = desk.ask(limited(tokens), background=True, webhook=hook(receiver.url, *events))
+    async with desk.service.open(ask) as run:
+        pass
+    return await desk.settled(run.id)
+
+
+def told(receiver: Receiver) -> list[str]:
+    return [each.json()["event"] for each in receiver.received]
+
+
+async def test_a_long_run_is_told_of_from_its_start_to_its_end(database: Path) -> None:
+    async with receiving() as receiver, open_desk(database, step_s=0.01) as desk, telling(desk) as webhooks:
+        stored = await run_in_background(desk, receiver, tokens=170)
+        await ended(webhooks, 1)
+        while told(receiver)[-1:] != ["completed"]:
+            await receiver.until(len(receiver.received) + 1)
+        begun, *between, last = receiver.received
+        assert begun.json() == {"event": START, "id": stored.id, "status": "processing", "output": None, "ended": False}
+        assert last.json()["status"] == "succeeded"
+        assert last.json()["output"] == stored.texts
+        kinds = [each.json()["event"] for each in between]
+        assert kinds.count(LOGS) == 1
+        assert kinds.count(OUTPUT) >= 2
+        outputs = [each.json()["output"][0] for each in between if each.json()["event"] == OUTPUT]
+        assert stored.texts is not None
+        assert all(stored.texts[0].startswith(text) for text in outputs)
+        assert all(len(earlier) < len(later) for earlier, later in pairwise(outputs))
+        assert {each.json()["status"] for each in between} == {"processing"}
+        assert min(later.at_s - earlier.at_s for earlier, later in pairwise(between)) >= 0.499
+
+
+async def test_a_short_run_is_told_of_in_full_and_in_order(database: Path) -> None:
+    async with receiving() as receiver, open_desk(database, "Hi") as desk, telling(desk):
+        stored = await run_in_background(desk, receiver)
+        received = await receiver.until(4)
+        assert told(receiver)[0] == START
+        assert sorted(told(receiver)[1:3]) == [LOGS, OUTPUT]
+        assert told(receiver)[3] == COMPLETED
+        assert [each.json()["ended"] for each in received] == [False, False, False, True]
+        assert received[3].json()["output"] == stored.texts == ["Hi"]
+
+
+@pytest.mark.parametrize("events", [(COMPLETED,), (START, COMPLETED), tuple(sorted(DEFAULT_EVENTS, reverse=True))])
+async def test_only_what_was_asked_for_is_told(database: Path, events: Any) -> None:
+    async with receiving() as receiver, open_desk(database, "Hi") as desk, telling(desk):
+        await run_in_background(desk, receiver, *events)
+        await receiver.until(len(events))
+        assert told(receiver) == [event.value for event in sorted(events, key=[START, OUTPUT, COMPLETED].index)]
+
+
+async def test_who_is_told_of_nothing_costs_nothing(database: Path) -> None:
+    news: list[None] = []
+    async with (
+        working(answer=(5, 6, 7)) as engine,
+        serving(database, engine, on_news=lambda: news.append(None)) as desk,
+    ):
+        await seat(desk)
+        await desk.answer()
+        assert news == await desk.store.read(outbox.deliveries) == []
+        async with desk.service.open(desk.ask(webhook=hook("http://127.0.0.1:9/x"), background=True)) as run:
+            pass
+        await desk.settled(run.id)
+        await desk.balanced()
+        assert news
+
+
+async def test_a_refused_input_and_a_cancelled_run_are_told_to_be_over(database: Path) -> None:
+    async with receiving() as receiver, open_desk(database, step_s=0.002) as desk, telling(desk):
+        failed = await desk.service.fail(desk.ask(webhook=hook(receiver.url)), "E1001 PromptTooLong")
+        (first,) = await receiver.until(1)
+        assert first.json() == {
+            "event": COMPLETED, "id": failed.id, "status": "failed", "output": None, "ended": True,
+        }  # fmt: skip
+        ask = desk.ask(limited(3000), background=True, webhook=hook(receiver.url, COMPLETED))
+        async with desk.service.open(ask) as run:
+            await anext(aiter(run.events()))
+        await desk.service.cancel(desk.caller, run.id)
+        last = (await receiver.until(2))[-1]
+        assert (last.json()["id"], last.json()["status"]) == (run.id, "canceled")
+
+
+async def test_a_call_that_was_answered_with_an_error_is_told_of_nothing(database: Path) -> None:
+    policy = SupervisorPolicy(max_sequences=1, max_waiting=1)
+    async with open_desk(database, policy=policy, step_s=0.002) as desk:
+        async with desk.service.open(desk.ask(limited(1000))), desk.service.open(desk.ask(limited(1000))):
+            with pytest.raises(Overloaded):
+                async with desk.service.open(desk.ask(background=True, webhook=hook("http://127.0.0.1:9/x"))):
+                    pass
+            refused = await desk.settled((await desk.newest()).id)
+        assert (refused.status, refused.webhook is None) == (Status.FAILED, False)
+        assert await desk.store.read(outbox.deliveries) == []
+
+
+async def test_a_run_that_was_accepted_and_then_failed_is_told_to_be_over(database: Path) -> None:
+    async with receiving() as receiver, open_desk(database, refused_id=FIRST_BYTE_ID + ord("Q")) as desk, telling(desk):
+        bad = replace(limited(5), prompt=RawPrompt("<s>Q"))
+        async with desk.service.open(desk.ask(bad, background=True, webhook=hook(receiver.url))):
+            pass
+        (last,) = await receiver.until(1)
+        assert (last.json()["event"], last.json()["status"]) == (COMPLETED, "failed")
+
+
+async def test_a_url_that_nothing_can_be_sent_to_is_refused_with_the_request(database: Path) -> None:
+    async with open_desk(database) as desk:
+        for url in ("ftp://example.com/", "https://user:secret@example.com/", "nonsense"):
+            with pytest.raises(InvalidRequest, match="webhook's URL") as refused:
+                async with desk.service.open(desk.ask(webhook=hook(url))):
+                    pass
+            assert refused.value.param == "webhook"
+            assert "secret" not in str(refused.value)
+            with pytest.raises(InvalidRequest):
+                await desk.service.fail(desk.ask(webhook=hook(url)), "reason")
+        assert await desk.service.page(desk.caller) == []
+
+
+async def test_no_text_is_told_where_none_is_kept(database: Path) -> None:
+    async with (
+        receiving() as receiver,
+        open_desk(database, "secret", terms={"privacy": True}) as desk,
+        telling(desk),
+    ):
+        await run_in_background(desk, receiver)
+        received = await receiver.until(4)
+    assert {each.json()["output"] for each in received} == {None}
+    assert all(b"secret" not in each.body for each in received)
+
+
+async def test_a_run_that_goes_on_after_a_restart_starts_once_and_ends(database: Path) -> None:
+    async with receiving() as receiver, working(step_s=0.005) as engine:
+        async with serving(database, engine) as desk, telling(desk):
+            await seat(desk)
+            ask = desk.ask(limited(150), background=True, webhook=hook(receiver.url))
+            async with desk.service.open(ask) as run:
+                await receiver.until(1)
+        async with serving(database, engine) as again, telling(again):
+            again.sit_down_again(desk)
+            stored = await again.settled(run.id)
+            while told(receiver)[-1:] != ["completed"]:
+                await receiver.until(len(receiver.received) + 1)
+    assert (told(receiver).count(START), told(receiver).count(COMPLETED)) == (1, 1)
+    assert receiver.received[-1].json()["output"] == stored.texts
+
+
+async def test_a_run_that_is_written_off_after_a_restart_is_told_to_be_over(database: Path) -> None:
+    async with receiving() as receiver, working() as engine:
+        async with serving(database, engine) as desk:
+            await seat(desk)
+            account = await desk.account()
+            (key,) = await desk.accounts.keys(account.id)
+            left = wanted(account, key, price=PRICE, model="corral/demo", input=None, webhook=hook(receiver.url))
+            await desk.store.write(partial(claims.claim, wanted=left, now_ms=int(desk.clock() * 1000)))
+        async with serving(database, engine) as again, telling(again):
+            (last,) = await receiver.until(1)
+    assert (last.json()["event"], last.json()["status"]) == (COMPLETED, "failed")
+    assert last.json()["id"] == left.prediction_id
+
+
+async def test_an_event_tells_of_the_prediction_as_it_was_then(database: Path) -> None:
+    async with open_desk(database, "Hi") as desk:
+        await desk.answer()
+        over = await desk.newest()
+    assert told_of(over, COMPLETED) is over
+    assert over.status is Status.SUCCEEDED
+    for event in (OUTPUT, LOGS):
+        running = told_of(over, event)
+        assert (running.status, running.output) == (Status.PROCESSING, over.output)
+        assert (running.completed_at_ms, running.cost_nusd, running.receipt, running.stopped_by) == (None,) * 4
+    begun = told_of(over, START)
+    assert (begun.output, begun.completion_tokens, begun.status) == (None, 0, Status.PROCESSING)
+    assert over.stopped_by is StoppedBy.MODEL
