@@ -11,6 +11,8 @@ from corral.settings import Settings
 
 if TYPE_CHECKING:
     from corral.service.accounts import Accounts
+    from corral.service.webhooks import Webhooks
+    from corral.store.store import Store
 
 T = TypeVar("T")
 
@@ -23,19 +25,44 @@ class Consult(Protocol):
         ...
 
 
+class ConsultWebhooks(Protocol):
+    """As ``Consult``, for work that has to do with webhooks."""
+
+    def __call__(self, work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
+        """Open the books, do *work*, close them."""
+        ...
+
+
 def consult(settings: Settings, work: "Callable[[Accounts], Awaitable[T]]") -> T:
     """Do *work* on the books that *settings* name.
 
     Raises:
         BadSetting: the data directory or the database cannot be used.
     """
-    from corral.bootstrap import open_accounts, open_store  # noqa: PLC0415 - half a second, as for ``serve``
+    from corral.bootstrap import open_accounts  # noqa: PLC0415 - half a second, as for ``serve``
+
+    return _with_store(settings, lambda store: work(open_accounts(settings, store)))
+
+
+def consult_webhooks(settings: Settings, work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
+    """Do *work* on the books that *settings* name, and on their webhooks.
+
+    Raises:
+        BadSetting: the data directory or the database cannot be used.
+    """
+    from corral.bootstrap import open_accounts, open_webhooks  # noqa: PLC0415 - as above
+
+    return _with_store(settings, lambda store: work(open_accounts(settings, store), open_webhooks(settings, store)))
+
+
+def _with_store(settings: Settings, work: "Callable[[Store], Awaitable[T]]") -> T:
+    from corral.bootstrap import open_store  # noqa: PLC0415 - as above
 
     store = open_store(settings)
 
     async def run() -> T:
         try:
-            return await work(open_accounts(settings, store))
+            return await work(store)
         finally:
             await store.close()
 

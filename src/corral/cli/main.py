@@ -11,7 +11,7 @@ import corral
 from corral.catalog.catalog import demo_checkpoint
 from corral.cli.account import account_commands
 from corral.cli.audit import receipt_command, reconcile_command, verify_receipt
-from corral.cli.books import consult
+from corral.cli.books import consult, consult_webhooks
 from corral.cli.chat import chat_command
 from corral.cli.client import Connection
 from corral.cli.doctor import Installation, doctor_command
@@ -20,12 +20,14 @@ from corral.cli.model import model_commands
 from corral.cli.models import models_command
 from corral.cli.pull import Shelf, pull_command
 from corral.cli.usage import usage_command
+from corral.cli.webhooks import webhook_commands
 from corral.core.errors import CorralError
 from corral.settings import load_settings
 from corral.store.key_file import KEY_FILE, read_secret
 
 if TYPE_CHECKING:
     from corral.service.accounts import Accounts
+    from corral.service.webhooks import Webhooks
 
 T = TypeVar("T")
 
@@ -119,6 +121,10 @@ def _open_shelf(**chosen: object) -> Shelf:
     return Shelf(library=open_library(settings), quantize=settings.quantize)
 
 
+def _consult_webhooks(work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
+    return consult_webhooks(load_settings({}), work)
+
+
 app.command("chat")(chat_command(_connect))
 app.command("models")(models_command(_connect))
 app.command("doctor")(doctor_command(_locate))
@@ -126,6 +132,7 @@ app.command("pull")(pull_command(_open_shelf))
 app.add_typer(model_commands(_open_shelf))
 app.add_typer(account_commands(_consult))
 app.add_typer(key_commands(_consult))
+app.add_typer(webhook_commands(_consult_webhooks))
 app.command("usage")(usage_command(_consult))
 app.command("receipt")(receipt_command(_consult))
 app.command("verify-receipt")(verify_receipt)

@@ -1,0 +1,60 @@
+"""Webhooks on the command line: the log as it is, a replay that the server will send, secrets alone on a line."""
+
+from corral.core.prediction import Webhook, WebhookEvent
+from corral.core.webhooks import DeliveryState
+from corral.store import outbox
+from corral.store.store import Store
+from tests.cli.ledgers import Ledgers
+from tests.contract.store.books import NOON, Books
+
+HOOK = Webhook(url="https://example.com/hook?of=ann", events=frozenset({WebhookEvent.COMPLETED}))
+
+
+def delivered(ledgers: Ledgers, **how: object) -> tuple[str, str]:
+    """One prediction of Ann's that was told to be over, as a server does it; its id and the delivery's."""
+    account, key = ledgers.begin()
+
+    async def work(store: Store) -> tuple[str, str]:
+        books = Books(store, account, key)
+        prediction = await books.settle(await books.claim(webhook=HOOK))
+        (due,) = await store.read(lambda c: outbox.due(c, now_ms=NOON))
+        (leased,) = await store.write(lambda c: outbox.lease(c, [due.id], now_ms=NOON, until_ms=NOON + 1))
+        await store.write(lambda c: outbox.finish(c, leased, at_ms=NOON + 1500, **how))
+        return prediction.id, due.id
+
+    return ledgers.meanwhile(work)
+
+
+def test_the_log_says_what_became_of_each_delivery(ledgers: Ledgers) -> None:
+    prediction_id, delivery_id = delivered(ledgers, state=DeliveryState.FAILED, status=503)
+    header, row = (line.split("\t") for line in ledgers.said("webhooks", "list").splitlines())
+    assert header == ["id", "prediction", "event", "state", "attempts", "last", "created", "url"]
+    shown = [delivery_id, prediction_id, "completed", "failed", "1", "503", "2026-01-01T12:00:00Z", HOOK.url]
+    assert row == shown
+    (document,) = ledgers.json("webhooks", "list", "--account", "Ann", "--prediction", prediction_id)
+    assert (document["id"], document["state"], document["attempts"]) == (delivery_id, "failed", 1)
+    assert (document["last_status"], document["last_error"]) == (503, None)
+    assert document["ended_at"] == "2026-01-01T12:00:01Z"
+    assert ledgers.json("webhooks", "list", "--prediction", "unknown") == []
+
+
+def test_a_replay_makes_a_delivery_due(ledgers: Ledgers) -> None:
+    _, delivery_id = delivered(ledgers, state=DeliveryState.DELIVERED, status=200)
+    assert ledgers.said("webhooks", "replay", delivery_id) == f"{delivery_id}: due now\n"
+    (document,) = ledgers.json("webhooks", "list")
+    assert (document["state"], document["ended_at"]) == ("pending", None)
+    assert "There is no delivery 'msg_x'" in ledgers.refused("webhooks", "replay", "msg_x")
+
+
+def test_a_secret_stands_alone_and_changes_only_by_rotation(ledgers: Ledgers) -> None:
+    ledgers.said("account", "create", "ann")
+    secret = ledgers.said("webhooks", "secret", "--account", "ann")
+    assert secret.startswith("whsec_")
+    assert secret.count("_") == secret.count("\n") == 1
+    assert ledgers.said("webhooks", "secret", "--account", "ann") == secret
+    rotated = ledgers.run("webhooks", "rotate", "--account", "ann")
+    assert b"24 hours" in rotated.stderr
+    assert rotated.stdout.decode() == ledgers.said("webhooks", "secret", "--account", "ann") != secret
+    assert "No accounts are called 'bob'" in ledgers.refused("webhooks", "secret", "--account", "bob")
+    stored = b"".join(path.read_bytes() for path in ledgers.data_dir.iterdir())
+    assert secret.strip().encode() not in stored
