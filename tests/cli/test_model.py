@@ -169,6 +169,16 @@ def test_what_was_pulled_and_converted_is_deleted_and_other_models_stay(
     assert len(converted(data_dir)) == 1
 
 
+def test_every_commit_that_was_pulled_is_deleted_with_what_was_converted(
+    hub: FakeHub, pulled: Path, data_dir: Path
+) -> None:
+    hub.repositories[PULLED].commit = "f" * 40
+    said("pull", PULLED)
+    assert (len(list(pulled.iterdir())), len(converted(data_dir))) == (2, 1)
+    said("model", "remove", PULLED, "--yes")
+    assert (pulled.exists(), converted(data_dir)) == (False, [])
+
+
 def test_a_pull_that_never_ended_can_be_removed(hub: FakeHub, pulled: Path, data_dir: Path) -> None:
     said("model", "remove", PULLED, "--yes")
     hub.cut["model-00002-of-00003.safetensors"] = 100

@@ -370,13 +370,18 @@ def test_weights_that_cannot_be_served_are_not_kept(hub: FakeHub, files: dict[st
     assert LocalModels(data_dir).models() == ()
 
 
+@pytest.mark.usefixtures("hub")
+def test_the_hub_librarys_offline_switch_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    pulled(NAME)
+
+
 def test_the_hub_library_has_no_say_by_its_own_variables(hub: FakeHub, tmp_path: Path, files: dict[str, bytes]) -> None:
     hub.publish(GATED, dict(files), gated=True)
     (tmp_path / "token").write_text(TOKEN)
     environment = {
         **os.environ,
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-        "HF_HUB_OFFLINE": "1",
+        "HF_ENDPOINT": hub.url.replace("127.0.0.1", "localhost"),
         "HF_TOKEN_PATH": str(tmp_path / "token"),
         "HF_HOME": str(tmp_path / "home"),
         "HF_DEBUG": "1",
@@ -385,5 +390,5 @@ def test_the_hub_library_has_no_say_by_its_own_variables(hub: FakeHub, tmp_path:
         [sys.executable, "-m", "corral", "pull", GATED], env=environment, capture_output=True, check=False, timeout=60
     )
     assert b"is gated: accept Meta's licence" in done.stderr
-    assert {asked.token for asked in hub.asked} == {None}
+    assert {(asked.host, asked.token) for asked in hub.asked} == {("127.0.0.1", None)}
     assert not (tmp_path / "home").exists()

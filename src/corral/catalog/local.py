@@ -125,8 +125,8 @@ class LocalModels:
 
     def _model(self, entry: _Entry) -> LocalModel:
         name = entry.name
-        if _NAME.fullmatch(name) is None:
-            raise ValueError("a name in it is not owner/name")
+        if _NAME.fullmatch(name) is None or name.lower() == DEMO:
+            raise ValueError("it holds a name that no model may have")
         match entry:
             case _Entry(path=None, revision=str(revision)) if _COMMIT.fullmatch(revision):
                 path = self.folder(name) / revision

@@ -83,7 +83,8 @@ class Pull:
         total = sum(file.size_bytes for file in missing)
         done = sum(_kept_bytes(_part(staging, file), file) for file in missing)
         self._check_space(staging, total - done)
-        stage = f"Fetching {len(missing)} files of {self.repository} ({shown_size(total)})"
+        what = missing[0].name if len(missing) == 1 else f"{len(missing)} files"
+        stage = f"Fetching {what} of {self.repository} ({shown_size(total)})"
 
         def advance(count: int) -> None:
             nonlocal done
