@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 import corral
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.site import NativeTerms, Site
 from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
 from corral.catalog.local import LocalModels, Quantization
@@ -111,6 +111,11 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
             clock=clock,
             body_limit_bytes=settings.max_body_bytes,
             public_url=settings.public_url,
+            native=NativeTerms(
+                repetition_penalty=settings.deepinfra_repetition_penalty,
+                full_text=settings.deepinfra_full_text,
+                stream_done=settings.deepinfra_stream_done,
+            ),
         ),
         allowed_hosts=settings.allowed_hosts,
     )

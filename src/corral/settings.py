@@ -65,6 +65,19 @@ class Settings(BaseModel):
         pattern=r"^(https?://[^\s/?#@\\]+(/[^\s?#\\]*)?)?$",
         description="Where clients reach this server, for the addresses that it hands out; empty: as each was reached.",
     )
+    deepinfra_repetition_penalty: float = Field(
+        1.0,
+        ge=0.01,
+        le=5,
+        description="Default of DeepInfra's native inference; its page of 2023 had 1.2, later ones 1.",
+    )
+    deepinfra_full_text: bool = Field(
+        False,
+        description="Whether `generated_text` of native inference begins with the prompt, as the page of 2023 said.",
+    )
+    deepinfra_stream_done: bool = Field(
+        False, description="Whether `data: [DONE]` follows the last event of a native stream."
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
     )

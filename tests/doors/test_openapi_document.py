@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, openapi
@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from corral.api.app import create_app
 from corral.api.doors.openai.translate import HARMLESS, HARMLESS_IN_COMPLETION
 from corral.api.site import Site
+from corral.catalog.versions import UNVERSIONED
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, serving
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
@@ -41,6 +42,21 @@ CHECKS = [
 ]
 
 
+TWINS = {
+    "POST /v1/openai/chat/completions",
+    "POST /v1/openai/completions",
+    "GET /v1/openai/models",
+    "GET /v1/openai/models/{model}",
+}
+"""Other paths to handlers that are probed."""
+KNOWN = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "version": UNVERSIONED.commit}
+"""Of a model that there is; made-up names find nothing."""
+
+
+def _app(predictions: ScriptedPredictions) -> FastAPI:
+    return create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+
+
 @dataclass(slots=True)
 class Probed:
     """A server in a thread, the operations that its document states, and what they answered."""
@@ -53,7 +69,7 @@ class Probed:
 @pytest.fixture(scope="module")
 def probed() -> Iterator[Probed]:
     predictions = ScriptedPredictions(answer(" a", "b", choices=4))
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+    app = _app(predictions)
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         live = stack.enter_context(portal.wrap_async_context_manager(serving(app)))
@@ -66,17 +82,18 @@ def probed() -> Iterator[Probed]:
     print(f"{made.answers.total()} requests: {sorted(made.answers.items())}")
 
 
-@pytest.mark.parametrize(
-    ("label", "mode"),
-    [
-        *product(
-            ("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/estimate", "GET /v1/models/{model}"),
-            (GenerationMode.POSITIVE, GenerationMode.NEGATIVE),
-        ),
-        ("GET /v1/models", GenerationMode.POSITIVE),
-        ("GET /health", GenerationMode.POSITIVE),
-    ],
-)
+def _probes() -> Iterator[tuple[str, GenerationMode]]:
+    """Every operation but the twins, with good requests, and with bad ones where anything can be bad."""
+    for path, item in _app(ScriptedPredictions()).openapi()["paths"].items():
+        for method, operation in item.items():
+            label = f"{method.upper()} {path}"
+            if label not in TWINS:
+                yield label, GenerationMode.POSITIVE
+                if "requestBody" in operation or label == "GET /v1/models/{model}":
+                    yield label, GenerationMode.NEGATIVE
+
+
+@pytest.mark.parametrize(("label", "mode"), list(_probes()))
 def test_no_request_finds_a_5xx_or_an_answer_that_is_not_in_the_document(
     probed: Probed, label: str, mode: GenerationMode
 ) -> None:
@@ -92,6 +109,9 @@ def test_no_request_finds_a_5xx_or_an_answer_that_is_not_in_the_document(
         suppress_health_check=list(HealthCheck),
     )
     def probe(case: Case[Any], modest: bool) -> None:
+        if modest:
+            for part in (case.path_parameters, case.query):
+                part.update({name: KNOWN[name] for name in part.keys() & KNOWN.keys()})
         if modest and isinstance(case.body, dict):
             keep_to_what_is_offered(case.body)
         headers = {"authorization": f"Bearer {SECRET}"}
@@ -112,13 +132,12 @@ def keep_to_what_is_offered(body: dict[str, Any]) -> None:
 
 
 def test_the_document_has_no_operation_that_was_not_probed(probed: Probed) -> None:
-    twins = {
-        "POST /v1/openai/chat/completions",
-        "POST /v1/openai/completions",
-        "GET /v1/openai/models",
-        "GET /v1/openai/models/{model}",
-    }
-    assert set(probed.operations) - {label for label, _ in probed.answers} == twins
-    for label in ("POST /v1/chat/completions", "POST /v1/completions", "POST /v1/estimate"):
+    assert set(probed.operations) - {label for label, _ in probed.answers} == TWINS
+    for label in (
+        "POST /v1/chat/completions",
+        "POST /v1/completions",
+        "POST /v1/estimate",
+        "POST /v1/inference/{owner}/{model}",
+    ):
         assert probed.answers[label, 200] > 0
         assert probed.answers[label, 422] > 0

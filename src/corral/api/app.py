@@ -10,6 +10,8 @@ from starlette.types import Lifespan
 
 import corral
 from corral.api.body import BodyLimit
+from corral.api.doors.deepinfra import operations as deepinfra_operations
+from corral.api.doors.deepinfra import routes as deepinfra
 from corral.api.doors.openai import operations as openai_operations
 from corral.api.doors.openai import routes as openai
 from corral.api.guards import HostCheck, SecurityHeaders
@@ -38,7 +40,7 @@ class _Api(FastAPI):
         if self.openapi_schema is None:
             document = get_openapi(title=self.title, version=self.version, routes=self.routes)
             document["components"] = {
-                "schemas": schemas((Health, *openai_operations.TYPES)),
+                "schemas": schemas((Health, *openai_operations.TYPES, *deepinfra_operations.TYPES)),
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             }
             self.openapi_schema = document
@@ -69,6 +71,7 @@ def create_app(
     app.add_api_route("/health", health(site.predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
     app.add_api_route("/health", health(site.predictions), methods=["HEAD"], include_in_schema=False)
     app.include_router(openai.router(site))
+    app.include_router(deepinfra.router(site))
     # Added last runs first.
     app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes)
     app.add_middleware(HostCheck, allowed=allowed_hosts)

@@ -18,13 +18,20 @@ class KeyRing(Protocol):
         ...
 
 
-async def authenticate(request: Request, keys: KeyRing) -> Caller:
+async def authenticate(request: Request, keys: KeyRing, *, other_header: str | None = None) -> Caller:
     """The caller that the request's one ``Authorization: Bearer`` header names.
+
+    Args:
+        request: whose headers are read.
+        keys: what opens this server.
+        other_header: holds the bare key where there is no ``Authorization``, in dialects that have such a header.
 
     Raises:
         Unauthenticated: no such header, more than one, another scheme, or a key that is not known.
     """
     values = request.headers.getlist("authorization")
+    if not values and other_header is not None:
+        values = [f"Bearer {secret}" for secret in request.headers.getlist(other_header)]
     if not values:
         raise Unauthenticated("Not authenticated: send your API key as 'Authorization: Bearer <key>'.")
     scheme, _, secret = values[0].partition(" ")

@@ -96,12 +96,20 @@ async def read_document(request: Request, *, limit_bytes: int) -> object:
         BodyEncoded: compressed otherwise than by gzip.
         NotJson: broken gzip, not UTF-8, not JSON, a number outside double precision, or nested more than 254 deep.
     """
+    return parse_json(await read_body(request, limit_bytes=limit_bytes))
+
+
+async def read_body(request: Request, *, limit_bytes: int) -> bytes:
+    """The body, decompressed; raises as ``read_document`` does, but ``NotJson`` only for broken gzip."""
     encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
     if encodings not in ("", "identity", "gzip", "x-gzip"):
         raise BodyEncoded("Send the request body as it is, or with 'Content-Encoding: gzip'; nothing else is read.")
     body = await request.body()
-    if encodings.endswith("gzip"):
-        body = gunzip(body, limit_bytes=limit_bytes)
+    return gunzip(body, limit_bytes=limit_bytes) if encodings.endswith("gzip") else body
+
+
+def parse_json(body: bytes) -> object:
+    """*body* as JSON; raises ``NotJson`` as ``read_document`` does."""
     try:
         document: object = orjson.loads(body)
         orjson.dumps(document)  # reads four times deeper than it writes, and all that is accepted may be stored

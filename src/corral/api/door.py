@@ -17,6 +17,7 @@ from corral.core.caller import Caller
 from corral.core.errors import CorralError
 
 Handler = Callable[[Request, Caller], Awaitable[Response]]
+OpenHandler = Callable[[Request], Awaitable[Response]]
 
 _CLIENT_GONE_STATUS = 499
 """Nobody reads it; the access log shows it."""
@@ -29,17 +30,32 @@ class Door:
     keys: KeyRing
     from_error: Callable[[CorralError], Problem]
     router: APIRouter
+    key_header: str | None = None
+    """Where a key may stand when there is no ``Authorization``, beside the one that all doors read."""
 
     def route(
         self, method: str, paths: Sequence[str], handler: Handler, *, scopes: tuple[Scope, ...], operation: Operation
     ) -> None:
         """Serve *handler* at each of *paths*, to keys with one of *scopes*; *operation* documents it."""
+
+        async def let_in(request: Request) -> Response:
+            caller = await authenticate(request, self.keys, other_header=self.key_header)
+            caller.require(*scopes)
+            return await handler(request, caller)
+
+        self._add(method, paths, let_in, name=handler.__name__, operation=operation)
+
+    def open_route(self, method: str, paths: Sequence[str], handler: OpenHandler, *, operation: Operation) -> None:
+        """Serve *handler* at each of *paths*, to anyone; *operation* documents it and says so."""
+        self._add(method, paths, handler, name=handler.__name__, operation=operation)
+
+    def _add(self, method: str, paths: Sequence[str], handler: OpenHandler, *, name: str, operation: Operation) -> None:
         for path in paths:
             self.router.add_api_route(
                 path,
-                self._guard(handler, scopes),
+                self._guard(handler),
                 methods=[method],
-                name=handler.__name__,
+                name=name,
                 summary=operation.summary,
                 openapi_extra=operation.as_openapi(),
             )
@@ -54,12 +70,10 @@ class Door:
             case _:
                 return self.from_error(report(error))
 
-    def _guard(self, handler: Handler, scopes: tuple[Scope, ...]) -> Callable[[Request], Awaitable[Response]]:
+    def _guard(self, handler: OpenHandler) -> OpenHandler:
         async def endpoint(request: Request) -> Response:
             try:
-                caller = await authenticate(request, self.keys)
-                caller.require(*scopes)
-                return await handler(request, caller)
+                return await handler(request)
             except ClientGone:
                 return Response(status_code=_CLIENT_GONE_STATUS)
             except Exception as error:  # noqa: BLE001 - the outermost edge of every route

@@ -18,7 +18,7 @@ _STATUSES = {
     402: "Credit, a limit or the caller's own cap does not cover the worst case",
     403: "The API key is good, but not for this",
     404: "Unknown model",
-    405: "The model cannot do this",
+    405: "The model or this server does not do that",
     409: "The idempotency key stands for another request, or for a run that was stopped",
     410: "The text is past its time",
     413: "The body is too large",
@@ -89,6 +89,8 @@ class Operation:
     """What the body may be; none is no body."""
     streams: bool = False
     """Whether the answer may be server-sent events."""
+    form: bool = False
+    """Whether the body may also be multipart, one part per field."""
     parameters: tuple[Mapping[str, Any], ...] = ()
 
     def as_openapi(self) -> dict[str, Any]:
@@ -107,7 +109,8 @@ class Operation:
             responses["422"] = _answer("A field has the wrong type or is out of its range", Faults)
             options = [_reference(body) for body in self.bodies]
             schema = options[0] if len(options) == 1 else {"anyOf": options}
-            extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+            kinds = ("application/json", "multipart/form-data") if self.form else ("application/json",)
+            extra["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
         return extra
 
 

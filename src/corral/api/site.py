@@ -1,7 +1,7 @@
 """What every door is given: the service, who may enter, and how the server is reached. Values only."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import Request
@@ -11,6 +11,18 @@ from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2
 PING_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeTerms:
+    """What DeepInfra's own history leaves open about its native answers."""
+
+    repetition_penalty: float = 1.0
+    """The default of inference: 1.2 in its documentation of 2023, 1 later."""
+    full_text: bool = False
+    """Whether a text begins with the prompt: its documentation said so, its programs relied on the contrary."""
+    stream_done: bool = False
+    """Whether ``[DONE]`` follows the last event of a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +37,7 @@ class Site:
     """Silence in an event stream after which a comment is sent."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger request bodies are answered 413, and compressed ones may not grow beyond it."""
+    native: NativeTerms = field(default_factory=NativeTerms)
     public_url: str = ""
     """Base of the addresses that are handed out; empty: as each client reached the server."""
 

@@ -46,6 +46,10 @@ class Stream(Protocol):
         """What *event* puts on the wire."""
         ...
 
+    def pause(self) -> Iterable[bytes]:
+        """What was kept to go with a next event, now that none waits. A dialect that keeps nothing has nothing."""
+        return ()
+
     def fail(self, problem: Problem) -> bytes:
         """What an error after the first byte puts on the wire."""
         ...
@@ -190,6 +194,7 @@ class EventStream(Response):
         while True:
             more = not inbox.closed
             body = b"".join([chunk for event in events for chunk in stream.feed(event)])
+            body += b"".join(stream.pause())
             if not events and more:
                 body = PING
             if not more and inbox.error is not None:

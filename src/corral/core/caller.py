@@ -30,11 +30,15 @@ class Caller:
                 "This API key lacks the scope " + " or ".join(f"'{scope}'" for scope in scopes) + "."
             )
 
+    def may_use(self, name: str) -> bool:
+        """Whether the key may ask for the model *name*."""
+        return self.models is None or name.lower() in self.models
+
     def require_model(self, name: str) -> None:
         """Refuse a caller whose key may not ask for the model *name*.
 
         Raises:
             PermissionDenied: names the model.
         """
-        if self.models is not None and name.lower() not in self.models:
+        if not self.may_use(name):
             raise PermissionDenied(f"This API key may not use the model '{name}'.")

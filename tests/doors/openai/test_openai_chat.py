@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from corral.api.doors.openai.answers import weights_header
 from corral.api.doors.openai.wire import ChatCompletionRequest
+from corral.api.run_headers import weights_header
 from corral.core.generation import ChatPrompt, FinishReason, Message, Role, Sampling, Stopping
 from tests.doors.live_server import LiveServer
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer, catalog

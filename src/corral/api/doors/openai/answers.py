@@ -1,10 +1,8 @@
 """From the core's words to this door's: whole answers, models, estimates. Pure: no IO, no clock."""
 
-import hashlib
-from urllib.parse import quote
-
 import orjson
 
+from corral.api.answer_ids import hex_id
 from corral.api.doors.openai.logprobs import LegacyTokens, chat_logprobs
 from corral.api.doors.openai.wire_answers import (
     ChatChoice,
@@ -25,7 +23,7 @@ _MILLION = 10**6
 
 def answer_id(prefix: str, run: Run) -> str:
     """The id that clients know an answer by: the same whenever they ask for this run again."""
-    return prefix + hashlib.sha256(run.id.encode()).hexdigest()[:32]
+    return prefix + hex_id(run.id)
 
 
 def created_s(run: Run) -> int:
@@ -141,8 +139,3 @@ def from_estimate(model: str, estimate: Estimate) -> CostEstimate:
         "worst_case_cost": dollars(estimate.worst_case_nusd),
         "price_version": estimate.price.version,
     }
-
-
-def weights_header(model: CatalogModel) -> dict[str, str]:
-    """The header that says what really answers; percent-encoded where a directory's name does not fit a header."""
-    return {"corral-weights": quote(model.weights, safe="/:+@ ")}

@@ -16,11 +16,12 @@ from corral.api.body import read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai import operations
-from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, weights_header
+from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model
 from corral.api.doors.openai.refusals import from_error
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest, SharedRequest
+from corral.api.run_headers import run_headers, weights_header
 from corral.api.site import Site
 from corral.api.sse import EventStream
 from corral.api.terms import nusd, read_idempotency, read_max_cost
@@ -66,7 +67,7 @@ class _Routes:
             return self._stream(opening, body, ChatWords(top_logprobs=top_logprobs), headers)
         run, result = await _finish(request, opening)
         answer = from_chat(run, body.model, result, top_logprobs=top_logprobs)
-        return _json(answer, {**headers, **_run_headers(run)})
+        return _json(answer, {**headers, **run_headers(run)})
 
     async def completion(self, request: Request, caller: Caller) -> Response:
         """``POST /completions``."""
@@ -79,7 +80,7 @@ class _Routes:
             return self._stream(opening, body, words, headers)
         run, result = await _finish(request, opening)
         answer = from_completion(run, body.model, result, top_logprobs=body.logprobs)
-        return _json(answer, {**headers, **_run_headers(run)})
+        return _json(answer, {**headers, **run_headers(run)})
 
     async def estimate(self, request: Request, caller: Caller) -> Response:
         """``POST /estimate``: the body of a completion if it has a prompt, else of a chat."""
@@ -100,7 +101,7 @@ class _Routes:
         served = [
             from_model(model, model.price_at(now_s))
             for model in self._predictions.catalog.models()
-            if caller.models is None or model.id.lower() in caller.models
+            if caller.may_use(model.id)
         ]
         return _json({"object": "list", "data": served}, {})
 
@@ -136,7 +137,7 @@ class _Routes:
             opening,
             lambda run: AnswerStream(run, body, words),
             refuse=self._door.refuse,
-            headers=lambda run: {**headers, **_run_headers(run)},
+            headers=lambda run: {**headers, **run_headers(run)},
             ping_s=self._site.ping_s,
         )
 
@@ -159,10 +160,6 @@ def _shown(document: object, wire: type[SharedRequest]) -> dict[str, Any]:
     """The fields that were read, as they came."""
     given = cast("Mapping[str, Any]", document)  # validated as an object
     return {name: given[name] for name in wire.model_fields if name in given}
-
-
-def _run_headers(run: Run) -> dict[str, str]:
-    return {"corral-prediction": run.id, **({"idempotency-replayed": "true"} if run.attached else {})}
 
 
 def _under(path: str) -> list[str]:

@@ -14,7 +14,7 @@ from corral.api.doors.openai.answers import answer_id, created_s, from_usage
 from corral.api.doors.openai.logprobs import LegacyTokens, chat_logprobs
 from corral.api.doors.openai.wire import SharedRequest
 from corral.api.problems import Problem
-from corral.api.sse import comment, encode
+from corral.api.sse import Stream, comment, encode
 from corral.core.generation import (
     ChoiceEnded,
     Delta,
@@ -102,7 +102,7 @@ class CompletionWords:
         return b'"text":%b,"logprobs":%b' % (orjson.dumps(text), orjson.dumps(shown))
 
 
-class AnswerStream:
+class AnswerStream(Stream):
     """One run's stream, sans IO."""
 
     def __init__(self, run: Run, body: SharedRequest, words: Words) -> None:

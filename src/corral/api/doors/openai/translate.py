@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from corral.api.doors.openai.constraint import to_constraint
 from corral.api.doors.openai.refusals import ToolCallingUnsupported
 from corral.api.doors.openai.wire import (
     ChatCompletionRequest,
@@ -12,6 +11,7 @@ from corral.api.doors.openai.wire import (
     ContentPart,
     SharedRequest,
 )
+from corral.api.response_format import to_constraint
 from corral.core.errors import InvalidRequest, Unsupported
 from corral.core.generation import (
     ChatPrompt,

@@ -21,13 +21,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from corral.api.response_format import ResponseFormat
 from corral.api.terms import MAX_USD, USD_PATTERN, usd_amount
 
 MAX_MESSAGES = 2048
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_PROMPT_IDS = 2**18
-MAX_REGEX_CHARS = 2048
 
 T = TypeVar("T")
 
@@ -99,23 +99,6 @@ class StreamOptions(_Wire):
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
-
-
-class JsonSchemaFormat(_Wire):
-    """A JSON Schema that the answer must match."""
-
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-    description: str | None = None
-    definition: dict[str, object] | None = Field(None, alias="schema")
-    strict: bool | None = None
-
-
-class ResponseFormat(_Wire):
-    """What the whole answer must match."""
-
-    type: Literal["text", "json_object", "json_schema", "regex"]
-    json_schema: JsonSchemaFormat | None = None
-    regex: Annotated[str, Field(min_length=1, max_length=MAX_REGEX_CHARS)] | None = None
 
 
 class SharedRequest(_Wire):

@@ -1,17 +1,42 @@
-"""From ``response_format`` to what the core enforces. What can be enforced is for the service to say."""
+"""``response_format``: what the whole answer must match, as two doors read it, and what the core makes of it.
 
-from typing import Final
+What can be enforced is for the service to say.
+"""
+
+from typing import Annotated, Final, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
-from corral.api.doors.openai.wire import ResponseFormat
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Constraint
 
 MAX_SCHEMA_BYTES: Final = 2**16
+MAX_REGEX_CHARS: Final = 2048
 
 ANY_OBJECT: Final = Constraint(kind="json_schema", source='{"type":"object"}')
 """Any JSON object: what ``json_object`` promises, and a ``json_schema`` without schema."""
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class JsonSchemaFormat(_Wire):
+    """A JSON Schema that the answer must match."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    definition: dict[str, object] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Wire):
+    """What the whole answer must match."""
+
+    type: Literal["text", "json_object", "json_schema", "regex"]
+    json_schema: JsonSchemaFormat | None = None
+    regex: Annotated[str, Field(min_length=1, max_length=MAX_REGEX_CHARS)] | None = None
 
 
 def to_constraint(wanted: ResponseFormat | None) -> Constraint | None:

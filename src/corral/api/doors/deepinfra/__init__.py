@@ -1,0 +1,1 @@
+"""The door that speaks DeepInfra's native dialect: inference, models, account, deploys."""

@@ -1,0 +1,85 @@
+"""From the core's words to this door's: whole answers and what a webhook is sent. Pure: no IO, no clock."""
+
+import orjson
+
+from corral.api.answer_ids import request_id
+from corral.api.doors.deepinfra.wire_answers import InferenceAnswer
+from corral.core.generation import Choice, GenerationResult, Usage
+from corral.core.prediction import Prediction, Status
+from corral.core.pricing import Price, usd
+from corral.service.ports import Run
+
+
+def from_result(run: Run, result: GenerationResult, *, before: str, runtime_ms: int) -> InferenceAnswer:
+    """A whole answer.
+
+    Args:
+        run: whose answer it is.
+        result: what it gave.
+        before: what each text begins with: the prompt, where that is to be given back.
+        runtime_ms: how long the caller waited.
+    """
+    texts = [before + generated_text(choice) for choice in result.choices]
+    return _answer(run.id, texts, result.usage, cost_nusd=cost_nusd(result.usage, run.price), runtime_ms=runtime_ms)
+
+
+def from_queued(prediction_id: str) -> InferenceAnswer:
+    """What a caller with a webhook gets at once."""
+    nothing = Usage(prompt_tokens=0, completion_tokens=0)
+    answer = _answer(prediction_id, [], nothing, cost_nusd=0, runtime_ms=0)
+    answer["inference_status"]["status"] = "queued"
+    return answer
+
+
+def from_prediction(prediction: Prediction, *, before: str, stops: list[str]) -> InferenceAnswer:
+    """A prediction that is over, as a webhook is told of it.
+
+    Args:
+        prediction: as it is stored.
+        before: what each text begins with.
+        stops: what ended each text, to be put at its end.
+    """
+    succeeded = prediction.status is Status.SUCCEEDED
+    texts = [before + text + stop for text, stop in zip(prediction.texts or [], stops, strict=False)]
+    usage = Usage(prompt_tokens=prediction.prompt_tokens, completion_tokens=prediction.completion_tokens)
+    ended_at_ms = prediction.completed_at_ms or prediction.created_at_ms
+    answer = _answer(
+        prediction.id,
+        texts if succeeded else [],
+        usage,
+        cost_nusd=prediction.cost_nusd or 0,
+        runtime_ms=ended_at_ms - prediction.created_at_ms,
+    )
+    answer["inference_status"]["status"] = "succeeded" if succeeded else "failed"
+    return answer
+
+
+def generated_text(choice: Choice) -> str:
+    """A choice's text, with the stop string that ended it: native answers keep it."""
+    return choice.text + (choice.stop or "")
+
+
+def cost_nusd(usage: Usage, price: Price) -> int:
+    """What so much usage costs."""
+    return price.cost_nusd(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+
+
+def dollars(nusd: int) -> orjson.Fragment:
+    """Exact decimal dollars as a JSON number."""
+    return orjson.Fragment(usd(nusd))
+
+
+def _answer(prediction_id: str, texts: list[str], usage: Usage, *, cost_nusd: int, runtime_ms: int) -> InferenceAnswer:
+    return {
+        "results": [{"generated_text": text} for text in texts],
+        "num_tokens": usage.completion_tokens,
+        "num_input_tokens": usage.prompt_tokens,
+        "request_id": request_id(prediction_id),
+        "inference_status": {
+            "status": "succeeded",
+            "runtime_ms": runtime_ms,
+            "cost": dollars(cost_nusd),
+            "tokens_generated": usage.completion_tokens,
+            "tokens_input": usage.prompt_tokens,
+        },
+    }

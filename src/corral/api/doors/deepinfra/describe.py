@@ -1,0 +1,208 @@
+"""From the catalog to what this door tells of models. Pure: the time is an argument."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter
+
+from corral.api.doors.deepinfra.answers import dollars
+from corral.api.doors.deepinfra.refusals import NotFound
+from corral.api.doors.deepinfra.texts import (
+    curl_invocation,
+    deepctl_invocation,
+    output_example,
+    output_fields,
+    parameters,
+)
+from corral.api.doors.deepinfra.wire import InferenceRequest, json_default
+from corral.api.doors.deepinfra.wire_answers import (
+    InferenceAnswer,
+    InField,
+    ListedModel,
+    ModelInfo,
+    ModelMeta,
+    SchemaVariant,
+    StreamEvent,
+    TokenPricing,
+    Version,
+)
+from corral.catalog.inputs import InputField
+from corral.catalog.model import CatalogModel
+from corral.core.pricing import Price, usd
+
+TYPE: Final = "text-generation"
+_VARIANT: Final = "default"
+_CENTS_PER_USD: Final = 100
+_TOKENS_PER_QUOTE: Final = 10**6
+_TAGS: Final = frozenset({"json"})
+"""Of a model's tags, those that DeepInfra's clients know. Never ``tools``: they would send some."""
+
+
+def from_price(price: Price) -> TokenPricing:
+    """A price in cents per single token."""
+    line = f"${_million(price.input_nusd)}/${_million(price.output_nusd)} in/out Mtoken"
+    return {
+        "type": "tokens",
+        "cents_per_input_token": _cents(price.input_nusd),
+        "cents_per_output_token": _cents(price.output_nusd),
+        "rate_per_input_token_cached": None,
+        "rate_per_input_token_cache_write": None,
+        "short": line,
+        "full": line,
+        "table": None,
+    }
+
+
+def listed(model: CatalogModel, price: Price, *, base_url: str) -> ListedModel:
+    """An entry of a list of models."""
+    return {
+        "model_name": model.id,
+        "type": TYPE,
+        "reported_type": TYPE,
+        "description": model.description,
+        "cover_img_url": _cover_url(model, base_url),
+        "tags": _tags(model),
+        "pricing": from_price(price),
+        "max_tokens": model.context_tokens,
+        "replaced_by": None,
+        "deprecated": None,
+        "quantization": None,
+        "mmlu": None,
+        "expected": None,
+        "private": 0,
+        "is_partner": False,
+    }
+
+
+def described(
+    model: CatalogModel,
+    price: Price,
+    fields: tuple[InputField, ...],
+    *,
+    version: str,
+    base_url: str,
+    full_text: bool,
+) -> ModelInfo:
+    """All that is told of a model.
+
+    Args:
+        model: which.
+        price: what its tokens cost now.
+        fields: its inputs, with the defaults that count here.
+        version: the one that was asked for.
+        base_url: where the client reaches this server.
+        full_text: whether a native text begins with the prompt.
+    """
+    return {
+        "model_name": model.id,
+        "type": TYPE,
+        "tags": _tags(model),
+        "reported_type": TYPE,
+        "version": version,
+        "featured": False,
+        "public": True,
+        "description": model.description,
+        "owner": model.owner,
+        "mask_token": None,
+        "curl_inv": curl_invocation(model.id, base_url),
+        "cmdline_inv": deepctl_invocation(model.id),
+        "txt_docs": parameters(fields),
+        "out_example": output_example(full_text=full_text),
+        "out_docs": output_fields(full_text=full_text),
+        "in_fields": in_fields(fields),
+        "in_schema": _schema(InferenceRequest),
+        "out_schema": _schema(InferenceAnswer),
+        "pricing": from_price(price),
+        "schemas": [{"key": _VARIANT, "url": f"{base_url}/models/{model.id}/schema/{_VARIANT}"}],
+        "meta": _meta(model, base_url),
+        "max_tokens": model.context_tokens,
+        "max_output_tokens": model.context_tokens,
+        "replaced_by": None,
+        "deprecated": None,
+        "quantization": None,
+        "mmlu": None,
+        "expected": None,
+    }
+
+
+def versions(model: CatalogModel) -> list[Version]:
+    """The model's versions, the current one first."""
+    return [
+        {"model_name": model.id, "version": known.commit, "uploaded_at": known.created_at_s} for known in model.versions
+    ]
+
+
+def schema(variant: str, fields: Iterable[InputField]) -> SchemaVariant:
+    """What inference takes and gives.
+
+    Raises:
+        NotFound: there is no such variant.
+    """
+    if variant != _VARIANT:
+        raise NotFound(f"There is no schema '{variant}'; '{_VARIANT}' is that of inference.")
+    return {
+        "variant": _VARIANT,
+        "schema_in": _schema(InferenceRequest),
+        "schema_out": _schema(InferenceAnswer),
+        "schema_stream": _schema(StreamEvent),
+        "fields_in": in_fields(fields),
+    }
+
+
+def in_fields(fields: Iterable[InputField]) -> list[InField]:
+    """The inputs, one object each."""
+    return [
+        {
+            "name": field.name,
+            "parent": None,
+            "ftype": field.type,
+            "description": field.description,
+            "allowed": None,
+            "default": json_default(field),
+            "examples": None,
+            "minimum": _bound(field.minimum),
+            "exclusiveMinimum": _bound(field.exclusive_minimum),
+            "maximum": _bound(field.maximum),
+            "exclusiveMaximum": _bound(field.exclusive_maximum),
+        }
+        for field in fields
+        if not field.hidden
+    ]
+
+
+def _bound(number: float | None) -> float | None:
+    """A bound that a JSON writer of 64 bits can write."""
+    return number if number is None or abs(number) < 2**63 else float(number)
+
+
+def _schema(kind: Any) -> orjson.Fragment:
+    """The JSON Schema of a type. Written here, for one of its bounds has more than 64 bits."""
+    return orjson.Fragment(json.dumps(TypeAdapter(kind).json_schema()))
+
+
+def _meta(model: CatalogModel, base_url: str) -> ModelMeta:
+    return {
+        "github_url": model.page.github_url,
+        "paper_url": model.page.paper_url,
+        "license_url": model.page.license_url,
+        "cover_img_url": _cover_url(model, base_url),
+        "readme": model.page.readme,
+    }
+
+
+def _cover_url(model: CatalogModel, base_url: str) -> str:
+    return f"{base_url}/static/covers/{model.page.cover_image}"
+
+
+def _tags(model: CatalogModel) -> list[str]:
+    return [tag for tag in model.page.tags if tag in _TAGS]
+
+
+def _cents(nusd: int) -> orjson.Fragment:
+    return dollars(nusd * _CENTS_PER_USD)
+
+
+def _million(nusd: int) -> str:
+    return usd(nusd * _TOKENS_PER_QUOTE)

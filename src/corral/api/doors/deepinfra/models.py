@@ -1,0 +1,96 @@
+"""The routes that tell of models, versions and deploys. Nothing here changes anything."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.api.doors.deepinfra import describe
+from corral.api.doors.deepinfra.deploys import deployed, from_model
+from corral.api.doors.deepinfra.inference import DOOR
+from corral.api.doors.deepinfra.refusals import NotOffered
+from corral.api.doors.deepinfra.wire_answers import CliVersion
+from corral.api.run_headers import weights_header
+from corral.api.site import Site
+from corral.catalog.inputs import InputField
+from corral.catalog.model import CatalogModel
+from corral.core.caller import Caller
+
+DEEPCTL: Final[CliVersion] = {"min": "0.0.0", "update": "0.0.0", "latest": "0.6.0"}
+"""Every deepctl is served; 0.6.0 was the last one."""
+
+
+class Models:
+    """What happens at each route."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._predictions = site.predictions
+
+    async def listed(self, request: Request) -> Response:
+        """``GET /models/list``: every served model."""
+        base_url, now_s = self._site.base_url(request), self._site.clock()
+        served = self._predictions.catalog.models()
+        return to_json([describe.listed(model, model.price_at(now_s), base_url=base_url) for model in served])
+
+    async def none(self, _request: Request, _caller: Caller) -> Response:
+        """``GET /models/private/list`` and others: the whole server is private, and no model is listed apart."""
+        return to_json([])
+
+    async def featured(self, _request: Request) -> Response:
+        """``GET /models/featured``: none is."""
+        return to_json([])
+
+    async def info(self, request: Request) -> Response:
+        """``GET /models/{owner}/{model}``, with or without ``?version=``."""
+        model = self._model(request)
+        wanted = request.query_params.get("version") or model.version
+        answer = describe.described(
+            model,
+            model.price_at(self._site.clock()),
+            self._fields(model),
+            version=model.find_version(wanted).commit,
+            base_url=self._site.base_url(request),
+            full_text=self._site.native.full_text,
+        )
+        return to_json(answer, weights_header(model))
+
+    async def versions(self, request: Request) -> Response:
+        """``GET /models/{owner}/{model}/versions``."""
+        return to_json(describe.versions(self._model(request)))
+
+    async def schema(self, request: Request) -> Response:
+        """``GET /models/{owner}/{model}/schema/{variant}``."""
+        return to_json(describe.schema(request.path_params["variant"], self._fields(self._model(request))))
+
+    async def deploys(self, _request: Request, caller: Caller) -> Response:
+        """``GET /deploy/list``: one for each model that the key may ask for."""
+        served = [model for model in self._predictions.catalog.models() if caller.may_use(model.id)]
+        return to_json([from_model(model, ready=self._predictions.ready) for model in served])
+
+    async def deploy(self, request: Request, caller: Caller) -> Response:
+        """``GET /deploy/{deploy_id}``."""
+        model = deployed(self._predictions.catalog, request.path_params["deploy_id"])
+        caller.require_model(model.id)
+        return to_json(from_model(model, ready=self._predictions.ready))
+
+    async def deepctl(self, _request: Request) -> Response:
+        """``GET /cli/version``."""
+        return to_json(DEEPCTL)
+
+    async def fixed(self, _request: Request, _caller: Caller) -> Response:
+        """Whatever would change a model or a deploy."""
+        raise NotOffered("Models and deploys of this server are its operator's: see 'corral serve'.")
+
+    def _model(self, request: Request) -> CatalogModel:
+        return self._predictions.catalog.get("{owner}/{model}".format(**request.path_params))
+
+    def _fields(self, model: CatalogModel) -> tuple[InputField, ...]:
+        return model.input_fields(DOOR, overrides={"repetition_penalty": self._site.native.repetition_penalty})
+
+
+def to_json(body: object, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer of 200."""
+    return Response(orjson.dumps(body), headers=dict(headers or {}), media_type="application/json")

@@ -1,0 +1,93 @@
+"""Errors in this door's words: ``{"error": text}``, and FastAPI's list for a field that is wrong. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from corral.api.body import BodyEncoded, BodyTooLarge
+from corral.api.problems import Problem
+from corral.core.errors import (
+    Canceled,
+    CorralError,
+    DataRemoved,
+    EngineFailed,
+    EngineUnavailable,
+    IdempotencyConflict,
+    InsufficientCredit,
+    InvalidRequest,
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    Unauthenticated,
+    UnknownModel,
+    UnknownPrediction,
+)
+
+
+class NotFound(CorralError):
+    """There is no such deploy, token or page."""
+
+
+class NotOffered(CorralError):
+    """DeepInfra does this, and a server of one's own has no use for it."""
+
+
+class NameTaken(CorralError):
+    """Another token of the account has that name."""
+
+
+STATUSES: Final[Mapping[type[CorralError], int]] = {
+    CorralError: 500,
+    InvalidRequest: 400,
+    BodyEncoded: 415,
+    BodyTooLarge: 413,
+    UnknownModel: 404,
+    UnknownPrediction: 404,
+    NotFound: 404,
+    NotOffered: 405,
+    NameTaken: 409,
+    Unauthenticated: 401,
+    PermissionDenied: 403,
+    InsufficientCredit: 402,
+    IdempotencyConflict: 409,
+    Canceled: 409,
+    DataRemoved: 410,
+    Overloaded: 429,
+    EngineUnavailable: 503,
+    EngineFailed: 500,
+}
+"""How each error is answered; a class without a row is answered as its nearest base."""
+
+_LEADS: Final[Mapping[type[CorralError], str]] = {RateLimited: "Rate limited", Overloaded: "Model busy, retry later"}
+"""Words that clients look for, before the error's own."""
+
+_ENGINE_RETRY_AFTER_S: Final = 2
+
+
+def from_error(error: CorralError) -> Problem:
+    """An error as a sentence."""
+    kinds = type(error).__mro__
+    status = next(STATUSES[kind] for kind in kinds if kind in STATUSES)
+    lead = next((_LEADS[kind] for kind in kinds if kind in _LEADS), None)
+    sentence = f"{lead}: {error}" if lead else str(error)
+    return Problem(status=status, body={"error": sentence}, headers=_headers(error))
+
+
+def wrong_field(name: str, message: str) -> ValidationError:
+    """A field whose value cannot go with the others, in the form that a wrong type has."""
+    fault = PydanticCustomError("contradiction", "{message}", {"message": message})
+    return ValidationError.from_exception_data(name, [InitErrorDetails(type=fault, loc=(name,), input=None)])
+
+
+def _headers(error: CorralError) -> dict[str, str]:
+    match error:
+        case Unauthenticated():
+            return {"www-authenticate": "Bearer"}
+        case Overloaded():
+            return {"retry-after": str(error.retry_after_s)}
+        case EngineUnavailable():
+            return {"retry-after": str(_ENGINE_RETRY_AFTER_S)}
+        case _:
+            return {}

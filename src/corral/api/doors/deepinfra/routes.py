@@ -1,0 +1,69 @@
+"""The routes of this door. Its paths are DeepInfra's, most of them without a prefix."""
+
+from typing import Final
+
+from fastapi import APIRouter
+
+from corral.api.door import Door
+from corral.api.doors.deepinfra import operations
+from corral.api.doors.deepinfra.inference import Inference
+from corral.api.doors.deepinfra.models import Models
+from corral.api.doors.deepinfra.refusals import from_error
+from corral.api.site import Site
+from corral.core.accounts import Scope
+
+KEY_HEADER: Final = "xi-api-key"
+_RUN: Final = (Scope.INFERENCE,)
+_READ: Final = (Scope.INFERENCE, Scope.READ)
+_FIXED: Final = (
+    ("POST", "/models/{owner}/{model}/meta"),
+    ("POST", "/models/{owner}/{model}/publicity"),
+    ("DELETE", "/models/{owner}/{model}"),
+    ("POST", "/deploy/hf"),
+    ("POST", "/deploy/hf/"),
+    ("POST", "/deploy/llm"),
+    ("POST", "/v1/deploy"),
+    ("PUT", "/deploy/{deploy_id}"),
+    ("DELETE", "/deploy/{deploy_id}"),
+    ("POST", "/deploy/{deploy_id}/start"),
+    ("POST", "/deploy/{deploy_id}/stop"),
+)
+
+
+def router(site: Site) -> APIRouter:
+    """This door, ready to be included."""
+    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["deepinfra"]), key_header=KEY_HEADER)
+    _add_inference(door, Inference(site, door))
+    _add_models(door, Models(site))
+    return door.router
+
+
+def _add_inference(door: Door, inference: Inference) -> None:
+    door.route(
+        "POST",
+        ["/v1/inference/deploy/{deploy_id}"],
+        inference.of_deploy,
+        scopes=_RUN,
+        operation=operations.INFERENCE_OF_DEPLOY,
+    )
+    door.route(
+        "POST", ["/v1/inference/{owner}/{model}"], inference.of_model, scopes=_RUN, operation=operations.INFERENCE
+    )
+
+
+def _add_models(door: Door, models: Models) -> None:
+    door.open_route("GET", ["/models/list"], models.listed, operation=operations.MODELS)
+    door.open_route("GET", ["/models/featured"], models.featured, operation=operations.FEATURED)
+    # Before the model of that owner and name.
+    apart = [f"/models/{kind}/list" for kind in ("private", "deployment", "lora")]
+    door.route("GET", apart, models.none, scopes=_READ, operation=operations.NO_MODELS)
+    path = "/models/{owner}/{model}"
+    door.open_route("GET", [path], models.info, operation=operations.MODEL)
+    door.open_route("GET", [f"{path}/versions"], models.versions, operation=operations.VERSIONS)
+    door.open_route("GET", [f"{path}/schema/{{variant}}"], models.schema, operation=operations.SCHEMA)
+    door.open_route("GET", ["/cli/version"], models.deepctl, operation=operations.CLI_VERSION)
+    door.route("GET", ["/deploy/list", "/deploy/list/"], models.deploys, scopes=_READ, operation=operations.DEPLOYS)
+    door.route("GET", ["/deploy/{deploy_id}"], models.deploy, scopes=_READ, operation=operations.DEPLOY)
+    for method, fixed in _FIXED:
+        names = [part.strip("{}") for part in fixed.split("/") if part.startswith("{")]
+        door.route(method, [fixed], models.fixed, scopes=_READ, operation=operations.fixed(*names))

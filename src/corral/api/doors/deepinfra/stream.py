@@ -1,0 +1,137 @@
+"""A run as a stream of tokens, in the shape of the serving program that DeepInfra had in 2023, one event per token.
+
+Every event holds a token; the last one also the whole text and how it ended. A token's text comes with the token that
+completes its last character. What would be held back for a possible stop string elsewhere is shown at once, since a
+stop string stays part of a native text. No key is called ``error``: a client looks for the word anywhere.
+"""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import orjson
+
+from corral.api.answer_ids import request_id
+from corral.api.doors.deepinfra.answers import cost_nusd, dollars
+from corral.api.doors.deepinfra.wire_answers import StreamDetails, StreamToken
+from corral.api.problems import Problem
+from corral.api.sse import Stream, encode
+from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Queued, Started, Usage
+from corral.service.ports import Run
+
+DONE: Final = b"data: [DONE]\n\n"
+EOS_TEXT: Final = "</s>"
+FinishWord = Literal["length", "eos_token", "stop_sequence"]
+_LEAST: Final = -9999.0
+"""Stands for minus infinity, which JSON cannot write."""
+_NOTHING: Final = b',"generated_text":null,"details":null}\n\n'
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    id: int
+    logprob: float
+    piece: bytes
+
+    @property
+    def special(self) -> bool:
+        """Control tokens stand for no text."""
+        return not self.piece
+
+
+class TokenStream(Stream):
+    """One run's stream, sans IO."""
+
+    def __init__(self, run: Run, *, before: str, greedy: bool, done: bool) -> None:
+        """Prepare.
+
+        Args:
+            run: whose stream it is.
+            before: what the whole text begins with; the tokens do not repeat it.
+            greedy: whether the seed had no say, and so is not told.
+            done: whether ``[DONE]`` follows the last event.
+        """
+        self._run = run
+        self._before = before
+        self._greedy = greedy
+        self._done = done
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._shown_chars = 0
+        self._text = ""
+        self._held: _Token | None = None
+        """The newest token, which may be the last one."""
+        self._seed = 0
+        self._end: ChoiceEnded | None = None
+
+    def feed(self, event: GenerationEvent) -> Iterator[bytes]:
+        """The bytes of one event."""
+        match event:
+            case Queued():
+                pass
+            case Started():
+                self._seed = event.seed
+            case Delta():
+                self._text += event.text
+                for token in map(_Token, event.ids, event.logprobs, event.pieces):
+                    yield from self.pause()
+                    self._held = token
+            case ChoiceEnded():
+                self._text += event.stop or ""
+                self._end = event
+            case Finished():
+                yield self._last(event.usage)
+                if self._done:
+                    yield DONE
+
+    def pause(self) -> Iterator[bytes]:
+        """The newest token is not the last one, or it is over already and waits for its bill."""
+        token = self._held
+        if token is not None and self._end is None:
+            self._held = None
+            text = self._decoder.decode(token.piece)
+            self._shown_chars += len(text)
+            yield _head(_shown(token, text)) + _NOTHING
+
+    def fail(self, problem: Problem) -> bytes:
+        """An error after the first byte."""
+        return encode(orjson.dumps({"error_type": "generation_error", "error_message": str(problem.body["error"])}))
+
+    def _last(self, usage: Usage) -> bytes:
+        reason = _reason(self._end)
+        token = self._held
+        if token is None:  # the end came later than the last token: an event of its own tells it
+            shown: StreamToken = {"id": 0, "text": "", "logprob": 0.0, "special": True}
+        elif token.special:
+            shown = _shown(token, EOS_TEXT if reason == "eos_token" else "")
+        else:
+            shown = _shown(token, self._text[self._shown_chars :])
+        details: StreamDetails = {
+            "finish_reason": reason,
+            "generated_tokens": usage.completion_tokens,
+            "input_tokens": usage.prompt_tokens,
+            "seed": None if self._greedy else self._seed,
+        }
+        rest = {
+            "generated_text": self._before + self._text,
+            "details": details,
+            "request_id": request_id(self._run.id),
+            "num_output_tokens": usage.completion_tokens,
+            "num_input_tokens": usage.prompt_tokens,
+            "estimated_cost": dollars(cost_nusd(usage, self._run.price)),
+        }
+        return _head(shown) + b"," + orjson.dumps(rest)[1:] + b"\n\n"
+
+
+def _head(token: StreamToken) -> bytes:
+    return b'data: {"token":' + orjson.dumps(token)
+
+
+def _shown(token: _Token, text: str) -> StreamToken:
+    return {"id": token.id, "text": text, "logprob": max(token.logprob, _LEAST), "special": token.special}
+
+
+def _reason(end: ChoiceEnded | None) -> FinishWord:
+    if end is None or end.reason is FinishReason.LENGTH:
+        return "length"
+    return "eos_token" if end.stop is None else "stop_sequence"

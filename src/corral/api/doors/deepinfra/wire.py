@@ -1,0 +1,103 @@
+"""What inference reads, as JSON, made from the catalog's inputs of this dialect: names, types and ranges stand there.
+
+``null`` means the same as leaving a field out. JSON types are taken as they are; a number without fraction may stand
+for an integer, and one string for a list of one. Unknown fields are let through unread.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from corral.api.response_format import ResponseFormat
+from corral.catalog.inputs import InputField, input_fields
+
+MAX_STOP_CHARS: Final = 256
+FIELDS: Final = input_fields("deepinfra")
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+def _whole(value: object) -> object:
+    """1.0 as 1: JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(value: object) -> object:
+    """One string as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _kind(field: InputField) -> Any:
+    """The type of a field's values."""
+    numeric = Field(ge=field.minimum, le=field.maximum, gt=field.exclusive_minimum, lt=field.exclusive_maximum)
+    match field.type:
+        case "string":
+            return Annotated[str, Field(min_length=field.min_length)]
+        case "integer":
+            return Annotated[int, numeric, BeforeValidator(_whole)]
+        case "number":
+            return Annotated[float, numeric]
+        case "boolean":
+            return bool
+        case "array":
+            item: Any = Annotated[str, Field(min_length=1, max_length=field.max_item_length or MAX_STOP_CHARS)]
+            many: Any = Annotated[list[item], Field(max_length=field.max_items, fail_fast=True)]
+            return Annotated[many, BeforeValidator(_listed, json_schema_input_type=item | many)]
+        case "object":
+            return ResponseFormat
+
+
+def _model(fields: Iterable[InputField]) -> type[BaseModel]:
+    definitions: dict[str, Any] = {
+        field.name: (_kind(field), ...) if field.required else (_kind(field) | None, None) for field in fields
+    }
+    return create_model("InferenceRequest", __base__=_Wire, __doc__="Body of an inference request.", **definitions)
+
+
+InferenceRequest: Final = _model(FIELDS)
+"""One optional field per input, but for those that are required."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceInput:
+    """What one request asks for, nothing left open. The names are the catalog's."""
+
+    input: str
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    stop: tuple[str, ...]
+    num_responses: int
+    response_format: ResponseFormat | None
+    seed: int | None
+    stream: bool
+    webhook: str | None
+    user: str | None
+
+
+def json_default(field: InputField) -> Any:
+    """A field's default as JSON has it."""
+    return list(cast("tuple[str, ...]", field.default)) if isinstance(field.default, tuple) else field.default
+
+
+def read_input(document: object, fields: Iterable[InputField]) -> InferenceInput:
+    """A request's document, with the defaults of *fields*, which are those of the model that is asked.
+
+    Raises:
+        ValidationError: a field is missing, of another type, or out of its range.
+    """
+    given: Mapping[str, Any] = dict(InferenceRequest.model_validate(document))
+    values: dict[str, Any] = {
+        field.name: field.default if given[field.name] is None else given[field.name] for field in fields
+    }
+    values["stop"] = tuple(values["stop"])
+    return InferenceInput(**values)

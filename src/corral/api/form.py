@@ -1,0 +1,58 @@
+"""From a multipart body to its parts as text: few, and no larger than a body may be. Knows no dialect."""
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from corral.core.errors import InvalidRequest
+
+MAX_PARTS: Final = 64
+"""Of each kind: with a file name, and without."""
+
+
+class NotAForm(InvalidRequest):
+    """The body is not what its ``Content-Type`` says: multipart (RFC 7578), with few parts, in UTF-8."""
+
+
+def is_form(content_type: str) -> bool:
+    """Whether a body of that type is one part per field."""
+    return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
+
+
+async def read_form(body: bytes, content_type: str) -> list[tuple[str, str]]:
+    """Name and text of each part in their order, those that were sent as files included.
+
+    Args:
+        body: all of it, decompressed.
+        content_type: the header, which holds the boundary.
+
+    Raises:
+        NotAForm: see above.
+    """
+    headers = Headers({"content-type": content_type})
+    parser = MultiPartParser(
+        headers, _once(body), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(body))
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise NotAForm(f"The request body is not valid multipart: {error.message}") from None
+    try:
+        return [(name, await _text(name, value)) for name, value in form.multi_items()]
+    finally:
+        await form.close()
+
+
+async def _text(name: str, value: str | UploadFile) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return (await value.read()).decode()
+    except UnicodeDecodeError:
+        raise NotAForm("A part that was sent as a file is not text in UTF-8.", param=name) from None
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body

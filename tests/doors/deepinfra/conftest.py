@@ -1,0 +1,61 @@
+"""The real server: demo model, OpenVINO in its own process, a socket on loopback; one for each module."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from httpx2 import AsyncClient
+
+from corral.bootstrap import Server, build
+from corral.settings import load_settings
+from tests.doors.live_server import SECRET, LiveServer, serving
+
+PRICES = """
+[["meta-llama/Llama-2-7b-chat-hf"]]
+since = 2024-01-01
+input_usd_per_million = "0.35"
+output_usd_per_million = "0.40"
+
+[["meta-llama/Llama-2-70b-chat-hf"]]
+since = 2024-01-01
+input_usd_per_million = "0.64"
+output_usd_per_million = "1.00"
+"""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for the module, so that its server lives through it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A price list: the demo model alone is free."""
+    path = tmp_path_factory.mktemp("prices") / "prices.toml"
+    path.write_text(PRICES, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory, prices: Path) -> AsyncIterator[Server]:
+    """The server as ``corral serve`` puts it together, in this process."""
+    settings = load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET, "prices": prices}, {})
+    made = build(settings, lambda _: None)
+    async with made.run():
+        await made.engine.ready()
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def real(running: Server) -> AsyncIterator[LiveServer]:
+    """Where it listens."""
+    async with serving(running.app) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+async def http(real: LiveServer) -> AsyncIterator[AsyncClient]:
+    """A client with the right key."""
+    async with real.http() as client:
+        yield client
