@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 import corral
 from corral.api.app import create_app
+from corral.api.doors.deepinfra import webhook as deepinfra_webhook
 from corral.api.site import NativeTerms, Site
 from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from corral.catalog.hub import Hub
 
 DATABASE_FILE: Final = "corral.db"
-RENDERERS: Final[Mapping[str, Renderer]] = {}
+RENDERERS: Final[Mapping[str, Renderer]] = {deepinfra_webhook.DOOR: deepinfra_webhook.render}
 """How each door that has webhooks writes their bodies, by its name."""
 
 

@@ -131,6 +131,8 @@ class Prediction:
     """When the engine took it into its batch; None for one that never got there."""
     deadline_at_ms: int | None = None
     """When it is stopped, whatever it has by then."""
+    stops: list[int | None] | None = None
+    """Per choice, which of the request's stop strings ended it, counted from 0. None until it succeeded."""
     webhook: Webhook | None = None
     notes: dict[str, Any] | None = None
     """What its door must remember whatever becomes of the text; never any of prompt or answer."""

@@ -1,12 +1,12 @@
 """What a run writes: its claim before, its progress, its settlement after. Pure: values in, values out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from corral.catalog.catalog import CatalogModel
-from corral.core.generation import Delta, GenerationEvent
+from corral.core.generation import ChoiceEnded, Delta, GenerationEvent
 from corral.core.prediction import WebhookEvent
 from corral.core.pricing import RECEIPT_FORMAT, Price, Receipt, tokens_digest
 from corral.service.live import LiveRun, Outcome
@@ -91,6 +91,8 @@ class Emitted:
     completion_tokens: int
     engine_tokens: int
     chunks: list[list[str]] | None
+    stops: list[int | None]
+    """Per choice, which of the request's stop strings ended it."""
     started_at_ms: int | None
     admitted_at_ms: int | None
 
@@ -107,6 +109,7 @@ def emitted_by(live: LiveRun) -> Emitted:
         completion_tokens=live.usage.completion_tokens,
         engine_tokens=live.engine_tokens,
         chunks=live.chunks,
+        stops=_stops((answer.ending and answer.ending.stop for answer in live.answers), live.ask.request.stopping.stop),
         started_at_ms=live.started_at_ms,
         admitted_at_ms=live.admitted_at_ms,
     )
@@ -120,6 +123,8 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
     stored = left.prediction
     deltas = [event for event in events if isinstance(event, Delta)]
     choices = range(stored.input["request"]["choices"] if stored.input is not None else 0)
+    ends = {event.choice: event.stop for event in events if isinstance(event, ChoiceEnded)}
+    stored_stops = stored.input["request"]["stopping"]["stop"] if stored.input is not None else ()
     chunks = [[delta.text for delta in deltas if delta.choice == choice and delta.text] for choice in choices]
     return Emitted(
         prediction_id=stored.id,
@@ -133,9 +138,14 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
         completion_tokens=sum(len(delta.ids) for delta in deltas) if deltas else left.engine_tokens,
         engine_tokens=left.engine_tokens,
         chunks=chunks if events else None,
+        stops=_stops((ends.get(choice) for choice in choices), stored_stops),
         started_at_ms=stored.started_at_ms,
         admitted_at_ms=stored.admitted_at_ms,
     )
+
+
+def _stops(ends: Iterable[str | None], stops: Sequence[str]) -> list[int | None]:
+    return [None if end is None else stops.index(end) for end in ends]
 
 
 def emitted_never(claim: Claim) -> Emitted:
@@ -150,6 +160,7 @@ def emitted_never(claim: Claim) -> Emitted:
         completion_tokens=0,
         engine_tokens=0,
         chunks=None,
+        stops=[],
         started_at_ms=None,
         admitted_at_ms=None,
     )
@@ -203,6 +214,7 @@ def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *,
         receipt=receipt,
         status=outcome.status,
         output=emitted.chunks,
+        stops=emitted.stops,
         error=None if outcome.error is None else str(outcome.error),
         engine_tokens=emitted.engine_tokens,
         started_at_ms=emitted.started_at_ms,

@@ -170,6 +170,7 @@ def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
         "created_at_ms": now_ms,
         "input": wanted.input if kept else None,
         "output": None,
+        "stops": None,
         "data_removed": not kept,
         "error": None,
         "seed": seed_column(wanted.seed),

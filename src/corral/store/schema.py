@@ -89,6 +89,7 @@ predictions = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("input", _JSON),
     Column("output", _JSON),
+    Column("stops", _JSON),
     Column("data_removed", Boolean, nullable=False),
     Column("error", Text),
     Column("seed", BigInteger),

@@ -25,6 +25,8 @@ class Settlement:
     error: str | None
     engine_tokens: int
     """All that the engine delivered to the run; at least the completion tokens on the receipt."""
+    stops: list[int | None] | None = None
+    """Per choice, which of the request's stop strings ended it, counted from 0."""
     started_at_ms: int | None = None
     """First token, for a run of which ``started`` was never told."""
     admitted_at_ms: int | None = None
@@ -57,8 +59,8 @@ _END: Final = (
         {
             name: bindparam(f"new_{name}")
             for name in (
-                "status", "output", "error", "completion_tokens", "engine_tokens", "counted_tokens", "hold_nusd",
-                "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms", "admitted_at_ms",
+                "status", "output", "stops", "error", "completion_tokens", "engine_tokens", "counted_tokens",
+                "hold_nusd", "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms", "admitted_at_ms",
             )
         }
     )
@@ -148,6 +150,7 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
     return {
         "status": settlement.status,
         "output": None if row["data_removed"] else settlement.output,
+        "stops": settlement.stops,
         "error": None if error is None else _storable(error),
         "completion_tokens": receipt.completion_tokens,
         "engine_tokens": settlement.engine_tokens,

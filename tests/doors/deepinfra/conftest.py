@@ -40,8 +40,13 @@ def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory, prices: Path) -> AsyncIterator[Server]:
     """The server as ``corral serve`` puts it together, in this process."""
-    settings = load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET, "prices": prices}, {})
-    made = build(settings, lambda _: None)
+    chosen = {
+        "data_dir": tmp_path_factory.mktemp("data"),
+        "api_key": SECRET,
+        "prices": prices,
+        "webhook_allow_networks": "127.0.0.0/8",
+    }
+    made = build(load_settings(chosen, {}), lambda _: None)
     async with made.run():
         await made.engine.ready()
         yield made

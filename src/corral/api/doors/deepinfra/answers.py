@@ -1,5 +1,9 @@
 """From the core's words to this door's: whole answers and what a webhook is sent. Pure: no IO, no clock."""
 
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
 import orjson
 
 from corral.api.answer_ids import request_id
@@ -31,16 +35,10 @@ def from_queued(prediction_id: str) -> InferenceAnswer:
     return answer
 
 
-def from_prediction(prediction: Prediction, *, before: str, stops: list[str]) -> InferenceAnswer:
-    """A prediction that is over, as a webhook is told of it.
-
-    Args:
-        prediction: as it is stored.
-        before: what each text begins with.
-        stops: what ended each text, to be put at its end.
-    """
+def from_prediction(prediction: Prediction) -> InferenceAnswer:
+    """A prediction that is over, as a webhook is told of it; without texts that are not kept any more."""
     succeeded = prediction.status is Status.SUCCEEDED
-    texts = [before + text + stop for text, stop in zip(prediction.texts or [], stops, strict=False)]
+    texts = [] if prediction.input is None else _texts(prediction, prediction.input["request"])
     usage = Usage(prompt_tokens=prediction.prompt_tokens, completion_tokens=prediction.completion_tokens)
     ended_at_ms = prediction.completed_at_ms or prediction.created_at_ms
     answer = _answer(
@@ -52,6 +50,13 @@ def from_prediction(prediction: Prediction, *, before: str, stops: list[str]) ->
     )
     answer["inference_status"]["status"] = "succeeded" if succeeded else "failed"
     return answer
+
+
+def _texts(prediction: Prediction, request: Mapping[str, Any]) -> list[str]:
+    before = request["prompt"]["raw"]["text"] if (prediction.notes or {}).get("full_text") else ""
+    stop_strings: list[str] = request["stopping"]["stop"]
+    ends = ["" if stop is None else stop_strings[stop] for stop in prediction.stops or []]
+    return [before + text + end for text, end in zip_longest(prediction.texts or [], ends, fillvalue="")]
 
 
 def generated_text(choice: Choice) -> str:

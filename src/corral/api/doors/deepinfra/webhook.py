@@ -1,0 +1,17 @@
+"""What a webhook of this door is sent: the answer that the caller would have had. Pure."""
+
+import orjson
+
+from corral.api.doors.deepinfra.answers import from_prediction
+from corral.api.doors.deepinfra.inference import DOOR
+from corral.core.prediction import Prediction, Status, WebhookEvent
+
+__all__ = ["DOOR", "render"]
+
+
+def render(prediction: Prediction, _event: WebhookEvent) -> bytes:
+    """The body of ``completed``, the one event that this door asks for."""
+    body = dict(from_prediction(prediction))
+    if prediction.status is not Status.SUCCEEDED:
+        body["error"] = prediction.error or f"The prediction was {prediction.status}."
+    return orjson.dumps(body)

@@ -1,0 +1,39 @@
+"""``docs/api/deepinfra.md`` says what the code does."""
+
+import re
+from pathlib import Path
+
+from corral.api.app import create_app
+from corral.api.doors.deepinfra.refusals import STATUSES
+from corral.api.doors.deepinfra.wire import FIELDS
+from corral.api.site import Site
+from tests.doors.known_keys import KnownKeys
+from tests.doors.scripted_predictions import ScriptedPredictions
+
+PAGE = (Path(__file__).parents[3] / "docs" / "api" / "deepinfra.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_every_route_and_what_it_needs() -> None:
+    app = create_app(Site(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
+    served = {
+        (method.upper(), path): "no key" if "security" not in operation else ""
+        for path, item in app.openapi()["paths"].items()
+        for method, operation in item.items()
+        if "deepinfra" in operation.get("tags", ())
+    }
+    rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \| ([^|]+) \|", PAGE, re.MULTILINE)
+    assert {(method, path) for method, path, _ in rows} == served.keys()
+    assert len(rows) == len(served)
+    assert all((needs == "no key") == (served[method, path] == "no key") for method, path, needs in rows)
+
+
+def test_the_page_lists_every_field_of_inference_in_its_order() -> None:
+    table = PAGE.partition("| field | | meaning |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \| (?:same|wider|differs) \|", table, re.MULTILINE) == [
+        field.name for field in FIELDS
+    ]
+
+
+def test_the_page_lists_every_status() -> None:
+    table = PAGE.partition("| status | when |")[2]
+    assert {int(status) for status in re.findall(r"^\| (\d{3}) \|", table, re.MULTILINE)} == set(STATUSES.values())
