@@ -112,11 +112,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
             clock=clock,
             body_limit_bytes=settings.max_body_bytes,
             public_url=settings.public_url,
-            native=NativeTerms(
-                repetition_penalty=settings.deepinfra_repetition_penalty,
-                full_text=settings.deepinfra_full_text,
-                stream_done=settings.deepinfra_stream_done,
-            ),
+            native=_native_terms(settings),
         ),
         allowed_hosts=settings.allowed_hosts,
     )
@@ -131,6 +127,14 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         catalog=catalog,
         api_key=key,
         api_key_is_new=is_new,
+    )
+
+
+def _native_terms(settings: Settings) -> NativeTerms:
+    return NativeTerms(
+        repetition_penalty=settings.deepinfra_repetition_penalty,
+        full_text=settings.deepinfra_full_text,
+        stream_done=settings.deepinfra_stream_done,
     )
 
 

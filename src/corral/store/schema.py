@@ -89,7 +89,6 @@ predictions = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("input", _JSON),
     Column("output", _JSON),
-    Column("stops", _JSON),
     Column("data_removed", Boolean, nullable=False),
     Column("error", Text),
     Column("seed", BigInteger),
@@ -110,6 +109,7 @@ predictions = Table(
     Column("deadline_at_ms", BigInteger),
     Column("webhook", _JSON),
     Column("notes", _JSON),
+    Column("stops", _JSON),
     CheckConstraint(
         "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="ck_predictions_status"
     ),
