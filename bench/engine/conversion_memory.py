@@ -15,12 +15,12 @@ _CONVERT = """
 import sys
 from pathlib import Path
 from corral.engines.openvino.cache import ModelCache
-from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.engines.openvino.convert import obtain_model
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import plan_tensors
 
-with Checkpoint(Path(sys.argv[1])) as checkpoint:
+with open_checkpoint(Path(sys.argv[1])) as checkpoint:
     weights = WeightsFormat(sys.argv[3])
     plan = plan_tensors(checkpoint.shape, weights)
     obtain_model(checkpoint, weights, plan, ModelCache(Path(sys.argv[2])), lambda progress: None)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.checkpoints.config import Config
 from corral.engines.openvino.shape import read_shape
 
 _SIZES: dict[str, dict[str, int]] = {
@@ -57,7 +58,9 @@ def write_checkpoint(directory: Path, size: str, seed: int) -> None:
     random = np.random.default_rng(seed)
     pool = random.standard_normal(_POOL_VALUES, np.float32)
     weight_map: dict[str, str] = {}
-    for number, names in enumerate(_shards(shapes := read_shape(config).tensors()), start=1):
+    for number, names in enumerate(
+        _shards(shapes := read_shape(Config(file="config.json", values=config)).tensors()), start=1
+    ):
         file_name = f"model-{number:05}.safetensors"
         _write_shard(directory / file_name, {name: shapes[name] for name in names}, pool, random)
         weight_map |= dict.fromkeys(names, file_name)

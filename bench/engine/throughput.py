@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     options = OpenVinoOptions(
-        checkpoint_dir=str(arguments.checkpoint),
+        checkpoint=str(arguments.checkpoint),
         cache_dir=str(arguments.cache),
         weights=arguments.weights,
         kv_precision=arguments.kv,

@@ -174,8 +174,8 @@ class _OpenVinoCheckpoints:
     def accept(self, given: str) -> Path:
         path = _local_path(given)
         if path is None:
-            raise BadSetting(f"{given} is not a directory.")
-        return path.resolve()
+            raise BadSetting(f"{given} is neither a directory nor a file.")
+        return path
 
     def check_description(self, directory: Path) -> None:
         check_config(directory)
@@ -316,9 +316,15 @@ def _choose_model(settings: Settings) -> tuple[str | None, Path, Settings]:
 
 
 def _local_path(given: str) -> Path | None:
-    """The checkpoint that a user names by its path; None where there is none."""
+    """The checkpoint that a user names by its path; None where there is none.
+
+    A link to a directory is followed, so that it has one name; a link to a file keeps its own, which says more than the
+    one in a store of downloads.
+    """
     path = Path(given).expanduser()
-    return path if path.is_dir() else None
+    if not path.exists():
+        return None
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def _absent(model: str) -> str:
@@ -326,18 +332,19 @@ def _absent(model: str) -> str:
     if card is None or not card.hub:
         known = ", ".join(name for card in model_cards() for name in card.names)
         return (
-            f"model: {model} is neither a directory nor a model of the catalog ({known}), and none of that name was "
-            "pulled or added."
+            f"model: {model} is neither a directory, a .gguf file nor a model of the catalog ({known}), and none of "
+            "that name was pulled or added."
         )
     return (
         f"model: the weights of {model} are not on this machine. `corral pull {card.hub}` fetches them; or give the "
-        "path of a directory that holds them in the Hugging Face format (config.json, *.safetensors, tokenizer)."
+        "path of a directory that holds them in the Hugging Face format (config.json, *.safetensors, tokenizer), or of "
+        "a .gguf file."
     )
 
 
 def _openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
     return OpenVinoOptions(
-        checkpoint_dir=str(checkpoint.resolve()),
+        checkpoint=str(checkpoint.absolute()),
         cache_dir=str(_cache_dir(settings)),
         weights=WeightsFormat(settings.quantize),
         kv_precision=None if settings.kv_cache == "auto" else KvPrecision(settings.kv_cache),

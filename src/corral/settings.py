@@ -34,7 +34,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    model: str = Field("corral/demo", min_length=1, description="Catalog name, or path of a checkpoint directory.")
+    model: str = Field(
+        "corral/demo", min_length=1, description="Catalog name, or path of a checkpoint: a directory or a .gguf file."
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(

@@ -116,7 +116,7 @@ def bend(checkpoint: Path, how: str) -> None:
         ("no tokenizer", "holds neither tokenizer.json nor tokenizer.model"),
         ("no weights", "holds no weights"),
         ("cut weights", "model.safetensors"),
-        ("nothing at all", "is not a directory"),
+        ("nothing at all", "is neither a directory nor a file"),
     ],
 )
 def test_what_cannot_be_served_is_not_registered(checkpoint: Path, data_dir: Path, how: str, what: str) -> None:

@@ -122,7 +122,7 @@ def test_progress_is_plain_lines_in_a_pipe() -> None:
     lines = done.stderr.decode().splitlines()
     assert lines[0] == f"Asking the Hub for {NAME}"
     assert any(re.fullmatch(rf"Fetching 3 files of {NAME} \([0-9.]+ kB\)", line) for line in lines)
-    assert "Quantizing weights to f32" in lines
+    assert "Storing weights as f32" in lines
 
 
 def test_a_second_pull_fetches_nothing_again(hub: FakeHub) -> None:

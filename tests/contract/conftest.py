@@ -17,7 +17,7 @@ from tests.oracle.llama import TinyLlama
 def openvino_engine(directory: Path) -> SupervisedEngine:
     """A random two-layer GQA Llama in int8."""
     checkpoint = TinyLlama(kv_heads=2, context_tokens=512).write(directory / "checkpoint")
-    options = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=64)
+    options = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=64)
     return SupervisedEngine(WorkerLaunch(engine="openvino", options=asdict(options), environment=dict(os.environ)))
 
 

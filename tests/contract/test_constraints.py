@@ -43,7 +43,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supe
     """A flat random model, so that nothing but the constraint shapes its answers."""
     directory = tmp_path_factory.mktemp("constrained")
     checkpoint = write_with_vocabulary(replace(GQA, logit_gain=0.7), directory / "checkpoint")
-    options = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=128)
+    options = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=128)
 
     made = vetted_engine(options)
     async with made.run():
@@ -221,7 +221,7 @@ async def test_a_constraint_has_the_last_word_on_the_length(engine: Engine) -> N
 
 async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Path) -> None:
     checkpoint = GQA.write(tmp_path / "checkpoint")
-    options = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16)
+    options = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16)
     engine = vetted_engine(options)
     async with engine.run():
         await engine.ready()

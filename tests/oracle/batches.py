@@ -27,7 +27,7 @@ def silent(_progress: Progress) -> None:
 def build_tiny(model: TinyLlama, directory: Path, **options: Any) -> OpenVinoStepper:
     """Write a random checkpoint and start on it; *options* as in OpenVinoOptions."""
     checkpoint = model.write(directory / "checkpoint")
-    chosen = OpenVinoOptions(checkpoint_dir=str(checkpoint), cache_dir=str(directory / "cache"), **options)
+    chosen = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(directory / "cache"), **options)
     return build_stepper(chosen, silent)
 
 

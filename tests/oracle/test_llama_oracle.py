@@ -4,19 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from corral.core.generation import Constraint, Sampling
 from corral.engines.base import EndReason
-from corral.engines.openvino.cache import ModelCache
-from corral.engines.openvino.checkpoint import Checkpoint
-from corral.engines.openvino.convert import obtain_model
 from corral.engines.openvino.options import OpenVinoOptions, WeightsFormat
-from corral.engines.openvino.quantize import activation_group, plan_tensors
 from corral.engines.openvino.stepper import OpenVinoStepper, build_stepper
 from tests.oracle.batches import ask, build_tiny, run, silent
-from tests.oracle.llama import BF16, F16, GQA, MHA, TIED_MQA, Floats, TinyLlama, forward, softmax
+from tests.oracle.graphs import divergence, logits_of_graph
+from tests.oracle.llama import BF16, F16, GQA, MHA, TIED_MQA, TinyLlama, forward, softmax
 from tests.vocabulary import PIECES, write_with_vocabulary
 
 PROMPT = [1, 5, 7, 9]
@@ -60,7 +56,7 @@ def test_log_probabilities_are_of_the_model_itself_before_constraint_and_penalti
     model = replace(GQA, vocab=len(PIECES) + 5)
     checkpoint = write_with_vocabulary(model, tmp_path / "checkpoint")
     options = OpenVinoOptions(
-        checkpoint_dir=str(checkpoint), cache_dir=str(tmp_path), weights=WeightsFormat.F32, kv_blocks=32
+        checkpoint=str(checkpoint), cache_dir=str(tmp_path), weights=WeightsFormat.F32, kv_blocks=32
     )
     sampling = Sampling(temperature=2.0, top_k=50, repetition_penalty=1.3, presence_penalty=1.0)
     asked = ask(*PROMPT, max_new_tokens=60, sampling=sampling, ignore_eos=False)
@@ -99,30 +95,5 @@ def test_stored_weights_stay_close_to_the_exact_distribution(
     model = replace(WIDE, kv_heads=kv_heads)
     ids = np.random.default_rng(0).integers(3, model.vocab, 128).tolist()
     exact = softmax(forward(model, ids))
-    stored = softmax(logits_of_graph(model, weights, ids, tmp_path))
-    divergence = (exact * np.log(exact / stored)).sum(axis=-1).mean()
-    assert divergence < KL_LIMITS[weights]
-
-
-def logits_of_graph(model: TinyLlama, weights: WeightsFormat, ids: list[int], directory: Path) -> Floats:
-    """Logits ``(tokens, vocab)`` of the converted graph in its stateful form, read in two parts."""
-    with Checkpoint(model.write(directory / "checkpoint")) as checkpoint:
-        plan = plan_tensors(checkpoint.shape, weights)
-        converted = obtain_model(checkpoint, weights, plan, ModelCache(directory), silent)
-    properties = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": activation_group(plan),
-        "KV_CACHE_PRECISION": "f32",
-    }
-    compiled = ov.Core().compile_model(converted / "openvino_model.xml", "CPU", properties)
-    inference = compiled.create_infer_request()
-    parts: list[Floats] = []
-    for start, stop in ((0, 100), (100, len(ids))):
-        inputs = {
-            "input_ids": np.array([ids[start:stop]], np.int64),
-            "attention_mask": np.ones((1, stop), np.int64),
-            "position_ids": np.arange(start, stop, dtype=np.int64)[None],
-            "beam_idx": np.zeros(1, np.int32),
-        }
-        parts.append(inference.infer(inputs)["logits"][0].astype(np.float64))
-    return np.concatenate(parts)
+    stored = softmax(logits_of_graph(model.write(tmp_path / "checkpoint"), weights, ids, tmp_path))
+    assert divergence(exact, stored) < KL_LIMITS[weights]

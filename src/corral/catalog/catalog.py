@@ -3,13 +3,12 @@
 One TOML file per model under ``models/``; adding a model of a known architecture is adding a file.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Final
 
 from corral.catalog.cards import ModelCard, model_cards
 from corral.catalog.collection import Collection, collection_tables
@@ -18,10 +17,10 @@ from corral.catalog.page import local_page
 from corral.catalog.prices import PriceBook, free_of_charge
 from corral.catalog.ranking import rank
 from corral.catalog.versions import ModelVersion, version_of, weights_digest
-from corral.core.errors import BadSetting, CheckpointRefused, UnknownModel
+from corral.checkpoints.source import open_source
+from corral.core.errors import BadSetting, UnknownModel
 
 DEMO: Final = "corral/demo"
-_MAX_CONFIG_BYTES: Final = 2**20
 
 
 class Catalog:
@@ -110,22 +109,23 @@ def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
 def checkpoint_catalog(
     checkpoint: Path, price_book: PriceBook = MappingProxyType({}), *, name: str | None = None
 ) -> Catalog:
-    """A checkpoint directory under its own name, and under the names of the known model it is by its shape.
+    """A checkpoint under its own name, and under the names of the known model it is by its shape.
 
-    Registered as *name*, it answers to that instead of ``local/<directory>``, and if a known model has the name, to all
-    names of that one; with another shape than that model's it only stands in for it.
+    Registered as *name*, it answers to that instead of ``local/<its own name>``, and if a known model has the name, to
+    all names of that one; with another shape than that model's it only stands in for it.
 
     Known models have the catalog's prices and the own name is free, unless *price_book* says otherwise.
 
     Raises:
-        CheckpointRefused: there is no readable ``config.json``.
+        CheckpointRefused: it has no readable configuration.
     """
-    config = _read_config(checkpoint)
-    own_name = name or f"local/{checkpoint.resolve().name}"
+    source = open_source(checkpoint)
+    config = source.read_config()
+    own_name = name or f"local/{source.name}"
     weights = _Weights(
         name=own_name.rpartition("/")[2],
         digest=weights_digest(checkpoint),
-        created=int((checkpoint / "config.json").stat().st_mtime),
+        created=source.modified_s,
     )
     shape = (config.get("hidden_size"), config.get("num_hidden_layers"))
     own = CatalogModel(
@@ -184,21 +184,6 @@ def _served(card: ModelCard, name: str, weights: _Weights, *, stands_in: bool) -
 
 def _version(name: str, weights: _Weights) -> ModelVersion:
     return ModelVersion(id=version_of(name, weights.digest), created_at_s=weights.created)
-
-
-def _read_config(checkpoint: Path) -> dict[str, Any]:
-    path = checkpoint / "config.json"
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise CheckpointRefused(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes.")
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointRefused(f"{checkpoint} is no checkpoint: it has no config.json.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointRefused(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointRefused(f"{path} must hold a JSON object.")
-    return cast("dict[str, Any]", config)
 
 
 def _positive(value: object, *, otherwise: int) -> int:

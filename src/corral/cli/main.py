@@ -68,7 +68,10 @@ def main(
 @app.command()
 def serve(
     model: Annotated[
-        str | None, typer.Argument(help="Catalog name, or path of a checkpoint directory.", show_default="demo model")
+        str | None,
+        typer.Argument(
+            help="Catalog name, or path of a checkpoint: a directory or a .gguf file.", show_default="demo model"
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[

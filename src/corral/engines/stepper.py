@@ -16,7 +16,7 @@ class Progress:
     """How far a long start-up task is."""
 
     stage: str
-    """Shown to people: ``Quantizing weights to int8``."""
+    """Shown to people: ``Storing weights as int8``."""
     done: float
     total: float
     """In the stage's own unit; 0 when unknown."""

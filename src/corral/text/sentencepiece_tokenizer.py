@@ -1,4 +1,4 @@
-"""The tokenizer in a ``tokenizer.model`` file, read by SentencePiece. Must not know of prompts or files."""
+"""A tokenizer that is a SentencePiece model. Must not know of prompts or files."""
 
 from typing import cast
 
@@ -14,13 +14,18 @@ _PROBE = "a  b <s>\n"
 class SentencePieceTokenizer:
     """A ``Tokenizer`` over SentencePiece, which never reads control pieces out of text."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, *, file: str = "tokenizer.model") -> None:
         """Load a serialized SentencePiece model.
+
+        Args:
+            model: a ``ModelProto``.
+            file: where it comes from, for refusals.
 
         Raises:
             CheckpointRefused: *model* is damaged, or not a tokenizer like Llama 2's.
         """
-        self._processor = _load(model)
+        self._file = file
+        self._processor = _load(model, file)
         self._vocab_size = self._processor.GetPieceSize()
         ids = range(self._vocab_size)
         pieces = [self._processor.IdToPiece(i) for i in ids]
@@ -28,9 +33,9 @@ class SentencePieceTokenizer:
         self._bos_token_id = self._control_id("<s>")
         self._eos_token_id = self._control_id("</s>")
         if missing := missing_byte_piece(pieces):
-            raise CheckpointRefused(f"tokenizer.model has no piece {missing}; only byte fallback is served.")
+            raise CheckpointRefused(f"{file} has no piece {missing}; only byte fallback is served.")
         if b"".join(self._pieces[token_id] for token_id in self.encode(_PROBE)) != f" {_PROBE}".encode():
-            raise CheckpointRefused("tokenizer.model does not keep text and spaces as Llama 2's tokenizer does.")
+            raise CheckpointRefused(f"{file} does not keep text and spaces as Llama 2's tokenizer does.")
 
     @property
     def vocab_size(self) -> int:
@@ -61,14 +66,14 @@ class SentencePieceTokenizer:
     def _control_id(self, piece: str) -> int:
         token_id = self._processor.PieceToId(piece)
         if self._processor.IdToPiece(token_id) != piece or not self._processor.IsControl(token_id):
-            raise CheckpointRefused(f"tokenizer.model has no control piece {piece}.")
+            raise CheckpointRefused(f"{self._file} has no control piece {piece}.")
         return token_id
 
 
-def _load(model: bytes) -> SentencePieceProcessor:
+def _load(model: bytes, file: str) -> SentencePieceProcessor:
     processor = SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(model)
     except RuntimeError as error:
-        raise CheckpointRefused("tokenizer.model is not a SentencePiece model, or is damaged.") from error
+        raise CheckpointRefused(f"{file} holds no SentencePiece model, or a damaged one.") from error
     return processor

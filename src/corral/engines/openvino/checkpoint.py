@@ -1,175 +1,27 @@
-"""A Llama checkpoint directory in the Transformers format: ``config.json`` and ``*.safetensors``.
+"""Opens a checkpoint in either format."""
 
-Opening checks that every tensor is there with the right shape and a readable dtype; nothing is read into memory.
-Pickled weights are refused: loading a pickle runs whatever code it carries.
-"""
-
-import hashlib
-import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, Self, cast
 
-from corral.core.errors import CheckpointRefused
-from corral.engines.openvino.safetensors import READABLE_DTYPES, Rows, SafetensorsFile
-from corral.engines.openvino.shape import LlamaShape, read_shape
-
-_MOST_JSON_BYTES = 8 * 2**20
-_MOST_FILES = 1000
-_INDEX = "model.safetensors.index.json"
-_DIGEST_CHUNK_BYTES = 16 * 2**20
-_IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
-"""Written by old exports; computed from ``rope_theta`` instead."""
+from corral.checkpoints.source import is_gguf, open_source
+from corral.engines.openvino.gguf_checkpoint import GgufCheckpoint
+from corral.engines.openvino.safetensors_checkpoint import SafetensorsCheckpoint
+from corral.engines.openvino.shape import read_shape
+from corral.engines.openvino.tensors import Checkpoint
 
 
-class TensorSource(Protocol):
-    """Weights by their Transformers names, in Transformers' row order, in row ranges."""
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open and check a directory in the Transformers format, or a GGUF file.
 
-    def read_rows(self, name: str, start: int, stop: int) -> Rows:
-        """Rows ``[start, stop)`` as float32 ``(rows, columns)``; a vector is one row."""
-        ...
-
-
-class Checkpoint:
-    """An open, checked checkpoint."""
-
-    def __init__(self, directory: Path) -> None:
-        """Open and check.
-
-        Raises:
-            CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
-        """
-        if not directory.is_dir():
-            raise CheckpointRefused(f"{directory} is not a directory.")
-        self.directory = directory
-        config = _read_json(directory / "config.json")
-        self.shape: LlamaShape = read_shape(config)
-        with ExitStack() as opening:
-            self.files = [opening.enter_context(SafetensorsFile(path)) for path in _weight_files(directory)]
-            self._places = self._place_tensors()
-            self._closing = opening.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.close()
-
-    def read_rows(self, name: str, start: int, stop: int) -> Rows:
-        """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
-        return self._places[name].read_rows(name, start, stop)
-
-    def _place_tensors(self) -> dict[str, SafetensorsFile]:
-        wanted = self.shape.tensors()
-        places: dict[str, SafetensorsFile] = {}
-        for file in self.files:
-            for name, entry in file.entries.items():
-                if name in places:
-                    raise CheckpointRefused(f"Tensor {name} is in both {places[name].path.name} and {file.path.name}.")
-                if name not in wanted:
-                    _check_unwanted(name, self.shape, file)
-                    continue
-                if entry.shape != wanted[name]:
-                    raise CheckpointRefused(
-                        f"{file.path.name}: tensor {name} has shape {list(entry.shape)}; "
-                        f"config.json asks for {list(wanted[name])}."
-                    )
-                if entry.dtype not in READABLE_DTYPES:
-                    raise CheckpointRefused(
-                        f"{file.path.name}: tensor {name} is {entry.dtype}; only {', '.join(READABLE_DTYPES)} are read."
-                    )
-                places[name] = file
-        for name in wanted:
-            if name not in places:
-                raise CheckpointRefused(f"Tensor {name} is in no weights file of {self.directory}.")
-        return places
+    Raises:
+        CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
+    """
+    return GgufCheckpoint(path) if is_gguf(path) else SafetensorsCheckpoint(path)
 
 
-def check_config(directory: Path) -> None:
-    """Look at ``config.json`` alone.
+def check_config(path: Path) -> None:
+    """Look at the configuration alone.
 
     Raises:
         CheckpointRefused: it is missing, or of no model that can be served.
     """
-    read_shape(_read_json(directory / "config.json"))
-
-
-def digest_file(path: Path, *, size_bytes: int, advance: Callable[[int], None]) -> str:
-    """SHA-256 over the SHA-256 of each 16 MiB chunk: chunks hash in parallel, memory stays at four of them.
-
-    Args:
-        path: an ordinary file.
-        size_bytes: how much of it to read.
-        advance: told the bytes of each chunk when it is done.
-    """
-    starts = range(0, size_bytes, _DIGEST_CHUNK_BYTES)
-
-    def digest_chunk(start: int) -> bytes:
-        with path.open("rb") as file:
-            file.seek(start)
-            return hashlib.sha256(file.read(min(_DIGEST_CHUNK_BYTES, size_bytes - start))).digest()
-
-    whole = hashlib.sha256(size_bytes.to_bytes(8, "little"))
-    with ThreadPoolExecutor(2, thread_name_prefix="digest") as pool:
-        for start, chunk in zip(starts, pool.map(digest_chunk, starts), strict=True):
-            whole.update(chunk)
-            advance(min(_DIGEST_CHUNK_BYTES, size_bytes - start))
-    return whole.hexdigest()
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    if (directory / _INDEX).exists():
-        return _indexed_files(directory)
-    found = sorted(directory.glob("*.safetensors"))
-    if len(found) > _MOST_FILES:
-        raise CheckpointRefused(f"{directory} holds {len(found)} safetensors files.")
-    if found:
-        return found
-    if any(next(directory.glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth")):
-        raise CheckpointRefused(
-            f"{directory} holds weights only as pickles (.bin, .pt, .pth), which can run code when loaded; "
-            f"only *.safetensors are read."
-        )
-    raise CheckpointRefused(f"{directory} holds no weights: no *.safetensors file.")
-
-
-def _indexed_files(directory: Path) -> list[Path]:
-    weight_map = _read_json(directory / _INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointRefused(f"{_INDEX}: weight_map is missing or not an object.")
-    names = set(cast("dict[str, object]", weight_map).values())
-    if len(names) > _MOST_FILES:
-        raise CheckpointRefused(f"{_INDEX} names {len(names)} files.")
-    for name in names:
-        # A checkpoint is untrusted input: an entry must not reach outside its own directory.
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointRefused(f"{_INDEX}: {str(name)[:100]!r} is not a plain *.safetensors file name.")
-    return [directory / name for name in sorted(cast("set[str]", names))]
-
-
-def _check_unwanted(name: str, shape: LlamaShape, file: SafetensorsFile) -> None:
-    """A bias, an adapter or an extra layer that is left out would give wrong answers in silence."""
-    if name.endswith(_IGNORED_SUFFIXES) or (name == "lm_head.weight" and shape.tied_embeddings):
-        return
-    raise CheckpointRefused(f"{file.path.name}: tensor {name[:100]} is not part of the model in config.json.")
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    if path.exists() and not path.is_file():
-        raise CheckpointRefused(f"{path.name} is not a regular file.")
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_JSON_BYTES + 1)
-    except OSError as error:
-        raise CheckpointRefused(f"{path} cannot be read: {error.strerror}.") from error
-    if len(text) > _MOST_JSON_BYTES:
-        raise CheckpointRefused(f"{path.name} is larger than {_MOST_JSON_BYTES} bytes.")
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointRefused(f"{path.name} is not valid JSON.") from error
-    if not isinstance(value, dict):
-        raise CheckpointRefused(f"{path.name} is not a JSON object.")
-    return cast("dict[str, object]", value)
+    read_shape(open_source(path).read_config())

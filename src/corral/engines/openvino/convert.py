@@ -1,5 +1,6 @@
 """From a checkpoint to a model directory that GenAI loads, through the cache."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -8,15 +9,16 @@ from pathlib import Path
 
 import openvino as ov
 
+from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused, EngineUnavailable
 from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, note_source, stamp_file
-from corral.engines.openvino.checkpoint import Checkpoint
-from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer, tokenizer_file
+from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer
 from corral.engines.openvino.graph import BlobWeights, build_model
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.quantize import StoredTensor, write_tensors
+from corral.engines.openvino.quantize import StoredTensor, describe_storage, write_tensors
 from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.stand_in import plan_stand_in, stand_in_shape, write_stand_in
+from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report
 
 _VERSION = 3
@@ -33,15 +35,15 @@ def obtain_model(
         CheckpointRefused: the weights or the vocabulary cannot be converted.
         EngineUnavailable: there is not enough space to convert.
     """
-    vocabulary = tokenizer_file(checkpoint.directory)
-    paths = [file.path for file in checkpoint.files] + ([vocabulary] if vocabulary else [])
-    stamps = {path: stamp_file(path) for path in paths}
+    stamps = {path: stamp_file(path) for path in checkpoint.files}
+    vocabulary = checkpoint.vocabulary()
     key = digest_fields(
         {
             "converter": _VERSION,
             "weights": weights.value,
             "shape": asdict(checkpoint.shape),
-            "files": cache.digest_files(paths, report),
+            "files": cache.digest_files(checkpoint.files, report),
+            "vocabulary": _digest(vocabulary) if vocabulary else None,
         }
     )[:32]
 
@@ -51,7 +53,7 @@ def obtain_model(
             save_detokenizer(read_pieces(vocabulary, checkpoint.shape.vocab_size), directory)
         for path, stamp in stamps.items():
             check_untouched(path, stamp)
-        note_source(directory, checkpoint.directory)
+        note_source(directory, checkpoint.path)
 
     return cache.obtain(key, convert, report)
 
@@ -62,13 +64,11 @@ def obtain_stand_in(checkpoint: Checkpoint, cache: ModelCache, report: Report) -
     Raises:
         CheckpointRefused: the checkpoint has no vocabulary, or it cannot be converted.
     """
-    vocabulary = tokenizer_file(checkpoint.directory)
+    vocabulary = checkpoint.vocabulary()
     if vocabulary is None:
-        raise CheckpointRefused(f"{checkpoint.directory} holds no tokenizer, without which nothing can be constrained.")
+        raise CheckpointRefused("There is no tokenizer, without which nothing can be constrained.")
     shape = stand_in_shape(checkpoint.shape)
-    key = digest_fields(
-        {"stand-in": _VERSION, "shape": asdict(shape), "files": cache.digest_files([vocabulary], report)}
-    )[:32]
+    key = digest_fields({"stand-in": _VERSION, "shape": asdict(shape), "vocabulary": _digest(vocabulary)})[:32]
 
     def convert(directory: Path) -> None:
         plan, blob = plan_stand_in(shape), directory / "weights.blob"
@@ -80,6 +80,10 @@ def obtain_stand_in(checkpoint: Checkpoint, cache: ModelCache, report: Report) -
     return cache.obtain(key, convert, report)
 
 
+def _digest(vocabulary: Vocabulary) -> str:
+    return digest_fields({"kind": vocabulary.kind, "content": hashlib.sha256(vocabulary.content).hexdigest()})
+
+
 def _convert(
     checkpoint: Checkpoint, weights: WeightsFormat, plan: list[StoredTensor], directory: Path, report: Report
 ) -> None:
@@ -89,7 +93,9 @@ def _convert(
     if free < needed:
         raise EngineUnavailable(f"Converting needs {needed} bytes free in {directory.parent}; there are {free}.")
     blob = directory / "weights.blob"
-    write_tensors(checkpoint, plan, blob, _byte_counter(f"Quantizing weights to {weights}", total, report))
+    write_tensors(
+        checkpoint, plan, blob, _byte_counter(f"Storing weights as {describe_storage(plan, weights)}", total, report)
+    )
     report(Progress(stage="Saving the converted model", done=0, total=0))
     _save(checkpoint.shape, plan, blob, directory)
     blob.unlink()

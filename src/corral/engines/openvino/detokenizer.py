@@ -1,7 +1,7 @@
 """The vocabulary of a checkpoint as GenAI wants it for structured output: a detokenizer beside the model.
 
-Only the vocabulary in it is ever used; texts are made elsewhere. Reads the pieces of ``tokenizer.json`` or
-``tokenizer.model`` and judges neither: a server refuses tokenizers that it cannot serve before an engine starts.
+Only the vocabulary in it is ever used; texts are made elsewhere. Reads the pieces of a tokenizer and does not judge it:
+a server refuses tokenizers that it cannot serve before an engine starts.
 """
 
 import re
@@ -13,10 +13,10 @@ from openvino import opset13, opset15
 from openvino_tokenizers.tokenizer_pipeline import FuseStep, VocabDecoderStep
 from sentencepiece import SentencePieceProcessor
 
+from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused
 
 DETOKENIZER = "openvino_detokenizer.xml"
-_FILES = ("tokenizer.json", "tokenizer.model")
 _CONTROL_PIECES = {"<unk>", "<s>", "</s>"}
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 _NO_UTF8 = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
@@ -39,19 +39,19 @@ class _File(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
-def tokenizer_file(directory: Path) -> Path | None:
-    """The file that holds a checkpoint's vocabulary; None when there is none."""
-    return next((directory / name for name in _FILES if (directory / name).is_file()), None)
-
-
-def read_pieces(path: Path, vocab_size: int) -> list[bytes]:
+def read_pieces(vocabulary: Vocabulary, vocab_size: int) -> list[bytes]:
     """Bytes of every id below *vocab_size*; empty for control tokens and padding, which no grammar then chooses.
 
     Raises:
-        CheckpointRefused: the file cannot be read.
+        CheckpointRefused: the vocabulary cannot be read.
     """
     pieces = [b""] * vocab_size
-    for piece, token_id in (_json_pieces(path) if path.suffix == ".json" else _model_pieces(path)).items():
+    match vocabulary.kind:
+        case "tokenizer.json":
+            found = _json_pieces(vocabulary)
+        case "sentencepiece":
+            found = _model_pieces(vocabulary)
+    for piece, token_id in found.items():
         if 0 <= token_id < vocab_size:
             pieces[token_id] = _bytes_of(piece)
     return pieces
@@ -64,22 +64,22 @@ def _bytes_of(piece: str) -> bytes:
     return piece.replace(_WORD_BORDER, " ").encode()
 
 
-def _json_pieces(path: Path) -> dict[str, int]:
+def _json_pieces(vocabulary: Vocabulary) -> dict[str, int]:
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        file = msgspec.json.decode(vocabulary.content, type=_File)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise CheckpointRefused(f"{path.name} cannot be read: {error}") from error
+        raise CheckpointRefused(f"{vocabulary.file} cannot be read: {error}") from error
     ids = file.model.vocab | {token.content: token.id for token in file.added_tokens}
     control = _CONTROL_PIECES | {token.content for token in file.added_tokens if token.special}
     return {piece: token_id for piece, token_id in ids.items() if piece not in control}
 
 
-def _model_pieces(path: Path) -> dict[str, int]:
+def _model_pieces(vocabulary: Vocabulary) -> dict[str, int]:
     processor = SentencePieceProcessor()
     try:
-        processor.LoadFromSerializedProto(path.read_bytes())
+        processor.LoadFromSerializedProto(vocabulary.content)
     except RuntimeError as error:
-        raise CheckpointRefused(f"{path.name} is not a SentencePiece model, or is damaged.") from error
+        raise CheckpointRefused(f"{vocabulary.file} is not a SentencePiece model, or is damaged.") from error
     ids = range(processor.GetPieceSize())
     return {processor.IdToPiece(n): n for n in ids if not processor.IsControl(n) and not processor.IsUnknown(n)}
 

@@ -63,11 +63,17 @@ class BlobWeights:
                 values = self._constant(tensor.offset, tensor.size_bytes, (rows, columns), ov.Type.bf16)
                 return ops.convert(values, "f32")
             case WeightsFormat.INT8:
-                return ops.convert(self._scaled(tensor, (rows, columns), (rows, 1), ov.Type.i8), "f32")
+                return self._groups(tensor, ov.Type.i8)
             case WeightsFormat.INT4:
-                groups = columns // tensor.group
-                scaled = self._scaled(tensor, (rows, groups, tensor.group), (rows, groups, 1), ov.Type.i4)
-                return ops.convert(ops.reshape(scaled, _ints(rows, columns), special_zero=False), "f32")
+                return self._groups(tensor, ov.Type.i4)
+
+    def _groups(self, tensor: StoredTensor, kind: ov.Type) -> Node:
+        rows, columns = tensor.rows, tensor.columns
+        groups = columns // tensor.group
+        if groups == 1:
+            return ops.convert(self._scaled(tensor, (rows, columns), (rows, 1), kind), "f32")
+        scaled = self._scaled(tensor, (rows, groups, tensor.group), (rows, groups, 1), kind)
+        return ops.convert(ops.reshape(scaled, _ints(rows, columns), special_zero=False), "f32")
 
     def _scaled(
         self, tensor: StoredTensor, shape: tuple[int, ...], scales_shape: tuple[int, ...], kind: ov.Type

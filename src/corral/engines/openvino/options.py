@@ -10,7 +10,10 @@ from corral.core.errors import BadSetting
 
 
 class WeightsFormat(StrEnum):
-    """How matrices are stored. int8 has a scale per row; int4 one per group of 128, with embedding and head in int8."""
+    """How matrices are stored. int8 has a scale per row; int4 one per group of 128, with embedding and head in int8.
+
+    Matrices that are integers in their checkpoint already keep its groups, unless bf16 or f32 is asked for.
+    """
 
     INT8 = "int8"
     INT4 = "int4"
@@ -30,8 +33,8 @@ class KvPrecision(StrEnum):
 class OpenVinoOptions:
     """Everything a worker needs to build its engine; plain values, so that it can cross a process border."""
 
-    checkpoint_dir: str
-    """A Llama checkpoint in the Transformers format."""
+    checkpoint: str
+    """Path of a Llama checkpoint: a directory in the Transformers format, or a GGUF file."""
     cache_dir: str
     """Converted models are kept under ``models/`` in here."""
     weights: WeightsFormat = WeightsFormat.INT8

@@ -5,30 +5,29 @@ larger than a work item per thread is ever in memory. Knows nothing of OpenVINO:
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral.core.errors import CheckpointRefused
-from corral.engines.openvino.checkpoint import TensorSource
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.safetensors import Rows
 from corral.engines.openvino.shape import LlamaShape
+from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored, TensorSource
 
 _ITEM_ELEMENTS = 2**18
 _ALIGNMENT_BYTES = 64
+_INTEGERS = (WeightsFormat.INT8, WeightsFormat.INT4)
 _INT4_GROUPS = (128, 64, 32)
 _MOST_ACTIVATION_GROUP = 128
 _THREADS = 2
 _SENSITIVE = ("model.embed_tokens.weight", "lm_head.weight")
 """Kept at int8 when the rest is int4: they cost quality out of proportion to their size."""
-
-Stored = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8] | NDArray[np.uint8]
-Scales = NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +46,8 @@ class StoredTensor:
     scales_offset: int
     """Float16, ``(rows, columns / group)``."""
     scales_bytes: int
+    held: HeldForm | None = None
+    """How its checkpoint holds it, if that decided the form."""
 
     @property
     def end(self) -> int:
@@ -54,13 +55,27 @@ class StoredTensor:
         return self.scales_offset + self.scales_bytes
 
 
-def plan_tensors(shape: LlamaShape, weights: WeightsFormat) -> list[StoredTensor]:
-    """Decide each tensor's form and place; the file is as long as the last one's ``end``."""
+def plan_tensors(
+    shape: LlamaShape, weights: WeightsFormat, held: Mapping[str, HeldForm] = MappingProxyType({})
+) -> list[StoredTensor]:
+    """Decide each tensor's form and place; the file is as long as the last one's ``end``.
+
+    Args:
+        shape: the model's sizes.
+        weights: form of the matrices that are floats.
+        held: matrices that are integers already. They stay so, unless floats are asked for: to be quantized twice would
+            cost quality, and a smaller form of them is not worth that.
+    """
+    if weights not in _INTEGERS:
+        held = {}
     plan: list[StoredTensor] = []
     position = 0
     for name, sizes in shape.tensors().items():
         rows, columns = sizes if len(sizes) == 2 else (1, sizes[0])
         form, group = _form(name, sizes, weights)
+        kept = held.get(name) if len(sizes) == 2 else None
+        if kept is not None:
+            form, group = kept.format, kept.group
         size_bytes = rows * _row_bytes(form, columns)
         scales_offset = _aligned(position + size_bytes)
         scales_bytes = rows * (columns // group) * 2 if group else 0
@@ -74,6 +89,7 @@ def plan_tensors(shape: LlamaShape, weights: WeightsFormat) -> list[StoredTensor
             size_bytes=size_bytes,
             scales_offset=scales_offset,
             scales_bytes=scales_bytes,
+            held=kept,
         )
         plan.append(tensor)
         position = _aligned(tensor.end)
@@ -88,6 +104,18 @@ def activation_group(plan: list[StoredTensor]) -> int:
     groups = [tensor.group for tensor in plan if tensor.group]
     least = min(groups, default=0)
     return min(_MOST_ACTIVATION_GROUP, 1 << least.bit_length() - 1) if least else 0
+
+
+def describe_storage(plan: list[StoredTensor], weights: WeightsFormat) -> str:
+    """How most of the weights are stored, and what they were where the checkpoint decided: ``int8 from Q4_K``."""
+    elements: Counter[tuple[WeightsFormat, str]] = Counter()
+    for tensor in plan:
+        if tensor.held is not None:
+            elements[tensor.format, tensor.held.kind] += tensor.rows * tensor.columns
+    if not elements:
+        return weights.value
+    [((form, kind), _)] = elements.most_common(1)
+    return f"{form} from {kind}"
 
 
 def write_tensors(source: TensorSource, plan: list[StoredTensor], path: Path, advance: Callable[[int], None]) -> None:
@@ -133,19 +161,25 @@ def encode_rows(values: Rows, form: WeightsFormat, group: int) -> tuple[Stored, 
                 raise ValueError("a value that is not finite")
             return (values if form is WeightsFormat.F32 else _to_bf16(values)), None
         case WeightsFormat.INT8:
-            return _to_int8(values)
+            return _to_int8(values, group)
         case WeightsFormat.INT4:
             return _to_int4(values, group)
 
 
 def _write_rows(descriptor: int, source: TensorSource, tensor: StoredTensor, start: int, stop: int) -> None:
     try:
-        values, scales = encode_rows(source.read_rows(tensor.name, start, stop), tensor.format, tensor.group)
+        values, scales = _encode(source, tensor, start, stop)
     except ValueError as error:
         raise CheckpointRefused(f"Tensor {tensor.name} holds {error} in rows {start} to {stop}.") from error
     _write_all(descriptor, values, tensor.offset + start * _row_bytes(tensor.format, tensor.columns))
     if scales is not None:
         _write_all(descriptor, scales, tensor.scales_offset + start * (tensor.columns // tensor.group) * 2)
+
+
+def _encode(source: TensorSource, tensor: StoredTensor, start: int, stop: int) -> tuple[Stored, Scales | None]:
+    if tensor.held is not None and tensor.held.exact:
+        return source.read_encoded(tensor.name, start, stop)
+    return encode_rows(source.read_rows(tensor.name, start, stop), tensor.format, tensor.group)
 
 
 def _write_all(descriptor: int, values: Stored | Scales, offset: int) -> None:
@@ -169,7 +203,7 @@ def _form(name: str, sizes: tuple[int, ...], weights: WeightsFormat) -> tuple[We
         group = next((group for group in _INT4_GROUPS if columns % group == 0), 0)
         if group:
             return WeightsFormat.INT4, group
-    if weights in (WeightsFormat.INT4, WeightsFormat.INT8):
+    if weights in _INTEGERS:
         return WeightsFormat.INT8, columns
     return weights, 0
 
@@ -192,11 +226,14 @@ def _to_bf16(values: Rows) -> NDArray[np.uint16]:
     return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
 
 
-def _to_int8(values: Rows) -> tuple[NDArray[np.int8], Scales]:
-    scales = _round_scales(np.abs(values).max(axis=1, keepdims=True) / np.float32(127))
-    integers = values * _reciprocal(scales)
+def _to_int8(values: Rows, group: int) -> tuple[NDArray[np.int8], Scales]:
+    rows, columns = values.shape
+    grouped = values.reshape(rows, columns // group, group)
+    scales = _round_scales(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(127))
+    integers = grouped * _reciprocal(scales)
     np.rint(integers, out=integers)
-    return np.clip(integers, -127, 127, out=integers).astype(np.int8), scales
+    np.clip(integers, -127, 127, out=integers)
+    return integers.astype(np.int8).reshape(rows, columns), scales.reshape(rows, columns // group)
 
 
 def _to_int4(values: Rows, group: int) -> tuple[NDArray[np.uint8], Scales]:

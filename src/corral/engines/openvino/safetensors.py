@@ -6,17 +6,15 @@ Knows nothing of models.
 """
 
 import json
-import os
-import stat
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from corral.core.errors import CheckpointRefused
+from corral.checkpoints.regular_file import RegularFile
+from corral.engines.openvino.tensors import Rows
 
 _MOST_HEADER_BYTES = 8 * 2**20
 """A hundred times what the largest Llama needs; parsed JSON takes many times its own size."""
@@ -27,8 +25,6 @@ _DTYPE_BYTES = {
 }  # fmt: skip
 READABLE_DTYPES = ("BF16", "F16", "F32")
 """Kinds of numbers that ``SafetensorsFile.read_rows`` turns into float32."""
-
-Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +38,8 @@ class TensorEntry:
     size_bytes: int
 
 
-class SafetensorsFile:
-    """One open file. Reading is by position, so that threads may share it."""
+class SafetensorsFile(RegularFile):
+    """One open file with its table of tensors."""
 
     def __init__(self, path: Path) -> None:
         """Open and check.
@@ -51,43 +47,12 @@ class SafetensorsFile:
         Raises:
             CheckpointRefused: missing, truncated or malformed; names the file and what is wrong with it.
         """
-        self.path = path
+        super().__init__(path)
         try:
-            # Without O_NONBLOCK, opening a named pipe would wait for ever for its writer.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise CheckpointRefused(f"{path.name} cannot be opened: {error.strerror}.") from error
-        try:
-            self.size_bytes = self._check_size()
             self.entries = self._check_entries(self._read_header())
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; it cannot be read afterwards."""
-        os.close(self._fd)
-
-    def read(self, offset: int, size_bytes: int) -> bytearray:
-        """Bytes of the file.
-
-        Raises:
-            CheckpointRefused: the file ends before; it was cut while we were reading.
-        """
-        buffer = bytearray(size_bytes)
-        view, done = memoryview(buffer), 0
-        while done < size_bytes:
-            count = os.preadv(self._fd, [view[done:]], offset + done)
-            if count == 0:
-                raise self._refused(f"is truncated: it ends before byte {offset + size_bytes}")
-            done += count
-        return buffer
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
@@ -105,66 +70,57 @@ class SafetensorsFile:
             case "F32":
                 values = np.frombuffer(raw, "<f4")
             case other:
-                raise self._refused(f"holds {name} as {other}; only {', '.join(READABLE_DTYPES)} are read")
+                raise self.refused(f"holds {name} as {other}; only {', '.join(READABLE_DTYPES)} are read")
         return values.reshape(stop - start, columns)
-
-    def _check_size(self) -> int:
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise self._refused("is not a regular file")
-        return status.st_size
 
     def _read_header(self) -> dict[str, object]:
         if self.size_bytes < 8:
-            raise self._refused(f"is truncated: {self.size_bytes} bytes, and the header's length alone takes 8")
+            raise self.refused(f"is truncated: {self.size_bytes} bytes, and the header's length alone takes 8")
         self._header_bytes = int.from_bytes(self.read(0, 8), "little")
         if self._header_bytes > _MOST_HEADER_BYTES:
-            raise self._refused(f"claims a header of {self._header_bytes} bytes; is it a safetensors file?")
+            raise self.refused(f"claims a header of {self._header_bytes} bytes; is it a safetensors file?")
         if 8 + self._header_bytes > self.size_bytes:
-            raise self._refused(
+            raise self.refused(
                 f"is truncated: {self.size_bytes} bytes, and its header ends at {8 + self._header_bytes}"
             )
         try:
             header: object = json.loads(self.read(8, self._header_bytes), object_pairs_hook=_unique_pairs)
         except (ValueError, RecursionError) as error:
-            raise self._refused("has a header that is not valid JSON with unique names") from error
+            raise self.refused("has a header that is not valid JSON with unique names") from error
         if not isinstance(header, dict):
-            raise self._refused("has a header that is not a JSON object")
+            raise self.refused("has a header that is not a JSON object")
         return cast("dict[str, object]", header)
 
     def _check_entries(self, header: dict[str, object]) -> dict[str, TensorEntry]:
         header.pop("__metadata__", None)
         if len(header) > _MOST_TENSORS:
-            raise self._refused(f"claims {len(header)} tensors")
+            raise self.refused(f"claims {len(header)} tensors")
         entries = {name: self._check_entry(name, value) for name, value in header.items()}
         position = 8 + self._header_bytes
         for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size_bytes)):
             if entry.offset != position:
-                raise self._refused(f"has an overlap or a gap before tensor {_short(name)}")
+                raise self.refused(f"has an overlap or a gap before tensor {_short(name)}")
             position += entry.size_bytes
         if position > self.size_bytes:
-            raise self._refused(f"is truncated: {self.size_bytes} bytes, and its tensors end at {position}")
+            raise self.refused(f"is truncated: {self.size_bytes} bytes, and its tensors end at {position}")
         if position < self.size_bytes:
-            raise self._refused(f"has {self.size_bytes - position} bytes after its last tensor")
+            raise self.refused(f"has {self.size_bytes - position} bytes after its last tensor")
         return entries
 
     def _check_entry(self, name: str, value: object) -> TensorEntry:
         fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
         dtype, shape, offsets = fields.get("dtype"), _counts(fields.get("shape")), _counts(fields.get("data_offsets"))
         if not isinstance(dtype, str) or dtype not in _DTYPE_BYTES:
-            raise self._refused(f"has tensor {_short(name)} of unknown dtype {_short(str(dtype))}")
+            raise self.refused(f"has tensor {_short(name)} of unknown dtype {_short(str(dtype))}")
         if shape is None or len(shape) > 8 or offsets is None or len(offsets) != 2:
-            raise self._refused(f"has tensor {_short(name)} with a malformed shape or data_offsets")
+            raise self.refused(f"has tensor {_short(name)} with a malformed shape or data_offsets")
         begin, end = offsets
         if end - begin != prod(shape) * _DTYPE_BYTES[dtype]:
-            raise self._refused(
+            raise self.refused(
                 f"gives tensor {_short(name)} {end - begin} bytes, but shape {list(shape)} in {dtype} "
                 f"takes {prod(shape) * _DTYPE_BYTES[dtype]}"
             )
         return TensorEntry(dtype=dtype, shape=shape, offset=8 + self._header_bytes + begin, size_bytes=end - begin)
-
-    def _refused(self, what: str) -> CheckpointRefused:
-        return CheckpointRefused(f"{self.path.name} {what}.")
 
 
 def _counts(value: object) -> tuple[int, ...] | None:

@@ -1,14 +1,13 @@
-"""What a checkpoint's ``config.json`` says, checked field by field.
+"""What a checkpoint says of its model, checked field by field.
 
 A field that would change the computation and is not implemented is refused by name and value: a model that is almost
 computed right answers almost sensibly, which is worse than not starting. Knows nothing of tensors or files.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-from corral.core.errors import CheckpointRefused
+from corral.checkpoints.config import Config
 
 _MOST_HIDDEN = 2**16
 _MOST_INTERMEDIATE = 2**18
@@ -70,8 +69,8 @@ class LlamaShape:
         return wanted
 
 
-def read_shape(config: Mapping[str, object]) -> LlamaShape:
-    """Check a parsed ``config.json``.
+def read_shape(config: Config) -> LlamaShape:
+    """Check a configuration.
 
     Raises:
         CheckpointRefused: names the field and its value.
@@ -80,19 +79,19 @@ def read_shape(config: Mapping[str, object]) -> LlamaShape:
     for name, default, only in _FIXED:
         value = config.get(name, default)
         if value != only or isinstance(value, bool) != isinstance(only, bool):
-            raise _refused(name, value, f"only {only!r} is supported")
+            raise config.refused(name, value, f"only {only!r} is supported")
     hidden = _integer(config, "hidden_size", _MOST_HIDDEN)
     heads = _integer(config, "num_attention_heads", _MOST_HEADS)
     kv_heads = _integer(config, "num_key_value_heads", _MOST_HEADS, default=heads)
     if hidden % heads:
-        raise _refused("num_attention_heads", heads, f"it must divide hidden_size, {hidden}")
+        raise config.refused("num_attention_heads", heads, f"it must divide hidden_size, {hidden}")
     if heads % kv_heads:
-        raise _refused("num_key_value_heads", kv_heads, f"it must divide num_attention_heads, {heads}")
+        raise config.refused("num_key_value_heads", kv_heads, f"it must divide num_attention_heads, {heads}")
     head_dim = _integer(config, "head_dim", _MOST_HIDDEN, default=hidden // heads)
     if head_dim != hidden // heads:
-        raise _refused("head_dim", head_dim, f"hidden_size / num_attention_heads is {hidden // heads}")
+        raise config.refused("head_dim", head_dim, f"hidden_size / num_attention_heads is {hidden // heads}")
     if head_dim % 2:
-        raise _refused("head_dim", head_dim, "rotary embeddings need an even one")
+        raise config.refused("head_dim", head_dim, "rotary embeddings need an even one")
     vocab_size = _integer(config, "vocab_size", _MOST_VOCAB)
     return LlamaShape(
         hidden_size=hidden,
@@ -111,53 +110,47 @@ def read_shape(config: Mapping[str, object]) -> LlamaShape:
     )
 
 
-def _check_architecture(config: Mapping[str, object]) -> None:
+def _check_architecture(config: Config) -> None:
     architectures = config.get("architectures")
     if architectures != ["LlamaForCausalLM"]:
-        raise _refused("architectures", architectures, "only ['LlamaForCausalLM'] is supported")
+        raise config.refused("architectures", architectures, "only ['LlamaForCausalLM'] is supported")
     model_type = config.get("model_type")
     if model_type != "llama":
-        raise _refused("model_type", model_type, "only 'llama' is supported")
+        raise config.refused("model_type", model_type, "only 'llama' is supported")
 
 
-def _rope_theta(config: Mapping[str, object]) -> float:
+def _rope_theta(config: Config) -> float:
     """Newer Transformers put ``rope_theta`` into ``rope_parameters``; the plain kind is the same computation."""
     nested = config.get("rope_parameters")
     if nested is None:
         return _number(config, "rope_theta", default=10_000.0, least=1.0, most=1e12)
     if not isinstance(nested, dict):
-        raise _refused("rope_parameters", nested, "it must be an object")
+        raise config.refused("rope_parameters", nested, "it must be an object")
     parameters = cast("dict[str, object]", nested)
     kind = parameters.get("rope_type", "default")
     if kind != "default" or not parameters.keys() <= {"rope_type", "rope_theta"}:
-        raise _refused("rope_parameters", parameters, "only rope_type 'default' is supported")
-    return _number(parameters, "rope_theta", default=10_000.0, least=1.0, most=1e12)
+        raise config.refused("rope_parameters", parameters, "only rope_type 'default' is supported")
+    return _number(replace(config, values=parameters), "rope_theta", default=10_000.0, least=1.0, most=1e12)
 
 
-def _integer(config: Mapping[str, object], name: str, most: int, *, default: int | None = None, least: int = 1) -> int:
+def _integer(config: Config, name: str, most: int, *, default: int | None = None, least: int = 1) -> int:
     value = config.get(name)
     if value is None and default is not None:
         value = default
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _refused(name, value, f"it must be an integer in [{least}, {most}]")
+        raise config.refused(name, value, f"it must be an integer in [{least}, {most}]")
     return value
 
 
-def _number(config: Mapping[str, object], name: str, *, default: float, least: float, most: float) -> float:
+def _number(config: Config, name: str, *, default: float, least: float, most: float) -> float:
     value = config.get(name, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not least < value <= most:
-        raise _refused(name, value, f"it must be a number in ({least:g}, {most:g}]")
+        raise config.refused(name, value, f"it must be a number in ({least:g}, {most:g}]")
     return float(value)
 
 
-def _boolean(config: Mapping[str, object], name: str, *, default: bool) -> bool:
+def _boolean(config: Config, name: str, *, default: bool) -> bool:
     value = config.get(name, default)
     if not isinstance(value, bool):
-        raise _refused(name, value, "it must be true or false")
+        raise config.refused(name, value, "it must be true or false")
     return value
-
-
-def _refused(name: str, value: object, why: str) -> CheckpointRefused:
-    shown = repr(value)
-    shown = shown if len(shown) <= 200 else shown[:200] + "…"
-    return CheckpointRefused(f"config.json: {name} is {shown}; {why}.")

@@ -24,16 +24,17 @@ from corral.core.errors import InvalidRequest
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, EngineInfo, EngineRequest, check_request
 from corral.engines.openvino.cache import ModelCache
-from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.engines.openvino.convert import obtain_model, obtain_stand_in
 from corral.engines.openvino.detokenizer import DETOKENIZER
 from corral.engines.openvino.echo import PromptScore, PromptScorer
 from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose_blocks, choose_precision
 from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.openvino.pipeline import load_pipeline, make_config
-from corral.engines.openvino.quantize import StoredTensor, activation_group, plan_tensors
+from corral.engines.openvino.quantize import StoredTensor, activation_group, describe_storage, plan_tensors
 from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.stand_in import limit_memory, plan_stand_in, stand_in_shape
+from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report, SequenceOutput
 
 
@@ -193,20 +194,20 @@ def convert_ahead(options: OpenVinoOptions, report: Report) -> None:
         CheckpointRefused: the weights cannot be served.
         EngineUnavailable: there is not enough disk space to convert them.
     """
-    with Checkpoint(Path(options.checkpoint_dir)) as checkpoint:
+    with open_checkpoint(Path(options.checkpoint)) as checkpoint:
         _obtain(checkpoint, options, report)
 
 
 def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
     """``build`` for callers in the same process."""
-    with Checkpoint(Path(options.checkpoint_dir)) as checkpoint:
+    with open_checkpoint(Path(options.checkpoint)) as checkpoint:
         shape, plan, directory = _obtain(checkpoint, options, report)
     context_tokens = min(options.context_tokens or shape.context_tokens, shape.context_tokens)
     precision = options.kv_precision or choose_precision(shape, context_tokens)
     blocks = options.kv_blocks or choose_blocks(shape, context_tokens, precision, available_bytes())
     info = EngineInfo(
         engine="openvino",
-        weights=options.weights.value,
+        weights=describe_storage(plan, options.weights),
         vocab_size=shape.vocab_size,
         context_tokens=context_tokens,
         eos_token_id=shape.eos_token_id,
@@ -236,7 +237,7 @@ def _obtain(
         limit_memory()
         shape = stand_in_shape(checkpoint.shape)
         return shape, plan_stand_in(shape), obtain_stand_in(checkpoint, cache, report)
-    plan = plan_tensors(checkpoint.shape, options.weights)
+    plan = plan_tensors(checkpoint.shape, options.weights, checkpoint.held)
     return checkpoint.shape, plan, obtain_model(checkpoint, options.weights, plan, cache, report)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from corral.core.errors import CheckpointRefused
-from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.checkpoint import open_checkpoint
 from tests.oracle.llama import BF16, F16, F32, MHA, TIED_MQA, TinyLlama, pack, pack_header
 
 NORM = "model.norm.weight"
@@ -20,7 +20,7 @@ NORM = "model.norm.weight"
 @pytest.mark.parametrize("shards", [1, 3])
 def test_rows_come_back_as_written(dtype: str, shards: int, tmp_path: Path) -> None:
     model = replace(MHA, dtype=dtype, shards=shards)
-    with Checkpoint(model.write(tmp_path)) as checkpoint:
+    with open_checkpoint(model.write(tmp_path)) as checkpoint:
         for name, tensor in model.tensors().items():
             rows = tensor if tensor.ndim == 2 else tensor[None]
             np.testing.assert_array_equal(checkpoint.read_rows(name, 0, len(rows)), rows)
@@ -32,7 +32,7 @@ def test_links_into_a_shared_store_are_followed(tmp_path: Path) -> None:
     (tmp_path / "snapshot").mkdir()
     for path in (tmp_path / "store").iterdir():
         (tmp_path / "snapshot" / path.name).symlink_to(path)
-    with Checkpoint(tmp_path / "snapshot") as checkpoint:
+    with open_checkpoint(tmp_path / "snapshot") as checkpoint:
         assert checkpoint.shape.layers == 2
 
 
@@ -42,7 +42,7 @@ def test_tensors_that_are_computed_or_tied_may_be_there_too(tmp_path: Path) -> N
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(8, np.float32)
     TIED_MQA.write(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(pack(tensors, F32))
-    with Checkpoint(tmp_path):
+    with open_checkpoint(tmp_path):
         pass
 
 
@@ -51,7 +51,7 @@ def test_tensors_that_are_computed_or_tied_may_be_there_too(tmp_path: Path) -> N
 
 def test_the_plain_kind_of_rope_parameters_is_the_same_as_rope_theta(tmp_path: Path) -> None:
     model = replace(MHA, extra_config={"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}})
-    with Checkpoint(model.write(tmp_path)) as checkpoint:
+    with open_checkpoint(model.write(tmp_path)) as checkpoint:
         assert checkpoint.shape.rope_theta == 5e5
 
 
@@ -96,7 +96,7 @@ def test_a_config_that_cannot_be_served_is_refused_by_field_and_value(
     (directory / "config.json").write_text(json.dumps({**MHA.config(), field: value}))
     named = "head_dim is 1" if (field, value) == ("num_attention_heads", 64) else f"{field} is {value!r}"
     with pytest.raises(CheckpointRefused) as refused:
-        Checkpoint(directory)
+        open_checkpoint(directory)
     assert named in str(refused.value)
 
 
@@ -105,7 +105,7 @@ def test_a_config_that_is_not_a_json_object_is_refused(text: str, tmp_path: Path
     MHA.write(tmp_path)
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointRefused, match=r"config\.json"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 # The directory
@@ -114,13 +114,13 @@ def test_a_config_that_is_not_a_json_object_is_refused(text: str, tmp_path: Path
 def test_a_pipe_in_the_place_of_a_config_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(CheckpointRefused, match="not a regular file"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(MHA.config()))
     with pytest.raises(CheckpointRefused, match="holds no weights"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pt"])
@@ -128,14 +128,14 @@ def test_pickles_are_refused_and_never_opened(name: str, tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps(MHA.config()))
     os.mkfifo(tmp_path / name)  # reading it would wait for ever
     with pytest.raises(CheckpointRefused, match="pickles"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_a_missing_directory_and_a_missing_config_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointRefused, match="not a directory"):
-        Checkpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointRefused, match="nowhere cannot be opened"):
+        open_checkpoint(tmp_path / "nowhere")
     with pytest.raises(CheckpointRefused, match=r"config\.json cannot be read"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/hostname", "a/b.safetensors", "x.bin", "..", 7])
@@ -143,21 +143,21 @@ def test_an_index_that_leaves_its_directory_is_refused(name: object, tmp_path: P
     replace(MHA, shards=2).write(tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {NORM: name}}))
     with pytest.raises(CheckpointRefused, match="not a plain"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_a_missing_shard_is_refused_by_name(tmp_path: Path) -> None:
     replace(MHA, shards=3).write(tmp_path)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(CheckpointRefused, match=r"model-00002-of-00003\.safetensors cannot be opened"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_a_pipe_in_the_place_of_weights_does_not_block(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(MHA.config()))
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointRefused, match="not a regular file"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 # Tensors
@@ -173,25 +173,27 @@ def rewrite(tmp_path: Path, change: Callable[[dict[str, np.ndarray]], object], m
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match=r"model\.layers\.1\.mlp\.up_proj\.weight"):
-        Checkpoint(rewrite(tmp_path, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight")))
+        open_checkpoint(rewrite(tmp_path, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight")))
 
 
 def test_a_tensor_of_the_wrong_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match=r"lm_head.weight has shape \[299, 64\].*\[300, 64\]"):
-        Checkpoint(rewrite(tmp_path, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"][1:]})))
+        open_checkpoint(
+            rewrite(tmp_path, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"][1:]}))
+        )
 
 
 def test_a_bias_that_config_does_not_mention_is_refused(tmp_path: Path) -> None:
     name = "model.layers.0.self_attn.q_proj.bias"
     with pytest.raises(CheckpointRefused, match=name):
-        Checkpoint(rewrite(tmp_path, lambda tensors: tensors.update({name: np.zeros(64, np.float32)})))
+        open_checkpoint(rewrite(tmp_path, lambda tensors: tensors.update({name: np.zeros(64, np.float32)})))
 
 
 def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
     MHA.write(tmp_path)
     (tmp_path / "again.safetensors").write_bytes(pack({NORM: MHA.tensors()[NORM]}, F32))
     with pytest.raises(CheckpointRefused, match=r"in both again\.safetensors and model\.safetensors"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 # The file format
@@ -202,7 +204,7 @@ def test_a_truncated_file_is_refused_by_name(keep: int, tmp_path: Path) -> None:
     path = MHA.write(tmp_path) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointRefused, match=r"model\.safetensors is truncated"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def entry(dtype: object = "F32", shape: object = (4,), offsets: object = (0, 16)) -> dict[str, object]:
@@ -236,7 +238,7 @@ def entry(dtype: object = "F32", shape: object = (4,), offsets: object = (0, 16)
 def test_a_malformed_file_is_refused_by_name(start: bytes, said: str, tmp_path: Path) -> None:
     (MHA.write(tmp_path) / "model.safetensors").write_bytes(start)
     with pytest.raises(CheckpointRefused, match=r"model\.safetensors") as refused:
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
     assert said in str(refused.value)
 
 
@@ -249,7 +251,7 @@ def test_a_dtype_that_is_not_read_is_refused_by_tensor(tmp_path: Path) -> None:
     path.write_bytes(pack_header(changed) + body)
     assert padding == 0
     with pytest.raises(CheckpointRefused, match=r"model\.norm\.weight is I32"):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
 
 
 def test_a_refused_checkpoint_leaves_no_file_open(tmp_path: Path) -> None:
@@ -257,5 +259,5 @@ def test_a_refused_checkpoint_leaves_no_file_open(tmp_path: Path) -> None:
     (tmp_path / "model-00003-of-00003.safetensors").write_bytes(b"")
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(CheckpointRefused):
-        Checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before

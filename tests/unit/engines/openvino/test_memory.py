@@ -65,6 +65,6 @@ def test_this_machine_has_memory() -> None:
     ("name", "value"), [("kv_blocks", 0), ("context_tokens", 1), ("max_batched_tokens", 8), ("kv_blocks", 2**30)]
 )
 def test_options_out_of_range_are_refused_by_name(name: str, value: int) -> None:
-    options = OpenVinoOptions(checkpoint_dir="here", cache_dir="there")
+    options = OpenVinoOptions(checkpoint="here", cache_dir="there")
     with pytest.raises(BadSetting, match=name):
         replace(options, **{name: value})

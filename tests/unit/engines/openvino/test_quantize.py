@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.checkpoints.config import Config
 from corral.core.errors import CheckpointRefused
-from corral.engines.openvino.checkpoint import Checkpoint
+from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import activation_group, encode_rows, plan_tensors, write_tensors
 from corral.engines.openvino.safetensors import Rows
@@ -82,7 +83,7 @@ def test_a_weight_that_is_not_finite_is_refused_by_tensor(form: WeightsFormat, v
     tensors["model.layers.1.mlp.down_proj.weight"][40, 3] = value
     MHA.write(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(pack(tensors, F32))
-    with Checkpoint(tmp_path) as checkpoint, pytest.raises(CheckpointRefused, match=r"layers\.1\.mlp\.down_proj"):
+    with open_checkpoint(tmp_path) as checkpoint, pytest.raises(CheckpointRefused, match=r"layers\.1\.mlp\.down_proj"):
         write_tensors(checkpoint, plan_tensors(checkpoint.shape, form), tmp_path / "blob", ignore)
 
 
@@ -113,7 +114,7 @@ def test_no_tensor_is_ever_whole_in_memory(form: WeightsFormat, tmp_path: Path) 
 
 
 def shape_of(model: TinyLlama) -> LlamaShape:
-    return read_shape(model.config())
+    return read_shape(Config(file="config.json", values=model.config()))
 
 
 SEVEN_B = TinyLlama(hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, vocab=32000, context_tokens=4096)

@@ -364,10 +364,10 @@ def test_what_the_pipeline_gives_up_fails_the_step_instead_of_staying_silent(tmp
 
 
 def test_progress_is_told_and_a_second_start_does_not_convert(tmp_path: Path) -> None:
-    options = {"checkpoint_dir": str(GQA.write(tmp_path / "checkpoint")), "cache_dir": str(tmp_path), "weights": "int4"}
+    options = {"checkpoint": str(GQA.write(tmp_path / "checkpoint")), "cache_dir": str(tmp_path), "weights": "int4"}
     stages: list[str] = []
     build(options, lambda progress: stages.append(progress.stage))
-    assert "Quantizing weights to int4" in stages
+    assert "Storing weights as int4" in stages
     assert stages[-1] == "Warming up"
     stages.clear()
     build(options, lambda progress: stages.append(progress.stage))

@@ -1,0 +1,181 @@
+"""Read GGUF files: a checked header, then tensors by position.
+
+The format, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, in little-endian order: the magic, a version, two
+counts; typed metadata by key; a table of the tensors' names, sizes, types and offsets; the tensors' bytes, each at the
+next multiple of an alignment. Every count, length, type and offset is checked against the file and against a bound
+before anything is made of it. Knows nothing of models.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Final
+
+from corral.checkpoints.cursor import Cursor
+from corral.checkpoints.gguf_values import Value, read_value
+from corral.checkpoints.regular_file import RegularFile
+
+_MAGIC: Final = b"GGUF"
+_VERSIONS: Final = (2, 3)
+"""Version 1 had counts of 32 bits and was replaced within weeks; 3 only allows big-endian files, which are refused."""
+_MOST_HEADER_BYTES: Final = 32 * 2**20
+"""Forty times what Llama 2's takes, with its vocabulary."""
+_MOST_KEY_BYTES: Final = 2**16
+_MOST_PAIRS: Final = 10_000
+_MOST_TENSORS: Final = 100_000
+_MOST_NAME_BYTES: Final = 256
+_MOST_DIMENSIONS: Final = 4
+_MOST_ALIGNMENT_BYTES: Final = 2**16
+_LEAST_PAIR_BYTES: Final = 8 + 4 + 1
+_LEAST_TENSOR_BYTES: Final = 8 + 4 + 8 + 4 + 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockType:
+    """A kind of numbers: so many elements of a row in so many bytes."""
+
+    name: str
+    elements: int
+    size_bytes: int
+
+
+_TYPES: Final = {
+    number: BlockType(name=name, elements=elements, size_bytes=size_bytes)
+    for number, name, elements, size_bytes in (
+        (0, "F32", 1, 4), (1, "F16", 1, 2), (30, "BF16", 1, 2), (2, "Q4_0", 32, 18), (3, "Q4_1", 32, 20),
+        (6, "Q5_0", 32, 22), (7, "Q5_1", 32, 24), (8, "Q8_0", 32, 34), (12, "Q4_K", 256, 144), (13, "Q5_K", 256, 176),
+        (14, "Q6_K", 256, 210),
+    )
+}  # fmt: skip
+_UNREAD: Final = {
+    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
+    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
+    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
+}  # fmt: skip
+"""Kinds that have a name to be refused by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufTensor:
+    """Where a tensor lies in its file."""
+
+    type: BlockType
+    shape: tuple[int, ...]
+    """Outermost first, as everywhere but in the file: ``(out, in)`` or ``(width,)``."""
+    offset: int
+    """Bytes from the start of the file."""
+    size_bytes: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row: whole blocks."""
+        return self.shape[-1] // self.type.elements * self.type.size_bytes
+
+
+class GgufFile(RegularFile):
+    """One open file with its metadata and its table of tensors."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and check.
+
+        Raises:
+            CheckpointRefused: missing, cut or malformed; names the file and what is wrong with it.
+        """
+        super().__init__(path)
+        try:
+            header = Cursor(self, _MOST_HEADER_BYTES)
+            tensor_count, pair_count = self._read_counts(header)
+            self.metadata = self._read_metadata(header, pair_count)
+            self.tensors = self._read_tensors(header, tensor_count)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_counts(self, header: Cursor) -> tuple[int, int]:
+        if header.take(4, "its magic") != _MAGIC:
+            raise self.refused("is not a GGUF file: it does not begin with GGUF")
+        version = header.integer(4, "its version")
+        if version not in _VERSIONS:
+            swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS
+            kind = "big-endian" if swapped else f"of version {version}"
+            raise self.refused(f"is a GGUF file {kind}; only little-endian ones of version 2 and 3 are read")
+        tensor_count = header.integer(8, "its number of tensors")
+        pair_count = header.integer(8, "its number of metadata pairs")
+        if tensor_count > _MOST_TENSORS or tensor_count * _LEAST_TENSOR_BYTES > header.left:
+            raise self.refused(f"claims {tensor_count} tensors")
+        if pair_count > _MOST_PAIRS or pair_count * _LEAST_PAIR_BYTES > header.left:
+            raise self.refused(f"claims {pair_count} metadata pairs")
+        return tensor_count, pair_count
+
+    def _read_metadata(self, header: Cursor, count: int) -> dict[str, Value]:
+        metadata: dict[str, Value] = {}
+        for index in range(count):
+            key = header.text(_MOST_KEY_BYTES, f"metadata key {index}")
+            if key in metadata:
+                raise self.refused(f"has the metadata key {_short(key)} twice")
+            metadata[key] = read_value(header, _short(key))
+        return metadata
+
+    def _read_tensors(self, header: Cursor, count: int) -> dict[str, GgufTensor]:
+        alignment = self._alignment()
+        tensors: dict[str, GgufTensor] = {}
+        for index in range(count):
+            name = header.text(_MOST_NAME_BYTES, f"the name of tensor {index}")
+            if name in tensors:
+                raise self.refused(f"has the tensor {_short(name)} twice")
+            tensors[name] = self._read_tensor(header, _short(name))
+        start = _aligned(header.position, alignment)
+        self._check_places(tensors, start=start, alignment=alignment)
+        return {name: replace(tensor, offset=start + tensor.offset) for name, tensor in tensors.items()}
+
+    def _read_tensor(self, header: Cursor, name: str) -> GgufTensor:
+        """A tensor whose offset still counts from the first one's."""
+        dimensions = header.integer(4, f"the dimensions of tensor {name}")
+        if not 1 <= dimensions <= _MOST_DIMENSIONS:
+            raise self.refused(f"gives tensor {name} {dimensions} dimensions")
+        shape = tuple(header.integer(8, f"the shape of tensor {name}") for _ in range(dimensions))[::-1]
+        number = header.integer(4, f"the type of tensor {name}")
+        kind = _TYPES.get(number)
+        if kind is None:
+            raise self.refused(
+                f"holds tensor {name} as {_UNREAD.get(number, f'type {number}')}; "
+                f"only {', '.join(known.name for known in _TYPES.values())} are read"
+            )
+        if not all(shape) or shape[-1] % kind.elements:
+            raise self.refused(f"gives tensor {name} shape {list(shape)}, which is not whole blocks of {kind.name}")
+        size_bytes = prod(shape) // kind.elements * kind.size_bytes
+        offset = header.integer(8, f"the offset of tensor {name}")
+        return GgufTensor(type=kind, shape=shape, offset=offset, size_bytes=size_bytes)
+
+    def _alignment(self) -> int:
+        alignment = self.metadata.get("general.alignment", 32)
+        if type(alignment) is not int or not 8 <= alignment <= _MOST_ALIGNMENT_BYTES or alignment & (alignment - 1):
+            raise self.refused(
+                f"has a general.alignment of {str(alignment)[:100]}; "
+                f"only powers of two in [8, {_MOST_ALIGNMENT_BYTES}] are read"
+            )
+        return alignment
+
+    def _check_places(self, tensors: dict[str, GgufTensor], *, start: int, alignment: int) -> None:
+        """Each tensor begins where the one before ends, and the file ends with the last."""
+        position = end = 0
+        for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
+            if tensor.offset != position:
+                raise self.refused(
+                    f"has an overlap or a gap before tensor {_short(name)}: "
+                    f"its offset is {tensor.offset}, and should be {position}"
+                )
+            end = position + tensor.size_bytes
+            position = _aligned(end, alignment)
+        if start + end > self.size_bytes:
+            raise self.refused(f"is truncated: {self.size_bytes} bytes, and its tensors end at {start + end}")
+        if start + position < self.size_bytes:
+            raise self.refused(f"has {self.size_bytes - start - position} bytes after its last tensor")
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:100] + "…"

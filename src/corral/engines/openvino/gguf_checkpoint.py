@@ -1,0 +1,136 @@
+"""A Llama checkpoint in one GGUF file, as llama.cpp's converter writes it.
+
+Opening checks that every tensor is there with the right shape; nothing is read into memory. Two things differ from the
+Transformers format: names, and the order of the rows of query and key projections. Their heads have the pairs that
+rotate together side by side, ``(i, i + 1)``, where Transformers has them half a head apart.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.checkpoints.gguf import GgufFile, GgufTensor
+from corral.checkpoints.gguf_config import gguf_config
+from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
+from corral.checkpoints.vocabulary import Vocabulary
+from corral.engines.openvino.gguf_blocks import EXACT, FLOATS, decode_rows, encode_exactly
+from corral.engines.openvino.options import WeightsFormat
+from corral.engines.openvino.shape import LlamaShape, read_shape
+from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored
+
+_GROUP: Final = 32
+"""Columns that share a scale, in the blocks that are kept and in the ones that are made anew."""
+_NAMES: Final = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_LAYER_NAMES: Final = {
+    "input_layernorm.weight": "attn_norm.weight",
+    "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight",
+    "self_attn.o_proj.weight": "attn_output.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight",
+    "mlp.gate_proj.weight": "ffn_gate.weight",
+    "mlp.up_proj.weight": "ffn_up.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+}
+_PAIRED: Final = ("self_attn.q_proj.weight", "self_attn.k_proj.weight")
+
+
+class GgufCheckpoint:
+    """An open, checked checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and check.
+
+        Raises:
+            CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
+        """
+        self.path = path
+        self._file = GgufFile(path)
+        try:
+            self.shape: LlamaShape = read_shape(gguf_config(self._file))
+            self._tensors = self._place_tensors()
+        except BaseException:
+            self._file.close()
+            raise
+        self.held: Mapping[str, HeldForm] = {
+            name: _held_form(tensor) for name, tensor in self._tensors.items() if tensor.type.name not in FLOATS
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def files(self) -> list[Path]:
+        """The file."""
+        return [self._file.path]
+
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer in the file, without which there is no GGUF checkpoint."""
+        return gguf_vocabulary(self._file)
+
+    def read_rows(self, name: str, start: int, stop: int) -> Rows:
+        """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
+        return decode_rows(self._read_blocks(name, start, stop), self._tensors[name].type.name)
+
+    def read_encoded(self, name: str, start: int, stop: int) -> tuple[Stored, Scales]:
+        """Rows ``[start, stop)`` of a matrix that is held exactly: values, and scales ``(rows, columns / 32)``."""
+        return encode_exactly(self._read_blocks(name, start, stop), self._tensors[name].type.name)
+
+    def _read_blocks(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows as the file has them, ``(rows, bytes)``, in Transformers' order."""
+        tensor = self._tensors[name]
+        if not name.endswith(_PAIRED):
+            return self._read_span(tensor, start, stop)
+        rows = _rows_in_file(np.arange(start, stop), self.shape.head_dim)
+        first = int(rows.min())
+        return self._read_span(tensor, first, int(rows.max()) + 1)[rows - first]
+
+    def _read_span(self, tensor: GgufTensor, start: int, stop: int) -> NDArray[np.uint8]:
+        raw = self._file.read(tensor.offset + start * tensor.row_bytes, (stop - start) * tensor.row_bytes)
+        return np.frombuffer(raw, np.uint8).reshape(stop - start, tensor.row_bytes)
+
+    def _place_tensors(self) -> dict[str, GgufTensor]:
+        wanted = {_name_in_file(name): (name, sizes) for name, sizes in self.shape.tensors().items()}
+        for name, tensor in self._file.tensors.items():
+            if name not in wanted:
+                raise self._file.refused(f"holds the tensor {name[:100]}, which is not part of the model described")
+            _, sizes = wanted[name]
+            if tensor.shape != sizes:
+                raise self._file.refused(
+                    f"gives tensor {name} shape {list(tensor.shape)}; its metadata asks for {list(sizes)}"
+                )
+        missing = next((name for name in wanted if name not in self._file.tensors), None)
+        if missing is not None:
+            raise self._file.refused(f"lacks the tensor {missing}")
+        return {name: self._file.tensors[in_file] for in_file, (name, _) in wanted.items()}
+
+
+def _name_in_file(name: str) -> str:
+    if name in _NAMES:
+        return _NAMES[name]
+    layer, _, part = name.removeprefix("model.layers.").partition(".")
+    return f"blk.{layer}.{_LAYER_NAMES[part]}"
+
+
+def _rows_in_file(rows: NDArray[np.int64], head_dim: int) -> NDArray[np.int64]:
+    """Where the file has a row of a query or key projection: row ``i + half * s`` of a head is its row ``2i + s``."""
+    half = head_dim // 2
+    heads, within = np.divmod(rows, head_dim)
+    second, pair = np.divmod(within, half)
+    return heads * head_dim + 2 * pair + second
+
+
+def _held_form(tensor: GgufTensor) -> HeldForm:
+    kind = tensor.type.name
+    form = WeightsFormat.INT4 if kind == "Q4_0" else WeightsFormat.INT8
+    return HeldForm(kind=kind, format=form, group=_GROUP, exact=kind in EXACT)
