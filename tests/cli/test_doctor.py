@@ -14,6 +14,8 @@ from corral.cli import doctor
 from corral.cli.doctor import Installation, Verdict, doctor_command
 from tests.cli.fake_server import FakeServer
 from tests.cli.processes import Result, run_in_pipes
+from tests.oracle.gguf_llama import GgufLlama
+from tests.vocabulary import write_with_vocabulary
 
 
 @pytest.fixture
@@ -138,6 +140,20 @@ def test_a_processor_is_judged_by_platform_and_vectors(
     system: str, machine: str, flags: set[str], verdict: Verdict
 ) -> None:
     assert doctor.check_cpu(system, machine, frozenset(flags)).verdict is verdict
+
+
+def test_a_checkpoint_in_the_settings_is_looked_at_in_either_format(installation: Installation, tmp_path: Path) -> None:
+    model = GgufLlama()
+    directory = write_with_vocabulary(model, tmp_path / "mine")
+    for path in (directory, model.write_gguf(tmp_path / "mine.gguf")):
+        [check] = [found for found in doctor.examine(replace(installation, checkpoint=path)) if found.name == "model"]
+        assert (check.verdict, check.finding) == (Verdict.OK, f"{path}, 2 layers of width 64")
+    (directory / "tokenizer.json").unlink()
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    for path, said in ((directory, "has no tokenizer"), (tmp_path / "mine.gguf", "mine.gguf is truncated")):
+        check = doctor.check_checkpoint(path)
+        assert check.verdict is Verdict.FAIL
+        assert said in check.finding
 
 
 @pytest.mark.parametrize(("running", "verdict"), [((3, 10, 9), Verdict.FAIL), ((3, 11, 0), Verdict.OK)])

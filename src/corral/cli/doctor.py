@@ -20,7 +20,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from corral.checkpoints.source import open_source
 from corral.cli.client import Client, Connection, RequestFailed
+from corral.core.errors import CheckpointRefused
 
 _GIB_BYTES = 1024**3
 _OLDEST_PYTHON = (3, 11)
@@ -60,6 +62,8 @@ class Installation:
     port: int
     demo_dir: Path
     """Directory of the demo model."""
+    checkpoint: Path | None = None
+    """What is served instead, where the settings give a path."""
 
 
 Locate = Callable[[], Installation]
@@ -95,6 +99,8 @@ def examine(installation: Installation) -> Iterator[Check]:
     yield check_key_file(installation.key_file)
     yield check_port(installation.host, installation.port)
     yield check_demo(installation.demo_dir)
+    if installation.checkpoint is not None:
+        yield check_checkpoint(installation.checkpoint)
 
 
 def check_python(running: tuple[int, ...]) -> Check:
@@ -219,6 +225,21 @@ def check_demo(demo_dir: Path) -> Check:
         finding = f"{demo_dir} lacks {', '.join(missing)}"
         return Check(name="demo model", verdict=Verdict.FAIL, finding=finding, remedy="Install Corral again.")
     return Check(name="demo model", verdict=Verdict.OK, finding=f"{demo_dir}")
+
+
+def check_checkpoint(path: Path) -> Check:
+    """The checkpoint in the settings says what it is, and brings a tokenizer; its tensors are not looked at."""
+    source = open_source(path)
+    fault = f"{path} has no tokenizer"
+    try:
+        config = source.read_config()
+        if next(source.vocabularies(), None) is not None:
+            layers, width = config.get("num_hidden_layers"), config.get("hidden_size")
+            return Check(name="model", verdict=Verdict.OK, finding=f"{path}, {layers} layers of width {width}")
+    except CheckpointRefused as error:
+        fault = str(error).rstrip(".")
+    remedy = "Give CORRAL_MODEL another checkpoint; docs/models.md says which can be served."
+    return Check(name="model", verdict=Verdict.FAIL, finding=fault, remedy=remedy)
 
 
 def _check_neighbour(host: str, port: int) -> Check:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 import corral
-from corral.catalog.catalog import demo_checkpoint
+from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.cli.account import account_commands
 from corral.cli.audit import receipt_command, reconcile_command, verify_receipt
 from corral.cli.books import consult, consult_webhooks
@@ -104,12 +104,14 @@ def _connect(url: str | None) -> Connection:
 
 def _locate() -> Installation:
     settings = load_settings({})
+    checkpoint = Path(settings.model).expanduser()
     return Installation(
         data_dir=settings.data_dir,
         key_file=settings.data_dir / KEY_FILE,
         host=settings.host,
         port=settings.port,
         demo_dir=demo_checkpoint(),
+        checkpoint=checkpoint if settings.model != DEMO and checkpoint.exists() else None,
     )
 
 
