@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from fastapi import FastAPI
@@ -18,23 +18,19 @@ import corral
 from corral.api.app import create_app
 from corral.api.doors.deepinfra import webhook as deepinfra_webhook
 from corral.api.site import NativeTerms, Site
-from corral.catalog.cards import known_card, model_cards
-from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog, demo_checkpoint
-from corral.catalog.local import LocalModels, Quantization
+from corral.catalog.cards import model_cards
+from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog
+from corral.catalog.local import LocalModels
 from corral.catalog.prices import PriceBook, read_price_book
 from corral.core.errors import BadSetting
 from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender
-from corral.engines.openvino.cache import ModelCache
-from corral.engines.openvino.checkpoint import check_config
-from corral.engines.openvino.memory import BLOCK_TOKENS
-from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
-from corral.engines.stepper import Progress, Report
+from corral.engines.openvino.options import OpenVinoOptions
+from corral.engines.stepper import Progress
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
 from corral.engines.vetting import ConstraintVetting
 from corral.service.accounts import Accounts
 from corral.service.delivering import Deliverer
-from corral.service.library import Library
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
 from corral.service.webhooks import Renderer, Webhooks
@@ -42,9 +38,7 @@ from corral.settings import Settings, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer
-
-if TYPE_CHECKING:
-    from corral.catalog.hub import Hub
+from corral.weights import choose_model, openvino_options, prepare_data_dir
 
 DATABASE_FILE: Final = "corral.db"
 RENDERERS: Final[Mapping[str, Renderer]] = {deepinfra_webhook.DOOR: deepinfra_webhook.render}
@@ -88,7 +82,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     """
     prepare_data_dir(settings.data_dir)
     clock = time.time  # noqa: TID251 - the one clock of the server is made here
-    name, checkpoint, settings = _choose_model(settings)
+    name, checkpoint, settings = choose_model(settings)
     catalog = _catalog(settings, checkpoint, name)
     engine = _engine(settings, checkpoint, on_progress)
     preparer = Preparer(
@@ -148,49 +142,6 @@ def open_store(settings: Settings) -> Store:
     return Store.open(settings.database_url or f"sqlite:///{settings.data_dir.resolve() / DATABASE_FILE}")
 
 
-def open_library(settings: Settings) -> Library:
-    """The models of this machine.
-
-    Raises:
-        BadSetting: the data directory cannot be used.
-    """
-    prepare_data_dir(settings.data_dir)
-
-    def open_hub() -> "Hub":
-        from corral.catalog.hub import Hub  # noqa: PLC0415 - most of a second of imports that serving does without
-
-        token = settings.hub_token
-        return Hub(settings.hub_url, None if token is None else token.get_secret_value())
-
-    return Library(LocalModels(settings.data_dir), _OpenVinoCheckpoints(settings), open_hub)
-
-
-class _OpenVinoCheckpoints:
-    """What the engine and the tokenizers do to checkpoints, for the library."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def accept(self, given: str) -> Path:
-        path = _local_path(given)
-        if path is None:
-            raise BadSetting(f"{given} is neither a directory nor a file.")
-        return path
-
-    def check_description(self, directory: Path) -> None:
-        check_config(directory)
-        load_tokenizer(directory)
-
-    def convert(self, path: Path, quantize: Quantization, report: Report) -> None:
-        from corral.engines.openvino.stepper import convert_ahead  # noqa: PLC0415 - loads OpenVINO; a server never does
-
-        load_tokenizer(path)
-        convert_ahead(_openvino_options(self._settings.model_copy(update={"quantize": quantize}), path), report)
-
-    def forget(self, path: Path, report: Report) -> None:
-        ModelCache(_cache_dir(self._settings)).forget(path, report)
-
-
 def open_accounts(settings: Settings, store: Store) -> Accounts:
     """Accounts over the store, with the pepper of this data directory.
 
@@ -227,7 +178,7 @@ def _deliverer(
 
 
 def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> SupervisedEngine:
-    options = _openvino_options(settings, checkpoint)
+    options = openvino_options(settings, checkpoint)
     stand_in = SupervisedEngine(_launch(replace(options, stand_in=True)), policy=STAND_IN_POLICY)
     return SupervisedEngine(
         _launch(options),
@@ -261,21 +212,6 @@ def _price_book(settings: Settings, name: str | None) -> PriceBook:
     return {model: prices for model, prices in read_price_book(settings.prices).items() if model not in here - served}
 
 
-def prepare_data_dir(path: Path) -> None:
-    """Make the data directory, readable by its owner only.
-
-    Raises:
-        BadSetting: it cannot be made or written.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BadSetting(f"data_dir: {path} cannot be written: {error.strerror}.") from error
-
-
 def configure_logs(level: str) -> None:
     """Log lines of key=value to stderr; neither prompts nor secrets are ever among the values."""
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -292,70 +228,6 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-
-
-def _choose_model(settings: Settings) -> tuple[str | None, Path, Settings]:
-    """The name that the model is registered by, if any, its checkpoint, and the settings with its own where it has any.
-
-    Raises:
-        BadSetting: there is no such model on this machine.
-    """
-    model = settings.model
-    if model == DEMO:
-        return DEMO, demo_checkpoint(), settings
-    if (path := _local_path(model)) is not None:
-        return None, path, settings
-    registered = LocalModels(settings.data_dir).find(model)
-    if registered is None:
-        raise BadSetting(_absent(model))
-    if not registered.path.exists():
-        raise BadSetting(f"model: {registered.name} was at {registered.path}, which is not there any more.")
-    if "quantize" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"quantize": registered.quantize})
-    return registered.name, registered.path, settings
-
-
-def _local_path(given: str) -> Path | None:
-    """The checkpoint that a user names by its path; None where there is none.
-
-    A link to a directory is followed, so that it has one name; a link to a file keeps its own, which says more than the
-    one in a store of downloads.
-    """
-    path = Path(given).expanduser()
-    if not path.exists():
-        return None
-    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
-
-
-def _absent(model: str) -> str:
-    card = known_card(model)
-    if card is None or not card.hub:
-        known = ", ".join(name for card in model_cards() for name in card.names)
-        return (
-            f"model: {model} is neither a directory, a .gguf file nor a model of the catalog ({known}), and none of "
-            "that name was pulled or added."
-        )
-    return (
-        f"model: the weights of {model} are not on this machine. `corral pull {card.hub}` fetches them; or give the "
-        "path of a directory that holds them in the Hugging Face format (config.json, *.safetensors, tokenizer), or of "
-        "a .gguf file."
-    )
-
-
-def _openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
-    return OpenVinoOptions(
-        checkpoint=str(checkpoint.absolute()),
-        cache_dir=str(_cache_dir(settings)),
-        weights=WeightsFormat(settings.quantize),
-        kv_precision=None if settings.kv_cache == "auto" else KvPrecision(settings.kv_cache),
-        kv_blocks=-(-settings.kv_cache_tokens // BLOCK_TOKENS) or None,
-        max_batched_tokens=settings.max_batched_tokens,
-        prefix_caching=settings.prefix_caching,
-    )
-
-
-def _cache_dir(settings: Settings) -> Path:
-    return settings.data_dir.resolve() / "cache"
 
 
 def _api_key(settings: Settings) -> tuple[str, bool]:

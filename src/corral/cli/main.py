@@ -121,7 +121,7 @@ def _consult(work: "Callable[[Accounts], Awaitable[T]]") -> T:
 
 def _open_shelf(**chosen: object) -> Shelf:
     settings = load_settings(chosen)
-    from corral.bootstrap import open_library  # noqa: PLC0415 - half a second, as for ``serve``
+    from corral.weights import open_library  # noqa: PLC0415 - imports that the clients' commands do without
 
     return Shelf(library=open_library(settings), quantize=settings.quantize)
 
