@@ -12,17 +12,23 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from corral import bootstrap
 from corral.cli.serve import serve
+from corral.core.prediction import WebhookEvent
 from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
 from corral.service.journal import Journal
 from corral.service.live import LiveRun
+from corral.service.ports import Ask
+from corral.service.predictions import PredictionService
 from corral.settings import load_settings
+from tests.unit.service.post_office import hook, render
 
 POINTS = {"after_hold": "claim", "mid_stream": "flush", "before_settlement": "settle", "after_settlement": "settle"}
 """Each with what the journal does there."""
+RENDERERS = {"openai": render}
 VICTIM = "victim"
 """The gateway dies at a run whose request names this as its ``user``."""
 
@@ -47,6 +53,17 @@ def mine(point: str) -> None:
     setattr(Journal, POINTS[point], act_and_die)
 
 
+def telling(url: str) -> None:
+    """Have every run told of at *url* when it is over, as doors do for callers who ask for that."""
+    bootstrap.RENDERERS = RENDERERS
+    open_run = PredictionService.open
+
+    def open_told(service: PredictionService, ask: Ask) -> Any:
+        return open_run(service, replace(ask, webhook=hook(url, WebhookEvent.COMPLETED)))
+
+    PredictionService.open = open_told
+
+
 def scripted(script: dict[str, Any]) -> Callable[..., SupervisedEngine]:
     """Makes the engine as ``SupervisedEngine`` does, with another worker."""
 
@@ -63,6 +80,8 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     bootstrap.SupervisedEngine = scripted(orders["script"])
     mine(orders["point"])
+    if orders["tell"]:
+        telling(orders["tell"])
     serve(load_settings(orders["settings"], {}))
 
 

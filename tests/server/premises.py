@@ -24,7 +24,7 @@ from corral.store.store import Store
 from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.oracle.llama import TinyLlama
-from tests.server.gateway import scripted
+from tests.server.gateway import RENDERERS, scripted
 from tests.unit.text.conftest import document_of
 
 MODEL = "local/tiny"
@@ -64,6 +64,7 @@ class Premises:
             "database_url": self.database_url,
             "api_key": SECRET,
             "port": 0,
+            "webhook_allow_networks": "127.0.0.0/8",
         }
 
     @property
@@ -85,6 +86,7 @@ class Premises:
         """The server in this process; *script* as in ScriptedOptions."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bootstrap, "SupervisedEngine", scripted({**SCRIPT, **script}))
+            patch.setattr(bootstrap, "RENDERERS", RENDERERS)
             made = bootstrap.build(self.settings, lambda _: None)
         async with made.run():
             await made.engine.ready()
@@ -92,9 +94,9 @@ class Premises:
                 yield OpenServer(port=live.port, made=made)
 
     @asynccontextmanager
-    async def gateway(self, *, point: str, **script: Any) -> AsyncIterator["Gateway"]:
-        """The server as a process, until the block ends or it kills itself at *point*."""
-        orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point}
+    async def gateway(self, *, point: str, tell: str = "", **script: Any) -> AsyncIterator["Gateway"]:
+        """The server as a process, until the block ends or it kills itself at *point*; ends are told at *tell*."""
+        orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point, "tell": tell}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.server.gateway", json.dumps(orders)),
             cwd=Path(__file__).parents[2],

@@ -231,8 +231,11 @@ class Deliverer:
                 task.cancel()
             if cut_off:
                 await asyncio.wait(cut_off)
-        for leased in self._in_hand.values():
-            await self._store.write(partial(outbox.release, leased=leased))
+        try:
+            for leased in self._in_hand.values():
+                await self._store.write(partial(outbox.release, leased=leased))
+        except (CorralError, StoreFailed) as error:
+            _log.warning("deliveries_not_given_back", reason=str(error))
 
     async def _forget(self) -> None:
         while True:

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from replicate.webhook import Webhooks as OfficialWebhooks
-from replicate.webhook import WebhookSigningSecret
 
 from corral.core.errors import InvalidRequest
 from corral.core.prediction import Prediction
@@ -26,6 +24,7 @@ from corral.store import outbox
 from corral.store.outbox import Addressee
 from corral.store.store import Store
 from tests.contract.store.books import Books
+from tests.official_validators import check, needs_node, node_says
 from tests.receiver import Behaviour, Receiver, answer, babble, hang, hang_up, receiving
 from tests.unit.service.post_office import (
     COMPLETED,
@@ -160,12 +159,22 @@ async def test_a_delivery_bears_signatures_that_the_official_client_accepts(book
         receiver.answers.append(answer(503))
         prediction = await tell(books, receiver.url, COMPLETED, clock=clock)
         requests = await receiver.until(2)
-        secret = WebhookSigningSecret(key=await webhooks.secret(books.account.id))
+        secret = await webhooks.secret(books.account.id)
         for each in requests:
-            OfficialWebhooks.validate(headers=each.headers, body=each.body.decode(), secret=secret)
+            check(each.headers, each.body, secret)
             assert each.headers["content-type"] == "application/json"
             assert each.json()["id"] == prediction.id
         assert requests[0].headers["webhook-id"] == requests[1].headers["webhook-id"]
+
+
+@needs_node
+async def test_the_official_node_client_accepts_a_delivery_too(books: Books, clock: Clock) -> None:
+    async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
+        await tell(books, receiver.url, COMPLETED, clock=clock)
+        (received,) = await receiver.until(1)
+        secrets = [await webhooks.secret(books.account.id), "whsec_" + "A" * 32]
+        said = await asyncio.to_thread(node_says, received.headers, received.body, secrets)
+    assert said == [True, False]
 
 
 async def test_after_a_rotation_both_secrets_hold_for_a_day(books: Books, clock: Clock) -> None:
@@ -181,8 +190,7 @@ async def test_after_a_rotation_both_secrets_hold_for_a_day(books: Books, clock:
             assert len(signatures) == len(valid)
             for index, signature in zip(valid, signatures, strict=True):
                 alone = {**last.headers, "webhook-signature": signature}
-                key = WebhookSigningSecret(key=secrets[index])
-                OfficialWebhooks.validate(headers=alone, body=last.body.decode(), secret=key)
+                check(alone, last.body, secrets[index])
 
 
 async def test_secrets_of_accounts_and_of_servers_are_their_own(books: Books, clock: Clock) -> None:
