@@ -194,6 +194,8 @@ async def test_a_row_whose_gateway_died_is_taken_again_when_the_lease_is_over(po
     (again,) = await post.take()
     assert (again.id, again.attempts) == (lost.id, 2)
     await post.finish(lost, DeliveryState.FAILED)
+    (delivery,) = await post.log()
+    assert delivery.state is DeliveryState.PENDING
     await post.finish(again, status=200)
     (delivery,) = await post.log()
     assert delivery.state is DeliveryState.DELIVERED

@@ -228,7 +228,10 @@ async def test_output_is_told_at_most_every_half_second(books: Books, clock: Clo
     assert min(gaps_s) >= 0.499
 
 
-async def test_a_slow_receiver_holds_up_nobody_else(books: Books, clock: Clock) -> None:
+async def test_a_slow_receiver_holds_up_nobody_else(
+    books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LOOKED_AT", 5)  # fewer than are due to it
     policy = replace(QUICK, per_receiver=2, at_once=4)
     async with receiving() as stuck, receiving() as quick:
         stuck.answers += [hang] * 10
@@ -241,11 +244,14 @@ async def test_a_slow_receiver_holds_up_nobody_else(books: Books, clock: Clock) 
             assert stuck.connections <= policy.per_receiver
 
 
-async def test_one_account_does_not_take_every_place(books: Books, clock: Clock) -> None:
+async def test_one_account_does_not_take_every_place(
+    books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LOOKED_AT", 2)  # fewer than are due to it
     policy = replace(QUICK, per_account=2, at_once=3)
     other = await Books.begin(books.store)
     async with receiving() as first, receiving() as second, receiving() as third, receiving() as others:
-        for each in (first, second, third):
+        for each in (first, second, third, third, third):
             each.answers.append(hang)
             await tell(books, each.url, COMPLETED, clock=clock)
         await tell(other, others.url, COMPLETED, clock=clock)
