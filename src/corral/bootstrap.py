@@ -1,6 +1,8 @@
 """The composition root: turns settings into a running server. The only place that names concrete classes."""
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import secrets
 import sys
@@ -38,6 +40,9 @@ from corral.settings import Settings, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer
+from corral.web.app import pages_router
+from corral.web.sessions import OneTimeLinks, Sessions
+from corral.web.site import WebSite
 from corral.weights import choose_model, openvino_options, prepare_data_dir
 
 DATABASE_FILE: Final = "corral.db"
@@ -57,6 +62,7 @@ class Server:
     webhooks: Webhooks
     deliverer: Deliverer
     catalog: Catalog
+    links: OneTimeLinks
     api_key: str
     api_key_is_new: bool
     """Made just now: the one time to show it."""
@@ -99,17 +105,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         store=store, engine=engine, preparer=preparer, clock=clock, retention_s=settings.retention_s, on_news=news.set
     )
     webhooks = open_webhooks(settings, store)
-    app = create_app(
-        Site(
-            predictions=predictions,
-            keys=accounts,
-            clock=clock,
-            body_limit_bytes=settings.max_body_bytes,
-            public_url=settings.public_url,
-            native=_native_terms(settings),
-        ),
-        allowed_hosts=settings.allowed_hosts,
-    )
+    links = OneTimeLinks(clock)
+    app = _app(settings, predictions, accounts, links)
     return Server(
         app=app,
         engine=engine,
@@ -119,9 +116,33 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         webhooks=webhooks,
         deliverer=_deliverer(settings, webhooks, predictions, store, news),
         catalog=catalog,
+        links=links,
         api_key=key,
         api_key_is_new=is_new,
     )
+
+
+def _app(settings: Settings, predictions: PredictionService, accounts: Accounts, links: OneTimeLinks) -> FastAPI:
+    clock = time.time  # noqa: TID251 - made here, as above
+    site = Site(
+        predictions=predictions,
+        keys=accounts,
+        clock=clock,
+        body_limit_bytes=settings.max_body_bytes,
+        public_url=settings.public_url,
+        native=_native_terms(settings),
+    )
+    web_site = WebSite(
+        predictions=predictions,
+        accounts=accounts,
+        sessions=Sessions(secret=_derived(settings, "sessions"), clock=clock),
+        links=links,
+        clock=clock,
+        public_url=settings.public_url,
+    )
+    app = create_app(site, allowed_hosts=settings.allowed_hosts)
+    app.include_router(pages_router(web_site))
+    return app
 
 
 def _native_terms(settings: Settings) -> NativeTerms:
@@ -130,6 +151,12 @@ def _native_terms(settings: Settings) -> NativeTerms:
         full_text=settings.deepinfra_full_text,
         stream_done=settings.deepinfra_stream_done,
     )
+
+
+def _derived(settings: Settings, purpose: str) -> bytes:
+    """A secret of this server for one purpose, from which nothing can be told of the one that it is made of."""
+    pepper, _ = _secret(settings, PEPPER_FILE)
+    return hmac.digest(pepper.encode(), f"corral:{purpose}".encode(), hashlib.sha256)
 
 
 def open_store(settings: Settings) -> Store:

@@ -25,10 +25,19 @@ OPEN = {
     ("GET", "/models/{owner}/{model}/versions"),
     ("GET", "/models/{owner}/{model}/schema/{variant}"),
     ("GET", "/cli/version"),
+    # Pictures, the same for everybody.
+    ("GET", "/static/covers/{file}"),
+    ("HEAD", "/static/covers/{file}"),
 }
 """Everything that needs no key. Adding to this list is a decision."""
 
-NAMES = {"model:path": MODEL, "owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "variant": "default"}
+NAMES = {
+    "model:path": MODEL,
+    "owner": MODEL.partition("/")[0],
+    "model": MODEL.partition("/")[2],
+    "variant": "default",
+    "file": "demo.svg",
+}
 """Of something that there is, so that an open route answers 200."""
 
 

@@ -10,6 +10,7 @@ from starlette.types import Lifespan
 
 import corral
 from corral.api.body import BodyLimit
+from corral.api.covers import cover
 from corral.api.doors.deepinfra import operations as deepinfra_operations
 from corral.api.doors.deepinfra import routes as deepinfra
 from corral.api.doors.openai import operations as openai_operations
@@ -70,6 +71,9 @@ def create_app(
     )
     app.add_api_route("/health", health(site.predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
     app.add_api_route("/health", health(site.predictions), methods=["HEAD"], include_in_schema=False)
+    app.add_api_route(
+        "/static/covers/{file}", cover(site.predictions.catalog), methods=["GET", "HEAD"], include_in_schema=False
+    )
     app.include_router(openai.router(site))
     app.include_router(deepinfra.router(site))
     # Added last runs first.

@@ -16,6 +16,7 @@ from corral.cli.progress import StartProgress
 from corral.core.errors import BadSetting, CorralError
 from corral.settings import Settings
 from corral.store.key_file import KEY_FILE
+from corral.web.sessions import LINK_S
 
 _BACKLOG = 2048
 _GRACE_S = 5
@@ -64,7 +65,8 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
             http.should_exit = True
             return error
         progress.stop()
-        sys.stdout.write(banner(server, settings, port=listener.getsockname()[1]))
+        link = server.links.make(await server.accounts.key_id_of(server.api_key))
+        sys.stdout.write(banner(server, settings, port=listener.getsockname()[1], link=link))
         sys.stdout.flush()
         return None
 
@@ -88,8 +90,8 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def banner(server: Server, settings: Settings, *, port: int) -> str:
-    """What a newcomer needs: the address, the key, and three lines to paste."""
+def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
+    """What a newcomer needs: the address, the key, three lines to paste, and a *link* that signs in once."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     info = server.engine.info
@@ -113,6 +115,7 @@ def banner(server: Server, settings: Settings, *, port: int) -> str:
         f"  model    {first.id} ({info.engine}, {info.weights}, context {info.context_tokens} tokens)",
         *([f"  note     the demo model stands in for {', '.join(stand_ins)}"] if stand_ins else []),
         f"  API key  {key}",
+        f"  pages    {url}/sign-in#{link}  (signs in once, for {LINK_S // 60} minutes)",
         "",
         "Try it:",
         f"  curl {url}/v1/chat/completions -H \"Authorization: Bearer {pasted}\" -H 'Content-Type: application/json' "

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
-from corral.core.errors import InvalidRequest, UnknownPrediction
+from corral.core.errors import InvalidRequest, Unauthenticated, UnknownPrediction
 from corral.store import accounts, keys, predictions, usage
 from corral.store.key_file import KEY_PREFIX, new_secret
 from corral.store.reconcile import reconcile
@@ -56,9 +56,25 @@ class Accounts:
         revocation holds at once, in every process.
         """
         found = await self._store.read(partial(keys.find_key, digest=self.digest(secret)))
+        return None if found is None else self._caller(found[0])
+
+    async def key_id_of(self, secret: str) -> str:
+        """The id of the key whose secret is *secret*.
+
+        Raises:
+            Unauthenticated: there is none.
+        """
+        found = await self._store.read(partial(keys.find_key, digest=self.digest(secret)))
         if found is None:
-            return None
-        key, _ = found
+            raise Unauthenticated("There is no such key.")
+        return found[0].id
+
+    async def caller_of(self, key_id: str) -> Caller | None:
+        """The caller whose key has that id; None as above. For whoever proved before to hold the key."""
+        found = await self._store.read(partial(keys.get_key, key_id=key_id))
+        return None if found is None else self._caller(found)
+
+    def _caller(self, key: ApiKey) -> Caller | None:
         expired = key.expires_at_ms is not None and key.expires_at_ms <= self.now_ms()
         if expired or key.revoked_at_ms is not None:
             return None

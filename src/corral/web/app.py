@@ -1,0 +1,23 @@
+"""Every page, in one router."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from corral.web.assets import PREFIX, send_asset
+from corral.web.home import Home
+from corral.web.pages import Pages, Visit
+from corral.web.sign_in import SignIn
+from corral.web.site import WebSite
+
+
+def pages_router(site: WebSite) -> APIRouter:
+    """The pages of *site*, to be included behind every door: an API's path is never a page's."""
+    pages = Pages(site)
+    pages.get(PREFIX + "{path:path}", _asset, signed_in=False)
+    Home(pages)
+    SignIn(pages)
+    return pages.router
+
+
+async def _asset(visit: Visit) -> Response:
+    return await send_asset(visit.request)

@@ -1,0 +1,73 @@
+"""Style sheets, scripts and pictures: found by a URL that holds a digest of what is in them, so kept for ever."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.web.refusals import UnknownPage
+
+PREFIX: Final = "/static/"
+_TYPES: Final = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+_DIGEST_CHARS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file as it is sent."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """Every file under ``static`` by its path there."""
+    return {path: _asset(path, file.read_bytes()) for path, file in _files(files("corral.web") / "static", "")}
+
+
+def asset_url(path: str) -> str:
+    """Where browsers find the file at *path* under ``static``.
+
+    Raises:
+        KeyError: there is none, which is a slip in a template.
+    """
+    return f"{PREFIX}{path}?v={assets()[path].digest}"
+
+
+async def send_asset(request: Request) -> Response:
+    """``GET /static/{path}``: for a year with the digest of its content, else only until it is asked for again.
+
+    Raises:
+        UnknownPage: there is no such file.
+    """
+    found = assets().get(request.path_params["path"])
+    if found is None:
+        raise UnknownPage(request.url.path)
+    named = request.query_params.get("v") == found.digest
+    headers = {"cache-control": "public, max-age=31536000, immutable" if named else "no-cache"}
+    return Response(found.content, media_type=found.media_type, headers=headers)
+
+
+def _asset(path: str, content: bytes) -> Asset:
+    digest = hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]
+    return Asset(content, _TYPES[path.rpartition(".")[2]], digest)
+
+
+def _files(folder: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
+    found: list[tuple[str, Traversable]] = []
+    for entry in folder.iterdir():
+        path = prefix + entry.name
+        found += _files(entry, path + "/") if entry.is_dir() else [(path, entry)]
+    return found

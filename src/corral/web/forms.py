@@ -1,0 +1,40 @@
+"""Forms as browsers send them: bounded, and read once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from corral.core.errors import InvalidRequest
+
+MAX_FIELDS: Final = 200
+_FORM: Final = "application/x-www-form-urlencoded"
+
+Form = Mapping[str, Sequence[str]]
+"""Every value of each name, in order."""
+
+
+async def read_form(request: Request) -> Form:
+    """The fields of a form; how large it may be is for the body limit around every route.
+
+    Raises:
+        InvalidRequest: it is no form, or has more fields than any page asks for.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise InvalidRequest("A form is expected here.")
+    try:
+        body = (await request.body()).decode()
+        pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise InvalidRequest("The form cannot be read.") from None
+    form: dict[str, list[str]] = {}
+    for name, value in pairs:
+        # What browsers send for a line end in a text area.
+        form.setdefault(name, []).append(value.replace("\r\n", "\n"))
+    return form
+
+
+def first(form: Form, name: str) -> str:
+    """The first value of a field; empty if it was not sent."""
+    return next(iter(form.get(name, ())), "")

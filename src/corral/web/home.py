@@ -1,0 +1,127 @@
+"""The first page: every model that is served, and those that could be."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.responses import Response
+
+from corral.catalog.cards import ModelCard, known_card, model_cards
+from corral.catalog.model import CatalogModel
+from corral.core.pricing import Price, usd
+from corral.web.figures import compact
+from corral.web.pages import Pages, Visit
+
+_PER_MILLION: Final = 10**6
+_MAX_QUERY_CHARS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A model on the first page."""
+
+    owner: str
+    name: str
+    href: str | None
+    """Of its page; None for one that is not served."""
+    description: str
+    cover_url: str
+    state: str
+    state_text: str
+    runs: str | None
+    price: str
+    pull: str | None
+    """The command that brings its own weights to this machine."""
+    also: tuple[str, ...]
+    """Its other names."""
+
+
+class Home:
+    """``GET /``, which also searches."""
+
+    def __init__(self, pages: Pages) -> None:
+        """Add the route."""
+        self._pages = pages
+        self._site = pages.site
+        pages.get("/", self.show, signed_in=False)
+
+    async def show(self, visit: Visit) -> Response:
+        """The catalog as cards; ``?q=`` keeps those that match."""
+        query = visit.request.query_params.get("q", "")[:_MAX_QUERY_CHARS]
+        counts = await self._site.predictions.run_counts()
+        groups = _by_weights(self._site.predictions.catalog.search(query))
+        cards = [self._served(names, sum(counts.get(model.id, 0) for model in names)) for names in groups]
+        cards += [self._absent(card) for card in self._not_served() if _matches(card, query)]
+        return self._pages.draw(visit, "home.html", {"cards": cards, "query": query})
+
+    def _served(self, names: Sequence[CatalogModel], runs: int) -> Card:
+        model = names[0]
+        ready = self._site.predictions.ready
+        state, text = ("ready", "ready") if ready else ("starting", "starting")
+        card = known_card(model.id)
+        if model.stands_in:
+            text = f"{text}: the demo model stands in"
+        return Card(
+            owner=model.owner,
+            name=model.name,
+            href=f"/{model.id}",
+            description=model.description,
+            cover_url=cover_url(model.page.cover_image),
+            state=state,
+            state_text=text,
+            runs=compact(runs),
+            price=price_text(model.list_price_at(self._site.clock())),
+            pull=_pull(card) if card is not None and model.stands_in else None,
+            also=tuple(other.id for other in names[1:]),
+        )
+
+    def _not_served(self) -> list[ModelCard]:
+        served = {model.id.lower() for model in self._site.predictions.catalog.models()}
+        return [card for card in model_cards() if served.isdisjoint(map(str.lower, card.names)) and card.hub]
+
+    def _absent(self, card: ModelCard) -> Card:
+        owner, _, name = card.names[0].partition("/")
+        return Card(
+            owner=owner,
+            name=name,
+            href=None,
+            description=card.description,
+            cover_url=cover_url(card.page.cover_image),
+            state="absent",
+            state_text="not installed",
+            runs=None,
+            price=price_text(card.prices[-1].price),
+            pull=_pull(card),
+            also=card.names[1:],
+        )
+
+
+def _by_weights(models: Iterable[CatalogModel]) -> list[list[CatalogModel]]:
+    """The names of one model together, in the order in which the first of each was found."""
+    groups: dict[str, list[CatalogModel]] = {}
+    for model in models:
+        card = known_card(model.id)
+        groups.setdefault(model.id if card is None else card.names[0], []).append(model)
+    return list(groups.values())
+
+
+def cover_url(file: str) -> str:
+    """Where a cover image is."""
+    return f"/static/covers/{file}"
+
+
+def price_text(price: Price) -> str:
+    """A price in a few characters."""
+    if price.input_nusd == price.output_nusd == 0:
+        return "free"
+    input_usd, output_usd = (usd(nusd * _PER_MILLION) for nusd in (price.input_nusd, price.output_nusd))
+    return f"${input_usd} in, ${output_usd} out per 1M tokens"
+
+
+def _pull(card: ModelCard) -> str | None:
+    return f"corral pull {card.hub}" if card.hub else None
+
+
+def _matches(card: ModelCard, query: str) -> bool:
+    text = " ".join((*card.names, card.description, *card.page.tags)).lower()
+    return all(word in text for word in query.lower().split())

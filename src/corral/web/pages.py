@@ -1,0 +1,184 @@
+"""What every page has in common: who is signed in, how it is drawn, which browsers may send forms, how it fails."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from fastapi import APIRouter
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from corral.api.problems import report
+from corral.core.caller import Caller
+from corral.core.errors import CorralError
+from corral.core.pricing import usd
+from corral.web.assets import asset_url
+from corral.web.forms import Form, first, read_form
+from corral.web.refusals import TITLES, ForeignForm, SignInNeeded, status_of
+from corral.web.sessions import COOKIE, Session
+from corral.web.site import WebSite
+
+SIGN_IN: Final = "/sign-in"
+FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of the field
+_FORM_TOKEN_HEADER: Final = "x-csrf-token"  # noqa: S105 - the name of the header, for forms that a script sends
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request for a page."""
+
+    request: Request
+    caller: Caller | None
+    """Who is signed in."""
+    session: Session | None
+
+    @property
+    def signed_in(self) -> Caller:
+        """The caller of a page for those who are signed in.
+
+        Raises:
+            SignInNeeded: nobody is.
+        """
+        if self.caller is None:
+            raise SignInNeeded("Sign in to do this.")
+        return self.caller
+
+    @property
+    def by_script(self) -> bool:
+        """Whether the page's own script asks, for a part of a page."""
+        return self.request.headers.get("hx-request") == "true"
+
+
+Show = Callable[[Visit], Awaitable[Response]]
+Act = Callable[[Visit, Form], Awaitable[Response]]
+
+
+class Pages:
+    """Routes for pages, and the templates they are drawn with."""
+
+    def __init__(self, site: WebSite) -> None:
+        """Serve *site*'s pages; routes are added to ``router``."""
+        self.site = site
+        self.router = APIRouter(include_in_schema=False)
+        self._templates = Environment(
+            loader=PackageLoader("corral.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(usd=usd, iso=_iso, utc=_utc)
+
+    def get(self, path: str, show: Show, *, signed_in: bool = True) -> None:
+        """Show a page at *path*: to those who are signed in, unless said otherwise."""
+
+        async def endpoint(request: Request) -> Response:
+            visit = await self._visit(request)
+            try:
+                if signed_in and visit.caller is None:
+                    return _to_sign_in(visit)
+                return await show(visit)
+            except Exception as error:  # noqa: BLE001 - the outermost edge of every page
+                return self._fail(visit, error)
+
+        self.router.add_api_route(path, endpoint, methods=["GET", "HEAD"])
+
+    def post(self, path: str, act: Act, *, signed_in: bool = True) -> None:
+        """Take a form at *path*, from our own pages only: it carries the session's token."""
+
+        async def endpoint(request: Request) -> Response:
+            visit = await self._visit(request)
+            try:
+                _refuse_other_sites(request)
+                if not signed_in:
+                    return await act(visit, await read_form(request))
+                _ = visit.signed_in  # before anything of a stranger's is read
+                form = await read_form(request)
+                self._check_token(visit, form)
+                return await act(visit, form)
+            except Exception as error:  # noqa: BLE001 - the outermost edge of every page
+                return self._fail(visit, error)
+
+        self.router.add_api_route(path, endpoint, methods=["POST"])
+
+    def draw(self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
+        """A template as a page: with what it needs beside *values*, and nothing in it that could run by itself."""
+        html = self._templates.get_template(template).render({**self._shared(visit), **values})
+        headers = {"content-security-policy": _POLICY, "vary": "cookie, hx-request"}
+        return Response(html, status, headers=headers, media_type="text/html")
+
+    def _shared(self, visit: Visit) -> dict[str, Any]:
+        token = "" if visit.session is None else self.site.sessions.form_token(visit.session)
+        field = Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, token)
+        return {
+            "asset": asset_url,
+            "caller": visit.caller,
+            "here": visit.request.url.path,
+            "csrf_token": token,
+            "csrf": lambda: field,
+            "sign_in_url": _sign_in_url(visit),
+        }
+
+    async def _visit(self, request: Request) -> Visit:
+        session = self.site.sessions.read(request.cookies.get(COOKIE, ""))
+        caller = None if session is None else await self.site.accounts.caller_of(session.key_id)
+        return Visit(request=request, caller=caller, session=None if caller is None else session)
+
+    def _check_token(self, visit: Visit, form: Form) -> None:
+        token = visit.request.headers.get(_FORM_TOKEN_HEADER) or first(form, FORM_TOKEN)
+        if visit.session is None or not self.site.sessions.is_form_token(visit.session, token):
+            raise ForeignForm("This form is of another session. Load its page again, then send it.")
+
+    def _fail(self, visit: Visit, error: Exception) -> Response:
+        told = error if isinstance(error, CorralError) else report(error)
+        status = status_of(told)
+        title = TITLES[status]
+        template = "error_part.html" if visit.by_script else "error.html"
+        return self.draw(visit, template, {"title": title, "message": str(told)}, status=status)
+
+
+def redirect(path: str) -> Response:
+    """Go on to another page, by GET."""
+    return RedirectResponse(path, 303)
+
+
+def local_path(text: str, *, otherwise: str = "/") -> str:
+    """*text* if it is a path on this server, so that a link cannot send a person elsewhere after signing in."""
+    parts = urlsplit(text)
+    plain = text.isascii() and text.isprintable() and "\\" not in text and not parts.scheme and not parts.netloc
+    return text if plain and text.startswith("/") and not text.startswith("//") else otherwise
+
+
+def _sign_in_url(visit: Visit) -> str:
+    url = visit.request.url
+    return f"{SIGN_IN}?next={quote(url.path + ('?' + url.query if url.query else ''))}"
+
+
+def _to_sign_in(visit: Visit) -> Response:
+    if not visit.by_script:
+        return redirect(_sign_in_url(visit))
+    # A part of a page must not be answered with a whole other one.
+    return Response(status_code=401, headers={"hx-redirect": SIGN_IN})
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Browsers say where a form comes from. The Host header is that of this server, or nothing got so far."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
+        raise ForeignForm("Forms are taken from this server's own pages only.")
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _utc(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

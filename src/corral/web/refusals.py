@@ -1,0 +1,70 @@
+"""What a page refuses, and with which status each error of the service is shown."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from corral.core.errors import (
+    CorralError,
+    DataRemoved,
+    EngineUnavailable,
+    IdempotencyConflict,
+    InsufficientCredit,
+    InvalidRequest,
+    Overloaded,
+    PermissionDenied,
+    Unauthenticated,
+    UnknownModel,
+    UnknownPrediction,
+)
+
+
+class UnknownPage(CorralError):
+    """There is nothing at this address."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"There is no page at {path}.")
+
+
+class SignInNeeded(CorralError):
+    """The page is for those who are signed in."""
+
+
+class ForeignForm(CorralError):
+    """A form came without this session's token: from another site, or from a page of an earlier session."""
+
+
+STATUSES: Final[Mapping[type[CorralError], int]] = {
+    CorralError: 500,
+    InvalidRequest: 422,
+    UnknownModel: 404,
+    UnknownPrediction: 404,
+    UnknownPage: 404,
+    Unauthenticated: 401,
+    SignInNeeded: 401,
+    PermissionDenied: 403,
+    ForeignForm: 403,
+    InsufficientCredit: 402,
+    IdempotencyConflict: 409,
+    DataRemoved: 410,
+    Overloaded: 429,
+    EngineUnavailable: 503,
+}
+"""A class without a row is shown as its nearest base."""
+
+TITLES: Final[Mapping[int, str]] = {
+    401: "Sign in first",
+    402: "Not enough credit",
+    403: "Not allowed",
+    404: "Nothing here",
+    409: "Already done",
+    410: "No longer here",
+    422: "That does not fit",
+    429: "Busy",
+    500: "Something broke",
+    503: "Not ready",
+}
+
+
+def status_of(error: CorralError) -> int:
+    """The HTTP status of a page that says so."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)

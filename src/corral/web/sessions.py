@@ -1,0 +1,106 @@
+"""Who is signed in: signed cookies, the tokens that forms carry, and links that sign in once.
+
+A session is of one API key and ends with it: the key is looked up at each request, so revoking it signs out. The
+cookie holds no secret of the key, only its id, an end and a nonce under a signature of this server.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+COOKIE: Final = "corral_session"
+SESSION_S: Final = 7 * 24 * 3600
+"""After this long one signs in again."""
+LINK_S: Final = 15 * 60
+"""A link that nobody used by then signs nobody in."""
+_MAX_COOKIE_CHARS: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One browser that signed in."""
+
+    key_id: str
+    expires_at_s: int
+    nonce: str
+
+
+class Sessions:
+    """Makes and checks what browsers hold."""
+
+    def __init__(self, *, secret: bytes, clock: Callable[[], float]) -> None:
+        """Sign under *secret*, of 32 bytes or more; *clock* is Unix time in seconds.
+
+        Raises:
+            ValueError: the secret is too short.
+        """
+        if len(secret) < hashlib.sha256().digest_size:
+            raise ValueError("the secret must have at least 32 bytes")
+        self._secret = secret
+        self._clock = clock
+
+    def begin(self, key_id: str) -> str:
+        """A cookie for a browser that proved to hold the key of that id."""
+        session = Session(key_id=key_id, expires_at_s=int(self._clock()) + SESSION_S, nonce=secrets.token_urlsafe(16))
+        text = _spelt(session)
+        return f"{text}.{self._sign('session', text)}"
+
+    def read(self, cookie: str) -> Session | None:
+        """The session that a cookie stands for; None if it is not of this server, altered or over."""
+        text, _, signature = cookie.rpartition(".")
+        if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
+            return None
+        if not hmac.compare_digest(signature, self._sign("session", text)):
+            return None
+        key_id, expires_at_s, nonce = text.split(".")
+        session = Session(key_id=key_id, expires_at_s=int(expires_at_s), nonce=nonce)
+        return session if self._clock() < session.expires_at_s else None
+
+    def form_token(self, session: Session) -> str:
+        """What every form of this session carries, and no other site can know."""
+        return self._sign("form", _spelt(session))
+
+    def is_form_token(self, session: Session, token: str) -> bool:
+        """Whether *token* is this session's."""
+        return token.isascii() and hmac.compare_digest(token, self.form_token(session))
+
+    def _sign(self, purpose: str, text: str) -> str:
+        digest = hmac.digest(self._secret, f"{purpose}:{text}".encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+class OneTimeLinks:
+    """Tokens that each sign in once, for a while. Held in memory: a restart forgets them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """*clock* is Unix time in seconds."""
+        self._clock = clock
+        self._open: dict[bytes, tuple[str, float]] = {}
+
+    def make(self, key_id: str) -> str:
+        """A token that signs in as the key of that id."""
+        token = secrets.token_urlsafe(32)
+        self._open[_digest(token)] = (key_id, self._clock() + LINK_S)
+        return token
+
+    def take(self, token: str) -> str | None:
+        """The id of the key that *token* stands for, which it does no longer; None for any other token.
+
+        Found by digest, so the time that it takes tells nothing of the tokens that there are.
+        """
+        now_s = self._clock()
+        self._open = {digest: link for digest, link in self._open.items() if now_s < link[1]}
+        found = self._open.pop(_digest(token), None)
+        return None if found is None else found[0]
+
+
+def _spelt(session: Session) -> str:
+    return f"{session.key_id}.{session.expires_at_s}.{session.nonce}"
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()

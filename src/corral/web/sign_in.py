@@ -1,0 +1,65 @@
+"""Signing in with an API key or with the link that the server printed, and signing out."""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from corral.web.forms import Form, first
+from corral.web.pages import SIGN_IN, Pages, Visit, local_path, redirect
+from corral.web.sessions import COOKIE, SESSION_S
+
+MAX_KEY_CHARS: Final = 512
+_NOT_KNOWN: Final = "That is no API key of this server, or it was revoked or has expired."
+_LINK_USED: Final = "This link was used before, or is too old. Sign in with an API key."
+
+
+class SignIn:
+    """The pages around a session."""
+
+    def __init__(self, pages: Pages) -> None:
+        """Add the routes."""
+        self._pages = pages
+        self._site = pages.site
+        pages.get(SIGN_IN, self.show, signed_in=False)
+        pages.post(SIGN_IN, self.sign_in, signed_in=False)
+        pages.post("/sign-out", self.sign_out)
+
+    async def show(self, visit: Visit) -> Response:
+        """``GET /sign-in``. A link's token is behind the ``#``, where no server and no log sees it."""
+        return self._draw(visit, next_=local_path(visit.request.query_params.get("next", "/")))
+
+    async def sign_in(self, visit: Visit, form: Form) -> Response:
+        """``POST /sign-in`` with ``key`` or, sent by the page's script, ``link``."""
+        next_, link = local_path(first(form, "next")), first(form, "link")
+        if link:
+            key_id = self._site.links.take(link)
+            fault = _LINK_USED
+        else:
+            secret = first(form, "key").strip()
+            caller = await self._site.accounts.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
+            key_id = None if caller is None else caller.key_id
+            fault = _NOT_KNOWN
+        if key_id is None:
+            return self._draw(visit, next_=next_, fault=fault, status=401)
+        answer = redirect(next_)
+        answer.set_cookie(
+            COOKIE,
+            self._site.sessions.begin(key_id),
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="strict",
+            secure=self._is_secure(visit),
+        )
+        return answer
+
+    async def sign_out(self, _visit: Visit, _form: Form) -> Response:
+        """``POST /sign-out``."""
+        answer = redirect("/")
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    def _is_secure(self, visit: Visit) -> bool:
+        return (self._site.public_url or str(visit.request.url)).startswith("https:")
+
+    def _draw(self, visit: Visit, *, next_: str, fault: str = "", status: int = 200) -> Response:
+        return self._pages.draw(visit, "sign_in.html", {"next": next_, "fault": fault}, status=status)

@@ -1,0 +1,169 @@
+"""Signing in, forms, static files and the rules that every page keeps, over real HTTP."""
+
+import gzip
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+from httpx2 import AsyncClient
+
+from corral.service.accounts import KeyTerms
+from corral.web.assets import assets
+from corral.web.sessions import COOKIE
+from tests.doors.live_server import SECRET
+from tests.web.conftest import PageServer
+
+pytestmark = pytest.mark.anyio
+
+VENDORED = {
+    "vendor/htmx-2.0.11.min.js": "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717",
+    "vendor/uplot-1.6.32.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "vendor/uplot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+}
+FIRST_PAGE_BYTES = 100_000
+
+
+class Page(HTMLParser):
+    """What a page refers to, and what in it could run."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.loaded: list[str] = []
+        self.inline: list[str] = []
+        self._tag = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._tag = tag
+        values = {name: value or "" for name, value in attrs}
+        self.addresses += [values[name] for name in ("src", "href", "action", "hx-get", "hx-post") if name in values]
+        if tag in ("script", "img") and "src" in values:
+            self.loaded.append(values["src"])
+        if tag == "link":
+            self.loaded.append(values["href"])
+        self.inline += [name for name in values if name.startswith("on") or name == "style"]
+
+    def handle_data(self, data: str) -> None:
+        if self._tag in ("script", "style") and data.strip():
+            self.inline.append(data)
+
+
+async def test_a_key_signs_in_and_the_cookie_is_for_this_site_and_no_script(stranger: AsyncClient) -> None:
+    answer = await stranger.post("/sign-in", data={"key": f" {SECRET} ", "next": "/dashboard"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith(COOKIE)
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "path=/" in cookie
+    assert SECRET not in answer.headers["set-cookie"]
+    assert "Sign out" in (await stranger.get("/")).text
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "x" * 513, "\u00e9"])
+async def test_a_wrong_key_is_told_beside_the_field(stranger: AsyncClient, key: str) -> None:
+    answer = await stranger.post("/sign-in", data={"key": key, "next": "https://evil.example"})
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+    assert 'id="key-fault"' in answer.text
+    assert 'aria-invalid="true"' in answer.text
+    assert "evil" not in answer.text
+
+
+async def test_the_printed_link_signs_in_once(live: PageServer, stranger: AsyncClient) -> None:
+    link = live.made.links.make(await live.made.accounts.key_id_of(SECRET))
+    first = await stranger.post("/sign-in", data={"link": link, "next": "/"})
+    assert first.status_code == 303
+    again = await stranger.post("/sign-in", data={"link": link, "next": "/"})
+    assert again.status_code == 401
+    assert "used before" in again.text
+
+
+async def test_revoking_the_key_ends_its_sessions(live: PageServer, stranger: AsyncClient) -> None:
+    account = await live.made.accounts.create_account("Eve")
+    key, secret = await live.made.accounts.create_key(account.id, KeyTerms(name="k"))
+    await stranger.post("/sign-in", data={"key": secret})
+    assert "Sign out" in (await stranger.get("/")).text
+    await live.made.accounts.revoke_key(key.id)
+    assert "Sign out" not in (await stranger.get("/")).text
+
+
+async def test_signing_out_takes_the_token_of_the_form(browser: AsyncClient) -> None:
+    for token in ("", "wrong", "\u00e9"):
+        refused = await browser.post("/sign-out", data={"csrf": token})
+        assert refused.status_code == 403
+        assert "another session" in refused.text
+    token = re.search(r'name="csrf" value="([^"]+)"', (await browser.get("/")).text)
+    assert token is not None
+    foreign = {"origin": "https://evil.example"}
+    assert (await browser.post("/sign-out", data={"csrf": token[1]}, headers=foreign)).status_code == 403
+    assert (await browser.post("/sign-out", json={"csrf": token[1]})).status_code == 422
+    left = await browser.post("/sign-out", data={"csrf": token[1]})
+    assert left.status_code == 303
+    assert "Sign in" in (await browser.get("/")).text
+
+
+async def test_a_stranger_who_sends_a_form_is_told_to_sign_in(stranger: AsyncClient) -> None:
+    answer = await stranger.post("/sign-out", data={})
+    assert answer.status_code == 401
+    assert "Sign in first" in answer.text
+
+
+async def test_the_first_page_is_small_and_asks_no_other_host(stranger: AsyncClient) -> None:
+    html = await stranger.get("/")
+    page = Page(html.text)
+    assert all(address.startswith(("/", "#")) and not address.startswith("//") for address in page.addresses)
+    assert page.inline == []
+    files = [await stranger.get(path) for path in dict.fromkeys(page.loaded)]
+    assert all(file.status_code == 200 for file in files), page.loaded
+    assert sum(len(gzip.compress(each.content)) for each in (html, *files)) <= FIRST_PAGE_BYTES
+
+
+async def test_every_page_is_drawn_under_a_strict_policy(stranger: AsyncClient) -> None:
+    for path in ("/", "/sign-in"):
+        headers = (await stranger.get(path)).headers
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+
+
+async def test_static_files_are_kept_for_ever_by_their_digest_only(stranger: AsyncClient) -> None:
+    assert assets()
+    for path, asset in assets().items():
+        named = await stranger.get(f"/static/{path}?v={asset.digest}")
+        assert named.content == asset.content
+        assert "immutable" in named.headers["cache-control"]
+        assert (await stranger.get(f"/static/{path}")).headers["cache-control"] == "no-cache"
+        assert (await stranger.get(f"/static/{path}?v=0")).headers["cache-control"] == "no-cache"
+    for path in ("nothing.js", "../pages.py", "%2e%2e/pages.py", "vendor"):
+        assert (await stranger.get(f"/static/{path}")).status_code == 404
+
+
+def test_what_others_wrote_is_as_they_published_it() -> None:
+    vendored = {path: asset for path, asset in assets().items() if path.startswith("vendor/")}
+    licences = {path for path in vendored if path.endswith("LICENSE.txt")}
+    assert {path: hashlib.sha256(vendored[path].content).hexdigest() for path in vendored.keys() - licences} == VENDORED
+    assert len(licences) == 2
+
+
+async def test_the_first_page_shows_each_model_once_and_searches(stranger: AsyncClient) -> None:
+    html = (await stranger.get("/")).text
+    assert html.count('<li class="card">') == 4
+    for text in ('href="/meta/llama-2-70b-chat"', 'href="/meta-llama/Llama-2-70b-chat-hf"', "$0.65 in, $2.75 out"):
+        assert text in html
+    assert "corral pull meta-llama/Llama-2-70b-chat-hf" in html
+    found = (await stranger.get("/", params={"q": "70b"})).text
+    assert found.count('<li class="card">') == 1
+    none = (await stranger.get("/", params={"q": "<script>alert(1)</script>"})).text
+    assert "<script>alert" not in none
+    assert "No model matches" in none
+
+
+async def test_a_page_that_is_not_there_is_a_page_for_people_and_json_for_programs(stranger: AsyncClient) -> None:
+    assert (await stranger.get("/static/none.css")).headers["content-type"].startswith("text/html")
+    assert (await stranger.get("/nothing")).json() == {"detail": "Not Found"}
