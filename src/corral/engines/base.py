@@ -67,7 +67,7 @@ class EngineInfo:
     engine: str
     """``openvino``, ``scripted``, …"""
     weights: str
-    """Storage of the weights: ``int8``, ``int4``, ``bf16``, ``f32``."""
+    """Storage of the weights: ``int8``, ``int4``, ``bf16``, ``f32``; ``int8 from Q4_K`` if the file decided."""
     vocab_size: int
     context_tokens: int
     eos_token_id: int

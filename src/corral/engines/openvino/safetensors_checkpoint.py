@@ -33,8 +33,6 @@ class SafetensorsCheckpoint:
         Raises:
             CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
         """
-        if not directory.is_dir():
-            raise CheckpointRefused(f"{directory} is not a directory.")
         self.path = directory
         self.shape: LlamaShape = read_shape(DirectorySource(directory).read_config())
         self.held: Mapping[str, HeldForm] = MappingProxyType({})
