@@ -29,6 +29,11 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "corral"
 
 
+def default_config_dir() -> Path:
+    """``$XDG_CONFIG_HOME/corral``, by default ``~/.config/corral``: what a person, not a server, keeps."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "corral"
+
+
 class Settings(BaseModel):
     """What an operator may choose. Field descriptions are the documentation."""
 
@@ -45,7 +50,10 @@ class Settings(BaseModel):
     api_key: SecretStr | None = Field(
         None, max_length=512, description="The first API key, instead of a generated one."
     )
-    url: str = Field("", description="Server that `corral chat` and `corral models` talk to; empty: host and port.")
+    url: str = Field(
+        "",
+        description="Server that client commands talk to; empty: the one of `corral auth login`, else host and port.",
+    )
     hub_url: str = Field(
         "https://huggingface.co",
         pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$",

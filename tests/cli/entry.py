@@ -4,21 +4,26 @@ import sys
 
 import typer
 
+from corral.cli.channel import Channel
 from corral.cli.chat import chat_command
-from corral.cli.client import Connection
+from corral.cli.connection import Connection
 from corral.cli.models import models_command
+from corral.cli.waiting import waiting
 from corral.core.errors import CorralError
 
 
-def commands(default_url: str, key: str) -> typer.Typer:
+def commands(default_url: str, key: str | None) -> typer.Typer:
     """The commands that talk to a server."""
 
-    def connect(url: str | None) -> Connection:
-        return Connection(url=url or default_url, api_key=key)
+    def reach(connection: Connection) -> Channel:
+        return Channel(connection, waiting=waiting)
+
+    def open_server(url: str | None) -> Channel:
+        return reach(Connection(url=url or default_url, api_key=key))
 
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command("chat")(chat_command(connect))
-    app.command("models")(models_command(connect))
+    app.command("chat")(chat_command(open_server))
+    app.command("models")(models_command(open_server))
     return app
 
 

@@ -1,9 +1,11 @@
-"""An HTTP server's application that speaks the OpenAI stream from a script."""
+"""An HTTP server's application that answers from a script: the OpenAI stream, and any document or event stream."""
 
+import asyncio
 import json
 import threading
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 KEY = "sk-of-the-test"
 MODELS = {
@@ -32,6 +34,35 @@ def stream(*texts: str, reason: str = "stop") -> str:
     return "".join([chunk(""), *map(chunk, texts), chunk(None, reason), "data: [DONE]\n\n"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request that came."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def key(self) -> str:
+        """The bearer token, empty without one."""
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+@dataclass(kw_only=True)
+class Scripted:
+    """An answer to one method and path."""
+
+    status: int = 200
+    document: object = None
+    """Sent as JSON, where there are no events."""
+    events: str | None = None
+    """Sent as an event stream."""
+    breaks: bool = False
+    """Whether the connection breaks after the events."""
+
+
 @dataclass
 class FakeServer:
     """Answers as scripted; remembers what it was asked."""
@@ -45,6 +76,11 @@ class FakeServer:
     """Status and body for every request instead."""
     health: tuple[int, object] = (200, {"status": "ready"})
     questions: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    answers: dict[str, list[Scripted]] = field(default_factory=dict[str, list[Scripted]])
+    """By method and path, as ``GET /v1/me``; one a request, the last one is used again."""
+    asked_for: list[Asked] = field(default_factory=list[Asked])
+    delay_s: float = 0
+    """How long every request waits for its answer."""
     left: threading.Event = field(default_factory=threading.Event)
     """Set when a client leaves a stream that hangs."""
 
@@ -52,17 +88,30 @@ class FakeServer:
         """Forget what an earlier test scripted and asked."""
         self.__dict__.update(FakeServer(url=self.url).__dict__)
 
+    def answer(self, request: str, *answers: object) -> None:
+        """Script what a request such as ``GET /v1/me`` is answered: documents, or more exactly."""
+        self.answers[request] = [
+            answer if isinstance(answer, Scripted) else Scripted(document=answer) for answer in answers
+        ]
+
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
         while (message := await receive()).get("more_body"):
             body += message["body"]
         body += message.get("body", b"")
-        key = dict(scope["headers"]).get(b"authorization", b"").decode()
-        if scope["path"] == "/health":
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        query = dict(parse_qsl(scope["query_string"].decode()))
+        asked = Asked(method=scope["method"], path=scope["path"], query=query, headers=headers, body=body)
+        self.asked_for.append(asked)
+        await asyncio.sleep(self.delay_s)
+        scripted = self.answers.get(f"{asked.method} {asked.path}")
+        if scripted is not None:
+            await _answer(send, scripted.pop(0) if len(scripted) > 1 else scripted[0])
+        elif scope["path"] == "/health":
             await _send_json(send, *self.health)
         elif self.refusal is not None:
             await _send_json(send, *self.refusal)
-        elif key != f"Bearer {KEY}":
+        elif asked.key != KEY:
             await _send_json(send, 401, {"error": {"message": "Not authenticated"}})
         elif scope["path"] == "/v1/models":
             await _send_json(send, 200, MODELS)
@@ -84,6 +133,17 @@ class FakeServer:
     def asked(self) -> list[list[tuple[str, str]]]:
         """Role and content of the messages of every question."""
         return [[(message["role"], message["content"]) for message in body["messages"]] for body in self.questions]
+
+
+async def _answer(send: Any, scripted: Scripted) -> None:
+    if scripted.events is None:
+        await _send_json(send, scripted.status, scripted.document)
+        return
+    kind = (b"content-type", b"text/event-stream; charset=utf-8")
+    await send({"type": "http.response.start", "status": scripted.status, "headers": [kind]})
+    await send({"type": "http.response.body", "body": scripted.events.encode(), "more_body": scripted.breaks})
+    if scripted.breaks:
+        raise ConnectionAbortedError
 
 
 async def _send_json(send: Any, status: int, body: object) -> None:

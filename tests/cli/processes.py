@@ -64,7 +64,7 @@ def run_process(url: str, *arguments: str, stdin: bytes = b"") -> subprocess.Com
 class Terminal:
     """A command in a terminal of its own, driven as a person would."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], *, term: str = "dumb") -> None:
         self._screen, inside = pty.openpty()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
@@ -72,7 +72,7 @@ class Terminal:
             stdout=inside,
             stderr=inside,
             start_new_session=True,
-            env=os.environ | {"TERM": "dumb"},
+            env=os.environ | {"TERM": term},
         )
         os.close(inside)
         self.shown = ""

@@ -61,7 +61,8 @@ def test_a_terminal_gets_the_sum_as_well(ledgers: Ledgers, monkeypatch: pytest.M
     def terminal(**options: Any) -> Console:
         return Console(force_terminal=True, width=120, color_system=None, **options)
 
-    monkeypatch.setattr(tables, "Console", terminal)
+    monkeypatch.setattr(tables, "draws_tables", lambda: True)
+    monkeypatch.setattr("rich.console.Console", terminal)
     total = ledgers.said("usage", "--by", "day,door").splitlines()[-1]
     assert total.split() == ["total", "4", "400", "100", "0.000535"]
 

@@ -8,6 +8,7 @@ import typer
 
 from corral.cli.amounts import Limit, count_limit, shown_time, signed_usd, usd_amount, usd_limit
 from corral.cli.books import Consult
+from corral.cli.options import AsJson
 from corral.cli.tables import Column, print_json, print_table
 from corral.core.accounts import Account, Limits
 from corral.core.pricing import usd
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from corral.service.accounts import Accounts, Spend
 
 Name = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Name or id of the account.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _USD_LIMIT: Final = "USD|none"
 _COUNT_LIMIT: Final = "N|none"
 LimitDay = Annotated[
@@ -53,7 +53,9 @@ _LIMIT_WORDS: Final = {
 def account_commands(consult: Consult) -> typer.Typer:
     """The commands, for ``app.add_typer``."""
     commands = AccountCommands(consult)
-    app = typer.Typer(name="account", help="Make accounts, give them credit and limits.", no_args_is_help=True)
+    app = typer.Typer(
+        name="account", add_completion=False, help="Make accounts, give them credit and limits.", no_args_is_help=True
+    )
     app.command("create")(commands.create)
     app.command("list")(commands.list_accounts)
     app.command("show")(commands.show)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import orjson
 import typer
 
-from corral.cli.account import AsJson
 from corral.cli.books import Consult
+from corral.cli.options import AsJson
 from corral.cli.tables import print_json
 from corral.core.errors import InvalidRequest
 from corral.core.pricing import usd, verify

@@ -4,24 +4,26 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib import import_module
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
-from corral.cli.client import AnswerOptions, Client, Connect, RequestFailed, ServedModel
+from corral.cli.channel import OpenServer
+from corral.cli.client import AnswerOptions, Client, ServedModel
+from corral.cli.completion import model_completion
+from corral.cli.connection import RequestFailed
+from corral.cli.options import Url
+from corral.cli.screen import accept_any_text, notice, show, shown_to_the_line_end
 from corral.core.errors import CorralError
 from corral.core.generation import Message, Role
 
 _MAX_PIPED_BYTES = 1024 * 1024
-_UNPRINTABLE = dict.fromkeys([*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)])
-"""Control characters but tab and line end: an answer must not steer the terminal."""
 _GUIDE = (
     "/reset forgets the conversation; /exit or Ctrl-D leaves; Ctrl-C stops an answer; \\ at the end continues a line."
 )
 
 
-def chat_command(connect: Connect) -> Callable[..., None]:
+def chat_command(open_server: OpenServer) -> Callable[..., None]:
     """The command, for ``app.command("chat")``."""
 
     def chat(
@@ -29,22 +31,30 @@ def chat_command(connect: Connect) -> Callable[..., None]:
             str | None, typer.Argument(help="Ask this once and leave; text from a pipe follows it.", show_default=False)
         ] = None,
         *,
-        model: Annotated[str | None, typer.Option(help="Model to talk to; the server's first by default.")] = None,
+        model: Annotated[
+            str | None,
+            typer.Option(
+                help="Model to talk to.",
+                show_default="the server's first",
+                autocompletion=model_completion(open_server),
+            ),
+        ] = None,
         system: Annotated[str | None, typer.Option(help="System message: how the model shall behave.")] = None,
-        url: Annotated[str | None, typer.Option(help="Address of the server.")] = None,
+        url: Url = None,
         temperature: Annotated[float | None, typer.Option(min=0, help="0 always takes the likeliest token.")] = None,
         max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
         seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
     ) -> None:
         """Talk to a served model: a conversation, or one answer when given a prompt or a pipe."""
-        _accept_any_text()
+        accept_any_text()
         interactive = prompt is None and sys.stdin.isatty()
         question = None if interactive else _one_question(prompt)
         options = AnswerOptions(temperature=temperature, max_tokens=max_tokens, seed=seed)
-        with Client(connect(url)) as client:
+        with open_server(url) as server:
+            client = Client(server)
             if question is None:
                 served = _chosen(client.models(), model)
-                _notice(_introduction(served))
+                notice(_introduction(served))
                 _converse(Conversation(client, served.id, system, options))
             else:
                 model = model or _first(client.models()).id
@@ -101,7 +111,7 @@ def _converse(conversation: Conversation) -> None:
         try:
             going_on = _exchange(conversation)
         except KeyboardInterrupt:
-            _notice("\nStopped. Ctrl-D leaves.")
+            notice("\nStopped. Ctrl-D leaves.")
 
 
 def _exchange(conversation: Conversation) -> bool:
@@ -109,7 +119,7 @@ def _exchange(conversation: Conversation) -> bool:
     try:
         text = _read_message()
     except EOFError:
-        _show("\n")
+        show("\n")
         return False
     match text.strip():
         case "":
@@ -118,7 +128,7 @@ def _exchange(conversation: Conversation) -> bool:
             return False
         case "/reset":
             conversation.reset()
-            _notice("Forgotten.")
+            notice("Forgotten.")
         case _:
             _answer_in_turn(conversation, text)
     return True
@@ -126,27 +136,17 @@ def _exchange(conversation: Conversation) -> bool:
 
 def _answer_in_turn(conversation: Conversation, text: str) -> None:
     try:
-        finish_reason = conversation.ask(text, _show)
-        _show("\n")
+        finish_reason = conversation.ask(text, show)
+        show("\n")
         if finish_reason == "length":
-            _notice("The answer was cut at the token limit.")
+            notice("The answer was cut at the token limit.")
     except CorralError as error:
-        _notice(f"\n{error}")
+        notice(f"\n{error}")
 
 
 def _answer_once(conversation: Conversation, question: str) -> None:
-    last = "\n"
-
-    def show(text: str) -> None:
-        nonlocal last
-        last = text[-1:] or last
-        _show(text)
-
-    try:
-        conversation.ask(question, show)
-    finally:
-        if last != "\n":
-            _show("\n")
+    with shown_to_the_line_end() as show_part:
+        conversation.ask(question, show_part)
 
 
 def _read_message() -> str:
@@ -205,13 +205,6 @@ def _introduction(model: ServedModel) -> str:
     return f"You are talking to {model.id}{stand_in}.\n{_GUIDE}"
 
 
-def _accept_any_text() -> None:
-    """Let no character end the program, whatever the terminal's encoding."""
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _edit_lines() -> None:
     """Give typed lines editing and a history, where the system has them: ``input()`` uses readline once imported."""
     try:
@@ -223,12 +216,3 @@ def _edit_lines() -> None:
 def _valid(text: str) -> str:
     """*text* without the halves of characters that an argument in another encoding leaves."""
     return text.encode(errors="replace").decode()
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(text.translate(_UNPRINTABLE) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
-
-
-def _notice(text: str) -> None:
-    typer.secho(text, err=True, dim=True)

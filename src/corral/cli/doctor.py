@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.text import Text
 
 from corral.checkpoints.source import open_source
-from corral.cli.client import Client, Connection, RequestFailed
+from corral.cli.channel import Channel
+from corral.cli.client import Client
+from corral.cli.connection import Connection, RequestFailed
 from corral.core.errors import CheckpointRefused
 
 _GIB_BYTES = 1024**3
@@ -247,8 +249,8 @@ def _check_neighbour(host: str, port: int) -> Check:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
     try:
-        with Client(Connection(url=url)) as client:
-            state = "ready" if client.ready() else "starting"
+        with Channel(Connection(url=url)) as server:
+            state = "ready" if Client(server).ready() else "starting"
     except RequestFailed:
         return Check(
             name="port",

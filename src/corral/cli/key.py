@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from corral.cli.account import AsJson
 from corral.cli.amounts import Expiry, expiry, shown_time, usd_amount
 from corral.cli.books import Consult
+from corral.cli.options import AsJson
 from corral.cli.tables import Column, print_json, print_table
 from corral.core.accounts import Account, ApiKey, Scope
 from corral.core.pricing import usd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def key_commands(consult: Consult) -> typer.Typer:
     """The commands, for ``app.add_typer``."""
     commands = KeyCommands(consult)
-    app = typer.Typer(name="key", help="Make, list and revoke API keys.", no_args_is_help=True)
+    app = typer.Typer(name="key", add_completion=False, help="Make, list and revoke API keys.", no_args_is_help=True)
     app.command("create")(commands.create)
     app.command("list")(commands.list_keys)
     app.command("revoke")(commands.revoke)

@@ -1,11 +1,10 @@
-"""``corral model``: the models of this machine. Must not know what a checkpoint is made of."""
+"""``corral model``: what a server has, and the models of this machine. Must not know what a checkpoint is made of."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from corral.cli.progress import watch
 from corral.cli.pull import OpenShelf, Quantize, announce
 
 if TYPE_CHECKING:
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
 def model_commands(open_shelf: OpenShelf) -> typer.Typer:
     """The commands, for ``app.add_typer``."""
     commands = ModelCommands(open_shelf)
-    app = typer.Typer(name="model", help="Add and remove models of this machine.", no_args_is_help=True)
+    app = typer.Typer(
+        name="model", add_completion=False, help="A server's models, and those of this machine.", no_args_is_help=True
+    )
     app.command("add")(commands.add)
     app.command("remove")(commands.remove)
     return app
@@ -36,6 +37,8 @@ class ModelCommands:
         quantize: Quantize = None,
     ) -> None:
         """Check and convert a checkpoint of your own, and let `corral serve` find it by a name."""
+        from corral.cli.progress import watch  # noqa: PLC0415 - a tenth of a second that `model list` need not wait for
+
         shelf = self._open_shelf(quantize=quantize)
         with watch() as report:
             added = shelf.library.add(path, name, quantize=shelf.quantize, report=report)
@@ -47,6 +50,8 @@ class ModelCommands:
         yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     ) -> None:
         """Forget a model; delete what was pulled and converted, but never files that you brought."""
+        from corral.cli.progress import watch  # noqa: PLC0415
+
         library = self._open_shelf().library
         removal = library.plan_removal(name)
         if not yes:

@@ -2,43 +2,38 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from corral.cli.client import Client, Connect, ServedModel
+from corral.cli.channel import OpenServer
+from corral.cli.client import Client, ServedModel
+from corral.cli.options import AsJson, Url
 
 _PLAIN_WIDTH = 200
 """Columns of a table that is no terminal's: wide enough to cut no name."""
 
 
-def models_command(connect: Connect) -> Callable[..., None]:
+def models_command(open_server: OpenServer) -> Callable[..., None]:
     """The command, for ``app.command("models")``."""
 
-    def models(
-        *,
-        url: Annotated[str | None, typer.Option(help="Address of the server.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
-    ) -> None:
+    def models(*, url: Url = None, as_json: AsJson = False) -> None:
         """List the models that a running server answers for."""
-        with Client(connect(url)) as client:
-            served = client.models()
+        with open_server(url) as server:
+            served = Client(server).models()
         if as_json:
             typer.echo(orjson.dumps([asdict(model) for model in served], option=orjson.OPT_INDENT_2))
             return
-        console = Console()
-        if not console.is_terminal:
-            console.width = _PLAIN_WIDTH
-        console.print(_table(served))
+        _draw(served)
 
     return models
 
 
-def _table(models: Sequence[ServedModel]) -> Table:
+def _draw(models: Sequence[ServedModel]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second that --json need not wait for
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Model", overflow="fold")
     table.add_column("Context", justify="right")
@@ -51,4 +46,7 @@ def _table(models: Sequence[ServedModel]) -> Table:
             Text(model.weights or ""),
             "yes" if model.stands_in else "",
         )
-    return table
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    console.print(table)

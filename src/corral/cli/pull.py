@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from corral.cli.progress import watch
-
 if TYPE_CHECKING:
     from corral.catalog.local import LocalModel, Quantization
     from corral.service.library import Library
@@ -54,6 +52,8 @@ def pull_command(open_shelf: OpenShelf) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Fetch a model from the Hugging Face Hub, convert it, and let `corral serve` find it by its name."""
+        from corral.cli.progress import watch  # noqa: PLC0415 - a tenth of a second that `model list` need not wait for
+
         shelf = open_shelf(quantize=quantize, hub_token=token, hub_url=hub_url)
         with watch() as report:
             pulled = shelf.library.pull(model, revision=revision, quantize=shelf.quantize, report=report)

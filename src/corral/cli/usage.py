@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from corral.cli.account import AsJson
 from corral.cli.amounts import day
 from corral.cli.books import Consult
+from corral.cli.options import AsJson
 from corral.cli.tables import Column, print_json, print_table
 from corral.core.pricing import usd
 

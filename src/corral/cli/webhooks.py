@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from corral.cli.account import AsJson
 from corral.cli.amounts import shown_time
 from corral.cli.books import ConsultWebhooks
+from corral.cli.options import AsJson
 from corral.cli.tables import Column, print_json, print_table
 from corral.core.webhooks import Delivery
 
@@ -21,7 +21,12 @@ OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="Na
 def webhook_commands(consult: ConsultWebhooks) -> typer.Typer:
     """The commands, for ``app.add_typer``."""
     commands = WebhookCommands(consult)
-    app = typer.Typer(name="webhooks", help="Look at deliveries, send one again, make secrets.", no_args_is_help=True)
+    app = typer.Typer(
+        name="webhooks",
+        add_completion=False,
+        help="Look at deliveries, send one again, make secrets.",
+        no_args_is_help=True,
+    )
     app.command("list")(commands.list_deliveries)
     app.command("replay")(commands.replay)
     app.command("secret")(commands.secret)

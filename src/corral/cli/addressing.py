@@ -1,0 +1,56 @@
+"""Which server the commands mean, and with which key: options before settings before the login before this machine."""
+
+from corral.cli.channel import Channel, is_this_machine, server_root
+from corral.cli.connection import Connection
+from corral.cli.login import LOGIN_FILE, Login, LoginFile
+from corral.cli.waiting import waiting
+from corral.settings import Settings, default_config_dir, load_settings
+from corral.store.key_file import KEY_FILE, read_secret
+
+
+def connect(url: str | None) -> Connection:
+    """The server that *url* names, else the setting ``url``, else the login, else one on this machine.
+
+    Raises:
+        BadSetting: a setting is unknown or bad.
+        LoginUnusable: the login cannot be read.
+    """
+    settings = load_settings({"url": url})
+    login = login_file().read()
+    address = settings.url or (login.url if login else _here(settings))
+    return Connection(url=address, api_key=_key(address, settings, login))
+
+
+def login_file() -> LoginFile:
+    """The person's own."""
+    return LoginFile(default_config_dir() / LOGIN_FILE)
+
+
+def reach(connection: Connection) -> Channel:
+    """A channel that shows when it waits."""
+    return Channel(connection, waiting=waiting)
+
+
+def open_server(url: str | None) -> Channel:
+    """A channel to the server that is meant.
+
+    Raises:
+        CorralError: as ``connect``, and for an address or key that cannot be right.
+    """
+    return reach(connect(url))
+
+
+def _here(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def _key(address: str, settings: Settings, login: Login | None) -> str | None:
+    """The key for *address*: no token goes to another server than the one it was made for."""
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value()
+    if login is not None and server_root(login.url) == server_root(address):
+        return login.token
+    if is_this_machine(address):
+        return read_secret(settings.data_dir / KEY_FILE)
+    return None

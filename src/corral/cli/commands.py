@@ -1,0 +1,163 @@
+"""What each command is made of. Every function imports its own command, and nothing that others need."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from corral.cli.doctor import Installation
+    from corral.cli.lazy import Load
+    from corral.cli.pull import Shelf
+    from corral.service.accounts import Accounts
+    from corral.service.webhooks import Webhooks
+
+T = TypeVar("T")
+
+
+def _alone(command: Callable[..., Any]) -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    return app
+
+
+def _auth() -> typer.Typer:
+    from corral.cli.addressing import connect, login_file, reach
+    from corral.cli.auth import auth_commands
+
+    return auth_commands(connect, reach, login_file)
+
+
+def _chat() -> typer.Typer:
+    from corral.cli.addressing import open_server
+    from corral.cli.chat import chat_command
+
+    return _alone(chat_command(open_server))
+
+
+def _models() -> typer.Typer:
+    from corral.cli.addressing import open_server
+    from corral.cli.models import models_command
+
+    return _alone(models_command(open_server))
+
+
+def _model() -> typer.Typer:
+    from corral.cli.model import model_commands
+
+    return model_commands(_open_shelf)
+
+
+def _pull() -> typer.Typer:
+    from corral.cli.pull import pull_command
+
+    return _alone(pull_command(_open_shelf))
+
+
+def _doctor() -> typer.Typer:
+    from corral.cli.doctor import doctor_command
+
+    return _alone(doctor_command(_locate))
+
+
+def _account() -> typer.Typer:
+    from corral.cli.account import account_commands
+
+    return account_commands(_consult)
+
+
+def _key() -> typer.Typer:
+    from corral.cli.key import key_commands
+
+    return key_commands(_consult)
+
+
+def _webhooks() -> typer.Typer:
+    from corral.cli.webhooks import webhook_commands
+
+    return webhook_commands(_consult_webhooks)
+
+
+def _usage() -> typer.Typer:
+    from corral.cli.usage import usage_command
+
+    return _alone(usage_command(_consult))
+
+
+def _receipt() -> typer.Typer:
+    from corral.cli.audit import receipt_command
+
+    return _alone(receipt_command(_consult))
+
+
+def _verify_receipt() -> typer.Typer:
+    from corral.cli.audit import verify_receipt
+
+    return _alone(verify_receipt)
+
+
+def _reconcile() -> typer.Typer:
+    from corral.cli.audit import reconcile_command
+
+    return _alone(reconcile_command(_consult))
+
+
+def _locate() -> "Installation":
+    from pathlib import Path
+
+    from corral.catalog.catalog import DEMO, demo_checkpoint
+    from corral.cli.doctor import Installation
+    from corral.settings import load_settings
+    from corral.store.key_file import KEY_FILE
+
+    settings = load_settings({})
+    checkpoint = Path(settings.model).expanduser()
+    return Installation(
+        data_dir=settings.data_dir,
+        key_file=settings.data_dir / KEY_FILE,
+        host=settings.host,
+        port=settings.port,
+        demo_dir=demo_checkpoint(),
+        checkpoint=checkpoint if settings.model != DEMO and checkpoint.exists() else None,
+    )
+
+
+def _consult(work: "Callable[[Accounts], Awaitable[T]]") -> T:
+    from corral.cli.books import consult
+    from corral.settings import load_settings
+
+    return consult(load_settings({}), work)
+
+
+def _consult_webhooks(work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
+    from corral.cli.books import consult_webhooks
+    from corral.settings import load_settings
+
+    return consult_webhooks(load_settings({}), work)
+
+
+def _open_shelf(**chosen: object) -> "Shelf":
+    from corral.weights import open_library
+    from corral.cli.pull import Shelf
+    from corral.settings import load_settings
+
+    settings = load_settings(chosen)
+    return Shelf(library=open_library(settings), quantize=settings.quantize)
+
+
+COMMANDS: Final["Mapping[str, Load]"] = {
+    "auth": _auth,
+    "chat": _chat,
+    "models": _models,
+    "model": _model,
+    "pull": _pull,
+    "doctor": _doctor,
+    "account": _account,
+    "key": _key,
+    "webhooks": _webhooks,
+    "usage": _usage,
+    "receipt": _receipt,
+    "verify-receipt": _verify_receipt,
+    "reconcile": _reconcile,
+}
+"""In the order of the help."""
