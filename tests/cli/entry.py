@@ -7,9 +7,16 @@ import typer
 from corral.cli.channel import Channel
 from corral.cli.chat import chat_command
 from corral.cli.connection import Connection
+from corral.cli.deploy import deploy_commands
+from corral.cli.infer import infer_command
+from corral.cli.log import log_command
+from corral.cli.model_info import info_command, list_command, versions_command
 from corral.cli.models import models_command
+from corral.cli.predictions import predictions_commands
 from corral.cli.waiting import waiting
 from corral.core.errors import CorralError
+
+_POLL_S = 0.01
 
 
 def commands(default_url: str, key: str | None) -> typer.Typer:
@@ -24,6 +31,15 @@ def commands(default_url: str, key: str | None) -> typer.Typer:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command("chat")(chat_command(open_server))
     app.command("models")(models_command(open_server))
+    app.command("infer")(infer_command(open_server))
+    app.command("log")(log_command(open_server, _POLL_S))
+    app.add_typer(predictions_commands(open_server, reach))
+    app.add_typer(deploy_commands(open_server))
+    model = typer.Typer(name="model")
+    model.command("list")(list_command(open_server))
+    model.command("info")(info_command(open_server))
+    model.command("versions")(versions_command(open_server))
+    app.add_typer(model)
     return app
 
 

@@ -43,15 +43,44 @@ def _models() -> typer.Typer:
 
 
 def _model() -> typer.Typer:
+    from corral.cli.addressing import open_server
     from corral.cli.model import model_commands
 
-    return model_commands(_open_shelf)
+    return model_commands(_open_shelf, open_server)
 
 
 def _pull() -> typer.Typer:
     from corral.cli.pull import pull_command
 
     return _alone(pull_command(_open_shelf))
+
+
+def _infer() -> typer.Typer:
+    from corral.cli.addressing import open_server
+    from corral.cli.infer import infer_command
+
+    return _alone(infer_command(open_server))
+
+
+def _predictions() -> typer.Typer:
+    from corral.cli.addressing import open_server, reach
+    from corral.cli.predictions import predictions_commands
+
+    return predictions_commands(open_server, reach)
+
+
+def _deploy() -> typer.Typer:
+    from corral.cli.addressing import open_server
+    from corral.cli.deploy import deploy_commands
+
+    return deploy_commands(open_server)
+
+
+def _log() -> typer.Typer:
+    from corral.cli.addressing import open_server
+    from corral.cli.log import log_command
+
+    return _alone(log_command(open_server))
 
 
 def _doctor() -> typer.Typer:
@@ -148,9 +177,13 @@ def _open_shelf(**chosen: object) -> "Shelf":
 COMMANDS: Final["Mapping[str, Load]"] = {
     "auth": _auth,
     "chat": _chat,
+    "infer": _infer,
+    "predictions": _predictions,
     "models": _models,
     "model": _model,
     "pull": _pull,
+    "deploy": _deploy,
+    "log": _log,
     "doctor": _doctor,
     "account": _account,
     "key": _key,

@@ -5,18 +5,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from corral.cli.channel import OpenServer
+from corral.cli.model_info import info_command, list_command, versions_command
 from corral.cli.pull import OpenShelf, Quantize, announce
 
 if TYPE_CHECKING:
     from corral.service.library import Removal
 
 
-def model_commands(open_shelf: OpenShelf) -> typer.Typer:
+def model_commands(open_shelf: OpenShelf, open_server: OpenServer) -> typer.Typer:
     """The commands, for ``app.add_typer``."""
     commands = ModelCommands(open_shelf)
     app = typer.Typer(
         name="model", add_completion=False, help="A server's models, and those of this machine.", no_args_is_help=True
     )
+    app.command("list")(list_command(open_server))
+    app.command("info")(info_command(open_server))
+    app.command("versions")(versions_command(open_server))
     app.command("add")(commands.add)
     app.command("remove")(commands.remove)
     return app
