@@ -166,9 +166,9 @@ def _consult_webhooks(work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T
 
 
 def _open_shelf(**chosen: object) -> "Shelf":
-    from corral.weights import open_library
     from corral.cli.pull import Shelf
     from corral.settings import load_settings
+    from corral.weights import open_library
 
     settings = load_settings(chosen)
     return Shelf(library=open_library(settings), quantize=settings.quantize)

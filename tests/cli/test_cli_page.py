@@ -1,0 +1,16 @@
+"""The page of the command line says of every command what its help says."""
+
+import pytest
+
+from tools.cli_help import PAGE, OutOfStep, rendered
+
+
+def test_the_page_has_every_commands_options_as_they_are() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == rendered(page), "docs/cli.md is out of step; run: .venv/bin/python tools/cli_help.py"
+
+
+def test_a_command_without_a_section_is_named() -> None:
+    page = PAGE.read_text(encoding="utf-8").replace("<!-- options of corral infer -->", "")
+    with pytest.raises(OutOfStep, match="infer"):
+        rendered(page)
