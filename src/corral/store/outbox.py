@@ -8,7 +8,21 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, exists, insert, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from corral.core.prediction import Webhook, WebhookEvent
 from corral.core.webhooks import Delivery, DeliveryState
@@ -26,7 +40,6 @@ BEGINNING: Final = (WebhookEvent.START, WebhookEvent.LOGS)
 """What there is to tell when a run has begun: its first lines of log come with it."""
 _LAST: Final = 2**62
 """Position of ``completed``, behind everything."""
-_other: Final = outbox.alias("other")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +76,43 @@ class Leased:
     leased_until_ms: int
 
 
+def _free() -> ColumnElement[bool]:
+    return or_(outbox.c.leased_until_ms.is_(None), outbox.c.leased_until_ms <= bindparam("now_ms", type_=BigInteger))
+
+
+def _may_be_sent() -> ColumnElement[bool]:
+    """At ``now_ms``, a parameter: the statements are made once, for they are executed several times a second."""
+    other, now_ms = outbox.alias("other"), bindparam("now_ms", type_=BigInteger)
+    same = other.c.prediction_id == outbox.c.prediction_id
+    earlier = exists().where(same, other.c.state == DeliveryState.PENDING.value, other.c.position < outbox.c.position)
+    just_told = exists().where(same, other.c.event.in_(_INTERMEDIATE), other.c.ended_at_ms > now_ms - THROTTLE_MS)
+    throttled = and_(outbox.c.event.in_(_INTERMEDIATE), just_told)
+    return and_(text(f"outbox.{OUTBOX_PENDING}"), outbox.c.due_at_ms <= now_ms, _free(), ~earlier, ~throttled)
+
+
+_DUE: Final = (
+    select(outbox.c.id, outbox.c.account_id, outbox.c.receiver)
+    .where(
+        _may_be_sent(),
+        outbox.c.receiver.not_in(bindparam("busy_receivers", expanding=True)),
+        outbox.c.account_id.not_in(bindparam("busy_accounts", expanding=True)),
+    )
+    .order_by(outbox.c.due_at_ms, outbox.c.id)
+    .limit(bindparam("looked_at"))
+)
+_LEASE: Final = (
+    select(outbox)
+    .where(outbox.c.id.in_(bindparam("ids", expanding=True)), _may_be_sent())
+    .with_for_update(skip_locked=True, key_share=True)
+)
+_OVERTAKE: Final = delete(outbox).where(
+    outbox.c.prediction_id == bindparam("prediction_id"),
+    outbox.c.event.in_(bindparam("events", expanding=True)),
+    text(OUTBOX_PENDING),
+    _free(),
+)
+
+
 def tell(connection: Connection, whom: Addressee, events: Iterable[WebhookEvent], *, now_ms: int) -> None:
     """Write what is to be told of a prediction, in the transaction in which it comes true.
 
@@ -78,14 +128,7 @@ def tell(connection: Connection, whom: Addressee, events: Iterable[WebhookEvent]
     known = _known(connection, whom.prediction_id)
     if ends:
         over = [event for event in _INTERMEDIATE if (event, True) in known]
-        connection.execute(
-            delete(outbox).where(
-                outbox.c.prediction_id == whom.prediction_id,
-                outbox.c.event.in_(over),
-                text(OUTBOX_PENDING),
-                _free(now_ms),
-            )
-        )
+        connection.execute(_OVERTAKE, {"prediction_id": whom.prediction_id, "events": over, "now_ms": now_ms})
     kinds = {event for event, told in known if ends or not told}
     wanted = [event for event in happened if event in whom.webhook.events]
     rows = [_row(whom, event, now_ms) for event in wanted if event not in _INTERMEDIATE or event not in kinds]
@@ -97,18 +140,14 @@ def due(
     connection: Connection, *, now_ms: int, busy_receivers: Collection[str] = (), busy_accounts: Collection[str] = ()
 ) -> list[Due]:
     """Rows that may be sent now, those that have waited longest first, leaving out whoever has enough in hand."""
-    columns = (outbox.c.id, outbox.c.account_id, outbox.c.receiver)
-    wanted = select(*columns).where(
-        _may_be_sent(now_ms), outbox.c.receiver.not_in(busy_receivers), outbox.c.account_id.not_in(busy_accounts)
-    )
-    rows = connection.execute(wanted.order_by(outbox.c.due_at_ms, outbox.c.id).limit(LOOKED_AT)).mappings()
+    busy = {"busy_receivers": list(busy_receivers), "busy_accounts": list(busy_accounts)}
+    rows = connection.execute(_DUE, {"now_ms": now_ms, "looked_at": LOOKED_AT, **busy}).mappings()
     return [Due(**row) for row in rows]
 
 
 def lease(connection: Connection, ids: Sequence[str], *, now_ms: int, until_ms: int) -> list[Leased]:
     """Take rows for one attempt each; those that somebody else took meanwhile are left out."""
-    wanted = select(outbox).where(outbox.c.id.in_(ids), _may_be_sent(now_ms))
-    rows = connection.execute(wanted.with_for_update(skip_locked=True, key_share=True)).mappings().all()
+    rows = connection.execute(_LEASE, {"ids": list(ids), "now_ms": now_ms}).mappings().all()
     if rows:
         taken = [row["id"] for row in rows]
         values = {"leased_until_ms": until_ms, "attempts": outbox.c.attempts + 1}
@@ -208,18 +247,6 @@ def _row(whom: Addressee, event: WebhookEvent, now_ms: int) -> dict[str, Any]:
         "due_at_ms": now_ms,
         "created_at_ms": now_ms,
     }
-
-
-def _may_be_sent(now_ms: int) -> ColumnElement[bool]:
-    same = _other.c.prediction_id == outbox.c.prediction_id
-    earlier = exists().where(same, _other.c.state == DeliveryState.PENDING.value, _other.c.position < outbox.c.position)
-    just_told = exists().where(same, _other.c.event.in_(_INTERMEDIATE), _other.c.ended_at_ms > now_ms - THROTTLE_MS)
-    throttled = and_(outbox.c.event.in_(_INTERMEDIATE), just_told)
-    return and_(text(f"outbox.{OUTBOX_PENDING}"), outbox.c.due_at_ms <= now_ms, _free(now_ms), ~earlier, ~throttled)
-
-
-def _free(now_ms: int) -> ColumnElement[bool]:
-    return or_(outbox.c.leased_until_ms.is_(None), outbox.c.leased_until_ms <= now_ms)
 
 
 def _still(leased: Leased) -> ColumnElement[bool]:
