@@ -97,10 +97,13 @@ async def test_signing_out_takes_the_token_of_the_form(browser: AsyncClient) -> 
         assert "another session" in refused.text
     token = re.search(r'name="csrf" value="([^"]+)"', (await browser.get("/")).text)
     assert token is not None
-    foreign = {"origin": "https://evil.example"}
-    assert (await browser.post("/sign-out", data={"csrf": token[1]}, headers=foreign)).status_code == 403
+    for origin in ("https://evil.example", "null"):
+        foreign = {"origin": origin}
+        assert (await browser.post("/sign-out", data={"csrf": token[1]}, headers=foreign)).status_code == 403
     assert (await browser.post("/sign-out", json={"csrf": token[1]})).status_code == 422
-    left = await browser.post("/sign-out", data={"csrf": token[1]})
+    left = await browser.post(
+        "/sign-out", data={"csrf": token[1]}, headers={"origin": str(browser.base_url).rstrip("/")}
+    )
     assert left.status_code == 303
     assert "Sign in" in (await browser.get("/")).text
 
@@ -130,6 +133,8 @@ async def test_every_page_is_drawn_under_a_strict_policy(stranger: AsyncClient) 
         assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
+        # "no-referrer" would have browsers send "Origin: null" with this very page's forms, which are then refused.
+        assert headers["referrer-policy"] == "same-origin"
 
 
 async def test_static_files_are_kept_for_ever_by_their_digest_only(stranger: AsyncClient) -> None:

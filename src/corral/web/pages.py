@@ -112,7 +112,11 @@ class Pages:
     def draw(self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
         """A template as a page: with what it needs beside *values*, and nothing in it that could run by itself."""
         html = self._templates.get_template(template).render({**self._shared(visit), **values})
-        headers = {"content-security-policy": _POLICY, "vary": "cookie, hx-request"}
+        headers = {
+            "content-security-policy": _POLICY,
+            "referrer-policy": "same-origin",  # with none at all, browsers hide where their own forms come from
+            "vary": "cookie, hx-request",
+        }
         return Response(html, status, headers=headers, media_type="text/html")
 
     def _shared(self, visit: Visit) -> dict[str, Any]:
