@@ -1,0 +1,109 @@
+"""The commands against the whole server: demo model, engine, database, every door. One for the module."""
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from anyio.to_thread import run_sync
+
+from corral.bootstrap import build
+from corral.settings import load_settings
+from tests.cli.entry import commands
+from tests.cli.processes import Result, run_in_pipes
+from tests.doors.live_server import SECRET, LiveServer, serving
+
+NAME = "meta-llama/Llama-2-70b-chat-hf"
+HEADINGS = (
+    "model: ",
+    "type: ",
+    "version: ",
+    "public: ",
+    "pricing: ",
+    "description: ",
+    "paper: ",
+    "license: ",
+    "cover_image: ",
+    "README:",
+    "CURL invocation:",
+    "deepctl invocation:",
+    "Field description:",
+    "output example:",
+    "output fields description:",
+)
+"""Of ``deepctl model info``, in its order."""
+GREEDY = ("-i", "temperature=0", "-i", "max_new_tokens=8")
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for the module, so that its server lives through it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveServer]:
+    """The server as ``corral serve`` puts it together, in this process."""
+    made = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
+    async with made.run():
+        await made.engine.ready()
+        async with serving(made.app) as live:
+            yield live
+
+
+async def run(server: LiveServer, *arguments: str, key: str = SECRET) -> Result:
+    return await run_sync(partial(run_in_pipes, commands(server.url, key), arguments, b""))
+
+
+async def printed(server: LiveServer, *arguments: str) -> str:
+    """What a command prints that does what it should."""
+    done = await run(server, *arguments)
+    assert (done.status, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+async def test_model_info_prints_every_heading_in_deepctls_order(server: LiveServer) -> None:
+    lines = (await printed(server, "model", "info", "-m", NAME)).splitlines()
+    found = [heading for line in lines for heading in HEADINGS if line.startswith(heading)]
+    assert tuple(dict.fromkeys(found)) == HEADINGS
+    assert lines[0] == f"model: {NAME}"
+    assert "parameters:" in lines
+
+
+async def test_models_are_listed_and_have_versions(server: LiveServer) -> None:
+    assert f"text-generation: {NAME}\n" in await printed(server, "model", "list")
+    version = json.loads(await printed(server, "model", "versions", "-m", NAME))[0]["version"]
+    assert f"version: {version}\n" in await printed(server, "model", "info", "-m", NAME, "-v", version)
+    done = await run(server, "model", "info", "-m", "no/one")
+    assert (done.status, done.stdout) == (1, b"")
+    assert b"not found" in done.stderr.lower()
+
+
+async def test_a_call_gives_one_document_and_a_stream_the_same_text(server: LiveServer) -> None:
+    call = ("infer", "-m", NAME, "-i", "input=[INST] Hello! [/INST]", *GREEDY)
+    answer = json.loads(await printed(server, *call))
+    text = answer["results"][0]["generated_text"]
+    assert answer["num_tokens"] <= 8
+    assert json.loads(await printed(server, *call, "-o", "results.0.generated_text=-")) == text
+    assert await printed(server, *call, "-i", "stream=true") == f"{text.removesuffix(chr(10))}\n"
+
+
+async def test_a_refused_field_shows_the_whole_body(server: LiveServer) -> None:
+    done = await run(server, "infer", "-m", NAME, "-i", "input=x", "-i", "top_p=2")
+    sentence, _, body = done.stderr.decode().partition("\n")
+    assert (done.status, done.stdout) == (1, b"")
+    assert "HTTP status 422: " in sentence
+    assert "top_p" in json.dumps(json.loads(body)["detail"][0]["loc"])
+
+
+async def test_deployments_are_running_models_that_can_be_called(server: LiveServer) -> None:
+    deployments = json.loads(await printed(server, "deploy", "list"))
+    assert {each["status"] for each in deployments} == {"running"}
+    chosen = deployments[0]
+    assert json.loads(await printed(server, "deploy", "info", chosen["deploy_id"]))["status"] == "running"
+    only = json.loads(await printed(server, "deploy", "list", "-m", chosen["model_name"]))
+    assert {each["model_name"] for each in only} == {chosen["model_name"]}
+    answer = await printed(server, "infer", "-d", chosen["deploy_id"], "-i", "input=Hello", *GREEDY)
+    assert json.loads(answer)["results"]
