@@ -9,7 +9,7 @@ NPM := $(if $(shell command -v npm),npm,../../$(BIN)/python -c 'import sys; from
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header --upgrade
 
-.PHONY: run install dev node-deps test e2e check fix bench train-demo lock clean
+.PHONY: run install dev node-deps client-deps test e2e check fix bench train-demo lock clean
 
 run: install  ## start the server with the demo model; CORRAL_* settings are honoured
 	@$(BIN)/corral serve
@@ -39,7 +39,19 @@ tests/node/node_modules/.installed: $(VENV)/.dev-installed tests/node/package-lo
 	cd tests/node && $(NPM) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-test: dev node-deps  ## the tests; those that need what this machine lacks are skipped with a reason
+client-deps: .venv-clients/.installed .venv-clients-langchain/.installed  ## other Python clients, for the tests
+
+.venv-clients%/.installed: requirements/clients%.txt | $(VENV)/bin/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
+	@touch $@
+
+.venv-clients/.installed: requirements/clients.txt | $(VENV)/bin/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
+	@touch $@
+
+test: dev node-deps client-deps  ## the tests; those that need what this machine lacks are skipped with a reason
 	$(BIN)/pytest --ignore=tests/e2e
 
 e2e: dev  ## what a newcomer does: fresh clone, install, start, first answer
@@ -72,7 +84,9 @@ lock: $(VENV)/bin/uv  ## pin every dependency anew
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/base.in -o requirements/base.txt
 	$(COMPILE) pyproject.toml requirements/base.in requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/clients.in -o requirements/clients.txt
+	$(COMPILE) requirements/clients-langchain.in -o requirements/clients-langchain.txt
 	$(COMPILE) requirements/train.in -o requirements/train.txt
 
 clean:
-	rm -rf $(VENV) .venv-train tests/node/node_modules .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-clients .venv-clients-langchain .venv-train tests/node/node_modules .pytest_cache .hypothesis .ruff_cache .import_linter_cache

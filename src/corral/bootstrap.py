@@ -102,7 +102,13 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     accounts = open_accounts(settings, store)
     news = asyncio.Event()
     predictions = PredictionService(
-        store=store, engine=engine, preparer=preparer, clock=clock, retention_s=settings.retention_s, on_news=news.set
+        store=store,
+        engine=engine,
+        preparer=preparer,
+        clock=clock,
+        retention_s=settings.retention_s,
+        on_news=news.set,
+        concurrent_per_model=settings.concurrent_per_model,
     )
     webhooks = open_webhooks(settings, store)
     links = OneTimeLinks(clock)
@@ -131,6 +137,7 @@ def _app(settings: Settings, predictions: PredictionService, accounts: Accounts,
         body_limit_bytes=settings.max_body_bytes,
         public_url=settings.public_url,
         native=_native_terms(settings),
+        concurrent_per_model=settings.concurrent_per_model,
     )
     web_site = WebSite(
         predictions=predictions,

@@ -75,6 +75,9 @@ class Settings(BaseModel):
         pattern=r"^(https?://[^\s/?#@\\]+(/[^\s?#\\]*)?)?$",
         description="Where clients reach this server, for the addresses that it hands out; empty: as each was reached.",
     )
+    concurrent_per_model: int = Field(
+        200, ge=0, le=2**20, description="Runs that one account may have of one model at once; 0: as many as fit."
+    )
     deepinfra_repetition_penalty: float = Field(
         1.0,
         ge=0.01,

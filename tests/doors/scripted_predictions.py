@@ -35,7 +35,7 @@ from corral.core.generation import (
 from corral.core.prediction import Prediction
 from corral.core.pricing import Price
 from corral.engines.base import check_sampling
-from corral.service.ports import Ask, Estimate, Run
+from corral.service.ports import NEWEST, Ask, Estimate, PageRequest, Run
 
 MODEL = "meta-llama/Llama-2-7b-chat-hf"
 PROMPT_TOKENS = 10
@@ -153,7 +153,7 @@ class ScriptedPredictions:
         """There is none."""
         raise UnknownPrediction(f"Prediction '{prediction_id}' not found.")
 
-    async def list(self, caller: Caller, *, before: str | None = None, limit: int = 100) -> list[Prediction]:  # noqa: ARG002
+    async def page(self, caller: Caller, wanted: PageRequest = NEWEST) -> list[Prediction]:  # noqa: ARG002
         """There is none."""
         return []
 

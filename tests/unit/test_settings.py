@@ -25,7 +25,8 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         "load_timeout_s": "2", "prices": "/p.toml", "database_url": "sqlite:////c.db", "retention_s": "0",
         "public_url": "https://corral.example/pre", "hub_url": "https://mirror.example", "hub_token": "hf_t",
         "webhook_allow_networks": "127.0.0.0/8, fd00::/8",
-        "deepinfra_repetition_penalty": "1.2", "deepinfra_full_text": "true", "deepinfra_stream_done": "true",
+        "concurrent_per_model": "9", "deepinfra_repetition_penalty": "1.2",
+        "deepinfra_full_text": "true", "deepinfra_stream_done": "true",
     }  # fmt: skip
     assert values.keys() == Settings.model_fields.keys()
     settings = load_settings({}, {f"CORRAL_{name.upper()}": value for name, value in values.items()})

@@ -4,10 +4,14 @@ from typing import Protocol
 
 from starlette.requests import Request
 
+from corral.core.accounts import Account, ApiKey
 from corral.core.caller import Caller
 from corral.core.errors import Unauthenticated
+from corral.service.accounts import Dimension, KeyTerms, Usage
+from corral.service.scoped_tokens import TokenTerms
 
-_MAX_SECRET_CHARS = 512
+_MAX_SECRET_CHARS = 8192
+"""Tokens that keys sign are long."""
 
 
 class KeyRing(Protocol):
@@ -15,6 +19,61 @@ class KeyRing(Protocol):
 
     async def authenticate(self, secret: str) -> Caller | None:
         """The caller whose key *secret* is, or None; takes the same time for any wrong secret of the same length."""
+        ...
+
+
+class AccountBook(KeyRing, Protocol):
+    """The keys, and what their holders may know and do of accounts. See ``service.accounts.Accounts``."""
+
+    async def account(self, name_or_id: str, /) -> Account:
+        """The account of that id.
+
+        Raises:
+            InvalidRequest: there is none.
+        """
+        ...
+
+    async def keys(self, account_id: str | None = None) -> list[ApiKey]:
+        """Every key of the account, revoked ones included, oldest first."""
+        ...
+
+    async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
+        """A new key and its secret, which nobody can show again.
+
+        Raises:
+            InvalidRequest: a bad name.
+        """
+        ...
+
+    async def revoke_key(self, key_id: str) -> ApiKey:
+        """Revoke a key: no request with it is let in any more.
+
+        Raises:
+            InvalidRequest: there is no such key.
+        """
+        ...
+
+    async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
+        """A token that the account's key signs.
+
+        Raises:
+            InvalidRequest: there is no such key, or it cannot sign.
+        """
+        ...
+
+    async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:
+        """Which key signed a token, and what it may do; None for one that is not good, or not any more."""
+        ...
+
+    async def usage(
+        self,
+        *,
+        account_id: str | None,
+        by: tuple[Dimension, ...],
+        since_day: str | None = None,
+        until_day: str | None = None,
+    ) -> list[Usage]:
+        """Sums of tokens and cost by the given dimensions, from the first of the days to the last, both included."""
         ...
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from corral.api.auth import KeyRing
+from corral.api.auth import AccountBook
 from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2
@@ -30,7 +30,7 @@ class Site:
     """One server as its doors see it."""
 
     predictions: Predictions
-    keys: KeyRing
+    keys: AccountBook
     clock: Callable[[], float]
     """Unix time in seconds."""
     ping_s: float = PING_S
@@ -38,6 +38,8 @@ class Site:
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger request bodies are answered 413, and compressed ones may not grow beyond it."""
     native: NativeTerms = field(default_factory=NativeTerms)
+    concurrent_per_model: int = 0
+    """Runs that one account may have of one model at once, which the service enforces; 0 is no limit."""
     public_url: str = ""
     """Base of the addresses that are handed out; empty: as each client reached the server."""
 

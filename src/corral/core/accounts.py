@@ -64,3 +64,5 @@ class ApiKey:
     """Neither input nor output of its predictions is ever stored."""
     revoked_at_ms: int | None
     created_at_ms: int
+    salt: bytes | None = None
+    """From which the secret can be made again, with the server's pepper; None for keys of which it cannot."""

@@ -7,6 +7,17 @@ from corral.core.errors import PermissionDenied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScopedToken:
+    """A token that a key signed, and that may do less than the key."""
+
+    digest: bytes
+    """Names it in the store."""
+    expires_at_ms: int
+    spend_limit_nusd: int | None = None
+    """Over the token's whole life, running holds included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """A caller whose key was found valid, neither revoked nor expired."""
 
@@ -18,6 +29,8 @@ class Caller:
     """Names that the key may ask for, in lower case; None is any."""
     privacy: bool = False
     """Neither input nor output of this key's predictions is stored."""
+    token: ScopedToken | None = None
+    """Set where not the key itself came, but a token that it signed."""
 
     def require(self, *scopes: Scope) -> None:
         """Refuse a caller that has none of *scopes*.

@@ -1,7 +1,9 @@
 """Accounts and API keys: who may enter, who pays. Secrets exist here for a moment only; what is stored is a digest."""
 
+import base64
 import hashlib
 import hmac
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,14 +13,17 @@ from typing import Any, Final
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest, Unauthenticated, UnknownPrediction
+from corral.service import scoped_tokens
+from corral.service.scoped_tokens import Named, TokenTerms
 from corral.store import accounts, keys, predictions, usage
-from corral.store.key_file import KEY_PREFIX, new_secret
+from corral.store.key_file import KEY_PREFIX
 from corral.store.reconcile import reconcile
 from corral.store.store import Connection, Store
 from corral.store.usage import Dimension, Spend, Usage
 
 __all__ = ["DEFAULT_SCOPES", "Accounts", "Dimension", "KeyTerms", "Spend", "Usage"]
 
+_SALT_BYTES: Final = 32
 DEFAULT_SCOPES: Final = frozenset({Scope.INFERENCE, Scope.READ})
 
 
@@ -48,13 +53,18 @@ class Accounts:
         self._store = store
         self._pepper = pepper
         self._clock = clock
+        self._local_key_id: str | None = None
+        self._local_secret: str | None = None
+        """Of this machine's own key, whose secret the server is given on every start."""
 
     async def authenticate(self, secret: str) -> Caller | None:
-        """The caller whose key *secret* is; None for a key that is unknown, revoked or expired.
+        """The caller whose key, or token signed by one, *secret* is; None for what is unknown, revoked or expired.
 
         Looked up by digest, so neither time nor cache tells anything of a secret; and looked up every time, so that a
         revocation holds at once, in every process.
         """
+        if secret.startswith(scoped_tokens.PREFIX):
+            return await self._authenticate_token(secret)
         found = await self._store.read(partial(keys.find_key, digest=self.digest(secret)))
         return None if found is None else self._caller(found[0])
 
@@ -75,8 +85,7 @@ class Accounts:
         return None if found is None else self._caller(found)
 
     def _caller(self, key: ApiKey) -> Caller | None:
-        expired = key.expires_at_ms is not None and key.expires_at_ms <= self.now_ms()
-        if expired or key.revoked_at_ms is not None:
+        if not self._usable(key):
             return None
         return Caller(
             account_id=key.account_id, key_id=key.id, scopes=key.scopes, models=key.models, privacy=key.privacy
@@ -86,12 +95,13 @@ class Accounts:
         """Make sure that the unlimited account of this machine exists, and that *secret* is a key of it."""
         digest, now_ms = self.digest(secret), self.now_ms()
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> str:
             local = accounts.ensure_local_account(connection, now_ms=now_ms)
             key = keys.NewKey(account_id=local.id, name="local", digest=digest, scopes=frozenset(Scope))
-            keys.ensure_key(connection, key, now_ms=now_ms)
+            return keys.ensure_key(connection, key, now_ms=now_ms).id
 
-        await self._store.write(work)
+        self._local_key_id = await self._store.write(work)
+        self._local_secret = secret
 
     async def create_account(
         self, name: str, *, unlimited: bool = False, limits: Limits | None = None, credit_nusd: int = 0
@@ -172,7 +182,8 @@ class Accounts:
             raise InvalidRequest("The key would be expired from the beginning.", param="expires")
         if not terms.scopes:
             raise InvalidRequest("A key without a scope could do nothing.", param="scopes")
-        secret = new_secret(KEY_PREFIX)
+        salt = secrets.token_bytes(_SALT_BYTES)
+        secret = self._derived(salt)
         key = keys.NewKey(
             account_id=account_id,
             name=terms.name,
@@ -182,6 +193,7 @@ class Accounts:
             expires_at_ms=terms.expires_at_ms,
             spend_limit_nusd=terms.spend_limit_nusd,
             privacy=terms.privacy,
+            salt=salt,
         )
         return await self._store.write(partial(keys.add_key, new=key, now_ms=now_ms)), secret
 
@@ -200,6 +212,36 @@ class Accounts:
         if revoked is None:
             raise InvalidRequest(f"There is no key '{key_id}'.")
         return revoked
+
+    async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
+        """A token that the account's key signs.
+
+        Raises:
+            InvalidRequest: there is no such key, or it cannot sign.
+        """
+        key = next((key for key in await self.keys(account_id) if key.id == key_id and self._usable(key)), None)
+        if key is None:
+            raise InvalidRequest(f"There is no key '{key_id}'.", param="api_key_name")
+        secret = self._secret_of(key)
+        if secret is None:
+            raise InvalidRequest(
+                f"The key '{key.name}' cannot sign: only its holder knows its secret, or it is short. New keys can.",
+                param="api_key_name",
+            )
+        return scoped_tokens.sign(terms, by=Named(account_id=account_id, key_name=key.name), secret=secret)
+
+    async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:
+        """Which key signed a token, and what it may do; None for one that is not good, or not any more."""
+        by = scoped_tokens.signer(token)
+        if by is None:
+            return None
+        for key in await self.keys(by.account_id):
+            secret = self._secret_of(key) if key.name == by.key_name and self._usable(key) else None
+            if secret is not None:
+                terms = scoped_tokens.read(token, by=by, secret=secret, now_s=self._clock())
+                if terms is not None:
+                    return key, terms
+        return None
 
     async def usage(
         self,
@@ -235,6 +277,41 @@ class Accounts:
     async def reconcile(self) -> list[str]:
         """Every difference in the books, each in a sentence."""
         return await self._store.read(reconcile)
+
+    async def _authenticate_token(self, token: str) -> Caller | None:
+        found = await self.read_token(token)
+        if found is None:
+            return None
+        key, terms = found
+        models = key.models
+        if terms.models is not None:
+            models = tuple(name for name in map(str.lower, terms.models) if key.models is None or name in key.models)
+        return Caller(
+            account_id=key.account_id,
+            key_id=key.id,
+            scopes=key.scopes & {Scope.INFERENCE},
+            models=models,
+            privacy=key.privacy,
+            token=scoped_tokens.scoped(token, terms),
+        )
+
+    def _usable(self, key: ApiKey) -> bool:
+        expired = key.expires_at_ms is not None and key.expires_at_ms <= self.now_ms()
+        return not expired and key.revoked_at_ms is None
+
+    def _secret_of(self, key: ApiKey) -> str | None:
+        """The secret of a key that can sign."""
+        if key.salt is not None:
+            return self._derived(key.salt)
+        local = self._local_secret
+        if local is None or key.id != self._local_key_id or len(local.encode()) < scoped_tokens.MIN_SECRET_BYTES:
+            return None
+        return local
+
+    def _derived(self, salt: bytes) -> str:
+        """The secret of the key with that salt: 256 bits that nobody can tell without the pepper."""
+        made = hmac.digest(self._pepper, b"api-key:" + salt, hashlib.sha256)
+        return KEY_PREFIX + base64.b32encode(made).decode().lower().rstrip("=")
 
     def digest(self, secret: str) -> bytes:
         """HMAC-SHA256 of a key's secret under the server's pepper."""

@@ -40,7 +40,13 @@ class Journal:
     """The store as runs see it."""
 
     def __init__(
-        self, store: Store, engine: Engine, clock: Callable[[], float], *, on_news: Callable[[], None]
+        self,
+        store: Store,
+        engine: Engine,
+        clock: Callable[[], float],
+        *,
+        on_news: Callable[[], None],
+        concurrent_per_model: int = 0,
     ) -> None:
         """Count from now on.
 
@@ -49,10 +55,12 @@ class Journal:
             engine: whose own count is put beside it.
             clock: Unix time in seconds.
             on_news: called when there is something to tell the callers who asked for that.
+            concurrent_per_model: runs that one account may have of one model at once; 0 is no limit.
         """
         self._store = store
         self._engine = engine
         self._clock = clock
+        self._concurrent_per_model = concurrent_per_model
         self._on_news = on_news
         self._epoch = f"gateway_{secrets.token_hex(8)}"
         # What the engine did before is in somebody else's counters, if in any.
@@ -68,7 +76,7 @@ class Journal:
 
     async def claim(self, live: LiveRun) -> claims.Claimed | claims.Attached:
         """Hold the worst case, or find the prediction that the same request made; see ``store.claims.claim``."""
-        wanted = claim_of(live)
+        wanted = replace(claim_of(live), concurrent_per_model=self._concurrent_per_model)
         return await self._store.write(lambda connection: claims.claim(connection, wanted, now_ms=live.created_at_ms))
 
     async def settle(self, live: LiveRun, outcome: Outcome, last: Sequence[GenerationEvent]) -> None:

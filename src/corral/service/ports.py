@@ -70,6 +70,8 @@ class PageRequest:
     """Only those older than the one of this id."""
     created_from_ms: int | None = None
     created_before_ms: int | None = None
+    model: str | None = None
+    """Only those of this model, by its id in the catalog."""
     limit: int = 100
     """At most so many."""
 

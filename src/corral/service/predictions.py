@@ -60,6 +60,7 @@ class PredictionService(Readings):
         clock: Callable[[], float],
         retention_s: int,
         on_news: Callable[[], None],
+        concurrent_per_model: int = 0,
     ) -> None:
         """Put together; nothing happens before ``run``.
 
@@ -70,9 +71,10 @@ class PredictionService(Readings):
             clock: Unix time in seconds.
             retention_s: how long text is kept after a run's end; 0 is for ever.
             on_news: called when the outbox has something for callers who asked to be told.
+            concurrent_per_model: runs that one account may have of one model at once; 0 is no limit.
         """
         super().__init__(store, clock)
-        self._journal = Journal(store, engine, clock, on_news=on_news)
+        self._journal = Journal(store, engine, clock, on_news=on_news, concurrent_per_model=concurrent_per_model)
         self._engine = engine
         self._preparer = preparer
         self._retention_s = retention_s

@@ -39,6 +39,7 @@ def claim_of(live: LiveRun) -> Claim:
         idempotency=_idempotent(ask),
         deadline_at_ms=live.deadline_at_ms,
         webhook=ask.webhook,
+        token=ask.caller.token,
         notes=dict(ask.notes),
     )
 
@@ -60,6 +61,7 @@ def refused_claim_of(ask: Ask, model: CatalogModel, price: Price, *, prediction_
         price=price,
         idempotency=_idempotent(ask),
         webhook=ask.webhook,
+        token=ask.caller.token,
         notes=dict(ask.notes),
     )
 

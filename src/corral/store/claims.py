@@ -10,13 +10,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from corral.core.accounts import ApiKey
+from corral.core.caller import ScopedToken
 from corral.core.errors import IdempotencyConflict, PermissionDenied, Unauthenticated
 from corral.core.prediction import Prediction, Status, Webhook
 from corral.core.pricing import Price
-from corral.store import keys, ledger
+from corral.store import keys, ledger, scoped_tokens
 from corral.store.accounts import lock_account, move
 from corral.store.ledger import transfer
-from corral.store.limits import check_money, check_rates
+from corral.store.limits import check_model_places, check_money, check_rates, check_token
 from corral.store.predictions import prediction_of, seed_column, webhook_column
 from corral.store.schema import idempotency_keys, predictions
 
@@ -51,6 +52,10 @@ class Claim:
     idempotency: IdempotentRequest | None = None
     deadline_at_ms: int | None = None
     webhook: Webhook | None = None
+    concurrent_per_model: int = 0
+    """Runs that one account may have of this model at once; 0 is no limit."""
+    token: ScopedToken | None = None
+    """What came in the key's stead."""
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -111,7 +116,12 @@ def claim(connection: Connection, wanted: Claim, *, now_ms: int) -> Claimed | At
             return found
     key = _usable_key(connection, wanted, now_ms)
     check_rates(connection, account, tokens=wanted.tokens, now_ms=now_ms)
+    if wanted.concurrent_per_model:
+        check_model_places(connection, wanted.account_id, wanted.model, limit=wanted.concurrent_per_model)
     check_money(account, key, hold_nusd=wanted.hold_nusd, max_cost_nusd=wanted.max_cost_nusd, now_ms=now_ms)
+    if wanted.token is not None and wanted.token.spend_limit_nusd is not None:
+        left_nusd = wanted.token.spend_limit_nusd - scoped_tokens.spent(connection, wanted.token.digest)
+        check_token(hold_nusd=wanted.hold_nusd, limit_nusd=wanted.token.spend_limit_nusd, left_nusd=left_nusd)
     row = _row(wanted, kept=not key.privacy, now_ms=now_ms)
     connection.execute(_INSERT, row)
     _hold(connection, account, wanted, now_ms)
@@ -191,6 +201,7 @@ def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
         "deadline_at_ms": wanted.deadline_at_ms,
         "webhook": webhook_column(wanted.webhook),
         "notes": wanted.notes,
+        "token_digest": _limited(wanted.token),
     }
 
 
@@ -208,6 +219,13 @@ def _hold(connection: Connection, account: RowMapping, wanted: Claim, now_ms: in
     )
     move(connection, account["id"], available_nusd=-hold_nusd, held_nusd=hold_nusd)
     keys.spend(connection, wanted.key_id, hold_nusd)
+    if wanted.token is not None and _limited(wanted.token):
+        scoped_tokens.hold(connection, wanted.token, account_id=account_id, hold_nusd=hold_nusd, now_ms=now_ms)
+
+
+def _limited(token: ScopedToken | None) -> bytes | None:
+    """The digest of a token with a limit: of others nothing need be counted."""
+    return None if token is None or token.spend_limit_nusd is None else token.digest
 
 
 def _remember(connection: Connection, wanted: Claim, request: IdempotentRequest, now_ms: int) -> None:

@@ -25,6 +25,8 @@ class NewKey:
     expires_at_ms: int | None = None
     spend_limit_nusd: int | None = None
     privacy: bool = False
+    salt: bytes | None = None
+    """From which the secret was made, if it was."""
 
 
 _FIND: Final = select(api_keys).where(api_keys.c.digest == bindparam("digest"))
@@ -60,6 +62,7 @@ def add_key(connection: Connection, new: NewKey, *, now_ms: int) -> ApiKey:
         "privacy": new.privacy,
         "revoked_at_ms": None,
         "created_at_ms": now_ms,
+        "salt": new.salt,
     }
     connection.execute(insert(api_keys), row)
     return _key_of(row)

@@ -20,6 +20,7 @@ _RUNNING: Final = (
     .select_from(predictions)
     .where(predictions.c.account_id == bindparam("account_id"), text(RUNNING))
 )
+_RUNNING_OF_MODEL: Final = _RUNNING.where(predictions.c.model == bindparam("model"))
 _RECENT: Final = select(predictions.c.created_at_ms, predictions.c.counted_tokens).where(
     predictions.c.account_id == bindparam("account_id"), predictions.c.created_at_ms > bindparam("since_ms")
 )
@@ -31,6 +32,19 @@ _NTH_LAST: Final = (
 )
 _TOKENS: Final = _RECENT.with_only_columns(func.coalesce(func.sum(predictions.c.counted_tokens), 0))
 _OLDEST_FIRST: Final = _RECENT.order_by(predictions.c.created_at_ms)
+
+
+def check_model_places(connection: Connection, account_id: str, model: str, *, limit: int) -> None:
+    """Refuse a run of a model of which the account has as many as it may.
+
+    Raises:
+        RateLimited: and when to ask again.
+    """
+    running = connection.execute(_RUNNING_OF_MODEL, {"account_id": account_id, "model": model}).scalar_one()
+    if running >= limit:
+        raise RateLimited(
+            f"The account has {running} runs of {model} at once already, and may have {limit}.", retry_after_s=_SOON_S
+        )
 
 
 def check_rates(connection: Connection, account: RowMapping, *, tokens: int, now_ms: int) -> None:
@@ -74,6 +88,15 @@ def check_money(account: RowMapping, key: ApiKey, *, hold_nusd: int, max_cost_nu
     ):
         if limit_nusd is not None:
             _cover(hold_nusd, limit_nusd - spent_nusd, f"${{left}} is left of the {name} of ${usd(limit_nusd)}")
+
+
+def check_token(*, hold_nusd: int, limit_nusd: int, left_nusd: int) -> None:
+    """Refuse a run whose worst case the token that asks for it may not spend any more.
+
+    Raises:
+        InsufficientCredit: names both amounts.
+    """
+    _cover(hold_nusd, left_nusd, f"${{left}} is left of the token's spend limit of ${usd(limit_nusd)}")
 
 
 def _cover(hold_nusd: int, left_nusd: int, which: str) -> None:

@@ -42,6 +42,7 @@ def page(
     door: str | None = None,
     created_from_ms: int | None = None,
     created_before_ms: int | None = None,
+    model: str | None = None,
     limit: int = PAGE,
 ) -> list[Prediction]:
     """The account's predictions, newest first, from the one after the id *before* on; at most PAGE.
@@ -53,6 +54,7 @@ def page(
         door: only those that came through it.
         created_from_ms: only those made then or later.
         created_before_ms: only those made earlier.
+        model: only those of this model.
         limit: at most so many.
 
     Raises:
@@ -65,6 +67,8 @@ def page(
         wanted = wanted.where(predictions.c.created_at_ms >= created_from_ms)
     if created_before_ms is not None:
         wanted = wanted.where(predictions.c.created_at_ms < created_before_ms)
+    if model is not None:
+        wanted = wanted.where(predictions.c.model == model)
     if before is not None:
         last = row_of(connection, account_id, before)
         here = tuple_(predictions.c.created_at_ms, predictions.c.id)

@@ -71,8 +71,20 @@ api_keys = Table(
     Column("privacy", Boolean, nullable=False),
     Column("revoked_at_ms", BigInteger),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("salt", LargeBinary),
     CheckConstraint("spent_nusd >= 0", name="ck_api_keys_spent"),
     Index("ix_api_keys_account", "account_id"),
+)
+
+scoped_tokens = Table(
+    "scoped_tokens",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("spent_nusd", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    CheckConstraint("spent_nusd >= 0", name="ck_scoped_tokens_spent"),
+    Index("ix_scoped_tokens_account", "account_id", "expires_at_ms"),
 )
 
 predictions = Table(
@@ -110,6 +122,7 @@ predictions = Table(
     Column("webhook", _JSON),
     Column("notes", _JSON),
     Column("stops", _JSON),
+    Column("token_digest", LargeBinary),
     CheckConstraint(
         "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="ck_predictions_status"
     ),

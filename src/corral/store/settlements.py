@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, text, 
 
 from corral.core.prediction import Prediction, Status, WebhookEvent, check_move
 from corral.core.pricing import Price, Receipt, verify
-from corral.store import accounts, keys, ledger, outbox
+from corral.store import accounts, keys, ledger, outbox, scoped_tokens
 from corral.store.ledger import Misbilled, transfer
 from corral.store.predictions import prediction_of, price_in, row_of
 from corral.store.schema import RUNNING, predictions, usage_records
@@ -210,3 +210,5 @@ def _pay(
     )
     accounts.spend(connection, account, hold_nusd=hold_nusd, cost_nusd=cost_nusd, day=day)
     keys.spend(connection, row["key_id"], cost_nusd - hold_nusd)
+    if row["token_digest"] is not None:
+        scoped_tokens.give_back(connection, row["token_digest"], hold_nusd - cost_nusd)

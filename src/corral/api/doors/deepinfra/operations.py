@@ -4,6 +4,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from corral.api.doors.deepinfra.wire import InferenceRequest
+from corral.api.doors.deepinfra.wire_account import (
+    JwtTerms,
+    LogEntries,
+    Me,
+    NewScopedJwt,
+    NewToken,
+    RateLimit,
+    RequestCosts,
+    RequestIds,
+    SignedToken,
+    Token,
+    Tokens,
+    UsageMonths,
+)
 from corral.api.doors.deepinfra.wire_answers import (
     CliVersion,
     Deploy,
@@ -32,6 +46,18 @@ TYPES: Final = (
     DeployList,
     CliVersion,
     Nothing,
+    JwtTerms,
+    LogEntries,
+    Me,
+    NewScopedJwt,
+    NewToken,
+    RateLimit,
+    RequestCosts,
+    RequestIds,
+    SignedToken,
+    Token,
+    Tokens,
+    UsageMonths,
 )
 """What the operations below name."""
 
@@ -87,6 +113,57 @@ DEPLOY: Final = Operation(
     error=ErrorText,
     statuses=(*FOR_KEY, 404),
     parameters=_in_path("deploy_id"),
+)
+
+
+def _account(
+    summary: str,
+    answer: type,
+    *,
+    body: type | None = None,
+    statuses: tuple[int, ...] = (),
+    parameters: tuple[Mapping[str, Any], ...] = (),
+) -> Operation:
+    return Operation(
+        summary=summary,
+        answer=answer,
+        error=ErrorText,
+        bodies=() if body is None else (body,),
+        statuses=tuple({*FOR_KEY, *statuses, *(() if body is None else FOR_BODY)}),
+        parameters=parameters,
+    )
+
+
+_TOKEN: Final = _in_path("token")
+_PERIOD: Final = (
+    _in_query("from", "YYYY.MM, current, current-N or Unix time."),
+    _in_query("to", "The same; current by default."),
+)
+ME: Final = _account("Who one is", Me)
+RATE_LIMIT: Final = _account("What one may use at once", RateLimit)
+TOKENS: Final = _account("List the account's API keys", Tokens)
+TOKEN: Final = _account("Describe an API key", Token, statuses=(404,), parameters=_TOKEN)
+CREATE_TOKEN: Final = _account("Make an API key", Token, body=NewToken, statuses=(409,))
+DELETE_TOKEN: Final = _account("Revoke an API key", Token, statuses=(404,), parameters=_TOKEN)
+SIGN_JWT: Final = _account("Sign a token that may do less", SignedToken, body=NewScopedJwt, statuses=(404,))
+READ_JWT: Final = _account(
+    "What a token may do", JwtTerms, statuses=(404,), parameters=(_in_query("jwtoken", "The token."),)
+)
+REQUEST_COSTS: Final = _account("What requests cost", RequestCosts, body=RequestIds)
+USAGE: Final = _account("What the account used, by month", UsageMonths, statuses=(400,), parameters=_PERIOD)
+USAGE_OF_TOKEN: Final = _account(
+    "What an API key used, by month", UsageMonths, statuses=(400, 404), parameters=(*_TOKEN, *_PERIOD)
+)
+LOGS: Final = _account(
+    "What a running model did for the account",
+    LogEntries,
+    statuses=(400, 404),
+    parameters=(
+        _in_query("deploy_id", "Which."),
+        _in_query("from", "Unix time in seconds, or a date and time."),
+        _in_query("to", "The same; now by default."),
+        _in_query("limit", "1 to 1000 lines, 100 by default."),
+    ),
 )
 
 

@@ -6,7 +6,9 @@ from fastapi import APIRouter
 
 from corral.api.door import Door
 from corral.api.doors.deepinfra import operations
+from corral.api.doors.deepinfra.account import Account
 from corral.api.doors.deepinfra.inference import Inference
+from corral.api.doors.deepinfra.logs import Logs
 from corral.api.doors.deepinfra.models import Models
 from corral.api.doors.deepinfra.refusals import from_error
 from corral.api.site import Site
@@ -15,6 +17,15 @@ from corral.core.accounts import Scope
 KEY_HEADER: Final = "xi-api-key"
 _RUN: Final = (Scope.INFERENCE,)
 _READ: Final = (Scope.INFERENCE, Scope.READ)
+_ADMIN: Final = (Scope.ADMIN,)
+_MONEY: Final = (
+    ("PATCH", "/v1/me"),
+    ("DELETE", "/v1/me"),
+    ("POST", "/payment/config"),
+    ("POST", "/payment/funds"),
+    ("POST", "/payment/topup"),
+    ("GET", "/payment/billing-portal"),
+)
 _FIXED: Final = (
     ("POST", "/models/{owner}/{model}/meta"),
     ("POST", "/models/{owner}/{model}/publicity"),
@@ -35,6 +46,7 @@ def router(site: Site) -> APIRouter:
     door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["deepinfra"]), key_header=KEY_HEADER)
     _add_inference(door, Inference(site, door))
     _add_models(door, Models(site))
+    _add_account(door, Account(site), Logs(site))
     return door.router
 
 
@@ -67,3 +79,23 @@ def _add_models(door: Door, models: Models) -> None:
     for method, fixed in _FIXED:
         names = [part.strip("{}") for part in fixed.split("/") if part.startswith("{")]
         door.route(method, [fixed], models.fixed, scopes=_READ, operation=operations.fixed(*names))
+
+
+def _add_account(door: Door, account: Account, logs: Logs) -> None:
+    for method, path, handler, scopes, operation in (
+        ("GET", "/v1/me", account.me, _READ, operations.ME),
+        ("GET", "/v1/me/rate_limit", account.rate_limit, _READ, operations.RATE_LIMIT),
+        ("GET", "/v1/api-tokens", account.tokens, _ADMIN, operations.TOKENS),
+        ("POST", "/v1/api-tokens", account.create_token, _ADMIN, operations.CREATE_TOKEN),
+        ("GET", "/v1/api-tokens/{token}", account.token, _ADMIN, operations.TOKEN),
+        ("DELETE", "/v1/api-tokens/{token}", account.delete_token, _ADMIN, operations.DELETE_TOKEN),
+        ("POST", "/v1/scoped-jwt", account.sign_jwt, _RUN, operations.SIGN_JWT),
+        ("GET", "/v1/scoped-jwt", account.read_jwt, _READ, operations.READ_JWT),
+        ("POST", "/v1/request-costs", account.request_costs, _READ, operations.REQUEST_COSTS),
+        ("GET", "/payment/usage", account.usage, (Scope.READ,), operations.USAGE),
+        ("GET", "/payment/usage/{token}", account.usage_of_token, (Scope.READ,), operations.USAGE_OF_TOKEN),
+        ("GET", "/v1/logs/query", logs.query, _READ, operations.LOGS),
+    ):
+        door.route(method, [path], handler, scopes=scopes, operation=operation)
+    for method, path in _MONEY:
+        door.route(method, [path], account.fixed, scopes=_READ, operation=operations.fixed())

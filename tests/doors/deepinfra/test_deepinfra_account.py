@@ -1,0 +1,263 @@
+"""The account's routes on the real server: keys, tokens that keys sign, costs, usage, logs. Assertions 50 and 51."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import jwt
+import pytest
+from httpx2 import AsyncClient
+
+from corral.bootstrap import Server
+from corral.core.accounts import Scope
+from corral.service.accounts import KeyTerms
+from tests.doors.deepinfra.native import HELLO, PATH, infer
+from tests.doors.live_server import LiveServer
+from tests.doors.scripted_predictions import MODEL
+
+pytestmark = pytest.mark.anyio
+
+OTHER = "/v1/inference/meta-llama/Llama-2-70b-chat-hf"
+COST_NUSD = 5 * 350 + 4 * 400
+"""Of 5 tokens in and 4 out."""
+
+
+@pytest.fixture(scope="module")
+async def key(running: Server) -> str:
+    """The secret of a key with every scope, of an account with credit."""
+    account = await running.accounts.create_account("ann", credit_nusd=10**9)
+    _, secret = await running.accounts.create_key(account.id, KeyTerms(name="first", scopes=frozenset(Scope)))
+    return secret
+
+
+@pytest.fixture(scope="module")
+async def ann(real: LiveServer, key: str) -> AsyncIterator[AsyncClient]:
+    """Her client."""
+    async with real.http(key=key) as client:
+        yield client
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+async def uid(client: AsyncClient) -> str:
+    return (await client.get("/v1/me")).json()["uid"]
+
+
+def signed(account_id: str, name: str, secret: str, **payload: Any) -> str:
+    """A token signed by hand."""
+    kid = f"{account_id}:{base64.b64encode(name.encode()).decode()}"
+    body = {"sub": account_id, "exp": int(time.time()) + 3600, **payload}
+    return "jwt:" + jwt.encode(body, secret, algorithm="HS256", headers={"kid": kid})
+
+
+async def status_of(client: AsyncClient, token: str, path: str = PATH, **fields: Any) -> int:
+    response = await client.post(path, json={**HELLO, "max_new_tokens": 4, **fields}, headers=bearer(token))
+    return response.status_code
+
+
+async def test_me_is_the_account_and_its_limits(ann: AsyncClient) -> None:
+    me = (await ann.get("/v1/me?checklist=true")).json()
+    assert me["uid"].startswith("acct_")
+    assert (me["display_name"], me["email"], me["is_admin"]) == ("ann", "", True)
+    assert (await ann.get("/v1/me/rate_limit")).json() == {"rate_limit": 200, "tpm_rate_limit": None}
+
+
+async def test_tokens_are_made_listed_used_and_revoked(ann: AsyncClient) -> None:
+    made = (await ann.post("/v1/api-tokens", json={"name": "second"})).json()
+    assert made["name"] == "second"
+    assert made["allowed_ips"] is None
+    taken = await ann.post("/v1/api-tokens", json={"name": "second"})
+    assert (taken.status_code, list(taken.json())) == (409, ["error"])
+    assert (await ann.post("/v1/api-tokens", json={})).status_code == 422
+    listed = {each["name"]: each for each in (await ann.get("/v1/api-tokens")).json()}
+    assert listed["second"]["token_id"] == made["token_id"]
+    assert made["token"] not in str(listed)
+    assert await status_of(ann, made["token"]) == 200
+    for name in (made["token"], made["token_id"]):
+        assert (await ann.get(f"/v1/api-tokens/{name}")).json()["name"] == "second"
+    assert (await ann.get("/v1/api-tokens", headers=bearer(made["token"]))).status_code == 403
+    assert (await ann.post("/v1/api-tokens", json={"name": "x"}, headers=bearer(made["token"]))).status_code == 403
+    assert (await ann.delete(f"/v1/api-tokens/{made['token_id']}")).status_code == 200
+    assert await status_of(ann, made["token"]) == 401
+    assert (await ann.get(f"/v1/api-tokens/{made['token_id']}")).status_code == 404
+    assert (await ann.delete("/v1/api-tokens/key_unknown")).status_code == 404
+
+
+async def test_the_keys_of_others_are_not_there(ann: AsyncClient, http: AsyncClient) -> None:
+    for each in (await http.get("/v1/api-tokens")).json():
+        assert (await ann.get(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
+        assert (await ann.delete(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
+
+
+async def test_50_a_request_is_found_by_each_of_its_ids_and_told_with_its_exact_cost(
+    ann: AsyncClient, http: AsyncClient
+) -> None:
+    native = await ann.post(PATH, json={**HELLO, "max_new_tokens": 4})
+    chat = await ann.post(
+        "/v1/openai/chat/completions",
+        json={"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4, "temperature": 0},
+    )
+    completion = await ann.post(
+        "/v1/openai/completions", json={"model": MODEL, "prompt": HELLO["input"], "max_tokens": 4}
+    )
+    ids = [native.json()["request_id"], chat.json()["id"], completion.json()["id"], native.headers["corral-prediction"]]
+    costs = (await ann.post("/v1/request-costs", json={"requestIds": [*ids, "R" + "0" * 23, "x"]})).json()
+    assert [each["requestId"] for each in costs["requests"]] == ids
+    assert [each["costNanoUsd"] for each in costs["requests"]] == [COST_NUSD] * 4
+    assert Decimal(str(native.json()["inference_status"]["cost"])) == Decimal(COST_NUSD) / 10**9
+    assert (await http.post("/v1/request-costs", json={"requestIds": ids})).json() == {"requests": []}
+    assert (await ann.post("/v1/request-costs", json={"requestIds": ["x"] * 101})).status_code == 422
+    assert (await ann.post("/v1/request-costs", json={})).status_code == 422
+
+
+async def test_51_a_token_made_by_the_api_runs_its_models_only_and_until_it_expires(ann: AsyncClient) -> None:
+    made = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first", "models": [MODEL], "expires_delta": 3600})
+    token = made.json()["token"]
+    assert token.startswith("jwt:")
+    assert await status_of(ann, token) == 200
+    assert await status_of(ann, token, OTHER) == 403
+    read = (await ann.get("/v1/scoped-jwt", params={"jwtoken": token})).json()
+    assert read["models"] == [MODEL]
+    assert read["spending_limit"] is None
+    assert abs(read["expires_at"] - time.time() - 3600) < 60
+    for path in ("/v1/api-tokens", "/payment/usage?from=current"):
+        assert (await ann.get(path, headers=bearer(token))).status_code == 403
+    again = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(token))
+    assert again.status_code == 403
+    short = (await ann.post("/v1/scoped-jwt", json={"expires_delta": 1})).json()["token"]
+    while time.time() <= jwt.decode(short[4:], options={"verify_signature": False})["exp"]:
+        await asyncio.sleep(0.05)
+    assert await status_of(ann, short) == 401
+    openai = await ann.post(
+        "/v1/openai/chat/completions",
+        json={"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1},
+        headers=bearer(token),
+    )
+    assert openai.status_code == 200
+
+
+async def test_51_a_token_signed_by_hand_is_as_good(ann: AsyncClient, key: str) -> None:
+    me = await uid(ann)
+    assert await status_of(ann, signed(me, "first", key)) == 200
+    assert await status_of(ann, signed(me, "first", key, model=MODEL)) == 200
+    assert await status_of(ann, signed(me, "first", key, model=MODEL.upper()), OTHER) == 403
+    assert await status_of(ann, signed(me, "first", key, models=[])) == 403
+
+
+async def test_a_token_that_is_not_wholly_good_is_no_key_at_all(ann: AsyncClient, key: str) -> None:
+    me = await uid(ann)
+    year = 367 * 86400
+    good = signed(me, "first", key)
+    head, payload, signature = good.removeprefix("jwt:").split(".")
+    none = base64.urlsafe_b64encode(b'{"alg":"none","kid":"%b"}' % f"{me}:Zmlyc3Q=".encode()).decode().rstrip("=")
+    for token in (
+        signed(me, "first", key, exp=int(time.time()) - 1),
+        signed(me, "first", key, exp=int(time.time()) + year),
+        signed(me, "first", key, exp=None),
+        signed(me, "first", key, sub="acct_other"),
+        signed(me, "first", key, nbf=int(time.time()) + 60),
+        signed(me, "first", key, max_tokens=3),
+        signed(me, "first", key, model=MODEL, models=[MODEL]),
+        signed(me, "first", key, models="x" * 10, spending_limit=-1),
+        signed(me, "first", key, spending_limit=True),
+        signed(me, "first", key, aud="elsewhere"),
+        signed(me, "first", "another secret of thirty-two characters or so"),
+        signed(me, "unknown", key),
+        signed("acct_unknown", "first", key),
+        good.removeprefix("jwt:"),
+        f"jwt:{none}.{payload}.",
+        f"jwt:{none}.{payload}.{signature}",
+        f"jwt:{head}.{payload}",
+        "jwt:",
+        "jwt:a.b.c",
+        "jwt:" + "a" * 9000,
+    ):
+        assert await status_of(ann, token) == 401, token
+    for path in (f"/v1/scoped-jwt?jwtoken={signed(me, 'unknown', key)}", "/v1/scoped-jwt"):
+        assert (await ann.get(path)).status_code == 404
+
+
+async def test_51_a_token_spends_no_more_than_its_limit(ann: AsyncClient, key: str) -> None:
+    limit = float(Decimal(2 * COST_NUSD + 100) / 10**9)
+    token = (await ann.post("/v1/scoped-jwt", json={"spending_limit": limit})).json()["token"]
+    by_hand = signed(await uid(ann), "first", key, spending_limit=limit)
+    for each in (token, by_hand):
+        assert [await status_of(ann, each) for _ in range(4)] == [200, 200, 402, 402]
+        assert await status_of(ann, each, max_new_tokens=2000) == 402
+    assert await status_of(ann, key) == 200
+    assert (await ann.get("/v1/scoped-jwt", params={"jwtoken": token})).json()["spending_limit"] == limit
+
+
+async def test_51_a_revoked_key_ends_its_tokens(ann: AsyncClient, running: Server) -> None:
+    me = await uid(ann)
+    made, secret = await running.accounts.create_key(me, KeyTerms(name="third"))
+    token = signed(me, "third", secret)
+    assert await status_of(ann, token) == 200
+    await running.accounts.revoke_key(made.id)
+    assert await status_of(ann, token) == 401
+
+
+async def test_a_key_signs_with_itself_only_and_one_without_a_known_secret_not_at_all(
+    ann: AsyncClient, http: AsyncClient, running: Server
+) -> None:
+    me = await uid(ann)
+    _, secret = await running.accounts.create_key(me, KeyTerms(name="modest"))
+    own = await ann.post("/v1/scoped-jwt", json={"api_key_name": "modest"}, headers=bearer(secret))
+    assert own.status_code == 200
+    others = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(secret))
+    assert others.status_code == 403
+    assert (await ann.post("/v1/scoped-jwt", json={"api_key_name": "unknown"})).status_code == 404
+    assert (await ann.post("/v1/scoped-jwt", json={"api_key_name": "modest"})).status_code == 200
+    assert (await ann.post("/v1/scoped-jwt", json={"expires_delta": 0})).status_code == 422
+    assert (await ann.post("/v1/scoped-jwt", json={"expires_at": int(time.time()) - 1})).status_code == 400
+    operators = await http.post("/v1/scoped-jwt", json={})
+    assert operators.status_code == 400
+    assert "cannot sign" in operators.json()["error"]
+
+
+async def test_usage_is_summed_by_month_and_key(ann: AsyncClient) -> None:
+    before = (await ann.get("/payment/usage?from=current")).json()
+    await infer(ann, max_new_tokens=4)
+    usage = (await ann.get("/payment/usage?from=current")).json()
+    (month,) = usage["months"]
+    assert month["period"] == usage["initial_month"] == time.strftime("%Y.%m", time.gmtime())
+    (item,) = month["items"]
+    assert item["model"]["model_name"] == MODEL
+    cents = Decimal(COST_NUSD) / 10**7
+    spent_before = Decimal(str(before["months"][0]["total_cost"]))
+    assert Decimal(str(month["total_cost"])) == spent_before + cents
+    (key_id,) = [each["token_id"] for each in (await ann.get("/v1/api-tokens")).json() if each["name"] == "first"]
+    of_key = (await ann.get(f"/payment/usage/{key_id}?from=current-2&to=current")).json()
+    assert [each["period"] for each in of_key["months"]][-1] == month["period"]
+    assert len(of_key["months"]) == 3
+    assert Decimal(str(of_key["months"][-1]["total_cost"])) <= Decimal(str(month["total_cost"]))
+    for query in ("", "?from=x", "?from=2024.13", "?from=current-40", "?from=current&to=99999999999"):
+        assert (await ann.get(f"/payment/usage{query}")).status_code == 400, query
+
+
+async def test_logs_are_one_line_a_request_and_show_no_text(ann: AsyncClient) -> None:
+    (deploy,) = [each for each in (await ann.get("/deploy/list/")).json() if each["model_name"] == MODEL]
+    answer = await infer(ann, max_new_tokens=4)
+    where = {"deploy_id": deploy["deploy_id"]}
+    entries = (await ann.get("/v1/logs/query", params={**where, "limit": "1000"})).json()["entries"]
+    assert entries == sorted(entries)
+    moment, line = entries[-1]
+    assert line.startswith(
+        f"{answer['request_id']} succeeded door=deepinfra input_tokens=5 output_tokens=4 runtime_ms="
+    )
+    assert "Hello" not in str(entries)
+    after = {**where, "from": moment, "to": str(float(moment) + 1)}
+    assert (await ann.get("/v1/logs/query", params=after)).json()["entries"] == [[moment, line]]
+    assert len((await ann.get("/v1/logs/query", params={**where, "limit": "2"})).json()["entries"]) == 2
+    for bad in ({"limit": "0"}, {"limit": "1001"}, {"from": "x"}, {"from": "1", "to": "9999999"}):
+        assert (await ann.get("/v1/logs/query", params={**where, **bad})).status_code == 400, bad
+    assert (await ann.get("/v1/logs/query", params={"deploy_id": "none"})).status_code == 404
+
+
+async def test_the_books_hold_after_all_this(running: Server) -> None:
+    assert await running.accounts.reconcile() == []
