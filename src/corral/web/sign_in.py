@@ -37,7 +37,8 @@ class SignIn:
         else:
             secret = first(form, "key").strip()
             caller = await self._site.accounts.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
-            key_id = None if caller is None else caller.key_id
+            # A token that a key signed may do less than the key, as which a session would act.
+            key_id = None if caller is None or caller.token is not None else caller.key_id
             fault = _NOT_KNOWN
         if key_id is None:
             return self._draw(visit, next_=next_, fault=fault, status=401)

@@ -202,6 +202,15 @@ async def test_51_a_revoked_key_ends_its_tokens(ann: AsyncClient, running: Serve
     assert await status_of(ann, token) == 401
 
 
+async def test_a_token_opens_no_session_that_would_act_as_its_key(ann: AsyncClient, real: LiveServer, key: str) -> None:
+    async with real.http(key=None) as browser:
+        with_token = await browser.post("/sign-in", data={"key": signed(await uid(ann), "first", key), "next": "/"})
+        assert with_token.status_code == 401
+        assert "set-cookie" not in with_token.headers
+        with_key = await browser.post("/sign-in", data={"key": key, "next": "/"})
+    assert "set-cookie" in with_key.headers
+
+
 async def test_a_key_signs_with_itself_only_and_one_without_a_known_secret_not_at_all(
     ann: AsyncClient, http: AsyncClient, running: Server
 ) -> None:
