@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from corral.catalog.catalog import Catalog
 from corral.core.caller import Caller
 from corral.core.generation import GenerationEvent, GenerationRequest
-from corral.core.prediction import Prediction, Webhook
+from corral.core.prediction import Prediction, Status, Webhook
 from corral.core.pricing import Price
 
 
@@ -68,10 +68,13 @@ class PageRequest:
 
     before: str | None = None
     """Only those older than the one of this id."""
+    door: str | None = None
+    model: str | None = None
+    """Its id in the catalog."""
+    statuses: tuple[Status, ...] = ()
+    """As stored; none named is all."""
     created_from_ms: int | None = None
     created_before_ms: int | None = None
-    model: str | None = None
-    """Only those of this model, by its id in the catalog."""
     limit: int = 100
     """At most so many."""
 

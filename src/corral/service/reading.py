@@ -79,7 +79,11 @@ class Readings:
         """The account's predictions, newest first."""
         _require_sight(caller)
         terms = asdict(wanted)
-        stored = await self._store.read(lambda connection: predictions.page(connection, caller.account_id, **terms))
+        before, limit = terms.pop("before"), terms.pop("limit")
+        filters = predictions.Filters(**terms)
+        stored = await self._store.read(
+            partial(predictions.page, account_id=caller.account_id, before=before, filters=filters, limit=limit)
+        )
         return list(map(self._as_it_stands, stored))
 
     async def run_counts(self) -> Mapping[str, int]:

@@ -1,8 +1,10 @@
 """Predictions as rows: found, listed, and rid of their text when its time is up."""
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, select, text, tuple_, update
 
 from corral.core.errors import UnknownPrediction
 from corral.core.prediction import Prediction, Status, StoppedBy, Webhook, WebhookEvent
@@ -14,6 +16,23 @@ REMOVAL_BATCH: Final = 500
 _SEED_MODULUS: Final = 2**64
 
 _FIND: Final = select(predictions).where(predictions.c.id == bindparam("prediction_id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which predictions are listed; what is not given lets all through."""
+
+    door: str | None = None
+    model: str | None = None
+    """Its id in the catalog."""
+    statuses: Collection[Status] = ()
+    """As stored: one that has just begun to emit may still be stored as starting."""
+    created_from_ms: int | None = None
+    """Then or later."""
+    created_before_ms: int | None = None
+
+
+EVERY: Final = Filters()
 
 
 def get(connection: Connection, account_id: str, prediction_id: str) -> Prediction:
@@ -39,10 +58,7 @@ def page(
     account_id: str,
     *,
     before: str | None = None,
-    door: str | None = None,
-    created_from_ms: int | None = None,
-    created_before_ms: int | None = None,
-    model: str | None = None,
+    filters: Filters = EVERY,
     limit: int = PAGE,
 ) -> list[Prediction]:
     """The account's predictions, newest first, from the one after the id *before* on; at most PAGE.
@@ -51,24 +67,13 @@ def page(
         connection: of the transaction.
         account_id: whose.
         before: only those older than this one.
-        door: only those that came through it.
-        created_from_ms: only those made then or later.
-        created_before_ms: only those made earlier.
-        model: only those of this model.
+        filters: only those that fulfil all of them.
         limit: at most so many.
 
     Raises:
         UnknownPrediction: the account has no prediction *before*.
     """
-    wanted = select(predictions).where(predictions.c.account_id == account_id)
-    if door is not None:
-        wanted = wanted.where(predictions.c.door == door)
-    if created_from_ms is not None:
-        wanted = wanted.where(predictions.c.created_at_ms >= created_from_ms)
-    if created_before_ms is not None:
-        wanted = wanted.where(predictions.c.created_at_ms < created_before_ms)
-    if model is not None:
-        wanted = wanted.where(predictions.c.model == model)
+    wanted = select(predictions).where(predictions.c.account_id == account_id, *_conditions(filters))
     if before is not None:
         last = row_of(connection, account_id, before)
         here = tuple_(predictions.c.created_at_ms, predictions.c.id)
@@ -76,6 +81,19 @@ def page(
     newest_first = wanted.order_by(predictions.c.created_at_ms.desc(), predictions.c.id.desc())
     rows = connection.execute(newest_first.limit(max(0, min(limit, PAGE)))).mappings()
     return [prediction_of(row) for row in rows]
+
+
+def _conditions(filters: Filters) -> Iterator[ColumnElement[bool]]:
+    if filters.door is not None:
+        yield predictions.c.door == filters.door
+    if filters.model is not None:
+        yield predictions.c.model == filters.model
+    if filters.statuses:
+        yield predictions.c.status.in_(filters.statuses)
+    if filters.created_from_ms is not None:
+        yield predictions.c.created_at_ms >= filters.created_from_ms
+    if filters.created_before_ms is not None:
+        yield predictions.c.created_at_ms < filters.created_before_ms
 
 
 def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_BATCH) -> int:

@@ -1,11 +1,14 @@
 """Predictions found, listed, logged, summed, and rid of their text."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import func, select
 
 from corral.core.errors import UnknownPrediction
-from corral.core.prediction import Prediction
+from corral.core.prediction import Prediction, Status
 from corral.store import predictions, streams
+from corral.store.predictions import Filters
 from corral.store.schema import stream_rows
 from corral.store.streams import LogRow
 from corral.store.usage import Spend, Usage, spend, usage
@@ -37,7 +40,7 @@ async def test_pages_go_from_new_to_old_without_gap_or_repeat(books: Books) -> N
 
     async def after(before: str | None, door: str | None) -> list[Prediction]:
         return await books.store.read(
-            lambda c: predictions.page(c, books.account.id, before=before, door=door, limit=2)
+            lambda c: predictions.page(c, books.account.id, before=before, filters=Filters(door=door), limit=2)
         )
 
     async def pages(door: str | None) -> list[Prediction]:
@@ -50,6 +53,24 @@ async def test_pages_go_from_new_to_old_without_gap_or_repeat(books: Books) -> N
     assert await pages("replicate") == [p for p in newest_first if p.door == "replicate"]
     with pytest.raises(UnknownPrediction):
         await books.store.read(lambda c: predictions.page(c, books.account.id, before="unknown"))
+
+
+async def test_pages_can_be_of_one_model_door_and_state(books: Books) -> None:
+    running = await books.claim(model="meta/llama-2-7b-chat", door="replicate")
+    failed = await books.settle(await books.claim(), status=Status.FAILED, output=None, error="No.")
+    told = await books.settle(await books.claim(door="replicate"))
+
+    async def found(**terms: Any) -> set[str]:
+        page = await books.store.read(lambda c: predictions.page(c, books.account.id, filters=Filters(**terms)))
+        return {prediction.id for prediction in page}
+
+    assert await found() == {running.id, failed.id, told.id}
+    assert await found(model="meta/llama-2-7b-chat") == {running.id}
+    assert await found(statuses=[Status.FAILED]) == {failed.id}
+    assert await found(statuses=(Status.STARTING, Status.SUCCEEDED)) == {running.id, told.id}
+    assert await found(statuses=(Status.SUCCEEDED,), door="replicate") == {told.id}
+    assert await found(statuses=(Status.CANCELED,)) == set()
+    assert await found(model="no/such") == set()
 
 
 async def test_text_goes_when_its_time_is_up_and_counts_and_cost_stay(books: Books) -> None:
