@@ -1,20 +1,18 @@
 """What is typed on a command line, read exactly: dollars, limits, days, expiries. A bad one is a usage error.
 
-Money becomes integer nano-dollars by way of ``Decimal``, never of a float.
+Money becomes integer nano-dollars, never by way of a float.
 """
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from typing import Final
 
 import typer
 
-from corral.core.pricing import NUSD_PER_USD
+from corral.core.errors import InvalidRequest
+from corral.core.pricing import parse_usd
 
-MAX_USD: Final = 10**9
-_USD: Final = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
 _COUNT: Final = re.compile(r"[0-9]{1,15}")
 _DURATION: Final = re.compile(r"([0-9]{1,5})([dhm])")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -46,13 +44,12 @@ def signed_usd(text: str) -> int:
     """Nano-dollars of a decimal amount in dollars, which may be negative.
 
     Raises:
-        BadParameter: no such amount, finer than a nano-dollar, or beyond MAX_USD.
+        BadParameter: no such amount, finer than a nano-dollar, or beyond what may be typed.
     """
-    if not _USD.fullmatch(text) or abs(Decimal(text)) > MAX_USD:
-        raise typer.BadParameter(
-            f"'{text}' is no amount in dollars such as 12.50: digits, at most nine of them after the point."
-        )
-    return int(Decimal(text) * NUSD_PER_USD)
+    try:
+        return parse_usd(text)
+    except InvalidRequest as refused:
+        raise typer.BadParameter(str(refused)) from None
 
 
 def usd_amount(text: str) -> int:

@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from corral.core.errors import BadSetting
+from corral.core.errors import BadSetting, InvalidRequest
 from corral.core.prediction import StoppedBy
 
 NUSD_PER_USD: Final = 10**9
 _TOKENS_PER_QUOTE: Final = 10**6
 RECEIPT_FORMAT: Final = 1
+MAX_USD: Final = 10**9
+"""The largest amount that may be typed."""
+_USD: Final = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,19 @@ def usd(nusd: int) -> str:
     """Exact decimal dollars, without needless zeros: ``0.0000924``."""
     text = f"{Decimal(nusd) / NUSD_PER_USD:.9f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def parse_usd(text: str) -> int:
+    """Nano-dollars of a decimal amount in dollars as a person types it, read exactly; it may be negative.
+
+    Raises:
+        InvalidRequest: no such amount, finer than a nano-dollar, or beyond MAX_USD.
+    """
+    if not _USD.fullmatch(text) or abs(Decimal(text)) > MAX_USD:
+        raise InvalidRequest(
+            f"'{text}' is no amount in dollars such as 12.50: digits, at most nine of them after the point."
+        )
+    return int(Decimal(text) * NUSD_PER_USD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
