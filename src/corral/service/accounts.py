@@ -138,6 +138,17 @@ class Accounts:
             raise InvalidRequest(f"{len(found) or 'No'} accounts are called '{name_or_id}'; give an id.")
         return found[0]
 
+    async def account_of(self, account_id: str) -> Account:
+        """The account of that id.
+
+        Raises:
+            InvalidRequest: there is none.
+        """
+        found = await self._store.read(partial(accounts.get_account, account_id=account_id))
+        if found is None:
+            raise InvalidRequest(f"There is no account '{account_id}'.", param="account")
+        return found
+
     async def credit(self, account_id: str, amount_nusd: int, *, note: str | None = None) -> Account:
         """Give credit, or take it back with a negative amount."""
         now_ms = self.now_ms()
@@ -200,6 +211,10 @@ class Accounts:
     async def keys(self, account_id: str | None = None) -> list[ApiKey]:
         """Every key, of one account or of all, oldest first."""
         return await self._store.read(partial(keys.list_keys, account_id=account_id))
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        """The key of that id, revoked and expired ones included."""
+        return await self._store.read(partial(keys.get_key, key_id=key_id))
 
     async def revoke_key(self, key_id: str) -> ApiKey:
         """Revoke a key: no request with it is let in any more.

@@ -1,0 +1,176 @@
+"""What a signed-in person may see and change, and with which scope."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from corral.core.accounts import Account, Limits, Scope
+from corral.core.caller import Caller
+from corral.core.errors import InsufficientCredit, InvalidRequest, PermissionDenied
+from corral.service.accounts import Accounts, KeyTerms
+from corral.service.console import Console
+from corral.service.measures import Measures
+from corral.service.webhooks import Webhooks
+from corral.store.store import Store
+from tests.engines import scripted_engine
+
+pytestmark = pytest.mark.anyio
+
+DOLLAR = 10**9
+
+
+@dataclass
+class Office:
+    """Two accounts and a console; the engine is never started."""
+
+    console: Console
+    accounts: Accounts
+    ann: Account
+    bob: Account
+
+    async def caller(self, account: Account, *scopes: Scope) -> Caller:
+        """Someone with a key of *account*."""
+        terms = KeyTerms(name="signed in", scopes=frozenset(scopes))
+        found = await self.accounts.authenticate((await self.accounts.create_key(account.id, terms))[1])
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def office(database: Path) -> AsyncIterator[Office]:
+    store, engine = Store.open(f"sqlite:///{database}"), scripted_engine()
+    accounts = Accounts(store, pepper=b"p" * 32, clock=time.time)
+    measures = Measures(store=store, engine=engine, clock=time.time)
+    console = Console(accounts, measures, Webhooks(store, pepper=b"p" * 32, clock=time.time))
+    ann = await accounts.create_account("Ann", credit_nusd=DOLLAR)
+    yield Office(console, accounts, ann, await accounts.create_account("Bob"))
+    await store.close()
+
+
+Deed = Callable[[Office, Caller], Awaitable[object]]
+
+
+async def load(office: Office, caller: Caller) -> object:
+    return office.console.load(caller)
+
+
+READING: dict[str, Deed] = {
+    "account": lambda o, c: o.console.account(c),
+    "spend": lambda o, c: o.console.spend(c),
+    "usage": lambda o, c: o.console.usage(c, days=30),
+    "latency": lambda o, c: o.console.latency(c),
+    "load": load,
+    "keys": lambda o, c: o.console.keys(c),
+    "key": lambda o, c: o.console.key(c, c.key_id),
+    "deliveries": lambda o, c: o.console.deliveries(c, "no-such-prediction"),
+}
+MANAGING: dict[str, Deed] = {
+    "create_key": lambda o, c: o.console.create_key(c, KeyTerms(name="new")),
+    "revoke_key": lambda o, c: o.console.revoke_key(c, c.key_id),
+    "accounts": lambda o, c: o.console.accounts(c),
+    "any_account": lambda o, c: o.console.any_account(c, o.bob.id),
+    "create_account": lambda o, c: o.console.create_account(c, "Eve", unlimited=True, limits=Limits(), credit_nusd=0),
+    "credit": lambda o, c: o.console.credit(c, o.ann.id, DOLLAR, note=None),
+    "change_limits": lambda o, c: o.console.change_limits(c, o.ann.id, {"concurrent_runs": 3}),
+    "rotate_webhook_secret": lambda o, c: o.console.rotate_webhook_secret(c),
+    "another account's keys": lambda o, c: o.console.keys(c, o.bob.id),
+}
+
+
+@pytest.mark.parametrize("name", READING)
+async def test_to_see_takes_the_scope_read(office: Office, name: str) -> None:
+    caller = await office.caller(office.ann, Scope.READ)
+    await READING[name](office, caller)
+    with pytest.raises(PermissionDenied, match="'read'"):
+        await READING[name](office, replace(caller, scopes=frozenset()))
+
+
+async def test_a_key_that_only_runs_sees_no_money(office: Office) -> None:
+    caller = await office.caller(office.ann, Scope.INFERENCE)
+    for name in READING.keys() - {"deliveries"}:
+        with pytest.raises(PermissionDenied, match="'read'"):
+            await READING[name](office, caller)
+
+
+async def test_secret_and_replay_of_webhooks_are_for_keys_that_ask_for_them(office: Office) -> None:
+    runs, reads, manages = [
+        await office.caller(office.ann, scope) for scope in (Scope.INFERENCE, Scope.READ, Scope.ADMIN)
+    ]
+    first = await office.console.webhook_secret(runs)
+    assert first.startswith("whsec_")
+    second = await office.console.rotate_webhook_secret(manages)
+    assert second != first
+    assert await office.console.webhook_secret(runs) == second
+    with pytest.raises(PermissionDenied):
+        await office.console.webhook_secret(reads)
+    with pytest.raises(PermissionDenied):
+        await office.console.replay(reads, "msg_any")
+    with pytest.raises(InvalidRequest, match="There is no delivery"):
+        await office.console.replay(runs, "msg_any")
+
+
+@pytest.mark.parametrize("name", MANAGING)
+async def test_to_manage_takes_the_scope_admin(office: Office, name: str) -> None:
+    await MANAGING[name](office, await office.caller(office.ann, Scope.ADMIN))
+    caller = await office.caller(office.ann, Scope.READ, Scope.INFERENCE)
+    before = (await office.accounts.accounts(), await office.accounts.keys())
+    with pytest.raises(PermissionDenied, match="'admin'"):
+        await MANAGING[name](office, caller)
+    assert (await office.accounts.accounts(), await office.accounts.keys()) == before
+
+
+async def test_an_account_sees_its_own_keys_only(office: Office) -> None:
+    ann = await office.caller(office.ann, Scope.READ)
+    bob = await office.caller(office.bob, Scope.READ)
+    admin = await office.caller(office.bob, Scope.ADMIN)
+    assert [key.id for key in await office.console.keys(ann)] == [ann.key_id]
+    assert {key.id for key in await office.console.keys(bob)} == {bob.key_id, admin.key_id}
+    assert [key.id for key in await office.console.keys(admin, office.ann.id)] == [ann.key_id]
+    assert (await office.console.key(admin, ann.key_id)).account_id == office.ann.id
+    with pytest.raises(InvalidRequest, match="There is no key"):
+        await office.console.key(bob, ann.key_id)
+
+
+async def test_keys_that_open_nothing_come_last(office: Office) -> None:
+    old = await office.caller(office.ann, Scope.READ)
+    gone = await office.caller(office.ann, Scope.READ)
+    new = await office.caller(office.ann, Scope.READ, Scope.ADMIN)
+    await office.console.revoke_key(new, gone.key_id)
+    listed = await office.console.keys(new)
+    assert [key.id for key in listed] == [new.key_id, old.key_id, gone.key_id]
+    assert [office.console.is_over(key) for key in listed] == [False, False, True]
+    expired = replace(listed[0], expires_at_ms=1)
+    assert office.console.is_over(expired)
+
+
+async def test_a_key_that_was_made_opens_until_it_is_revoked(office: Office) -> None:
+    admin = await office.caller(office.ann, Scope.ADMIN)
+    key, secret = await office.console.create_key(admin, KeyTerms(name="bob's"), office.bob.id)
+    caller = await office.accounts.authenticate(secret)
+    assert caller is not None
+    assert (caller.account_id, caller.key_id) == (office.bob.id, key.id)
+    await office.console.revoke_key(admin, key.id)
+    assert await office.accounts.authenticate(secret) is None
+
+
+async def test_an_admin_gives_credit_and_limits_to_any_account(office: Office) -> None:
+    admin = await office.caller(office.ann, Scope.ADMIN)
+    await office.console.credit(admin, office.bob.id, 2 * DOLLAR, note="Welcome.")
+    await office.console.change_limits(admin, office.bob.id, {"requests_per_minute": 60})
+    account, spend = await office.console.any_account(admin, office.bob.id)
+    assert (account.available_nusd, account.limits) == (2 * DOLLAR, Limits(requests_per_minute=60))
+    assert (spend.today_nusd, spend.held_nusd) == (0, 0)
+    with pytest.raises(InsufficientCredit):
+        await office.console.credit(admin, office.bob.id, -3 * DOLLAR, note=None)
+    with pytest.raises(InvalidRequest, match="There is no account"):
+        await office.console.any_account(admin, "acct_nobody")
+
+
+async def test_days_end_today_and_are_whole(office: Office) -> None:
+    days = office.console.days(30)
+    assert len(days) == len(set(days)) == 30
+    assert days == sorted(days)
+    assert days[-1] == time.strftime("%Y-%m-%d", time.gmtime())
