@@ -32,7 +32,9 @@ from corral.engines.stepper import Progress
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
 from corral.engines.vetting import ConstraintVetting
 from corral.service.accounts import Accounts
+from corral.service.console import Console
 from corral.service.delivering import Deliverer
+from corral.service.measures import Measures
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
 from corral.service.webhooks import Renderer, Webhooks
@@ -60,6 +62,7 @@ class Server:
     accounts: Accounts
     predictions: PredictionService
     webhooks: Webhooks
+    measures: Measures
     deliverer: Deliverer
     catalog: Catalog
     links: OneTimeLinks
@@ -73,7 +76,7 @@ class Server:
         try:
             await self.accounts.admit_local(self.api_key)
             # The deliverer ends last, so that what runs that are stopped have to tell may still be told.
-            async with self.deliverer.run(), self.engine.run(), self.predictions.run():
+            async with self.deliverer.run(), self.engine.run(), self.predictions.run(), self.measures.run():
                 yield
         finally:
             await self.store.close()
@@ -111,8 +114,9 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         concurrent_per_model=settings.concurrent_per_model,
     )
     webhooks = open_webhooks(settings, store)
+    measures = Measures(store=store, engine=engine, clock=clock)
     links = OneTimeLinks(clock)
-    app = _app(settings, predictions, accounts, links)
+    app = _app(settings, predictions, accounts, Console(accounts, measures, webhooks), links)
     return Server(
         app=app,
         engine=engine,
@@ -120,6 +124,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         accounts=accounts,
         predictions=predictions,
         webhooks=webhooks,
+        measures=measures,
         deliverer=_deliverer(settings, webhooks, predictions, store, news),
         catalog=catalog,
         links=links,
@@ -128,7 +133,9 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     )
 
 
-def _app(settings: Settings, predictions: PredictionService, accounts: Accounts, links: OneTimeLinks) -> FastAPI:
+def _app(
+    settings: Settings, predictions: PredictionService, accounts: Accounts, console: Console, links: OneTimeLinks
+) -> FastAPI:
     clock = time.time  # noqa: TID251 - made here, as above
     site = Site(
         predictions=predictions,
@@ -142,6 +149,7 @@ def _app(settings: Settings, predictions: PredictionService, accounts: Accounts,
     web_site = WebSite(
         predictions=predictions,
         accounts=accounts,
+        console=console,
         sessions=Sessions(secret=_derived(settings, "sessions"), clock=clock),
         links=links,
         clock=clock,

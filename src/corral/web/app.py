@@ -4,6 +4,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from corral.web.assets import PREFIX, send_asset
+from corral.web.dashboard.accounts import AccountPages
+from corral.web.dashboard.keys import KeyPages
+from corral.web.dashboard.overview import DashboardPages
+from corral.web.dashboard.predictions import PredictionPages
+from corral.web.dashboard.webhooks import WebhookPages
 from corral.web.home import Home
 from corral.web.pages import Pages, Visit
 from corral.web.sign_in import SignIn
@@ -16,6 +21,11 @@ def pages_router(site: WebSite) -> APIRouter:
     pages.get(PREFIX + "{path:path}", _asset, signed_in=False)
     Home(pages)
     SignIn(pages)
+    PredictionPages(pages)
+    DashboardPages(pages)
+    KeyPages(pages)
+    WebhookPages(pages)
+    AccountPages(pages)
     return pages.router
 
 

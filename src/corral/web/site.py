@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from corral.service.accounts import Accounts
+from corral.service.console import Console
 from corral.service.ports import Predictions
 from corral.web.sessions import OneTimeLinks, Sessions
 
@@ -14,6 +15,7 @@ class WebSite:
 
     predictions: Predictions
     accounts: Accounts
+    console: Console
     sessions: Sessions
     links: OneTimeLinks
     clock: Callable[[], float]

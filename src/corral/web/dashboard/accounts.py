@@ -1,0 +1,143 @@
+"""The pages of accounts, for who manages them: list, make, give credit, set limits."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.responses import Response
+
+from corral.core.accounts import Limits, Scope
+from corral.core.errors import InsufficientCredit, InvalidRequest
+from corral.core.pricing import usd
+from corral.web.dashboard.drawing import draw
+from corral.web.dashboard.typed import Typed
+from corral.web.forms import Form
+from corral.web.pages import Pages, Visit, redirect
+
+ACCOUNTS: Final = "/dashboard/accounts"
+_FIELDS: Final[Mapping[str, str]] = {
+    "name": "name",
+    "amount": "credit",
+    "spend_per_day_nusd": "spend_per_day",
+    "spend_per_month_nusd": "spend_per_month",
+    "requests_per_minute": "requests_per_minute",
+    "tokens_per_minute": "tokens_per_minute",
+    "concurrent_runs": "concurrent_runs",
+}
+_DONE: Final = {"credit": "The credit was given.", "limits": "The limits were set.", "made": "The account was made."}
+
+
+class AccountPages:
+    """The list, the form for a new one, and one account."""
+
+    def __init__(self, pages: Pages) -> None:
+        """Add the routes."""
+        self._pages = pages
+        self._console = pages.site.console
+        one = ACCOUNTS + "/{account_id}"
+        pages.get(ACCOUNTS, self.listing)
+        pages.post(ACCOUNTS, self.create)
+        pages.get(one, self.account)
+        pages.post(one + "/credit", self.credit)
+        pages.post(one + "/limits", self.limits)
+
+    async def listing(self, visit: Visit) -> Response:
+        """``GET /dashboard/accounts``."""
+        return await self._list(visit, Typed({}))
+
+    async def create(self, visit: Visit, sent: Form) -> Response:
+        """``POST /dashboard/accounts``, and on to the new one; or the form again with what is wrong."""
+        visit.signed_in.require(Scope.ADMIN)
+        form = Typed(sent)
+        name, credit_nusd, limits = form.text("name", needed=True), form.usd("credit"), _limits(form)
+        if not form.errors:
+            try:
+                made = await self._console.create_account(
+                    visit.signed_in,
+                    name,
+                    unlimited=form.ticked("unlimited"),
+                    limits=limits,
+                    credit_nusd=credit_nusd or 0,
+                )
+            except InvalidRequest as refused:
+                form.refuse(refused, fields=_FIELDS, otherwise="name")
+            else:
+                return redirect(f"{ACCOUNTS}/{made.id}?done=made")
+        return await self._list(visit, form)
+
+    async def account(self, visit: Visit) -> Response:
+        """``GET /dashboard/accounts/{account_id}``."""
+        return await self._show(visit, credit=Typed({}), limits=Typed({}))
+
+    async def credit(self, visit: Visit, sent: Form) -> Response:
+        """``POST /dashboard/accounts/{account_id}/credit``; a negative amount takes credit back."""
+        visit.signed_in.require(Scope.ADMIN)
+        account_id, form = visit.request.path_params["account_id"], Typed(sent)
+        form.text("amount", needed=True)
+        amount_nusd, note = form.usd("amount", signed=True), form.text("note") or None
+        if amount_nusd is not None and not form.errors:
+            try:
+                await self._console.credit(visit.signed_in, account_id, amount_nusd, note=note)
+            except InvalidRequest as refused:
+                form.refuse(refused, fields={}, otherwise="amount")
+            except InsufficientCredit as refused:
+                form.errors["amount"] = str(refused)
+            else:
+                return redirect(f"{ACCOUNTS}/{account_id}?done=credit")
+        return await self._show(visit, credit=form, limits=Typed({}))
+
+    async def limits(self, visit: Visit, sent: Form) -> Response:
+        """``POST /dashboard/accounts/{account_id}/limits``; those left empty are taken away."""
+        visit.signed_in.require(Scope.ADMIN)
+        account_id, form = visit.request.path_params["account_id"], Typed(sent)
+        limits = _limits(form)
+        if not form.errors:
+            try:
+                changes = {name: getattr(limits, name) for name in Limits.__slots__}
+                await self._console.change_limits(visit.signed_in, account_id, changes)
+            except InvalidRequest as refused:
+                form.refuse(refused, fields=_FIELDS, otherwise="spend_per_day")
+            else:
+                return redirect(f"{ACCOUNTS}/{account_id}?done=limits")
+        return await self._show(visit, credit=Typed({}), limits=form)
+
+    async def _list(self, visit: Visit, form: Typed) -> Response:
+        values = {"accounts": await self._console.accounts(visit.signed_in), "form": form, "now": shown(Limits())}
+        return draw(self._pages, visit, "accounts.html", values, status=form.status)
+
+    async def _show(self, visit: Visit, *, credit: Typed, limits: Typed) -> Response:
+        account_id = visit.request.path_params["account_id"]
+        account, spend = await self._console.any_account(visit.signed_in, account_id)
+        values = {
+            "account": account,
+            "spend": spend,
+            "credit_form": credit,
+            "limits_form": limits,
+            "now": shown(account.limits),
+            "done": _DONE.get(visit.request.query_params.get("done", "")),
+        }
+        return draw(self._pages, visit, "account.html", values, status=max(credit.status, limits.status))
+
+
+def shown(limits: Limits) -> dict[str, str]:
+    """Limits as they stand in their fields."""
+    return {
+        "spend_per_day": _dollars(limits.spend_per_day_nusd),
+        "spend_per_month": _dollars(limits.spend_per_month_nusd),
+        "requests_per_minute": str(limits.requests_per_minute or ""),
+        "tokens_per_minute": str(limits.tokens_per_minute or ""),
+        "concurrent_runs": str(limits.concurrent_runs or ""),
+    }
+
+
+def _dollars(limit_nusd: int | None) -> str:
+    return "" if limit_nusd is None else usd(limit_nusd)
+
+
+def _limits(form: Typed) -> Limits:
+    return Limits(
+        spend_per_day_nusd=form.usd("spend_per_day"),
+        spend_per_month_nusd=form.usd("spend_per_month"),
+        requests_per_minute=form.count("requests_per_minute"),
+        tokens_per_minute=form.count("tokens_per_minute"),
+        concurrent_runs=form.count("concurrent_runs"),
+    )

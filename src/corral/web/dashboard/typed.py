@@ -1,0 +1,104 @@
+"""What a person typed into a form, read field by field; each fault is kept beside its field. Pure."""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from corral.core.errors import InvalidRequest
+from corral.core.pricing import parse_usd
+from corral.web.forms import Form
+
+_COUNT: Final = re.compile(r"[0-9]{1,15}")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+MAX_CHARS: Final = 1000
+"""Of one field; no name, amount or note is longer."""
+
+
+class Typed:
+    """One form as it was sent: values, and what is wrong with them."""
+
+    def __init__(self, sent: Form) -> None:
+        """*sent* holds every value of each name, in order."""
+        self.sent = sent
+        self.errors: dict[str, str] = {}
+        """By field, in the words in which the service or this form refuses."""
+
+    @property
+    def status(self) -> int:
+        """Of a page that shows the form: 422 with what is wrong, 200 if nothing is."""
+        return 422 if self.errors else 200
+
+    def text(self, name: str, *, needed: bool = False) -> str:
+        """A line without the white space around it; empty if there is none."""
+        values = self.sent.get(name, ())
+        value = values[0].strip() if values else ""
+        if needed and not value:
+            self.errors[name] = "This is needed."
+        if len(value) > MAX_CHARS:
+            self.errors[name] = f"At most {MAX_CHARS} characters."
+            return ""
+        return value
+
+    def many(self, name: str) -> tuple[str, ...]:
+        """Every box that is ticked under this name."""
+        return tuple(self.sent.get(name, ()))
+
+    def ticked(self, name: str) -> bool:
+        """Whether a box is."""
+        return bool(self.sent.get(name))
+
+    def usd(self, name: str, *, signed: bool = False) -> int | None:
+        """Nano-dollars; None if nothing was typed."""
+        value = self.text(name).removeprefix("$")
+        if not value:
+            return None
+        try:
+            amount_nusd = parse_usd(value)
+        except InvalidRequest as refused:
+            self.errors[name] = str(refused)
+            return None
+        if amount_nusd < 0 and not signed:
+            self.errors[name] = f"'{value}' is negative."
+            return None
+        return amount_nusd
+
+    def count(self, name: str) -> int | None:
+        """A whole number from 1 on; None if nothing was typed."""
+        value = self.text(name)
+        if not value:
+            return None
+        if not _COUNT.fullmatch(value) or int(value) == 0:
+            self.errors[name] = f"'{value}' is no whole number from 1 on."
+            return None
+        return int(value)
+
+    def day_ms(self, name: str) -> int | None:
+        """The beginning in UTC of a day, in Unix milliseconds; None if nothing was typed."""
+        value = self.text(name)
+        if not value:
+            return None
+        if _DAY.fullmatch(value):
+            with suppress(ValueError):  # told below
+                return int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp()) * 1000
+        self.errors[name] = f"'{value}' is no day such as 2026-01-31."
+        return None
+
+    def refuse(self, refused: InvalidRequest, *, fields: Mapping[str, str], otherwise: str) -> None:
+        """Keep what the service says beside the field that it means.
+
+        Args:
+            refused: the service's refusal.
+            fields: the form's name for each ``param`` that the service may name.
+            otherwise: the field beside which everything else is shown.
+        """
+        self.errors[fields.get(refused.param or "", otherwise)] = str(refused)
+
+    def shown(self, name: str, otherwise: object = "") -> str:
+        """What stands in a field: what was typed, or *otherwise* in a form that was not sent."""
+        return self.text(name) if self.sent else str(otherwise)
+
+    def has(self, name: str, value: str, *, default: bool = False) -> bool:
+        """Whether a box is ticked: as it was sent, or *default* in a form that was not."""
+        return value in self.sent.get(name, ()) if self.sent else default

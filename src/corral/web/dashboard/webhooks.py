@@ -1,0 +1,54 @@
+"""The page of an account's webhook secret: shown on demand, rotated with an overlap."""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from corral.core.accounts import Scope
+from corral.service.webhooks import OVERLAP_S
+from corral.web.dashboard.drawing import draw
+from corral.web.forms import Form
+from corral.web.pages import Pages, Visit
+
+WEBHOOKS: Final = "/dashboard/webhooks"
+_NOT_SURE: Final = "Tick the box first: receivers without the new secret will refuse webhooks once the old one ends."
+
+
+class WebhookPages:
+    """The page, with the secret and without."""
+
+    def __init__(self, pages: Pages) -> None:
+        """Add the routes."""
+        self._pages = pages
+        self._console = pages.site.console
+        pages.get(WEBHOOKS, self.page)
+        pages.post(WEBHOOKS + "/secret", self.show_secret)
+        pages.post(WEBHOOKS + "/rotate", self.rotate)
+
+    async def page(self, visit: Visit) -> Response:
+        """``GET /dashboard/webhooks``: what the secret is for, without it."""
+        visit.signed_in.require(Scope.INFERENCE, Scope.ADMIN)
+        return self._show(visit)
+
+    async def show_secret(self, visit: Visit, _sent: Form) -> Response:
+        """``POST /dashboard/webhooks/secret``: not by GET, so that no history and no prefetch has it."""
+        return self._show(visit, secret=await self._console.webhook_secret(visit.signed_in))
+
+    async def rotate(self, visit: Visit, sent: Form) -> Response:
+        """``POST /dashboard/webhooks/rotate``: make a new secret and show it."""
+        visit.signed_in.require(Scope.ADMIN)
+        if not sent.get("sure"):
+            return self._show(visit, fault=_NOT_SURE)
+        return self._show(visit, secret=await self._console.rotate_webhook_secret(visit.signed_in), rotated=True)
+
+    def _show(self, visit: Visit, *, secret: str = "", rotated: bool = False, fault: str = "") -> Response:
+        scopes = visit.signed_in.scopes
+        values = {
+            "secret": secret,
+            "rotated": rotated,
+            "fault": fault,
+            "overlap_h": OVERLAP_S // 3600,
+            "may_see": Scope.INFERENCE in scopes,
+            "may_manage": Scope.ADMIN in scopes,
+        }
+        return draw(self._pages, visit, "webhooks.html", values, status=422 if fault else 200)

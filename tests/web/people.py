@@ -1,0 +1,112 @@
+"""Accounts with keys and predictions for the pages to show, made in the store: no engine runs."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from httpx2 import AsyncClient, Response
+
+from corral.bootstrap import Server
+from corral.core.accounts import Account, Scope
+from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Started, Usage
+from corral.core.prediction import Prediction, Webhook, WebhookEvent
+from corral.service.accounts import KeyTerms
+from corral.service.records import encode_events
+from corral.store import claims, keys, outbox
+from corral.store.outbox import Addressee
+from corral.store.settlements import settle
+from corral.store.streams import LogRow
+from tests.contract.store.books import PRICE, ended, wanted
+from tests.web.conftest import PageServer
+
+RECEIVER = Webhook(url="https://receiver.example/hook", events=frozenset(WebhookEvent))
+
+
+class Person:
+    """An account, with a browser for each kind of key."""
+
+    def __init__(self, live: PageServer, account: Account) -> None:
+        self._live = live
+        self.account = account
+
+    @classmethod
+    async def make(cls, live: PageServer, name: str, *, credit_nusd: int = 10**9) -> "Person":
+        return cls(live, await live.made.accounts.create_account(name, credit_nusd=credit_nusd))
+
+    @property
+    def made(self) -> Server:
+        return self._live.made
+
+    async def key(self, *scopes: Scope, **terms: Any) -> tuple[str, str]:
+        """The id and the secret of a new key."""
+        given = KeyTerms(**{"name": "test", "scopes": frozenset(scopes or Scope), **terms})
+        key, secret = await self.made.accounts.create_key(self.account.id, given)
+        return key.id, secret
+
+    async def browser(self, *scopes: Scope) -> "SignedIn":
+        """A browser that is signed in with a new key of *scopes*; of every scope if none is named."""
+        key_id, secret = await self.key(*scopes)
+        return await SignedIn.enter(self._live, secret, key_id)
+
+    async def run(self, *, tokens: int = 10, key_id: str | None = None, over: bool = True, **terms: Any) -> Prediction:
+        """A prediction of the account that is over, or still runs."""
+        chosen = key_id or (await self.key())[0]
+        found = await self.made.store.read(lambda c: keys.get_key(c, chosen))
+        assert found is not None
+        now_ms = self.made.accounts.now_ms()
+        shown = {"shown": {"prompt": "Say hello."}, "request": {}}
+        asked = replace(wanted(self.account, found), prediction_id=new_id(), **{"input": shown, **terms})
+        claimed = await self.made.store.write(lambda c: claims.claim(c, asked, now_ms=now_ms))
+        assert isinstance(claimed, claims.Claimed)
+        if not over:
+            return claimed.prediction
+        settlement = ended(claimed.prediction, price=PRICE, tokens=tokens, at_ms=now_ms + 900)
+        log = [LogRow(first_seq=1, last_seq=4, payload=encode_events(said(tokens)))]
+        settlement = replace(settlement, started_at_ms=now_ms + 100, admitted_at_ms=now_ms + 50, log=log)
+        return await self.made.store.write(lambda c: settle(c, settlement, now_ms=now_ms))
+
+    async def tell(self, prediction: Prediction, *events: WebhookEvent) -> None:
+        """Put deliveries of a prediction into the outbox."""
+        whom = Addressee(prediction_id=prediction.id, account_id=self.account.id, webhook=RECEIVER)
+        now_ms = self.made.accounts.now_ms()
+        await self.made.store.write(lambda c: outbox.tell(c, whom, events, now_ms=now_ms))
+
+
+class SignedIn:
+    """A browser with a session."""
+
+    def __init__(self, http: AsyncClient, key_id: str) -> None:
+        self.http = http
+        self.key_id = key_id
+
+    @classmethod
+    async def enter(cls, live: PageServer, secret: str, key_id: str) -> "SignedIn":
+        http = live.browser()
+        answer = await http.post("/sign-in", data={"key": secret, "next": "/"})
+        assert answer.status_code == 303
+        return cls(http, key_id)
+
+    async def see(self, path: str) -> Response:
+        return await self.http.get(path)
+
+    async def send(self, path: str, **fields: str | list[str]) -> Response:
+        """Send a form as its page would."""
+        token = re.search(r'name="csrf-token" content="([^"]+)"', (await self.http.get("/")).text)
+        assert token is not None
+        return await self.http.post(path, data={"csrf": token[1], **fields})
+
+
+def said(tokens: int) -> list[GenerationEvent]:
+    """``Hello.``"""
+    ids = tuple(range(tokens))
+    text = Delta(choice=0, text="Hello.", ids=ids, logprobs=(0.0,) * tokens, completion_tokens=tokens)
+    end = ChoiceEnded(choice=0, reason=FinishReason.STOP)
+    usage = Usage(prompt_tokens=100, completion_tokens=tokens)
+    return [Started(prompt_tokens=100, seed=1), text, end, Finished(usage=usage)]
+
+
+_made = iter(range(10**6))
+
+
+def new_id() -> str:
+    return f"page{next(_made):022d}"

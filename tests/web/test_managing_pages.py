@@ -1,0 +1,229 @@
+"""Keys, webhooks, accounts and the dashboard's numbers, over real HTTP."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from html import unescape
+
+import pytest
+
+from corral.core.accounts import Limits, Scope
+from corral.core.pricing import NUSD_PER_USD, usd
+from tests.web.conftest import PageServer
+from tests.web.people import Person, SignedIn
+
+pytestmark = pytest.mark.anyio
+
+SECRET_SHOWN = re.compile(r'<code id="secret"[^>]*>([^<]+)</code>')
+NEEDED = "This is needed."
+FAULT = re.compile(r'<p class="fault" id="([a-z_]+)-fault">([^<]*)</p>')
+
+
+@pytest.fixture(scope="module")
+async def ann(live: PageServer) -> Person:
+    return await Person.make(live, "Ann")
+
+
+@pytest.fixture(scope="module")
+async def owner(ann: Person) -> AsyncIterator[SignedIn]:
+    browser = await ann.browser()
+    yield browser
+    await browser.http.aclose()
+
+
+def faults(page: str) -> dict[str, str]:
+    """What is wrong, by field; each field says that it is, and by what it is described."""
+    found = {field: unescape(text) for field, text in FAULT.findall(page)}
+    for field in found.keys() - {"scopes", "models"}:
+        (tag,) = re.findall(rf'<input [^>]*id="{field}"[^>]*>', page)
+        assert 'aria-invalid="true"' in tag
+        assert re.search(rf'aria-describedby="[^"]*{field}-fault', tag)
+    return found
+
+
+async def test_a_key_is_shown_once_opens_and_is_refused_once_revoked(ann: Person, owner: SignedIn) -> None:
+    made = await owner.send(
+        "/dashboard/keys",
+        name="laptop",
+        scopes=["inference", "read"],
+        models=["corral/demo"],
+        expires="2099-01-31",
+        spend_limit="2.50",
+        privacy="yes",
+    )
+    (secret,) = SECRET_SHOWN.findall(made.text)
+    caller = await ann.made.accounts.authenticate(secret)
+    assert caller is not None
+    key = next(key for key in await ann.made.accounts.keys(ann.account.id) if key.id == caller.key_id)
+    assert (key.name, key.scopes, key.models) == ("laptop", {Scope.INFERENCE, Scope.READ}, ("corral/demo",))
+    assert (key.expires_at_ms, key.spend_limit_nusd, key.privacy) == (4_073_500_800_000, 2_500_000_000, True)
+    listed = (await owner.see("/dashboard/keys")).text
+    assert secret not in listed
+    assert key.id in listed
+    assert "Revoke “laptop”?" in (await owner.see(f"/dashboard/keys/{key.id}/revoke")).text
+    answer = await owner.send(f"/dashboard/keys/{key.id}/revoke")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard/keys")
+    assert await ann.made.accounts.authenticate(secret) is None
+    assert f"/dashboard/keys/{key.id}/revoke" not in (await owner.see("/dashboard/keys")).text
+
+
+async def test_revoking_the_key_one_is_signed_in_with_signs_out(ann: Person) -> None:
+    browser = await ann.browser()
+    page = (await browser.see(f"/dashboard/keys/{browser.key_id}/revoke")).text
+    assert "You are signed in with this key" in page
+    await browser.send(f"/dashboard/keys/{browser.key_id}/revoke")
+    assert (await browser.see("/dashboard/keys")).headers["location"].startswith("/sign-in")
+    await browser.http.aclose()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"name": ""}, {"name": NEEDED}),
+        ({"name": "x" * 201}, {"name": "A name must have 1 to 200 printable characters."}),
+        ({"scopes": []}, {"scopes": "A key without a scope could do nothing."}),
+        ({"scopes": ["root"]}, {"scopes": "A key without a scope could do nothing."}),
+        ({"models": ["no/such"]}, {"models": "There is no model 'no/such'."}),
+        ({"expires": "2020-01-01"}, {"expires": "The key would be expired from the beginning."}),
+        (
+            {"expires": "soon", "name": ""},
+            {"expires": "'soon' is no day such as 2026-01-31.", "name": "This is needed."},
+        ),
+        ({"spend_limit": "-1"}, {"spend_limit": "'-1' is negative."}),
+    ],
+)
+async def test_what_is_wrong_with_a_new_key_is_told_beside_its_field(
+    ann: Person, owner: SignedIn, changes: dict[str, str | list[str]], expected: dict[str, str]
+) -> None:
+    before = await ann.made.accounts.keys()
+    fields: dict[str, str | list[str]] = {"name": "a <b> key", "scopes": ["read"], **changes}
+    answer = await owner.send("/dashboard/keys", **fields)
+    assert answer.status_code == 422
+    assert faults(answer.text) == expected
+    if "name" not in changes:
+        assert 'value="a &lt;b&gt; key"' in answer.text
+    assert await ann.made.accounts.keys() == before
+
+
+async def test_an_admin_makes_keys_of_another_account(live: PageServer, ann: Person, owner: SignedIn) -> None:
+    bob = await Person.make(live, "Bob")
+    address = f"/dashboard/keys?account={bob.account.id}"
+    assert "API keys of Bob" in (await owner.see(address)).text
+    made = await owner.send(address, name="bob's", scopes=["read"])
+    (secret,) = SECRET_SHOWN.findall(made.text)
+    caller = await ann.made.accounts.authenticate(secret)
+    assert caller is not None
+    assert caller.account_id == bob.account.id
+    answer = await owner.send(f"/dashboard/keys/{caller.key_id}/revoke")
+    assert answer.headers["location"] == address
+    assert (await owner.see("/dashboard/keys?account=acct_nobody")).status_code == 422
+
+
+async def test_the_webhook_secret_is_shown_on_demand_and_rotated_when_one_is_sure(ann: Person, owner: SignedIn) -> None:
+    first = await ann.made.webhooks.secret(ann.account.id)
+    assert first not in (await owner.see("/dashboard/webhooks")).text
+    assert SECRET_SHOWN.findall((await owner.send("/dashboard/webhooks/secret")).text) == [first]
+    unsure = await owner.send("/dashboard/webhooks/rotate")
+    assert unsure.status_code == 422
+    assert "Tick the box first" in faults(unsure.text)["sure"]
+    assert await ann.made.webhooks.secret(ann.account.id) == first
+    rotated = (await owner.send("/dashboard/webhooks/rotate", sure="yes")).text
+    second = await ann.made.webhooks.secret(ann.account.id)
+    assert second != first
+    assert SECRET_SHOWN.findall(rotated) == [second]
+    assert "signs as well for 24 hours" in rotated
+
+
+async def test_an_account_is_made_given_credit_and_limited(ann: Person, owner: SignedIn) -> None:
+    made = await owner.send("/dashboard/accounts", name="Carol", credit="5", concurrent_runs="2")
+    address = made.headers["location"].partition("?")[0]
+    account_id = address.rpartition("/")[2]
+    assert "The account was made." in (await owner.see(made.headers["location"])).text
+    given = await owner.send(f"{address}/credit", amount="-1.5", note="Too much.")
+    assert given.headers["location"] == f"{address}?done=credit"
+    await owner.send(f"{address}/limits", spend_per_day="0.5", requests_per_minute="60")
+    account = await ann.made.accounts.account_of(account_id)
+    assert account.available_nusd == 3_500_000_000
+    assert account.limits == Limits(spend_per_day_nusd=NUSD_PER_USD // 2, requests_per_minute=60)
+    page = (await owner.see(address)).text
+    assert "$3.5" in page
+    assert 'id="spend_per_day" name="spend_per_day" type="text" value="0.5"' in page
+
+
+@pytest.mark.parametrize(
+    ("form", "fields", "expected"),
+    [
+        ("", {"name": "Ann"}, {"name": "There is an account called 'Ann' already."}),
+        ("", {"name": "", "credit": "x"}, {"name": "This is needed.", "credit": "'x' is no amount in dollars"}),
+        ("", {"name": "Dan", "tokens_per_minute": "0"}, {"tokens_per_minute": "'0' is no whole number"}),
+        ("/{id}/credit", {"amount": ""}, {"amount": "This is needed."}),
+        ("/{id}/credit", {"amount": "0"}, {"amount": "$0 cannot be credited."}),
+        ("/{id}/credit", {"amount": "-100"}, {"amount": "$100 cannot be taken back"}),
+        ("/{id}/limits", {"spend_per_month": "all"}, {"spend_per_month": "'all' is no amount"}),
+    ],
+)
+async def test_what_is_wrong_with_an_account_is_told_beside_its_field(
+    ann: Person, owner: SignedIn, form: str, fields: dict[str, str | list[str]], expected: dict[str, str]
+) -> None:
+    before = await ann.made.accounts.accounts()
+    answer = await owner.send("/dashboard/accounts" + form.format(id=ann.account.id), **fields)
+    assert answer.status_code == 422
+    told = faults(answer.text)
+    assert told.keys() == expected.keys()
+    assert all(told[field].startswith(text) for field, text in expected.items())
+    assert await ann.made.accounts.accounts() == before
+
+
+async def test_the_dashboards_numbers_are_those_of_the_receipts(live: PageServer) -> None:
+    eve = await Person.make(live, "Eve")
+    laptop, _ = await eve.key(name="laptop")
+    server, _ = await eve.key(name="server")
+    runs = [
+        await eve.run(tokens=10, key_id=laptop),
+        await eve.run(tokens=20, key_id=laptop, door="replicate"),
+        await eve.run(tokens=30, key_id=server, model="meta/llama-2-7b-chat"),
+    ]
+    await eve.run(key_id=server, over=False)
+    total_nusd = sum((run.receipt or {})["total_nusd"] for run in runs)
+    browser = await eve.browser()
+    for by, parts in (
+        ("key", {"laptop": runs[:2], "server": runs[2:]}),
+        ("door", {"openai": [runs[0], runs[2]], "replicate": [runs[1]]}),
+        ("model", {"meta/llama-2-70b-chat": runs[:2], "meta/llama-2-7b-chat": runs[2:]}),
+    ):
+        page = (await browser.see(f"/dashboard?by={by}&measure=cost&days=7")).text
+        drawn = json.loads(unescape(re.findall(r'data-chart="([^"]+)"', page)[0]))
+        assert drawn["measure"] == "cost"
+        assert len(drawn["days"]) == 7
+        for each in drawn["series"]:
+            expected_nusd = sum((run.receipt or {})["total_nusd"] for run in parts[each["label"]])
+            assert each["values"][-1] * NUSD_PER_USD == pytest.approx(expected_nusd)
+            assert f"${usd(expected_nusd)}" in page
+        assert {each["label"] for each in drawn["series"]} == parts.keys()
+        assert rf"${usd(total_nusd)}" in page
+    figures = (await browser.see("/dashboard/figures")).text
+    assert figures.count(f"${usd(total_nusd)}") == 2  # today, this month
+    assert "of your last 3 predictions" in figures
+    assert figures.count(">100.0<") == 3  # to the first token, as each was stored
+    await browser.http.aclose()
+
+
+async def test_limits_show_what_is_used_of_them(live: PageServer) -> None:
+    fay = await Person.make(live, "Fay")
+    await fay.made.accounts.change_limits(
+        fay.account.id, {"spend_per_day_nusd": 1_000_000, "spend_per_month_nusd": 0, "concurrent_runs": 4}
+    )
+    await fay.made.accounts.change_limits(fay.account.id, {"spend_per_month_nusd": 10_000_000})
+    await fay.run(tokens=10)
+    browser = await fay.browser(Scope.READ)
+    page = (await browser.see("/dashboard")).text
+    assert "$0.0000925 of $0.001" in page
+    assert 'aria-label="Spend limit a day: 9 percent used"' in page
+    assert "at most 4" in page
+    await browser.http.aclose()
+
+
+async def test_nonsense_in_the_address_of_the_dashboard_shows_what_is_usual(owner: SignedIn) -> None:
+    page = await owner.see("/dashboard?by=colour&measure=joy&days=99999999")
+    assert page.status_code == 200
+    assert '<option value="30" selected>' in page.text
