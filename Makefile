@@ -54,7 +54,7 @@ client-deps: .venv-clients/.installed .venv-clients-langchain/.installed  ## oth
 test: dev node-deps client-deps  ## the tests; those that need what this machine lacks are skipped with a reason
 	$(BIN)/pytest --ignore=tests/e2e
 
-e2e: dev  ## what a newcomer does: fresh clone, install, start, first answer
+e2e: dev node-deps  ## what people do: a newcomer's first answer, and every page in a real browser
 	$(BIN)/pytest tests/e2e
 
 check: dev  ## lint, types, import contracts, size budget

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from corral.core.pricing import usd
+
 _UNITS: Final = ((10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
@@ -11,3 +13,9 @@ def compact(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f}".removesuffix(".0") + unit
     return f"{number:.0f}"
+
+
+def money(nusd: int) -> str:
+    """Dollars, exactly, and with cents where they are whole: ``$0.10``, ``$0.0000924``."""
+    whole, _, cents = usd(nusd).partition(".")
+    return f"${whole}.{cents.ljust(2, '0')}"

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from corral.catalog.cards import ModelCard, known_card, model_cards
 from corral.catalog.model import CatalogModel
-from corral.core.pricing import Price, usd
-from corral.web.figures import compact
+from corral.core.pricing import Price
+from corral.web.figures import compact, money
 from corral.web.pages import Pages, Visit
 
 _PER_MILLION: Final = 10**6
@@ -114,8 +114,8 @@ def price_text(price: Price) -> str:
     """A price in a few characters."""
     if price.input_nusd == price.output_nusd == 0:
         return "free"
-    input_usd, output_usd = (usd(nusd * _PER_MILLION) for nusd in (price.input_nusd, price.output_nusd))
-    return f"${input_usd} in, ${output_usd} out per 1M tokens"
+    input_usd, output_usd = (money(nusd * _PER_MILLION) for nusd in (price.input_nusd, price.output_nusd))
+    return f"{input_usd} in, {output_usd} out per 1M tokens"
 
 
 def _pull(card: ModelCard) -> str | None:
