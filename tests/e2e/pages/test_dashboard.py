@@ -1,0 +1,243 @@
+"""Predictions and the dashboard in a real browser: what is shown is what is stored, live, and by keyboard."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from html import unescape
+
+import pytest
+from httpx2 import AsyncClient
+from openai import APIStatusError, AsyncOpenAI
+from playwright.async_api import Locator, Page, expect
+
+from corral.core.prediction import Prediction
+from corral.core.pricing import usd, verify
+from tests.doors.live_server import SECRET
+from tests.e2e.pages.conftest import Open
+from tests.e2e.pages.servers import MODEL, VisitedServer
+from tests.e2e.pages.surfing import DESKTOP, PHONE, axe, overflow_px, shifts, watch_shifts
+
+pytestmark = pytest.mark.anyio
+
+NARROW = {"width": 320, "height": 640}
+PAGES = (
+    "/p",
+    "/p/{id}",
+    "/p/{id}/receipt",
+    "/dashboard",
+    "/dashboard?by=key&measure=predictions&days=7",
+    "/dashboard/keys",
+    "/dashboard/webhooks",
+    "/dashboard/accounts",
+    "/dashboard/accounts/{account}",
+)
+
+
+async def ask(server: VisitedServer, *, key: str = SECRET, max_tokens: int = 20) -> Prediction:
+    """Have a model answer through the OpenAI door."""
+    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+        said = [{"role": "user", "content": "Hello!"}]
+        await client.chat.completions.create(model=MODEL, messages=said, max_tokens=max_tokens)
+    return await server.ended()
+
+
+async def begin(server: VisitedServer, *, max_tokens: int) -> tuple[asyncio.Task[None], Prediction]:
+    """Begin to read an answer; the prediction as it runs."""
+    before = [each.id for each in await mine(server)]
+
+    async def read() -> None:
+        headers = {"authorization": f"Bearer {SECRET}"}
+        asked = {"model": MODEL, "prompt": "Go on.", "max_tokens": max_tokens, "stream": True}
+        async with (
+            AsyncClient(base_url=server.url, headers=headers, timeout=30) as http,
+            http.stream("POST", "/v1/completions", json=asked) as answer,
+        ):
+            async for _ in answer.aiter_bytes():
+                pass
+
+    reading = asyncio.create_task(read())
+    while not (new := [each for each in await mine(server) if each.id not in before]):
+        await asyncio.sleep(0.01)
+    return reading, new[0]
+
+
+async def mine(server: VisitedServer) -> list[Prediction]:
+    caller = await server.made.accounts.authenticate(SECRET)
+    assert caller is not None
+    return await server.made.predictions.page(caller)
+
+
+async def ask_to_be_told(server: VisitedServer) -> Prediction:
+    """Have a model answer through DeepInfra's door, to an address that nothing is sent to."""
+    headers = {"authorization": f"Bearer {SECRET}"}
+    asked = {"input": "Hello!", "max_new_tokens": 5, "webhook": "http://127.0.0.1:9/hook"}
+    async with AsyncClient(base_url=server.url, headers=headers) as http:
+        answer = await http.post(f"/v1/inference/{MODEL}", json=asked)
+        assert answer.status_code < 300, answer.text
+    return await server.ended()
+
+
+async def test_everybody_can_read_every_page_of_an_account(live: VisitedServer, open_page: Open) -> None:
+    prediction = await ask_to_be_told(live)
+    page = await open_page(live, "/dashboard", signed_in=True)
+    found: list[str] = []
+    for path in PAGES:
+        await page.goto(live.url + path.format(id=prediction.id, account=prediction.account_id))
+        await expect(page.locator("h1")).to_have_count(1)
+        for viewport, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
+            await page.set_viewport_size(viewport)
+            await page.emulate_media(color_scheme=scheme)
+            found += [f"{path} {scheme} {viewport['width']}: {fault}" for fault in await axe(page)]
+        for viewport in (DESKTOP, PHONE, NARROW):
+            await page.set_viewport_size(viewport)
+            assert await overflow_px(page) <= 0, (path, viewport)
+    assert found == []
+
+
+async def test_a_key_is_made_used_and_revoked(live: VisitedServer, open_page: Open) -> None:
+    page = await open_page(live, "/dashboard/keys", signed_in=True)
+    await page.get_by_label("Spend limit in dollars").fill("lots")
+    await page.get_by_role("button", name="Create key").click()
+    await expect(page.locator("#name-fault")).to_have_text("This is needed.")
+    await expect(page.locator("#spend_limit-fault")).to_contain_text("'lots' is no amount")
+    await page.get_by_label("Name", exact=False).first.fill("notebook")
+    await page.get_by_label("Spend limit in dollars").fill("2.50")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("shown this once")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    secret = await page.evaluate("navigator.clipboard.readText()")
+    await ask(live, key=secret)
+    await page.goto(f"{live.url}/dashboard/keys")
+    assert secret not in await page.content()
+    await page.get_by_role("link", name="Revoke notebook").click()
+    await page.get_by_role("button", name="Revoke it").click()
+    row = page.get_by_role("row").filter(has_text="notebook")
+    await expect(row).to_contain_text("revoked")
+    with pytest.raises(APIStatusError) as refused:
+        await ask(live, key=secret)
+    assert refused.value.status_code == 401
+
+
+async def test_a_run_is_watched_until_it_ends_and_over_a_reload(slow: VisitedServer, open_page: Open) -> None:
+    reading, prediction = await begin(slow, max_tokens=600)
+    page = await open_page(slow, f"/p/{prediction.id}", signed_in=True)
+    answer = page.locator("#answer")
+    await expect(answer).to_contain_text("A long answer")
+    await page.reload()
+    await expect(answer).to_contain_text("A long answer")
+    await expect(page.locator("#status")).to_contain_text("succeeded")
+    await expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
+    await reading
+    stored = await slow.ended()
+    assert await answer.inner_text() == (stored.texts or [""])[0].rstrip("\n")
+    await expect(page.locator(".metrics")).to_contain_text("600")
+    assert await page.evaluate("window.broken") is None
+    await page.get_by_text("JSON", exact=True).click()
+    shown = json.loads(await page.locator("pre.json").inner_text())
+    assert (shown["output"], shown["status"]) == (stored.texts, "succeeded")
+    await page.get_by_role("link", name="Verify").click()
+    await expect(page.get_by_role("status")).to_contain_text("The receipt holds")
+    assert verify(stored.receipt or {}) == []
+
+
+async def test_a_run_is_canceled_from_its_page(slow: VisitedServer, open_page: Open) -> None:
+    reading, prediction = await begin(slow, max_tokens=1000)
+    page = await open_page(slow, f"/p/{prediction.id}", signed_in=True)
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.locator("#status")).to_contain_text("canceled")
+    await expect(page.get_by_text("Canceled: canceled by request.")).to_be_visible()
+    await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    await reading
+    stored = await slow.ended()
+    assert 0 < stored.completion_tokens < 1000
+
+
+async def test_a_delivery_is_sent_again_and_the_log_renews_itself(live: VisitedServer, open_page: Open) -> None:
+    prediction = await ask_to_be_told(live)
+    page = await open_page(live, f"/p/{prediction.id}", signed_in=True)
+    row = page.locator("#told tbody tr")
+    attempts, state = row.locator("[data-label=Attempts]"), row.locator("[data-label=State]")
+    await expect(state).to_have_text("refused")
+    await expect(row).to_contain_text("forbidden_address")
+    await expect(attempts).to_have_text("1")
+    await row.get_by_role("button", name="Send again").click()
+    await expect(page).to_have_url(f"{live.url}/p/{prediction.id}#deliveries")
+    await expect(attempts).to_have_text("2")
+    await expect(state).to_have_text("refused")
+    (delivery,) = await live.made.webhooks.deliveries(prediction_id=prediction.id)
+    assert delivery.attempts == 2
+
+
+async def test_the_dashboard_shows_what_the_receipts_say(live: VisitedServer, open_page: Open) -> None:
+    await ask(live)
+    page = await open_page(live, "/dashboard?by=model&measure=tokens", signed_in=True)
+    receipts = [each.receipt or {} for each in await mine(live)]
+    tokens = sum(each["prompt_tokens"] + each["completion_tokens"] for each in receipts)
+    foot = page.locator("#usage table.listing tfoot")
+    await expect(foot.locator("[data-label=Predictions]")).to_have_text(f"{len(receipts):,}")
+    await expect(foot.locator("[data-label=Cost]")).to_have_text(
+        f"${usd(sum(each['total_nusd'] for each in receipts))}"
+    )
+    chart = json.loads(unescape(await page.locator("[data-chart]").get_attribute("data-chart") or ""))
+    assert sum(_flat(each["values"] for each in chart["series"])) == tokens
+    await expect(page.locator(".plot canvas")).to_have_count(1)
+    await page.get_by_label("By", exact=True).select_option("door")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.locator("#usage tbody").first).to_contain_text("openai")
+
+
+async def test_figures_renew_themselves_in_their_places_while_somebody_looks(
+    slow: VisitedServer, open_page: Open
+) -> None:
+    page = await open_page(slow, "/dashboard", signed_in=True)
+    await expect(_figure(page, "Running")).to_have_text("0")
+    await watch_shifts(page)
+    reading, _ = await begin(slow, max_tokens=1000)
+    await expect(_figure(page, "Running")).to_have_text("1")
+    await expect(_figure(page, "Tokens per second")).not_to_have_text("0")
+    await expect(page.locator("[data-spark] canvas")).to_have_count(1)
+    reading.cancel()
+    await expect(_figure(page, "Running")).to_have_text("0")
+    assert await shifts(page) == (0, [])
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.evaluate("Object.defineProperty(document, 'visibilityState', {value: 'hidden'})")
+    await page.wait_for_timeout(2500)
+    assert asked == []
+
+
+async def test_pages_of_an_account_work_without_script(live: VisitedServer, open_page: Open) -> None:
+    prediction = await ask(live)
+    page = await open_page(live, "/p", signed_in=True, java_script_enabled=False)
+    await page.get_by_label("Status").select_option("succeeded")
+    await page.get_by_role("button", name="Filter").click()
+    await page.get_by_role("link", name=prediction.id).click()
+    await page.get_by_role("link", name="Verify").click()
+    await expect(page.get_by_role("status")).to_contain_text("The receipt holds")
+    await page.goto(f"{live.url}/dashboard/webhooks")
+    await page.get_by_role("button", name="Show the secret").click()
+    await expect(page.locator("#secret")).to_contain_text("whsec_")
+
+
+async def test_an_account_is_made_and_given_credit(live: VisitedServer, open_page: Open) -> None:
+    page = await open_page(live, "/dashboard/accounts", signed_in=True)
+    await page.get_by_label("Name", exact=False).first.fill("carol")
+    await page.get_by_label("Credit in dollars").fill("5")
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.get_by_role("status")).to_have_text("The account was made.")
+    await page.get_by_label("Amount in dollars").fill("-9")
+    await page.get_by_role("button", name="Give credit").click()
+    await expect(page.locator("#amount-fault")).to_contain_text("$9 cannot be taken back")
+    await page.get_by_label("Amount in dollars").fill("2.5")
+    await page.get_by_role("button", name="Give credit").click()
+    await expect(_figure(page, "Credit left")).to_have_text("$7.5")
+
+
+def _figure(page: Page, name: str) -> Locator:
+    return page.locator(".figures > div").filter(has=page.get_by_text(name, exact=True)).locator("dd")
+
+
+def _flat(rows: Iterable[list[float]]) -> Iterable[float]:
+    return (value for row in rows for value in row)
