@@ -103,10 +103,9 @@ class Inference:
         return _Call(model=model, asked=asked, ask=ask, before=before)
 
     def _stream(self, opening: AbstractAsyncContextManager[Run], call: _Call) -> Response:
-        greedy = call.ask.request.sampling.greedy
         return EventStream(
             opening,
-            lambda run: TokenStream(run, before=call.before, greedy=greedy, done=self._site.native.stream_done),
+            lambda run: TokenStream(run, call.ask.request, before=call.before, done=self._site.native.stream_done),
             refuse=self._door.refuse,
             headers=lambda run: _headers(call.model, run),
             ping_s=self._site.ping_s,

@@ -17,7 +17,17 @@ from corral.api.doors.deepinfra.answers import cost_nusd, dollars
 from corral.api.doors.deepinfra.wire_answers import StreamDetails, StreamToken
 from corral.api.problems import Problem
 from corral.api.sse import Stream, encode
-from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Queued, Started, Usage
+from corral.core.generation import (
+    ChoiceEnded,
+    Delta,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    Queued,
+    Started,
+    Usage,
+)
 from corral.service.ports import Run
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -32,35 +42,36 @@ _NOTHING: Final = b',"generated_text":null,"details":null}\n\n'
 class _Token:
     id: int
     logprob: float
-    piece: bytes
-
-    @property
-    def special(self) -> bool:
-        """Control tokens stand for no text."""
-        return not self.piece
+    special: bool
+    """Control tokens stand for no text."""
+    text: str
 
 
 class TokenStream(Stream):
     """One run's stream, sans IO."""
 
-    def __init__(self, run: Run, *, before: str, greedy: bool, done: bool) -> None:
+    def __init__(self, run: Run, request: GenerationRequest, *, before: str, done: bool) -> None:
         """Prepare.
 
         Args:
             run: whose stream it is.
+            request: what it was asked for.
             before: what the whole text begins with; the tokens do not repeat it.
-            greedy: whether the seed had no say, and so is not told.
             done: whether ``[DONE]`` follows the last event.
         """
         self._run = run
         self._before = before
-        self._greedy = greedy
+        self._greedy = request.sampling.greedy
+        self._limit = request.stopping.max_tokens
+        self._stops = request.stopping.stop
+        self._longest_stop = max(map(len, self._stops), default=0)
         self._done = done
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._shown_chars = 0
+        self._shown = ""
         self._text = ""
         self._held: _Token | None = None
         """The newest token, which may be the last one."""
+        self._tokens = 0
         self._seed = 0
         self._end: ChoiceEnded | None = None
 
@@ -73,9 +84,11 @@ class TokenStream(Stream):
                 self._seed = event.seed
             case Delta():
                 self._text += event.text
-                for token in map(_Token, event.ids, event.logprobs, event.pieces):
-                    yield from self.pause()
-                    self._held = token
+                for token_id, logprob, piece in zip(event.ids, event.logprobs, event.pieces, strict=True):
+                    yield from self._release()
+                    text = self._decoder.decode(piece)
+                    self._held = _Token(token_id, logprob, not piece, text)
+                    self._tokens += 1
             case ChoiceEnded():
                 self._text += event.stop or ""
                 self._end = event
@@ -85,13 +98,21 @@ class TokenStream(Stream):
                     yield DONE
 
     def pause(self) -> Iterator[bytes]:
-        """The newest token is not the last one, or it is over already and waits for its bill."""
-        token = self._held
-        if token is not None and self._end is None:
-            self._held = None
-            text = self._decoder.decode(token.piece)
-            self._shown_chars += len(text)
-            yield _head(_shown(token, text)) + _NOTHING
+        """Show the newest token, unless it is the last one, or may well be: then its end says what of it is shown."""
+        if self._held is not None and self._end is None and not self._may_end_with(self._held):
+            yield from self._release()
+
+    def _may_end_with(self, token: _Token) -> bool:
+        if token.special or not token.text or self._tokens == self._limit:
+            return True
+        near = self._shown[-self._longest_stop :] + token.text if self._stops else ""
+        return any(stop in near for stop in self._stops)
+
+    def _release(self) -> Iterator[bytes]:
+        token, self._held = self._held, None
+        if token is not None:
+            self._shown += token.text
+            yield _head(_shown(token, token.text)) + _NOTHING
 
     def fail(self, problem: Problem) -> bytes:
         """An error after the first byte."""
@@ -100,12 +121,12 @@ class TokenStream(Stream):
     def _last(self, usage: Usage) -> bytes:
         reason = _reason(self._end)
         token = self._held
-        if token is None:  # the end came later than the last token: an event of its own tells it
+        if token is None:  # the end came later than a token that did not look like the last: it is an event of its own
             shown: StreamToken = {"id": 0, "text": "", "logprob": 0.0, "special": True}
         elif token.special:
             shown = _shown(token, EOS_TEXT if reason == "eos_token" else "")
         else:
-            shown = _shown(token, self._text[self._shown_chars :])
+            shown = _shown(token, self._text[len(self._shown) :])
         details: StreamDetails = {
             "finish_reason": reason,
             "generated_tokens": usage.completion_tokens,
