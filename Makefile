@@ -39,7 +39,7 @@ tests/node/node_modules/.installed: $(VENV)/.dev-installed tests/node/package-lo
 	cd tests/node && $(NPM) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-client-deps: .venv-clients/.installed .venv-clients-langchain/.installed  ## other Python clients, for the tests
+client-deps: .venv-clients/.installed .venv-clients-langchain/.installed .venv-clients-replicate2/.installed  ## other Python clients, for the tests
 
 .venv-clients%/.installed: requirements/clients%.txt | $(VENV)/bin/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
@@ -86,6 +86,7 @@ lock: $(VENV)/bin/uv  ## pin every dependency anew
 	$(COMPILE) pyproject.toml requirements/base.in requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/clients.in -o requirements/clients.txt
 	$(COMPILE) requirements/clients-langchain.in -o requirements/clients-langchain.txt
+	$(COMPILE) requirements/clients-replicate2.in -o requirements/clients-replicate2.txt
 	$(COMPILE) requirements/train.in -o requirements/train.txt
 
 clean:

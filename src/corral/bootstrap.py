@@ -7,7 +7,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,9 @@ from fastapi import FastAPI
 import corral
 from corral.api.app import create_app
 from corral.api.doors.deepinfra import webhook as deepinfra_webhook
-from corral.api.site import NativeTerms, Site
+from corral.api.doors.replicate.answers import Answers
+from corral.api.doors.replicate.predictions import DOOR as REPLICATE
+from corral.api.site import NativeTerms, RateTerms, Site
 from corral.catalog.cards import model_cards
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog
 from corral.catalog.local import LocalModels
@@ -48,8 +50,7 @@ from corral.web.site import WebSite
 from corral.weights import choose_model, openvino_options, prepare_data_dir
 
 DATABASE_FILE: Final = "corral.db"
-RENDERERS: Final[Mapping[str, Renderer]] = {deepinfra_webhook.DOOR: deepinfra_webhook.render}
-"""How each door that has webhooks writes their bodies, by its name."""
+CAPABILITIES: Final = "capability addresses"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     webhooks = open_webhooks(settings, store)
     measures = Measures(store=store, engine=engine, clock=clock)
     links = OneTimeLinks(clock)
-    app = _app(settings, predictions, accounts, Console(accounts, measures, webhooks), links)
+    console = Console(accounts, measures, webhooks)
+    app = _app(settings, predictions, accounts, webhooks.secret, console, links)
     return Server(
         app=app,
         engine=engine,
@@ -125,7 +127,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         predictions=predictions,
         webhooks=webhooks,
         measures=measures,
-        deliverer=_deliverer(settings, webhooks, predictions, store, news),
+        deliverer=_deliverer(settings, webhooks, predictions, store, _renderers(settings, catalog), news),
         catalog=catalog,
         links=links,
         api_key=key,
@@ -134,7 +136,12 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
 
 
 def _app(
-    settings: Settings, predictions: PredictionService, accounts: Accounts, console: Console, links: OneTimeLinks
+    settings: Settings,
+    predictions: PredictionService,
+    accounts: Accounts,
+    webhook_secret: Callable[[str], Awaitable[str]],
+    console: Console,
+    links: OneTimeLinks,
 ) -> FastAPI:
     clock = time.time  # noqa: TID251 - made here, as above
     site = Site(
@@ -145,6 +152,9 @@ def _app(
         public_url=settings.public_url,
         native=_native_terms(settings),
         concurrent_per_model=settings.concurrent_per_model,
+        capability_key=_derived(settings, CAPABILITIES),
+        webhook_secret=webhook_secret,
+        rates=_rates(settings),
     )
     web_site = WebSite(
         predictions=predictions,
@@ -205,7 +215,12 @@ def open_webhooks(settings: Settings, store: Store) -> Webhooks:
 
 
 def _deliverer(
-    settings: Settings, webhooks: Webhooks, predictions: PredictionService, store: Store, news: asyncio.Event
+    settings: Settings,
+    webhooks: Webhooks,
+    predictions: PredictionService,
+    store: Store,
+    renderers: Mapping[str, Renderer],
+    news: asyncio.Event,
 ) -> Deliverer:
     policy = AddressPolicy(settings.webhook_allow_networks)
     return Deliverer(
@@ -213,9 +228,22 @@ def _deliverer(
         sender=PinnedSender(policy, user_agent=f"corral/{corral.__version__}"),
         webhooks=webhooks,
         find=predictions.find,
-        renderers=RENDERERS,
+        renderers=renderers,
         clock=time.time,  # noqa: TID251 - made here, as above
         news=news,
+    )
+
+
+def _renderers(settings: Settings, catalog: Catalog) -> Mapping[str, Renderer]:
+    """How each door that has webhooks writes their bodies, by its name."""
+    replicate = Answers(catalog, capability_key=_derived(settings, CAPABILITIES))
+    return {REPLICATE: replicate.render, deepinfra_webhook.DOOR: deepinfra_webhook.render}
+
+
+def _rates(settings: Settings) -> RateTerms:
+    return RateTerms(
+        creates_per_minute=settings.replicate_creates_per_minute,
+        requests_per_minute=settings.replicate_requests_per_minute,
     )
 
 

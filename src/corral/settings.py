@@ -91,6 +91,15 @@ class Settings(BaseModel):
     deepinfra_stream_done: bool = Field(
         False, description="Whether `data: [DONE]` follows the last event of a native stream."
     )
+    replicate_creates_per_minute: int = Field(
+        600,
+        ge=0,
+        le=10**6,
+        description="Predictions that an account may create through Replicate's API; 0: any number.",
+    )
+    replicate_requests_per_minute: int = Field(
+        3000, ge=0, le=10**6, description="Other requests of an account to Replicate's API; 0: any number."
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
     )

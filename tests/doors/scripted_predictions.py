@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -156,6 +156,10 @@ class ScriptedPredictions:
     async def page(self, caller: Caller, wanted: PageRequest = NEWEST) -> list[Prediction]:  # noqa: ARG002
         """There is none."""
         return []
+
+    async def run_counts(self) -> Mapping[str, int]:
+        """One model has run."""
+        return {MODEL: 7}
 
     def _receive(self, ask: Ask) -> None:
         self.asks.append(ask)

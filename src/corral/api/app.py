@@ -9,12 +9,15 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Lifespan
 
 import corral
+from corral.api import models
 from corral.api.body import BodyLimit
 from corral.api.covers import cover
 from corral.api.doors.deepinfra import operations as deepinfra_operations
 from corral.api.doors.deepinfra import routes as deepinfra
 from corral.api.doors.openai import operations as openai_operations
 from corral.api.doors.openai import routes as openai
+from corral.api.doors.replicate import operations as replicate_operations
+from corral.api.doors.replicate.routes import replicate_door
 from corral.api.guards import HostCheck, SecurityHeaders
 from corral.api.health import Health, health
 from corral.api.operation import Operation, schemas
@@ -41,7 +44,15 @@ class _Api(FastAPI):
         if self.openapi_schema is None:
             document = get_openapi(title=self.title, version=self.version, routes=self.routes)
             document["components"] = {
-                "schemas": schemas((Health, *openai_operations.TYPES, *deepinfra_operations.TYPES)),
+                "schemas": schemas(
+                    (
+                        Health,
+                        *openai_operations.TYPES,
+                        *replicate_operations.TYPES,
+                        *models.TYPES,
+                        *deepinfra_operations.TYPES,
+                    )
+                ),
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             }
             self.openapi_schema = document
@@ -74,7 +85,10 @@ def create_app(
     app.add_api_route(
         "/static/covers/{file}", cover(site.predictions.catalog), methods=["GET", "HEAD"], include_in_schema=False
     )
+    replicate = replicate_door(site)
+    app.include_router(replicate.router)
     app.include_router(openai.router(site))
+    app.include_router(models.router(site, replicate))
     app.include_router(deepinfra.router(site))
     # Added last runs first.
     app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes)

@@ -12,6 +12,8 @@ from corral.service.scoped_tokens import TokenTerms
 
 _MAX_SECRET_CHARS = 8192
 """Tokens that keys sign are long."""
+_SCHEMES = ("bearer", "token")
+"""The second is Replicate's older one, which its examples still show."""
 
 
 class KeyRing(Protocol):
@@ -78,7 +80,7 @@ class AccountBook(KeyRing, Protocol):
 
 
 async def authenticate(request: Request, keys: KeyRing, *, other_header: str | None = None) -> Caller:
-    """The caller that the request's one ``Authorization: Bearer`` header names.
+    """The caller that the request's one ``Authorization`` header names, as ``Bearer <key>`` or ``Token <key>``.
 
     Args:
         request: whose headers are read.
@@ -95,7 +97,7 @@ async def authenticate(request: Request, keys: KeyRing, *, other_header: str | N
         raise Unauthenticated("Not authenticated: send your API key as 'Authorization: Bearer <key>'.")
     scheme, _, secret = values[0].partition(" ")
     secret = secret.strip()
-    if len(values) > 1 or scheme.lower() != "bearer" or not 0 < len(secret) <= _MAX_SECRET_CHARS:
+    if len(values) > 1 or scheme.lower() not in _SCHEMES or not 0 < len(secret) <= _MAX_SECRET_CHARS:
         raise Unauthenticated("Not authenticated: expected one header 'Authorization: Bearer <key>'.")
     caller = await keys.authenticate(secret)
     if caller is None:

@@ -56,6 +56,8 @@ class Door:
                 self._guard(handler),
                 methods=[method],
                 name=name,
+                status_code=operation.success,
+                response_class=Response,  # of no media type: the operation says which
                 summary=operation.summary,
                 openapi_extra=operation.as_openapi(),
             )

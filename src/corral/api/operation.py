@@ -12,6 +12,7 @@ from corral.api.terms import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, MAX_COST,
 
 _SCHEMAS = "#/components/schemas/"
 
+_INVALID = "A field has the wrong type or is out of its range"
 _STATUSES = {
     400: "The request cannot be honoured, or is no JSON",
     401: "No API key, or not a valid one",
@@ -23,8 +24,10 @@ _STATUSES = {
     410: "The text is past its time",
     413: "The body is too large",
     415: "The body is compressed in a way that is not read",
+    422: _INVALID,
     429: "Too much is waiting, or the account's rate is used up; see Retry-After",
     500: "The engine failed, or something broke that nobody foresaw",
+    501: "Not offered by this server",
     503: "The engine is starting; see Retry-After",
 }
 
@@ -78,11 +81,19 @@ class Operation:
     """A route's summary, and the types of what it reads and writes; each type is named in ``schemas``."""
 
     summary: str
-    answer: type
+    answer: type | None
+    """None where it is no JSON."""
     error: type
-    """Of every status but 200, 421 and 422."""
+    """Of every status but that of success, 421 and, unless ``invalid`` says otherwise, 422."""
     statuses: tuple[int, ...]
-    """Beside 200, 421 and, with a body, 422."""
+    """Beside that of success, 421 and, with a body, 422."""
+    success: int = 200
+    media_type: str = "application/json"
+    """Of the answer."""
+    error_media_type: str = "application/json"
+    """Of every other but 421."""
+    invalid: type = Faults
+    """Of 422."""
     open: bool = False
     """Whether it needs no key."""
     bodies: tuple[type, ...] = ()
@@ -95,18 +106,18 @@ class Operation:
 
     def as_openapi(self) -> dict[str, Any]:
         """The operation as FastAPI's ``openapi_extra``."""
-        content = {"application/json": {"schema": _reference(self.answer)}}
+        content = {self.media_type: {} if self.answer is None else {"schema": _reference(self.answer)}}
         if self.streams:
             content["text/event-stream"] = {}  # a schema would be that of one event, of which there are several shapes
-        responses: dict[str, Any] = {"200": {"description": "The answer", "content": content}}
+        responses: dict[str, Any] = {str(self.success): {"description": "The answer", "content": content}}
         for status in sorted(self.statuses):
-            responses[str(status)] = _answer(_STATUSES[status], self.error)
+            responses[str(status)] = _answer(_STATUSES[status], self.error, self.error_media_type)
         responses["421"] = _answer("The Host header names no host of this server", Detail)
         extra: dict[str, Any] = {"parameters": list(self.parameters), "responses": responses}
         if not self.open:
             extra["security"] = [{"key": []}]
         if self.bodies:
-            responses["422"] = _answer("A field has the wrong type or is out of its range", Faults)
+            responses["422"] = _answer(_INVALID, self.invalid, self.error_media_type)
             options = [_reference(body) for body in self.bodies]
             schema = options[0] if len(options) == 1 else {"anyOf": options}
             kinds = ("application/json", "multipart/form-data") if self.form else ("application/json",)
@@ -127,5 +138,5 @@ def _reference(kind: type) -> dict[str, str]:
     return {"$ref": _SCHEMAS + kind.__name__}
 
 
-def _answer(description: str, kind: type) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": _reference(kind)}}}
+def _answer(description: str, kind: type, media_type: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": _reference(kind)}}}

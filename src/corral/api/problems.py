@@ -31,10 +31,11 @@ class Problem:
     status: int
     body: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    media_type: str = "application/json"
 
     def response(self) -> Response:
         """The answer before the first byte of any other."""
-        return Response(orjson.dumps(self.body), self.status, headers=dict(self.headers), media_type="application/json")
+        return Response(orjson.dumps(self.body), self.status, headers=dict(self.headers), media_type=self.media_type)
 
 
 def from_validation(error: ValidationError) -> Problem:

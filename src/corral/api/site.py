@@ -1,12 +1,15 @@
 """What every door is given: the service, who may enter, and how the server is reached. Values only."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
 
 from corral.api.auth import AccountBook
+from corral.core.errors import Unsupported
 from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2
@@ -26,6 +29,18 @@ class NativeTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateTerms:
+    """What Replicate's clients are told of, and held to, unless their account is unlimited. 0 is no limit."""
+
+    creates_per_minute: int = 600
+    requests_per_minute: int = 3000
+
+
+async def _no_secret(_account_id: str) -> str:
+    raise Unsupported("This server sends no webhooks.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """One server as its doors see it."""
 
@@ -40,6 +55,11 @@ class Site:
     native: NativeTerms = field(default_factory=NativeTerms)
     concurrent_per_model: int = 0
     """Runs that one account may have of one model at once, which the service enforces; 0 is no limit."""
+    capability_key: bytes = field(default_factory=partial(secrets.token_bytes, 32))
+    """What addresses that need no API key are made with; they are good for as long as it stays the same."""
+    rates: RateTerms = field(default_factory=RateTerms)
+    webhook_secret: Callable[[str], Awaitable[str]] = _no_secret
+    """What receivers of an account's webhooks check signatures with."""
     public_url: str = ""
     """Base of the addresses that are handed out; empty: as each client reached the server."""
 

@@ -31,6 +31,8 @@ class Caller:
     """Neither input nor output of this key's predictions is stored."""
     token: ScopedToken | None = None
     """Set where not the key itself came, but a token that it signed."""
+    unlimited: bool = False
+    """Whether the account runs without credit, and so without the limits that a door sets by itself."""
 
     def require(self, *scopes: Scope) -> None:
         """Refuse a caller that has none of *scopes*.

@@ -66,7 +66,7 @@ class Accounts:
         if secret.startswith(scoped_tokens.PREFIX):
             return await self._authenticate_token(secret)
         found = await self._store.read(partial(keys.find_key, digest=self.digest(secret)))
-        return None if found is None else self._caller(found[0])
+        return None if found is None else self._caller(*found)
 
     async def key_id_of(self, secret: str) -> str:
         """The id of the key whose secret is *secret*.
@@ -81,15 +81,23 @@ class Accounts:
 
     async def caller_of(self, key_id: str) -> Caller | None:
         """The caller whose key has that id; None as above. For whoever proved before to hold the key."""
-        found = await self._store.read(partial(keys.get_key, key_id=key_id))
-        return None if found is None else self._caller(found)
+        key = await self._store.read(partial(keys.get_key, key_id=key_id))
+        return None if key is None else self._caller(key, await self._owner(key))
 
-    def _caller(self, key: ApiKey) -> Caller | None:
-        if not self._usable(key):
+    def _caller(self, key: ApiKey, owner: Account | None) -> Caller | None:
+        if not self._usable(key) or owner is None:
             return None
         return Caller(
-            account_id=key.account_id, key_id=key.id, scopes=key.scopes, models=key.models, privacy=key.privacy
+            account_id=key.account_id,
+            key_id=key.id,
+            scopes=key.scopes,
+            models=key.models,
+            privacy=key.privacy,
+            unlimited=owner.unlimited,
         )
+
+    async def _owner(self, key: ApiKey) -> Account | None:
+        return await self._store.read(partial(accounts.get_account, account_id=key.account_id))
 
     async def admit_local(self, secret: str) -> None:
         """Make sure that the unlimited account of this machine exists, and that *secret* is a key of it."""
@@ -298,6 +306,7 @@ class Accounts:
         if found is None:
             return None
         key, terms = found
+        owner = await self._owner(key)
         models = key.models
         if terms.models is not None:
             models = tuple(name for name in map(str.lower, terms.models) if key.models is None or name in key.models)
@@ -308,6 +317,7 @@ class Accounts:
             models=models,
             privacy=key.privacy,
             token=scoped_tokens.scoped(token, terms),
+            unlimited=owner is not None and owner.unlimited,
         )
 
     def _usable(self, key: ApiKey) -> bool:

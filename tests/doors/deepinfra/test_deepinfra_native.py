@@ -62,7 +62,7 @@ async def test_04_json_is_read_without_a_content_type_and_under_a_wrong_one(http
 
 
 async def test_05_unknown_paths_are_404_and_wrong_methods_405_both_in_json(http: AsyncClient) -> None:
-    for path in ("/v1/inference", "/v1/inference/a/b/c", "/v1/openai", "/models", "/deploy/a/b"):
+    for path in ("/v1/inference", "/v1/inference/a/b/c", "/v1/openai", "/inference", "/deploy/a/b"):
         response = await http.post(path, json=HELLO)
         assert response.status_code == 404, path
         assert response.json() == {"detail": "Not Found"}

@@ -11,9 +11,12 @@ from corral.api.doors.openai.wire_answers import (
     CompletionChoice,
     CostEstimate,
     Model,
+    ModelList,
     WireUsage,
 )
+from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
+from corral.core.caller import Caller
 from corral.core.generation import Choice, Echo, GenerationResult, Usage
 from corral.core.pricing import Price, usd
 from corral.service.ports import Estimate, Run
@@ -125,6 +128,12 @@ def from_model(model: CatalogModel, price: Price) -> Model:
         },
         "corral": {"weights": model.weights, "stands_in": model.stands_in},
     }
+
+
+def model_list(catalog: Catalog, caller: Caller, *, now_s: float) -> ModelList:
+    """The body of ``GET /v1/models``: those that the caller's key may ask for."""
+    served = [model for model in catalog.models() if caller.may_use(model.id)]
+    return {"object": "list", "data": [from_model(model, model.price_at(now_s)) for model in served]}
 
 
 def from_estimate(model: str, estimate: Estimate) -> CostEstimate:

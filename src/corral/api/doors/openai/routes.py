@@ -16,7 +16,7 @@ from corral.api.body import read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai import operations
-from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model
+from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, model_list
 from corral.api.doors.openai.refusals import from_error
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
@@ -42,9 +42,9 @@ def router(site: Site) -> APIRouter:
     door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)
     door.route("POST", _under("/completions"), routes.completion, scopes=run, operation=operations.COMPLETION)
     door.route("POST", ["/v1/estimate"], routes.estimate, scopes=run, operation=operations.ESTIMATE)
-    door.route("GET", _under("/models"), routes.models, scopes=read, operation=operations.MODELS)
+    door.route("GET", ["/v1/openai/models"], routes.models, scopes=read, operation=operations.MODELS)
     # ``:path``: names are owner/name, and a name without owner deserves this door's 404.
-    door.route("GET", _under("/models/{model:path}"), routes.model, scopes=read, operation=operations.MODEL)
+    door.route("GET", ["/v1/openai/models/{model:path}"], routes.model, scopes=read, operation=operations.MODEL)
     return door.router
 
 
@@ -96,14 +96,8 @@ class _Routes:
         return _json(from_estimate(body.model, estimate), headers)
 
     async def models(self, _request: Request, caller: Caller) -> Response:
-        """``GET /models``: those that the caller's key may ask for."""
-        now_s = self._site.clock()
-        served = [
-            from_model(model, model.price_at(now_s))
-            for model in self._predictions.catalog.models()
-            if caller.may_use(model.id)
-        ]
-        return _json({"object": "list", "data": served}, {})
+        """``GET /models``."""
+        return _json(model_list(self._predictions.catalog, caller, now_s=self._site.clock()), {})
 
     async def model(self, request: Request, caller: Caller) -> Response:
         """``GET /models/{model}``."""

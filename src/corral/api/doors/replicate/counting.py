@@ -1,0 +1,44 @@
+"""Every request of an account counts against its rate, and its answer says where that stands. Knows no route."""
+
+from dataclasses import dataclass
+from functools import wraps
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.api.disconnect import ClientGone
+from corral.api.door import Door, Handler
+from corral.api.doors.replicate.rates import Kind, Rates
+from corral.core.caller import Caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """Wraps handlers."""
+
+    rates: Rates
+
+    def __call__(self, handler: Handler, door: Door, kind: Kind = Kind.OTHER) -> Handler:
+        """*handler* behind the rate limit of *kind*; refusals are in the words of *door*."""
+
+        @wraps(handler)
+        async def counted(request: Request, caller: Caller) -> Response:
+            standing = self.rates.take(caller, kind)
+            if standing.refused is not None:
+                response = door.refuse(standing.refused).response()
+            else:
+                response = await _answer(handler, request, caller, door)
+            response.headers.update(standing.headers)
+            return response
+
+        return counted
+
+
+async def _answer(handler: Handler, request: Request, caller: Caller, door: Door) -> Response:
+    """The handler's answer, or its refusal: answered here, so that refusals tell of the rate as well."""
+    try:
+        return await handler(request, caller)
+    except ClientGone:
+        raise
+    except Exception as error:  # noqa: BLE001 - as at the outermost edge of every route
+        return door.refuse(error).response()

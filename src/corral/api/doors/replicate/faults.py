@@ -1,0 +1,48 @@
+"""What is wrong with a request, field by field, in the words of Replicate's own validation. Values only."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from corral.core.errors import CorralError, InvalidRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One field and what is wrong with it."""
+
+    type: str
+    """``required``, ``invalid_type``, ``number_gte``, …"""
+    field: str
+    """Dotted path from the body's root, which is the empty string."""
+    description: str
+
+
+class InvalidInput(InvalidRequest):
+    """Fields of the body are missing, unknown, of the wrong type or out of range; ``faults`` has each."""
+
+    def __init__(self, message: str, *, faults: Iterable[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+class InvalidVersion(InvalidRequest):
+    """The body's ``version`` names nothing that is served."""
+
+
+class NotOffered(CorralError):
+    """A part of Replicate's API that this server has nothing behind."""
+
+
+class NotHere(CorralError):
+    """There is nothing at this address: a collection, file or stream that nobody knows."""
+
+
+class ModelRefusal(Exception):
+    """The input is well-formed and yet none that the model's code can run; it ends as the prediction's ``error``."""
+
+
+def invalid(faults: Iterable[Fault]) -> InvalidInput:
+    """The refusal of a body with *faults*, of which each has a line in the message."""
+    found = tuple(faults)
+    lines = (f"- {fault.field + ': ' if fault.field else ''}{fault.description}\n" for fault in found)
+    return InvalidInput("".join(lines), faults=found)

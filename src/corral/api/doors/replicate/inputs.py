@@ -1,0 +1,125 @@
+"""From a body's ``input`` to values, by the catalog's fields. Pure.
+
+Types of faults and their descriptions are those of the JSON Schema validator that Replicate's API uses. Keys that are
+no field are let through unread, as they are there; ``null`` is taken for a field that is left out.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from corral.api.doors.replicate.faults import Fault, invalid
+from corral.catalog.inputs import InputField
+
+MAX_STOPS: Final = 16
+MAX_STOP_CHARS: Final = 256
+SEEDS: Final = (-(2**63), 2**64)
+
+_TYPE_NAMES: Final[Mapping[type, str]] = {
+    bool: "boolean",
+    str: "string",
+    float: "number",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+NARROWED: Final[Mapping[str, Mapping[str, float]]] = {
+    "presence_penalty": {"minimum": -2, "maximum": 2},
+    "frequency_penalty": {"minimum": -2, "maximum": 2},
+    "repetition_penalty": {"exclusive_minimum": 0, "maximum": 100},
+    "seed": {"minimum": SEEDS[0], "maximum": SEEDS[1]},
+}
+"""Ranges that the schema does not state, since Replicate's does not, and that the engine has."""
+
+
+def read_input(given: object, fields: Iterable[InputField]) -> dict[str, Any]:
+    """The value of every field: as given, else its default, else None.
+
+    Raises:
+        InvalidInput: with every fault.
+    """
+    if not isinstance(given, dict):
+        raise invalid([_wrong_type("input", "object", given)])
+    sent = cast("dict[str, Any]", given)
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for field in fields:
+        value = sent.get(field.name)
+        if value is None:
+            values[field.name] = field.default
+            if field.required:
+                faults.append(Fault(type="required", field="input", description=f"{field.name} is required"))
+        else:
+            values[field.name] = int(value) if field.type == "integer" and _is_whole(value) else value
+            faults += _faults(replace(field, **NARROWED.get(field.name, {})), value)
+    faults += [] if faults else _faults_together(values)
+    if faults:
+        raise invalid(faults)
+    return values
+
+
+def stops(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stop sequences: what stands between commas, untrimmed."""
+    return tuple(dict.fromkeys(stop for stop in (values["stop_sequences"] or "").split(",") if stop))
+
+
+def _faults(field: InputField, value: object) -> Iterator[Fault]:
+    where = f"input.{field.name}"
+    if not _is(field.type, value):
+        yield _wrong_type(where, field.type, value)
+    elif isinstance(value, str):
+        if field.min_length is not None and len(value) < field.min_length:
+            description = f"String length must be greater than or equal to {field.min_length}"
+            yield Fault(type="string_gte", field=where, description=description)
+    elif isinstance(value, int | float):
+        yield from _out_of_range(field, where, value)
+
+
+def _out_of_range(field: InputField, where: str, value: float) -> Iterator[Fault]:
+    if field.minimum is not None and not value >= field.minimum:
+        description = f"Must be greater than or equal to {field.minimum:g}"
+        yield Fault(type="number_gte", field=where, description=description)
+    elif field.exclusive_minimum is not None and not value > field.exclusive_minimum:
+        yield Fault(type="number_gt", field=where, description=f"Must be greater than {field.exclusive_minimum:g}")
+    elif field.maximum is not None and not value <= field.maximum:
+        yield Fault(type="number_lte", field=where, description=f"Must be less than or equal to {field.maximum:g}")
+
+
+def _faults_together(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """What no single field's schema says."""
+    wanted = stops(values)
+    if len(wanted) > MAX_STOPS or any(len(stop) > MAX_STOP_CHARS for stop in wanted):
+        description = f"At most {MAX_STOPS} sequences of at most {MAX_STOP_CHARS} characters"
+        yield Fault(type="string_lte", field="input.stop_sequences", description=description)
+    if values["replicate_weights"]:
+        description = "Fine-tuned weights cannot be fetched here"
+        yield Fault(type="not_offered", field="input.replicate_weights", description=description)
+
+
+def _is(kind: str, value: object) -> bool:
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "integer":
+            return _is_whole(value)
+        case _:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    """Whether JSON Schema calls it an integer: 512.0 is one."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value % 1 == 0)
+
+
+def _wrong_type(where: str, expected: str, value: object) -> Fault:
+    description = f"Invalid type. Expected: {expected}, given: {json_type(value)}"
+    return Fault(type="invalid_type", field=where, description=description)
+
+
+def json_type(value: object) -> str:
+    """What JSON Schema calls it."""
+    if _is_whole(value):
+        return "integer"
+    return next(name for kind, name in _TYPE_NAMES.items() if isinstance(value, kind))

@@ -1,0 +1,64 @@
+"""Pages of lists: opaque cursors and absolute addresses, as both official clients need them. Pure."""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+
+from corral.api.doors.replicate.faults import Fault, invalid
+
+T = TypeVar("T")
+
+_ID: Final = re.compile(r"p=([0-9a-z]{1,64})\Z")
+_OFFSET: Final = re.compile(r"o=([0-9]{1,6})\Z")
+
+
+def page(results: Sequence[Any], *, following: str | None = None) -> dict[str, Any]:
+    """A page; *following* is the address of the next. There is no way back: no client goes it."""
+    return {"previous": None, "next": following, "results": list(results)}
+
+
+def address(url: str, cursor: str, others: dict[str, str]) -> str:
+    """The page of *url* at *cursor*, with the *others* of the query kept."""
+    return f"{url}?{urlencode({**others, 'cursor': cursor})}"
+
+
+def after_id(prediction_id: str) -> str:
+    """The cursor behind a prediction."""
+    return _encode(f"p={prediction_id}")
+
+
+def read_id(cursor: str) -> str:
+    """The prediction that a cursor stands behind.
+
+    Raises:
+        InvalidInput: it is none of ours.
+    """
+    return _read(cursor, _ID)
+
+
+def after_offset(offset: int) -> str:
+    """The cursor behind so many entries of a list that hardly changes."""
+    return _encode(f"o={offset}")
+
+
+def read_offset(cursor: str) -> int:
+    """How many entries a cursor stands behind; raises as ``read_id`` does."""
+    return int(_read(cursor, _OFFSET))
+
+
+def _encode(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read(cursor: str, pattern: re.Pattern[str]) -> str:
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        match = pattern.match(base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii"))
+    except (ValueError, binascii.Error):
+        match = None
+    if match is None:
+        raise invalid([Fault(type="invalid_cursor", field="cursor", description="Must be one that a page gave")])
+    return match[1]

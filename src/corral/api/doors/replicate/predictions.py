@@ -1,0 +1,200 @@
+"""The routes of predictions: create, read, list, stop, stream."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.api.body import read_document
+from corral.api.disconnect import while_connected
+from corral.api.doors.replicate.answers import BASE_URL, MODEL, VERSION, Answers
+from corral.api.doors.replicate.body import read_body
+from corral.api.doors.replicate.capability import STREAM, opens
+from corral.api.doors.replicate.faults import InvalidVersion, ModelRefusal, NotHere
+from corral.api.doors.replicate.inputs import read_input
+from corral.api.doors.replicate.logs import PERFORMANCE
+from corral.api.doors.replicate.model_answers import ModelAnswers
+from corral.api.doors.replicate.pages import address, after_id, page, read_id
+from corral.api.doors.replicate.prefer import CANCEL_AFTER, read_cancel_after, read_wait
+from corral.api.doors.replicate.stream import LAST_EVENT_ID, Beyond, PredictionStream, read_position
+from corral.api.doors.replicate.times import read_time_ms
+from corral.api.doors.replicate.translate import to_core, unformatted
+from corral.api.run_headers import weights_header
+from corral.api.site import Site
+from corral.api.terms import nusd, read_idempotency, read_max_cost
+from corral.catalog.model import CatalogModel
+from corral.core.caller import Caller
+from corral.core.errors import DataRemoved, PromptTooLong, UnknownModel, UnknownPrediction
+from corral.core.prediction import Prediction
+from corral.service.ports import Ask, PageRequest
+
+DOOR: Final = "replicate"
+PAGE_PREDICTIONS: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a create asks for."""
+
+    model: CatalogModel
+    asked: Mapping[str, str]
+    """The notes that say how: the model's name, its version, the deployment's name."""
+
+
+class PredictionRoutes:
+    """What happens at each route."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._predictions = site.predictions
+        self.answers = Answers(site.predictions.catalog, capability_key=site.capability_key)
+
+    async def create(self, request: Request, caller: Caller) -> Response:
+        """``POST /predictions``."""
+        return await self._create(request, caller, None)
+
+    async def create_of_model(self, request: Request, caller: Caller) -> Response:
+        """``POST /models/{owner}/{name}/predictions``."""
+        model = self._predictions.catalog.get(named(request))
+        return await self._create(request, caller, Target(model=model, asked=_as_asked(model)))
+
+    async def create_of_deployment(self, request: Request, caller: Caller) -> Response:
+        """``POST /deployments/{owner}/{name}/predictions``."""
+        model = self._predictions.catalog.get(named(request))
+        asked = {**_as_asked(model), "deployment": named(request)}
+        return await self._create(request, caller, Target(model=model, asked=asked))
+
+    async def get(self, request: Request, caller: Caller) -> Response:
+        """``GET /predictions/{prediction_id}``; examples of models are found here, too."""
+        prediction_id, base_url = request.path_params["prediction_id"], self._site.base_url(request)
+        try:
+            prediction = await self._predictions.get(caller, prediction_id)
+        except UnknownPrediction:
+            models = ModelAnswers(base_url=base_url, run_counts={})
+            for model in self._predictions.catalog.models():
+                for example in model.page.examples:
+                    if example.id == prediction_id:
+                        return as_json(models.example(model, example))
+            raise
+        return as_json(self.answers.prediction(prediction, base_url=base_url))
+
+    async def cancel(self, request: Request, caller: Caller) -> Response:
+        """``POST /predictions/{prediction_id}/cancel``; whatever the body is."""
+        prediction = await self._predictions.cancel(caller, request.path_params["prediction_id"])
+        return as_json(self.answers.prediction(prediction, base_url=self._site.base_url(request)))
+
+    async def list(self, request: Request, caller: Caller) -> Response:
+        """``GET /predictions``: through whichever door they came."""
+        asked = dict(request.query_params)
+        base_url, cursor = self._site.base_url(request), asked.pop("cursor", None)
+        bounds = {name: asked[name] for name in ("created_after", "created_before") if name in asked}
+        times_ms = {name: read_time_ms(text, param=name) for name, text in bounds.items()}
+        wanted = PageRequest(
+            before=None if cursor is None else read_id(cursor),
+            created_from_ms=times_ms.get("created_after"),
+            created_before_ms=times_ms.get("created_before"),
+            limit=0 if asked.get("source") == "web" else PAGE_PREDICTIONS,  # nothing is made on a page here
+        )
+        found = await self._predictions.page(caller, wanted)
+        following = None
+        if len(found) == PAGE_PREDICTIONS:
+            rest = replace(wanted, before=found[-1].id, limit=1)
+            if await self._predictions.page(caller, rest):
+                following = address(f"{base_url}/v1/predictions", after_id(found[-1].id), bounds)
+        return as_json(page([self.answers.prediction(one, base_url=base_url) for one in found], following=following))
+
+    async def stream(self, request: Request) -> Response:
+        """``GET /streams/{prediction_id}/{token}``: for whoever has the address."""
+        prediction_id = request.path_params["prediction_id"]
+        if not opens(self._site.capability_key, STREAM, prediction_id, request.path_params["token"]):
+            raise NotHere("There is no such stream.")
+        prediction = await self._predictions.find(prediction_id)
+        after = read_position(request.headers.get(LAST_EVENT_ID), created_s=prediction.created_at_ms // 1000)
+        if prediction.status.terminal and after.beyond is Beyond.DONE:
+            return Response(status_code=204)  # tells an EventSource to come no more
+        if prediction.status.terminal and prediction.data_removed:
+            raise DataRemoved("The prediction's text was removed when its time was up, or never stored.")
+        run = await self._predictions.replay(prediction_id)
+        return PredictionStream(run, after=after, find=self._predictions.find, ping_s=self._site.ping_s)
+
+    async def _create(self, request: Request, caller: Caller, target: Target | None) -> Response:
+        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        body = read_body(document, versioned=target is None)
+        target = target or self._by_version(body.version or "")
+        values = read_input(body.input, target.model.input_fields("replicate"))
+        wait = read_wait(request.headers.getlist("prefer"))
+        base_url = self._site.base_url(request)
+        max_cost = read_max_cost(request)
+        ask = Ask(
+            caller=caller,
+            door=DOOR,
+            request=unformatted(target.model.id, values),
+            background=True,
+            idempotency=read_idempotency(request, route=f"{DOOR} {target.model.id}", document=document),
+            max_cost_nusd=None if max_cost is None else nusd(max_cost),
+            shown_input=body.input,
+            cancel_after_s=read_cancel_after(request.headers.getlist(CANCEL_AFTER)),
+            webhook=body.webhook,
+            notes={**body.echo, **target.asked, BASE_URL: base_url, PERFORMANCE: values[PERFORMANCE]},
+        )
+        prediction, attached = await self._begin(ask, target.model, values)
+        if wait is not None and not prediction.status.terminal:
+            async with while_connected(request.receive):
+                prediction = await self._predictions.wait(caller, prediction.id, timeout_s=wait.timeout_s)
+        tell = self.answers.prediction if prediction.status.terminal else self.answers.unfinished
+        answer = tell(prediction, base_url=base_url)
+        headers = {"location": answer["urls"]["get"], **weights_header(target.model)}
+        headers |= {} if wait is None else {"preference-applied": wait.applied}
+        headers |= {"idempotency-replayed": "true"} if attached else {}
+        return as_json(answer, headers, status=201)
+
+    async def _begin(self, ask: Ask, model: CatalogModel, values: Mapping[str, Any]) -> tuple[Prediction, bool]:
+        """Start it, or write down that it cannot run; and whether an idempotency key led to an earlier one."""
+        template = next(field.default for field in model.input_fields("replicate") if field.name == "prompt_template")
+        try:
+            ask = replace(ask, request=to_core(model.id, values, default_template=template))
+            async with self._predictions.open(ask) as run:
+                prediction_id, attached = run.id, run.attached
+        except ModelRefusal as refusal:
+            return await self._predictions.fail(ask, str(refusal)), False
+        except PromptTooLong as error:
+            length, most = error.prompt_tokens, error.context_tokens - 1
+            reason = f"E1002 PromptTooLong: Prompt length ({length}) exceeds maximum input length ({most})"
+            return await self._predictions.fail(ask, reason), False
+        return await self._predictions.get(ask.caller, prediction_id), attached
+
+    def _by_version(self, version: str) -> Target:
+        """The model that ``version`` names: an id, ``owner/name:id`` or ``owner/name``.
+
+        Raises:
+            InvalidVersion: none.
+        """
+        catalog = self._predictions.catalog
+        name, _, version_id = version.rpartition(":") if ":" in version else (version, "", "")
+        try:
+            if "/" not in name:
+                model = catalog.with_version(version)
+                return Target(model=model, asked={MODEL: model.id, VERSION: model.find_version(version).id})
+            model = catalog.get(name)
+            if not version_id:
+                return Target(model=model, asked=_as_asked(model))
+            return Target(model=model, asked={MODEL: model.id, VERSION: model.find_version(version_id).id})
+        except UnknownModel:
+            raise InvalidVersion("The specified version does not exist.") from None
+
+
+def named(request: Request) -> str:
+    """The model's name in a route's path."""
+    return f"{request.path_params['owner']}/{request.path_params['name']}"
+
+
+def _as_asked(model: CatalogModel) -> dict[str, str]:
+    return {MODEL: model.id, VERSION: model.version}
+
+
+def as_json(body: object, headers: Mapping[str, str] | None = None, *, status: int = 200) -> Response:
+    """An answer."""
+    return Response(orjson.dumps(body), status, headers=dict(headers or {}), media_type="application/json")

@@ -1,0 +1,141 @@
+"""The routes of this door: under ``/v1``, at the root, and under ``/v1/v1``.
+
+Its clients of version 1 and 2 read one environment variable with and without the ``/v1``, so any of these may be asked.
+What a root has for other doors is left to them: see ``_NOT_AT_THE_ROOT``.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fastapi import APIRouter
+
+from corral.api.door import Door, Handler, OpenHandler
+from corral.api.doors.replicate import operations
+from corral.api.doors.replicate.counting import Counting
+from corral.api.doors.replicate.models import ModelRoutes
+from corral.api.doors.replicate.predictions import PredictionRoutes
+from corral.api.doors.replicate.rates import Kind, Rates
+from corral.api.doors.replicate.refusals import from_error
+from corral.api.operation import Operation
+from corral.api.site import Site
+from corral.core.accounts import Scope
+
+_DOCUMENTED: Final = "/v1"
+_ELSEWHERE: Final = ("", "/v1/v1")
+_RUN: Final = (Scope.INFERENCE,)
+_READ: Final = (Scope.INFERENCE, Scope.READ)
+_MODEL: Final = "/models/{owner}/{name}"
+_NOT_AT_THE_ROOT: Final = frozenset(
+    {("GET", _MODEL), ("GET", f"{_MODEL}/versions"), ("DELETE", _MODEL), ("POST", "/models")}
+)
+"""DeepInfra's, there."""
+_SHARED: Final = frozenset({("GET", "/models"), ("GET", _MODEL)})
+"""Under ``/v1`` these are one with OpenAI's: see ``corral.api.models``."""
+
+NOT_OFFERED: Final = (
+    ("POST", "/models"),
+    ("PATCH", _MODEL),
+    ("DELETE", _MODEL),
+    ("DELETE", f"{_MODEL}/versions/{{version_id}}"),
+    ("POST", f"{_MODEL}/versions/{{version_id}}/trainings"),
+    ("GET", "/trainings"),
+    ("GET", "/trainings/{training_id}"),
+    ("POST", "/trainings/{training_id}/cancel"),
+    ("POST", "/deployments"),
+    ("PATCH", "/deployments/{owner}/{name}"),
+    ("DELETE", "/deployments/{owner}/{name}"),
+)
+"""What manages and trains models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicateDoor:
+    """The door as the application composes it."""
+
+    router: APIRouter
+    models: ModelRoutes
+    count: Counting
+
+
+def replicate_door(site: Site) -> ReplicateDoor:
+    """This door, ready to be included."""
+    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["replicate"]))
+    rates = Rates(
+        creates_per_minute=site.rates.creates_per_minute,
+        requests_per_minute=site.rates.requests_per_minute,
+        clock=site.clock,
+    )
+    paths = _Paths(door, Counting(rates=rates))
+    models = ModelRoutes(site)
+    _add_predictions(paths, PredictionRoutes(site))
+    _add_models(paths, models)
+    router = APIRouter()
+    router.include_router(door.router)
+    router.include_router(paths.undocumented.router)
+    return ReplicateDoor(router=router, models=models, count=paths.count)
+
+
+class _Paths:
+    """Adds each route at all of its paths; the OpenAPI document has one of them."""
+
+    def __init__(self, door: Door, count: Counting) -> None:
+        self.count = count
+        self._door = door
+        self.undocumented = replace(door, router=APIRouter(include_in_schema=False))
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        operation: Operation,
+        *,
+        scopes: tuple[Scope, ...] = _READ,
+        kind: Kind = Kind.OTHER,
+        documented: bool = True,
+    ) -> None:
+        counted = self.count(handler, self._door, kind)
+        elsewhere = [prefix + path for prefix in _ELSEWHERE if prefix or (method, path) not in _NOT_AT_THE_ROOT]
+        if (method, path) not in _SHARED:
+            door = self._door if documented else self.undocumented
+            door.route(method, [_DOCUMENTED + path], counted, scopes=scopes, operation=operation)
+        self.undocumented.route(method, elsewhere, counted, scopes=scopes, operation=operation)
+        if method == "GET":
+            everywhere = [_DOCUMENTED + path, *elsewhere]
+            self.undocumented.route("HEAD", everywhere, counted, scopes=scopes, operation=operation)
+
+    def add_open(self, path: str, handler: OpenHandler, operation: Operation) -> None:
+        self._door.open_route("GET", [_DOCUMENTED + path], handler, operation=operation)
+
+
+def _add_predictions(paths: _Paths, routes: PredictionRoutes) -> None:
+    create = Kind.CREATE
+    paths.add("POST", "/predictions", routes.create, operations.CREATE, scopes=_RUN, kind=create)
+    of_model, of_deployment = operations.CREATE_OF_MODEL, operations.CREATE_OF_DEPLOYMENT
+    paths.add("POST", f"{_MODEL}/predictions", routes.create_of_model, of_model, scopes=_RUN, kind=create)
+    path = "/deployments/{owner}/{name}/predictions"
+    paths.add("POST", path, routes.create_of_deployment, of_deployment, scopes=_RUN, kind=create)
+    paths.add("GET", "/predictions", routes.list, operations.LIST)
+    paths.add("GET", "/predictions/{prediction_id}", routes.get, operations.GET)
+    paths.add("POST", "/predictions/{prediction_id}/cancel", routes.cancel, operations.CANCEL, scopes=_RUN)
+    paths.add_open("/streams/{prediction_id}/{token}", routes.stream, operations.STREAM)
+
+
+def _add_models(paths: _Paths, routes: ModelRoutes) -> None:
+    paths.add("GET", "/models", routes.models, operations.MODELS)
+    paths.add("GET", _MODEL, routes.model, operations.MODEL)
+    paths.add("QUERY", "/models", routes.query, operations.QUERY, documented=False)
+    paths.add("GET", f"{_MODEL}/versions", routes.versions, operations.VERSIONS)
+    paths.add("GET", f"{_MODEL}/versions/{{version_id}}", routes.version, operations.VERSION)
+    paths.add("GET", f"{_MODEL}/readme", routes.readme, operations.README)
+    paths.add("GET", f"{_MODEL}/examples", routes.examples, operations.EXAMPLES)
+    paths.add("GET", "/search", routes.search, operations.SEARCH)
+    paths.add("GET", "/collections", routes.collections, operations.COLLECTIONS)
+    paths.add("GET", "/collections/{slug}", routes.collection, operations.COLLECTION)
+    paths.add("GET", "/deployments", routes.deployments, operations.DEPLOYMENTS)
+    paths.add("GET", "/deployments/{owner}/{name}", routes.deployment, operations.DEPLOYMENT)
+    paths.add("GET", "/hardware", routes.hardware, operations.HARDWARE)
+    paths.add("GET", "/account", routes.account, operations.ACCOUNT)
+    paths.add("GET", "/webhooks/default/secret", routes.webhook_secret, operations.WEBHOOK_SECRET, scopes=_RUN)
+    for method, path in NOT_OFFERED:
+        paths.add(method, path, routes.not_offered, operations.NOT_OFFERED, scopes=_READ, documented=False)

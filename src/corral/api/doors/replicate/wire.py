@@ -1,0 +1,235 @@
+"""What this door reads and writes, as types for the OpenAPI document. Bodies are checked in ``inputs`` and ``body``."""
+
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # pydantic reads typing's own from Python 3.12 on
+)
+
+from pydantic import RootModel
+from typing_extensions import TypedDict
+
+WebhookEventName = Literal["start", "output", "logs", "completed"]
+
+
+class PredictionBody(TypedDict):
+    """Body of a prediction of one model."""
+
+    input: dict[str, Any]
+    stream: NotRequired[bool | None]
+    webhook: NotRequired[str | None]
+    webhook_completed: NotRequired[str | None]
+    webhook_events_filter: NotRequired[list[WebhookEventName] | None]
+
+
+class VersionedPredictionBody(PredictionBody):
+    """Body of a prediction that names its model itself."""
+
+    version: str
+
+
+class PredictionUrls(TypedDict):
+    """Where a prediction is read, streamed and stopped. The stream's address needs no key."""
+
+    get: str
+    cancel: str
+    web: str
+    stream: NotRequired[str]
+
+
+class PredictionAnswer(TypedDict):
+    """A prediction."""
+
+    id: str
+    model: str
+    version: str
+    input: dict[str, Any]
+    output: list[str] | None
+    logs: str
+    error: str | None
+    status: Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    data_removed: bool
+    source: Literal["api"]
+    metrics: dict[str, float]
+    urls: PredictionUrls
+    deadline: NotRequired[str]
+    deployment: NotRequired[str]
+    webhook: NotRequired[str]
+    webhook_completed: NotRequired[str]
+    webhook_events_filter: NotRequired[list[WebhookEventName]]
+
+
+class PredictionPage(TypedDict):
+    """Predictions, newest first."""
+
+    previous: str | None
+    next: str | None
+    results: list[PredictionAnswer]
+
+
+class VersionAnswer(TypedDict):
+    """A version of a model."""
+
+    id: str
+    created_at: str
+    cog_version: str
+    openapi_schema: dict[str, Any]
+
+
+class VersionPage(TypedDict):
+    """Versions, newest first."""
+
+    previous: str | None
+    next: str | None
+    results: list[VersionAnswer]
+
+
+class ModelAnswer(TypedDict):
+    """A model."""
+
+    url: str
+    owner: str
+    name: str
+    description: str
+    visibility: Literal["public"]
+    is_official: bool
+    github_url: str | None
+    paper_url: str | None
+    license_url: str | None
+    run_count: int
+    cover_image_url: str
+    default_example: PredictionAnswer | None
+    latest_version: VersionAnswer
+    created_at: str
+
+
+class ModelPage(TypedDict):
+    """Models."""
+
+    previous: str | None
+    next: str | None
+    results: list[ModelAnswer]
+
+
+class SearchMetadata(TypedDict):
+    """What is told of a model that was found."""
+
+    generated_description: str
+    tags: list[str]
+    score: float
+
+
+class SearchedModel(TypedDict):
+    """A model that was found."""
+
+    model: ModelAnswer
+    metadata: SearchMetadata
+
+
+class CollectionAnswer(TypedDict):
+    """A collection; models and the full description only by itself."""
+
+    name: str
+    slug: str
+    description: str
+    full_description: NotRequired[str]
+    models: NotRequired[list[ModelAnswer]]
+
+
+class CollectionPage(TypedDict):
+    """Collections."""
+
+    previous: str | None
+    next: str | None
+    results: list[CollectionAnswer]
+
+
+class SearchAnswer(TypedDict):
+    """What a search found."""
+
+    query: str
+    models: list[SearchedModel]
+    collections: list[CollectionAnswer]
+    pages: list[dict[str, str]]
+
+
+class AccountAnswer(TypedDict):
+    """Whose key it is."""
+
+    type: Literal["organization"]
+    username: str
+    name: str
+    github_url: str | None
+
+
+class WebhookSecret(TypedDict):
+    """What receivers check signatures with."""
+
+    key: str
+
+
+class Hardware(TypedDict):
+    """Something that models run on."""
+
+    sku: str
+    name: str
+
+
+class ReleaseConfiguration(TypedDict):
+    """What a deployment runs on."""
+
+    hardware: str
+    min_instances: int
+    max_instances: int
+
+
+class Release(TypedDict):
+    """What a deployment runs."""
+
+    number: int
+    model: str
+    version: str
+    created_at: str
+    created_by: AccountAnswer
+    configuration: ReleaseConfiguration
+
+
+class DeploymentAnswer(TypedDict):
+    """A model that this server runs."""
+
+    owner: str
+    name: str
+    current_release: Release
+
+
+class DeploymentPage(TypedDict):
+    """Deployments."""
+
+    previous: str | None
+    next: str | None
+    results: list[DeploymentAnswer]
+
+
+class InvalidField(TypedDict):
+    """One fault of a request."""
+
+    type: str
+    field: str
+    description: str
+
+
+class ProblemAnswer(TypedDict):
+    """An error (RFC 9457)."""
+
+    title: str
+    detail: str
+    status: int
+    invalid_fields: NotRequired[list[InvalidField]]
+    retry_after: NotRequired[int]
+
+
+class HardwareList(RootModel[list[Hardware]]):
+    """Everything that models run on here."""

@@ -1,0 +1,106 @@
+"""What the tests of this door have in common: short inputs, clients in threads, and streams read by hand."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anyio.to_thread import run_sync
+from httpx2 import AsyncClient, Response
+from replicate.client import Client
+
+from tests.server.premises import MODEL, OpenServer, Premises
+
+T = TypeVar("T")
+
+CHAT = "meta/llama-2-7b-chat"
+TINY = MODEL
+PLAIN: dict[str, Any] = {"prompt_template": "{prompt}", "system_prompt": ""}
+"""Spares the scripted engine the long default prompt."""
+TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+async def in_thread(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """A call of a client that blocks."""
+    return await run_sync(partial(call, *arguments, **named))
+
+
+async def calm(client: Client) -> None:
+    """Close the connections of a client, which it has no way to do itself."""
+    blocking, asynchronous = (getattr(client, name) for name in ("_client", "_async_client"))
+    blocking.close()
+    await asynchronous.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One server-sent event."""
+
+    name: str
+    id: str
+    data: str
+
+    @property
+    def number(self) -> int:
+        """The part of the id that orders events."""
+        return int(self.id.partition(":")[2])
+
+
+def parse(text: str) -> list[Event]:
+    """Events of a stream by the standard's rules, comments skipped."""
+    events: list[Event] = []
+    for block in text.split("\n\n"):
+        fields: dict[str, list[str]] = {}
+        for line in block.splitlines():
+            name, _, value = line.partition(": ")
+            if name and not line.startswith(":"):
+                fields.setdefault(name.removesuffix(":"), []).append(value)
+        if fields:
+            events.append(Event(name=fields["event"][0], id=fields["id"][0], data="\n".join(fields["data"])))
+    return events
+
+
+def text_of(events: list[Event]) -> str:
+    """The answer that a stream gave."""
+    return "".join(event.data for event in events if event.name == "output")
+
+
+async def create(http: AsyncClient, model: str = TINY, *, prefer: str | None = None, **given: Any) -> dict[str, Any]:
+    """A prediction by hand; asserts that it was created."""
+    headers = {} if prefer is None else {"prefer": prefer}
+    answer = await http.post(f"/v1/models/{model}/predictions", json={"input": given}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def get(http: AsyncClient, prediction: dict[str, Any]) -> dict[str, Any]:
+    """As it stands now."""
+    answer = await http.get(prediction["urls"]["get"])
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def until(http: AsyncClient, prediction: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
+    """Look until it has one of *statuses*, or any end; everything that was seen."""
+    seen = [await get(http, prediction)]
+    while seen[-1]["status"] not in (statuses or TERMINAL):
+        assert not statuses or seen[-1]["status"] not in TERMINAL, seen[-1]
+        seen.append(await get(http, prediction))
+    return seen
+
+
+async def read_stream(http: AsyncClient, prediction: dict[str, Any], *, after: str | None = None) -> Response:
+    """The whole stream."""
+    headers = {} if after is None else {"last-event-id": after}
+    return await http.get(prediction["urls"]["stream"], headers=headers)
+
+
+@asynccontextmanager
+async def scripted(directory: Path, **script: Any) -> AsyncIterator[tuple[OpenServer, AsyncClient]]:
+    """The whole server in front of a scripted engine, with a plain client; *script* as in ScriptedOptions."""
+    async with Premises.furnish(directory).server(**script) as server, server.http() as http:
+        yield server, http

@@ -1,0 +1,319 @@
+"""The door by hand, over real sockets, on the demo model: objects, headers, streams and refusals byte by byte."""
+
+import time
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.doors.replicate.scenes import CHAT, RFC3339, create, get, parse, read_stream, text_of, until
+from tests.server.conftest import RealServer
+
+pytestmark = pytest.mark.anyio
+
+SHORT: dict[str, Any] = {"prompt": "What are you?", "seed": 7, "max_tokens": 40}
+LONG: dict[str, Any] = {**SHORT, "min_tokens": 300, "max_tokens": 300}
+
+
+async def test_07_create_without_prefer_answers_at_once_and_has_absolute_addresses(server: RealServer) -> None:
+    async with server.http() as http:
+        begun = time.monotonic()
+        answer = await http.post(f"/v1/models/{CHAT}/predictions", json={"input": LONG, "stream": True})
+        took_s = time.monotonic() - begun
+        body = answer.json()
+        await until(http, body)
+    assert (answer.status_code, took_s < 1) == (201, True)
+    assert answer.headers["location"] == body["urls"]["get"]
+    assert answer.headers["corral-weights"] == "demo"
+    assert (body["status"], body["logs"], body["error"], body["output"]) == ("starting", "", None, None)
+    assert (body["model"], body["input"], body["data_removed"], body["source"]) == (CHAT, LONG, False, "api")
+    assert (len(body["id"]), len(body["version"])) == (26, 64)
+    assert set(body["urls"]) == {"get", "cancel", "stream", "web"}
+    assert all(url.startswith(f"{server.url}/") for url in body["urls"].values())
+    assert not urlsplit(body["urls"]["stream"]).path.startswith("/v1/files/")
+
+
+async def test_08_a_wait_that_is_long_enough_gives_the_whole_prediction(server: RealServer) -> None:
+    async with server.http() as http:
+        for prefer, applied in (("wait=10", "wait=10"), ("wait", "wait"), ("wait=900", "wait=60")):
+            headers = {"prefer": prefer}
+            answer = await http.post("/v1/predictions", json={"version": CHAT, "input": SHORT}, headers=headers)
+            body = answer.json()
+            assert (answer.status_code, body["status"]) == (201, "succeeded")
+            assert answer.headers["preference-applied"] == applied
+            assert body["output"]
+            assert RFC3339.fullmatch(body["completed_at"])
+            assert body == await get(http, body)
+
+
+async def test_11_status_output_and_times_only_move_forwards(server: RealServer) -> None:
+    async with server.http() as http:
+        seen = await until(http, await create(http, CHAT, **LONG))
+    order = ["starting", "processing", "succeeded"]
+    statuses = [order.index(one["status"]) for one in seen]
+    assert statuses == sorted(statuses)
+    assert statuses[-1] == 2
+    for earlier, later in pairwise(seen):
+        before = earlier["output"] or []
+        assert (later["output"] or [])[: len(before)] == before
+        assert later["logs"].startswith(earlier["logs"])
+    last = seen[-1]
+    times = [last[name] for name in ("created_at", "started_at", "completed_at")]
+    assert all(RFC3339.fullmatch(at) for at in times)
+    assert times == sorted(times)
+
+
+async def test_12_metrics_agree_with_each_other(server: RealServer) -> None:
+    async with server.http() as http:
+        begun = time.monotonic()
+        body = await create(http, CHAT, prefer="wait", **LONG)
+        wall_s = time.monotonic() - begun
+    metrics = body["metrics"]
+    assert 0 < metrics["predict_time"] <= wall_s
+    assert metrics["predict_time"] <= metrics["total_time"] <= wall_s + 0.01
+    assert 0 <= metrics["time_to_first_token"] <= metrics["predict_time"]
+    assert isinstance(metrics["input_token_count"], int)
+    assert metrics["output_token_count"] == 300
+    assert metrics["tokens_per_second"] == pytest.approx(300 / metrics["predict_time"])
+
+
+async def test_13_ids_are_on_every_event_ordered_and_unique_and_done_is_last(server: RealServer) -> None:
+    async with server.http() as http:
+        created = await create(http, CHAT, **LONG)
+        live = await read_stream(http, created)
+        body = (await until(http, created))[-1]
+    events = parse(live.text)
+    assert text_of(events) == "".join(body["output"])
+    assert {event.name for event in events} == {"output", "done"}
+    assert [event.name for event in events].count("done") == 1
+    assert (events[-1].name, events[-1].data) == ("done", "{}")
+    numbers = [event.number for event in events]
+    assert numbers == sorted(set(numbers))
+    seconds = {event.id.partition(":")[0] for event in events}
+    assert len(seconds) == 1
+
+
+async def test_14_a_stream_needs_no_key_and_any_other_address_is_refused(server: RealServer) -> None:
+    async with server.http(key=None) as stranger, server.http() as http:
+        mine, other = [await create(http, CHAT, prefer="wait", **SHORT) for _ in range(2)]
+        url = mine["urls"]["stream"]
+        answer = await stranger.get(url, headers={"accept": "text/event-stream"})
+        assert answer.status_code == 200
+        assert text_of(parse(answer.text)) == "".join(mine["output"])
+        token, other_token = url.rpartition("/")[2], other["urls"]["stream"].rpartition("/")[2]
+        assert len(token) == 52
+        assert token != other_token
+        wrong = token[:-1] + ("a" if token[-1] != "a" else "b")
+        for bad in (wrong, other_token, token[:-1], token.upper(), "%C3%A9", "x"):
+            refused = await stranger.get(url.replace(token, bad))
+            assert refused.status_code == 404, bad
+            assert refused.headers["content-type"] == "application/problem+json"
+        assert (await stranger.get(mine["urls"]["get"])).status_code == 401
+
+
+async def test_15_a_stream_is_told_from_a_page_by_its_headers(server: RealServer) -> None:
+    async with server.http() as http:
+        answer = await read_stream(http, await create(http, CHAT, **SHORT))
+    assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
+    assert "no-store" in answer.headers["cache-control"]
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "content-encoding" not in answer.headers
+
+
+async def test_18_late_twice_and_from_any_event_on_the_stream_is_the_same(server: RealServer) -> None:
+    async with server.http() as http:
+        body = (await until(http, await create(http, CHAT, **LONG)))[-1]
+        whole = "".join(body["output"])
+        first, second = [parse((await read_stream(http, body)).text) for _ in range(2)]
+        assert first == second
+        assert text_of(first) == whole
+        created = await create(http, CHAT, **LONG)
+        live = parse((await read_stream(http, created)).text)
+        for event in live[:-1:30]:
+            rest = parse((await read_stream(http, created, after=event.id)).text)
+            assert whole.endswith(text_of(rest))
+            shown = text_of(live[: live.index(event) + 1])
+            assert shown + text_of(rest) == whole
+            assert all(later.number > event.number for later in rest)
+        done = await read_stream(http, created, after=live[-1].id)
+        assert (done.status_code, done.content) == (204, b"")
+        for junk in ("", "x", "0:4", f"{live[0].id}x"):
+            assert text_of(parse((await read_stream(http, created, after=junk)).text)) == whole
+
+
+async def test_19_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server: RealServer) -> None:
+    async with server.http() as http:
+        running = await create(http, CHAT, **{**LONG, "min_tokens": 3000, "max_tokens": 3000})
+        await until(http, running, "processing")
+        canceled = await http.post(running["urls"]["cancel"], headers={"content-type": "application/json"})
+        assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
+        assert set(canceled.json()["metrics"]) >= {"predict_time", "total_time"}
+        assert (await get(http, running))["metrics"] == canceled.json()["metrics"]
+        succeeded = await create(http, CHAT, prefer="wait", **SHORT)
+        for content in (b"", b"{}", b"junk"):
+            again = await http.post(succeeded["urls"]["cancel"], content=content)
+            assert (again.status_code, again.json()) == (200, succeeded)
+        unknown = await http.post(f"/v1/predictions/{'0' * 26}/cancel")
+        assert (unknown.status_code, unknown.json()["title"]) == (404, "Prediction not found")
+
+
+async def test_20_a_failed_run_tells_its_stream_the_reason(server: RealServer) -> None:
+    async with server.http() as http:
+        failed = await create(http, CHAT, prompt="word " * 5000)
+        events = parse((await read_stream(http, failed)).text)
+        assert failed["status"] == "failed"
+        assert [event.name for event in events] == ["error", "done"]
+        assert events[0].data == f'{{"detail":"{failed["error"]}"}}'
+        assert events[1].data == '{"reason":"error"}'
+        rest = parse((await read_stream(http, failed, after=events[0].id)).text)
+        assert rest == events[1:]
+        assert (await read_stream(http, failed, after=events[1].id)).status_code == 204
+        assert (failed["metrics"]["predict_time"], failed["logs"], failed["output"]) == (0, "", None)
+
+
+async def refused(server: RealServer, body: Any, path: str = f"/v1/models/{CHAT}/predictions") -> tuple[int, Any]:
+    async with server.http() as http:
+        content = body if isinstance(body, bytes) else None
+        answer = await http.post(path, content=content, json=None if content is not None else body)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == answer.status_code
+    return answer.status_code, answer.json()
+
+
+async def test_21_what_cannot_be_read_is_refused_field_by_field(server: RealServer) -> None:
+    status, body = await refused(server, {"input": {"temperature": 9}})
+    assert (status, body["title"]) == (422, "Input validation failed")
+    assert body["detail"] == "- input: prompt is required\n- input.temperature: Must be less than or equal to 5\n"
+    assert body["invalid_fields"] == [
+        {"type": "required", "field": "input", "description": "prompt is required"},
+        {"type": "number_lte", "field": "input.temperature", "description": "Must be less than or equal to 5"},
+    ]
+    for given in ({"temperature": "hot"}, {"top_p": -1}, {"max_tokens": 0}):
+        status, body = await refused(server, {"input": {"prompt": "Hi", **given}})
+        assert (status, len(body["invalid_fields"])) == (422, 1)
+    for unknown in ("nope", "0" * 64, f"{CHAT}:nope", "nobody/nothing", "latest", ":", "/"):
+        status, body = await refused(server, {"version": unknown, "input": SHORT}, "/v1/predictions")
+        assert (status, body["title"]) == (422, "Invalid version or not permitted"), unknown
+        assert body["detail"].startswith("The specified version does not exist")
+    assert (await refused(server, b"{"))[0] == 400
+    assert (await refused(server, {"input": SHORT}, "/v1/models/no/body/predictions"))[0] == 404
+
+
+async def test_21_unknown_keys_are_refused_at_the_top_and_let_through_in_the_input(server: RealServer) -> None:
+    status, body = await refused(server, {"model": CHAT, "version": CHAT, "input": SHORT}, "/v1/predictions")
+    assert (status, body["detail"]) == (422, "- Additional property model is not allowed\n")
+    assert (await refused(server, []))[1]["invalid_fields"][0]["type"] == "invalid_type"
+    assert (await refused(server, {}))[1]["invalid_fields"][0]["description"] == "input is required"
+    for key, value in {
+        "webhook": "ftp://x", "webhook_completed": 1, "webhook_events_filter": ["begin"], "stream": "yes",
+    }.items():  # fmt: skip
+        status, body = await refused(server, {"input": SHORT, key: value})
+        assert (status, body["invalid_fields"][0]["field"]) == (422, key)
+    async with server.http() as http:
+        liberal = await create(http, CHAT, prefer="wait", **SHORT, repetition_penalty=1.15, nobody="knows", debug=True)
+        plain = await create(http, CHAT, prefer="wait", **SHORT)
+        assert liberal["status"] == "succeeded"
+        assert liberal["input"]["nobody"] == "knows"
+        assert plain["output"]
+
+
+async def test_23_limits_count_exactly(server: RealServer) -> None:
+    async with server.http() as http:
+        most = await create(http, CHAT, prefer="wait", **{**SHORT, "max_tokens": 5, "min_tokens": 5})
+        least = await create(http, CHAT, prefer="wait", prompt="Hi", min_new_tokens=90, max_new_tokens=95)
+    assert most["metrics"]["output_token_count"] == 5
+    assert 90 <= least["metrics"]["output_token_count"] <= 95
+
+
+async def test_22_limits_by_two_names_fail_unless_they_agree(server: RealServer) -> None:
+    async with server.http() as http:
+        for limits, code in (
+            ({"max_tokens": 20, "max_new_tokens": 30}, "E1102 InvalidArgumentMaxTokens"),
+            ({"min_tokens": 2, "min_new_tokens": 3}, "E1101 InvalidArgumentMinTokens"),
+        ):
+            failed = await create(http, CHAT, prefer="wait", prompt="Hi", **limits)
+            assert (failed["status"], failed["error"].startswith(code)) == ("failed", True)
+        agreed = await create(http, CHAT, prefer="wait", prompt="Hi", max_tokens=3, max_new_tokens=3)
+    assert agreed["metrics"]["output_token_count"] <= 3
+
+
+async def test_25_output_ends_before_a_stop_sequence_wherever_tokens_end(server: RealServer) -> None:
+    async with server.http() as http:
+        free = await create(http, CHAT, prefer="wait", **SHORT)
+        text = "".join(free["output"])
+        stop = text[7:12]
+        stopped = await create(http, CHAT, prefer="wait", **SHORT, stop_sequences=f"END,{stop}")
+        assert "".join(stopped["output"]) == text[: text.index(stop)]
+        tail = await create(http, CHAT, prefer="wait", **SHORT, stop_sequences=text[-1] + "never")
+        assert "".join(tail["output"]) == text
+
+
+async def test_26_templates_are_filled_or_refused_and_one_bos_leads(server: RealServer) -> None:
+    async with server.http() as http:
+        default = await create(http, CHAT, prefer="wait", prompt="Hi", system_prompt="Be kind.", max_tokens=2)
+        assert "Formatted prompt: `<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST]`\n" in default["logs"]
+        assert default["logs"].count("<s>") == 1
+        bare, marked = [
+            await create(http, CHAT, prefer="wait", prompt=prompt, prompt_template="{prompt}", max_tokens=2)
+            for prompt in ("Hi", "<s>Hi")
+        ]
+        assert bare["metrics"]["input_token_count"] == marked["metrics"]["input_token_count"] == 2
+        for template, code in (("none", "E1003"), ("{foo}{prompt}", "E1004")):
+            failed = await create(http, CHAT, prompt="Hi", prompt_template=template)
+            assert (failed["status"], failed["error"][:5]) == ("failed", code)
+        assert (await create(http, CHAT, prompt="", prompt_template="{prompt}"))["error"].startswith("E1001")
+
+
+async def test_27_performance_is_logged_where_it_was_asked_for(server: RealServer) -> None:
+    async with server.http() as http:
+        asked = await create(http, CHAT, prefer="wait", **SHORT, log_performance_metrics=True)
+        plain = await create(http, CHAT, prefer="wait", **SHORT, log_performance_metrics=False)
+    lines = asked["logs"].splitlines()[-4:]
+    assert lines[0] == f"Tokens processed: {asked['metrics']['output_token_count']}"
+    for line, words in zip(lines[1:], ("tokens per second", "execution time", "time to first token"), strict=True):
+        assert line.startswith(f"Serverside {words}: ")
+        float(line.split(": ")[1].removesuffix(" seconds"))
+    assert "Serverside" not in plain["logs"]
+
+
+async def test_29_search_readme_examples_and_covers_are_answered(server: RealServer) -> None:
+    async with server.http() as http:
+        for body in (b"llama", b'"llama"', b' "Llama" '):
+            found = (await http.request("QUERY", "/v1/models", content=body)).json()["results"]
+            assert CHAT in [f"{one['owner']}/{one['name']}" for one in found]
+        assert (await http.request("QUERY", "/v1/models", content=b"\xff\xfe nothing like it")).json()["results"] == []
+        searched = (await http.get("/v1/search", params={"query": "llama", "limit": "1"})).json()
+        assert (len(searched["models"]), searched["query"]) == (1, "llama")
+        assert (await http.get("/v1/search?limit=0")).status_code == 422
+        readme = await http.get(f"/v1/models/{CHAT}/readme")
+        assert readme.headers["content-type"].startswith("text/markdown")
+        model = (await http.get(f"/v1/models/{CHAT}")).json()
+        (example, *_) = (await http.get(f"/v1/models/{CHAT}/examples")).json()["results"]
+        assert example == model["default_example"] == await get(http, example)
+        assert (model["id"], model["object"], model["is_official"]) == (CHAT, "model", True)
+        cover = await http.get(model["cover_image_url"])
+    assert (cover.status_code, cover.headers["content-type"]) == (200, "image/svg+xml")
+    assert cover.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in cover.headers["content-security-policy"]
+
+
+async def test_34_no_route_redirects_and_every_answer_may_not_be_kept(server: RealServer) -> None:
+    async with server.http() as http:
+        body = await create(http, CHAT, prefer="wait", **SHORT)
+        for prefix in ("/v1", "", "/v1/v1"):
+            for path in ("/predictions", f"/predictions/{body['id']}", "/models", "/account", "/collections"):
+                answer = await http.get(prefix + path)
+                assert answer.status_code == 200, prefix + path
+                assert answer.headers["cache-control"] == "no-store"
+                assert answer.headers["ratelimit-remaining"] == "2999"
+                head = await http.head(prefix + path)
+                assert (head.status_code, head.content) == (200, b"")
+                assert (await http.options(prefix + path)).status_code == 405
+                assert (await http.get(f"{prefix}{path}/")).status_code in (404, 405)
+            posted = await http.post(f"{prefix}/models/{CHAT}/predictions", json={"input": {**SHORT, "max_tokens": 1}})
+            assert posted.status_code == 201
+        for method, path in (("POST", "/v1/models"), ("GET", "/v1/trainings"), ("DELETE", f"/v1/deployments/{CHAT}")):
+            missing = await http.request(method, path)
+            assert (missing.status_code, missing.json()["title"]) == (501, "Not offered")

@@ -1,0 +1,301 @@
+"""The pure parts: inputs, template, dialogue, chunks, headers, rates, cursors and stream positions."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.api.doors.replicate.chunks import shown
+from corral.api.doors.replicate.dialogue import as_reference
+from corral.api.doors.replicate.faults import InvalidInput, ModelRefusal
+from corral.api.doors.replicate.inputs import read_input
+from corral.api.doors.replicate.pages import after_id, read_id, read_offset
+from corral.api.doors.replicate.prefer import read_cancel_after, read_wait
+from corral.api.doors.replicate.rates import Kind, Rates
+from corral.api.doors.replicate.refusals import ERRORS, from_error
+from corral.api.doors.replicate.stream import BEGINNING, Beyond, Position, Words, read_position
+from corral.api.doors.replicate.template import fill
+from corral.api.doors.replicate.times import read_time_ms, rfc3339
+from corral.api.doors.replicate.translate import to_core
+from corral.catalog.catalog import demo_checkpoint
+from corral.catalog.inputs import input_fields
+from corral.core.caller import Caller
+from corral.core.generation import Delta, Message, RawPrompt, Role, Started
+from corral.text.load import load_tokenizer
+from corral.text.prompt import chat_ids, raw_ids
+from tests.doors.door_contract import every_error
+from tests.doors.replicate.scenes import parse, text_of
+
+FIELDS = input_fields("replicate")
+TEMPLATE = next(field.default for field in FIELDS if field.name == "prompt_template")
+
+
+def values(**given: Any) -> dict[str, Any]:
+    return read_input({"prompt": "Hi", **given}, FIELDS)
+
+
+def faults(**given: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidInput) as caught:
+        values(**given)
+    return [(fault.type, fault.field) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "low", "high"),
+    [
+        ("max_tokens", [1, 512.0, 10**9], [0, -1], []),
+        ("min_tokens", [-1, 0, None], [-2], []),
+        ("temperature", [0, 5, 0.01], [-0.01], [5.01, 1e308]),
+        ("top_p", [0, 1], [-0.01, -1], [1.01]),
+        ("top_k", [-1, 0, 10**12], [-2], []),
+        ("length_penalty", [0, 5], [-0.1], [5.1]),
+        ("presence_penalty", [-2, 2, 0.5], [-2.1], [2.1]),
+        ("frequency_penalty", [-2, 2], [-2.1], [2.1]),
+        ("repetition_penalty", [0.01, 100], [], [100.5]),
+        ("seed", [-(2**63), 2**64, 0], [-(2**63) - 1], [2**64 + 2048]),
+        ("max_new_tokens", [1], [0], []),
+        ("min_new_tokens", [-1], [-2], []),
+    ],
+)
+def test_21_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
+    name: str, good: list[Any], low: list[Any], high: list[Any]
+) -> None:
+    for value in good:
+        to_core("m", values(**{name: value}), default_template=TEMPLATE)
+    assert [faults(**{name: value}) for value in low] == [[("number_gte", f"input.{name}")]] * len(low)
+    assert [faults(**{name: value}) for value in high] == [[("number_lte", f"input.{name}")]] * len(high)
+    assert faults(**{name: "1"}) == faults(**{name: True}) == [("invalid_type", f"input.{name}")]
+
+
+def test_21_types_are_json_schemas_and_every_fault_is_told_at_once() -> None:
+    assert faults(prompt=None) == [("required", "input")]
+    assert faults(prompt=1, log_performance_metrics=1, prompt_template="", top_p=2) == [
+        ("invalid_type", "input.prompt"),
+        ("number_lte", "input.top_p"),
+        ("string_gte", "input.prompt_template"),
+        ("invalid_type", "input.log_performance_metrics"),
+    ]
+    assert faults(max_tokens=1.5, repetition_penalty=0) == [
+        ("invalid_type", "input.max_tokens"),
+        ("number_gt", "input.repetition_penalty"),
+    ]
+    assert faults(stop_sequences=",".join(map(str, range(17)))) == [("string_lte", "input.stop_sequences")]
+    assert faults(stop_sequences="x" * 257) == [("string_lte", "input.stop_sequences")]
+    assert faults(replicate_weights="https://weights") == [("not_offered", "input.replicate_weights")]
+    with pytest.raises(InvalidInput, match="Expected: object, given: array"):
+        read_input([], FIELDS)
+    assert "nobody" not in values(nobody="knows this", debug=True)
+
+
+def test_25_stop_sequences_are_split_at_commas_and_nothing_is_trimmed() -> None:
+    asked = to_core("m", values(stop_sequences="END, and,,\n\n"), default_template=TEMPLATE)
+    assert asked.stopping.stop == ("END", " and", "\n\n")
+
+
+def test_22_older_names_of_limits_agree_or_are_refused() -> None:
+    def limits(**given: Any) -> tuple[int | None, int]:
+        stopping = to_core("m", values(**given), default_template=TEMPLATE).stopping
+        return stopping.max_tokens, stopping.min_tokens
+
+    assert limits() == (512, 0)
+    assert limits(max_new_tokens=30) == limits(max_tokens=512, max_new_tokens=30) == (30, 0)
+    assert limits(max_tokens=30, max_new_tokens=30, min_tokens=5, min_new_tokens=5) == (30, 5)
+    assert limits(min_tokens=-1, min_new_tokens=7) == (512, 7)
+    assert limits(min_tokens=7, min_new_tokens=0) == limits(min_tokens=7, min_new_tokens=-1) == (512, 7)
+    with pytest.raises(ModelRefusal, match=r"^E1102 "):
+        limits(max_tokens=20, max_new_tokens=30)
+    with pytest.raises(ModelRefusal, match=r"^E1101 "):
+        limits(min_tokens=2, min_new_tokens=3)
+
+
+def test_sampling_is_the_cores_and_a_nucleus_of_nothing_is_greedy() -> None:
+    def sampling(**given: Any) -> Any:
+        return to_core("m", values(**given), default_template=TEMPLATE).sampling
+
+    assert (sampling().temperature, sampling().top_p, sampling().top_k) == (0.7, 0.95, 0)
+    assert sampling(top_p=0).greedy
+    assert sampling(temperature=0).greedy
+    assert (sampling(top_k=-1).top_k, sampling(top_k=2**40).top_k, sampling(top_k=3).top_k) == (0, 0, 3)
+    assert to_core("m", values(seed=0), default_template=TEMPLATE).seed is None
+
+
+def test_26_a_template_has_two_fields_and_doubled_braces() -> None:
+    def filled(template: str, prompt: str = "Hi", system_prompt: str = "Be") -> str:
+        return fill(template, prompt=prompt, system_prompt=system_prompt)
+
+    assert filled("{system_prompt}: {prompt}{{}}") == "Be: Hi{}"
+    assert filled("{prompt}", prompt="{system_prompt} {0}") == "{system_prompt} {0}"
+    assert filled("") == "Hi"
+    assert filled("fixed", prompt="") == "fixed"
+    for template in (
+        "{foo}",
+        "{",
+        "}",
+        "{prompt",
+        "{prompt!r}",
+        "{prompt:>9}",
+        "{prompt.x}",
+        "{0}",
+        "{}",
+        "{{prompt}}}",
+    ):
+        with pytest.raises(ModelRefusal, match=r"^E1004 PromptTemplateError"):
+            filled(template + "{prompt}")
+    with pytest.raises(ModelRefusal, match=r"^E1003 BadPromptTemplate"):
+        filled("no place {system_prompt}")
+    with pytest.raises(ModelRefusal, match=r"^E1001 PromptRequired"):
+        filled("{prompt}", prompt="")
+    with pytest.raises(ModelRefusal, match="as the template"):
+        filled("{a long text}", prompt="Hi")
+
+
+DIALOGUE = "[INST] Hi! [/INST]\nHello! How are you?\n[INST] I'm great, thanks for asking. Could you help me? [/INST]"
+TOLD = "Hello! How are you? </s><s>[INST] I'm great, thanks for asking. Could you help me? [/INST]"
+
+
+def test_a_dialogue_in_the_prompt_becomes_the_reference_format() -> None:
+    assert as_reference(DIALOGUE, system_prompt="") == f"<s>[INST] Hi! [/INST] {TOLD}"
+    assert (
+        as_reference(DIALOGUE, system_prompt="Be kind.")
+        == f"<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi! [/INST] {TOLD}"
+    )
+    marked = DIALOGUE.replace("[INST]", "<s>[INST]").replace("you?\n", "you? </s>")
+    assert as_reference(marked, system_prompt="") == as_reference(DIALOGUE, system_prompt="")
+    own = "[INST] <<SYS>>\nMine.\n<</SYS>>\n\nHi [/INST]"
+    assert as_reference(own, system_prompt="Be kind.") == f"<s>{own}"
+    assert as_reference("[INST] Hi [/INST] Once upon", system_prompt="") == "<s>[INST] Hi [/INST] Once upon"
+    for text in (
+        "Hi",
+        "",
+        "Say [INST]",
+        "[INST] Hi",
+        "[/INST] [INST]",
+        "[INST] a [INST] b [/INST]",
+        "x [INST] a [/INST]",
+    ):
+        assert as_reference(text, system_prompt="Be kind.") is None
+
+
+def test_a_dialogue_by_hand_has_the_ids_of_the_reference_format() -> None:
+    tokenizer = load_tokenizer(demo_checkpoint())
+    by_hand = as_reference(DIALOGUE, system_prompt="Be kind.")
+    assert by_hand is not None
+    turns = (
+        (Role.SYSTEM, "Be kind."),
+        (Role.USER, "Hi!"),
+        (Role.ASSISTANT, "Hello! How are you?"),
+        (Role.USER, "I'm great, thanks for asking. Could you help me?"),
+    )
+    messages = [Message(role=role, content=content) for role, content in turns]
+    assert raw_ids(by_hand, tokenizer) == chat_ids(messages, tokenizer)
+
+
+def test_a_dialogue_is_recognised_only_in_the_models_own_template() -> None:
+    own = to_core("m", values(prompt=DIALOGUE, system_prompt=""), default_template=TEMPLATE)
+    assert own.prompt == RawPrompt(f"<s>[INST] Hi! [/INST] {TOLD}")
+    bare = to_core("m", values(prompt=DIALOGUE, prompt_template="{prompt}"), default_template=TEMPLATE)
+    assert bare.prompt == RawPrompt(DIALOGUE)
+
+
+@given(st.lists(st.sampled_from([" ", "https:", "data:", "http", "s:", "a", " data:", "\n", "é"]), max_size=9))
+def test_17_no_chunk_begins_like_a_file_and_the_stream_adds_up_to_the_list(texts: list[str]) -> None:
+    chunks = shown(texts)
+    assert not any(chunk.startswith(("https:", "data:")) or chunk == "" for chunk in chunks)
+    assert "".join(chunks) == "".join(texts).removeprefix(" ")
+    for end in range(len(texts)):
+        assert chunks[: len(shown(texts[:end]))] == shown(texts[:end])  # append-only
+    deltas = [_delta(text, number) for number, text in enumerate(texts, 2)]
+    whole = _events(deltas, BEGINNING)
+    assert text_of(whole) == "".join(chunks)
+    for index, event in enumerate(whole):
+        after = read_position(event.id, created_s=7)
+        again = _events([(number, delta) for number, delta in deltas if number > after.number], after)
+        assert text_of(again) == text_of(whole[index + 1 :])
+        assert [one.id for one in again] == [one.id for one in whole[index + 1 :]]
+
+
+def _delta(text: str, number: int) -> tuple[int, Delta]:
+    return number, Delta(choice=0, text=text, ids=(5,), logprobs=(-1.0,), completion_tokens=number)
+
+
+def _events(deltas: list[tuple[int, Delta]], after: Position) -> list[Any]:
+    words = Words(created_s=7, after=after)
+    started = [] if after.number else list(words.feed(1, Started(prompt_tokens=1, seed=1)))
+    return parse(
+        b"".join([*started, *(body for number, delta in deltas for body in words.feed(number, delta))]).decode()
+    )
+
+
+def test_18_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
+    assert read_position("7:13", created_s=7) == Position(number=3, beyond=Beyond.ONE_CHARACTER)
+    assert read_position("7:15", created_s=7).beyond is Beyond.DONE
+    for text in (None, "", "8:13", "7:x", "7:-1", "7:13 ", "7" * 99, "७:1"):
+        assert read_position(text, created_s=7) == BEGINNING
+
+
+def test_prefer_is_clamped_or_ignored_and_never_refused() -> None:
+    assert read_wait([]) is None
+    for text, applied in {
+        "wait": "wait", "wait=10": "wait=10", "wait=0": "wait=1", "wait=99": "wait=60", "WAIT=5": "wait=5",
+        "respond-async, wait=5; x=1": "wait=5", 'wait="7"': "wait=7",
+    }.items():  # fmt: skip
+        wait = read_wait([text])
+        assert wait is not None
+        assert wait.applied == applied
+        assert wait.timeout_s < 60
+    for text in ("", "respond-async", "wait=x", "waiting", "wait=-1", "wait=1.5"):
+        assert read_wait([text]) is None
+
+
+def test_31_cancel_after_reads_durations_from_five_seconds_to_a_day() -> None:
+    durations = {"5": 5, "30s": 30, "5m": 300, "1h": 3600, "1h30m45s": 5445, "7.5": 7.5, "24h": 86400, " 6S ": 6}
+    for text, seconds in durations.items():
+        assert read_cancel_after([text]) == seconds
+    assert read_cancel_after([]) is None
+    for text in ("", "4", "4s", "0", "-5", "5x", "s", "25h", "1e3", "5 s", "9" * 30, "m30", "1s1h"):
+        with pytest.raises(InvalidInput):
+            read_cancel_after([text])
+    with pytest.raises(InvalidInput):
+        read_cancel_after(["5s", "5s"])
+
+
+def test_32_a_bucket_holds_a_minute_and_fills_evenly() -> None:
+    now = [1000.0]
+    rates = Rates(creates_per_minute=60, requests_per_minute=0, clock=lambda: now[0])
+    ann = Caller(account_id="acct_a", key_id="key_a", scopes=frozenset())
+    standings = [rates.take(ann, Kind.CREATE) for _ in range(61)]
+    assert standings[0].headers == {"ratelimit-remaining": "59", "ratelimit-reset": "1"}
+    assert standings[59].headers == {"ratelimit-remaining": "0", "ratelimit-reset": "60"}
+    assert [standing.refused is None for standing in standings] == [True] * 60 + [False]
+    assert standings[60].refused is not None
+    assert standings[60].refused.retry_after_s == 1
+    now[0] += 1
+    assert rates.take(ann, Kind.CREATE).refused is None
+    assert rates.take(ann, Kind.OTHER).headers == {"ratelimit-remaining": "59999", "ratelimit-reset": "1"}
+    rich = Caller(account_id="acct_b", key_id="key_b", scopes=frozenset(), unlimited=True)
+    assert {rates.take(rich, Kind.CREATE).headers["ratelimit-remaining"] for _ in range(99)} == {"59"}
+
+
+def test_every_error_is_a_problem_object() -> None:
+    for error in every_error():
+        problem = from_error(error)
+        assert problem.media_type == "application/problem+json"
+        assert problem.body["status"] == problem.status
+        assert isinstance(problem.body["title"], str)
+        assert isinstance(problem.body["detail"], str)
+    assert all(400 <= row.status < 600 for row in ERRORS.values())
+
+
+def test_times_and_cursors_go_there_and_back() -> None:
+    assert rfc3339(1_694_507_401_050) == "2023-09-12T08:30:01.050Z"
+    for text in ("2023-09-12T08:30:01.05Z", "2023-09-12T10:30:01.050+02:00", "2023-09-12T08:30:01.050"):
+        assert read_time_ms(text, param="created_after") == 1_694_507_401_050
+    assert read_id(after_id("0a" * 13)) == "0a" * 13
+    for text in ("", "x", "!", "cD0", after_id("UPPER"), "é"):
+        with pytest.raises(InvalidInput):
+            read_id(text)
+    with pytest.raises(InvalidInput):
+        read_offset(after_id("a"))
+    with pytest.raises(InvalidInput):
+        read_time_ms("yesterday", param="created_after")
