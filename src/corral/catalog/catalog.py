@@ -23,6 +23,9 @@ from corral.core.errors import BadSetting, UnknownModel
 DEMO: Final = "corral/demo"
 
 
+_DEPLOY: Final = "deploy_id:"
+
+
 class Catalog:
     """The served models by name, case-insensitively. Immutable once built."""
 
@@ -52,6 +55,31 @@ class Catalog:
             UnknownModel: no such model is served, or it has no such version.
         """
         return self.get(name).find_version(version)
+
+    def deployed(self, deploy_id: str) -> CatalogModel:
+        """The model whose deploy has that id.
+
+        Raises:
+            UnknownModel: none has.
+        """
+        for model in self.models():
+            if model.deploy_id == deploy_id:
+                return model
+        raise UnknownModel(f"{_DEPLOY}{deploy_id}")
+
+    def named(self, spelt: str) -> CatalogModel:
+        """The model that *spelt* names as DeepInfra's OpenAI routes do: ``NAME``, ``NAME:VERSION``, ``deploy_id:ID``.
+
+        Raises:
+            UnknownModel: none is served, or not in that version.
+        """
+        if spelt.startswith(_DEPLOY):
+            return self.deployed(spelt.removeprefix(_DEPLOY))
+        name, colon, version = spelt.partition(":")
+        model = self.get(name if colon else spelt)
+        if colon:
+            model.find_version(version)
+        return model
 
     def with_version(self, version: str) -> CatalogModel:
         """The model that has *version*, for callers who name no model.

@@ -1,8 +1,9 @@
 """A model that is served: its name, what answers for it, what that costs, and what is told of it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from corral.catalog.inputs import NO_OVERRIDES, Dialect, InputField, input_fields
 from corral.catalog.page import ModelPage
@@ -10,6 +11,9 @@ from corral.catalog.prices import DatedPrice
 from corral.catalog.versions import UNVERSIONED, ModelVersion
 from corral.core.errors import UnknownModel
 from corral.core.pricing import Price
+
+_ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_DEPLOY_ID_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,16 @@ class CatalogModel:
     def version(self) -> str:
         """64 hex digits that stand for the weights that answer."""
         return self.versions[0].id
+
+    @property
+    def deploy_id(self) -> str:
+        """16 letters and digits that name its deploy, the same on every server and after every start."""
+        number = int.from_bytes(hashlib.sha256(f"deploy\n{self.id}".encode()).digest())
+        text = ""
+        for _ in range(_DEPLOY_ID_CHARS):
+            number, digit = divmod(number, len(_ALPHANUMERICS))
+            text += _ALPHANUMERICS[digit]
+        return text
 
     def find_version(self, version: str) -> ModelVersion:
         """The version that *version* names: an id, or its 40 digits, in any case.

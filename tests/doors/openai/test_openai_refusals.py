@@ -330,6 +330,25 @@ async def test_an_unknown_model_is_404_on_every_route(server: LiveServer) -> Non
 
 
 @pytest.mark.anyio
+async def test_a_model_answers_by_its_version_and_its_deploy_too(
+    server: LiveServer, predictions: ScriptedPredictions
+) -> None:
+    model = predictions.catalog.get(MODEL)
+    async with server.http() as http:
+        for spelt in (f"{MODEL}:{model.version}", f"deploy_id:{model.deploy_id}"):
+            for path, ask in (
+                ("/v1/openai/chat/completions", {"messages": USER}),
+                ("/v1/completions", {"prompt": "x"}),
+            ):
+                answer = await http.post(path, json={"model": spelt, **ask})
+                assert (answer.status_code, answer.json()["model"]) == (200, spelt)
+        for unknown in (f"{MODEL}:0", "deploy_id:0"):
+            answer = await http.post("/v1/chat/completions", json={"model": unknown, "messages": USER})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert {asked.model for asked in predictions.requests} == {MODEL}
+
+
+@pytest.mark.anyio
 async def test_an_unforeseen_error_tells_the_caller_an_id_and_the_log_no_prompt(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:

@@ -105,3 +105,20 @@ def test_the_digest_of_terabytes_takes_no_longer_than_that_of_megabytes(checkpoi
     weights_digest(checkpoint)
     assert time.perf_counter() - begun_s < 5
     assert weights_digest(demo_checkpoint()) == weights_digest(demo_checkpoint())
+
+
+def test_a_model_can_be_named_with_its_version_or_by_its_deploy() -> None:
+    catalog = demo_catalog()
+    for model in catalog.models():
+        for spelt in (
+            model.id,
+            model.id.upper(),
+            f"{model.id}:{model.version}",
+            f"{model.id}:{model.versions[0].commit}",
+            f"deploy_id:{model.deploy_id}",
+        ):
+            assert catalog.named(spelt) == model
+    assert len({model.deploy_id for model in catalog.models()}) == len(catalog.models())
+    for unknown in ("corral/demo:", "corral/demo:0", "deploy_id:", "deploy_id:corral/demo", ":", "corral/none:x"):
+        with pytest.raises(UnknownModel):
+            catalog.named(unknown)

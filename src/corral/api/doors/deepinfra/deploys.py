@@ -1,6 +1,5 @@
 """A deploy is a running model of this server; its id follows from the model's name. Pure."""
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Final
 
@@ -8,20 +7,9 @@ from corral.api.doors.deepinfra.refusals import NotFound
 from corral.api.doors.deepinfra.wire_answers import Deploy
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
+from corral.core.errors import UnknownModel
 
 TASK: Final = "text-generation"
-_ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_ID_CHARS: Final = 16
-
-
-def deploy_id(model: CatalogModel) -> str:
-    """16 letters and digits, the same on every server and after every start."""
-    number = int.from_bytes(hashlib.sha256(f"deploy\n{model.id}".encode()).digest())
-    text = ""
-    for _ in range(_ID_CHARS):
-        number, digit = divmod(number, len(_ALPHANUMERICS))
-        text += _ALPHANUMERICS[digit]
-    return text
 
 
 def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
@@ -30,10 +18,10 @@ def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
     Raises:
         NotFound: there is none.
     """
-    for model in catalog.models():
-        if deploy_id(model) == wanted:
-            return model
-    raise NotFound(f"Deploy '{wanted}' not found.")
+    try:
+        return catalog.deployed(wanted)
+    except UnknownModel:
+        raise NotFound(f"Deploy '{wanted}' not found.") from None
 
 
 def from_model(model: CatalogModel, *, ready: bool) -> Deploy:
@@ -42,7 +30,7 @@ def from_model(model: CatalogModel, *, ready: bool) -> Deploy:
     running = int(ready)
     return {
         "type": "llm",
-        "deploy_id": deploy_id(model),
+        "deploy_id": model.deploy_id,
         "model_name": model.id,
         "version": model.versions[0].commit,
         "task": TASK,

@@ -60,8 +60,9 @@ class _Routes:
         """``POST /chat/completions``."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = ChatCompletionRequest.model_validate(document)
-        headers = weights_header(self._predictions.catalog.get(body.model))
-        opening = self._open(request, caller, document, body, chat_to_core(body))
+        model = self._predictions.catalog.named(body.model)
+        headers = weights_header(model)
+        opening = self._open(request, caller, document, body, chat_to_core(body, model=model.id))
         top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         if body.stream:
             return self._stream(opening, body, ChatWords(top_logprobs=top_logprobs), headers)
@@ -73,8 +74,9 @@ class _Routes:
         """``POST /completions``."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = CompletionRequest.model_validate(document)
-        headers = weights_header(self._predictions.catalog.get(body.model))
-        opening = self._open(request, caller, document, body, completion_to_core(body))
+        model = self._predictions.catalog.named(body.model)
+        headers = weights_header(model)
+        opening = self._open(request, caller, document, body, completion_to_core(body, model=model.id))
         if body.stream:
             words = CompletionWords(choices=body.n or 1, top_logprobs=body.logprobs)
             return self._stream(opening, body, words, headers)
@@ -87,11 +89,13 @@ class _Routes:
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         if isinstance(document, dict) and "prompt" in document:
             body = CompletionRequest.model_validate(document)
-            asked = completion_to_core(body)
+            model = self._predictions.catalog.named(body.model)
+            asked = completion_to_core(body, model=model.id)
         else:
             body = ChatCompletionRequest.model_validate(document)
-            asked = chat_to_core(body)
-        headers = weights_header(self._predictions.catalog.get(body.model))
+            model = self._predictions.catalog.named(body.model)
+            asked = chat_to_core(body, model=model.id)
+        headers = weights_header(model)
         estimate = await self._predictions.estimate(Ask(caller=caller, door=DOOR, request=asked))
         return _json(from_estimate(body.model, estimate), headers)
 

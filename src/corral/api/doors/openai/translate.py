@@ -85,8 +85,8 @@ IGNORED_IN_COMPLETION = _IGNORED_BY_BOTH
 """The same for the fields of a completion."""
 
 
-def chat_to_core(body: ChatCompletionRequest) -> GenerationRequest:
-    """What *body* asks for.
+def chat_to_core(body: ChatCompletionRequest, *, model: str) -> GenerationRequest:
+    """What *body* asks for of the *model* that its own ``model`` names, by its id in the catalog.
 
     Raises:
         Unsupported: it asks by name for something that is not offered.
@@ -101,10 +101,10 @@ def chat_to_core(body: ChatCompletionRequest) -> GenerationRequest:
     if limit == 0:
         raise _no_room("max_completion_tokens" if body.max_tokens is None else "max_tokens")
     prompt = ChatPrompt(tuple(_message(message, index) for index, message in enumerate(body.messages)))
-    return _request(body, prompt, max_tokens=limit, pieces=body.logprobs is True)
+    return _request(body, prompt, model=model, max_tokens=limit, pieces=body.logprobs is True)
 
 
-def completion_to_core(body: CompletionRequest) -> GenerationRequest:
+def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequest:
     """What *body* asks for; raises as ``chat_to_core`` does."""
     harmless = dict(HARMLESS_IN_COMPLETION)
     if body.best_of == _or(body.n, 1):
@@ -116,6 +116,7 @@ def completion_to_core(body: CompletionRequest) -> GenerationRequest:
     return _request(
         body,
         _prompt(body),
+        model=model,
         max_tokens=_or(body.max_tokens, COMPLETION_MAX_TOKENS),
         echo=echo,
         pieces=body.logprobs is not None,
@@ -126,12 +127,13 @@ def _request(
     body: SharedRequest,
     prompt: ChatPrompt | RawPrompt | TokenPrompt,
     *,
+    model: str,
     max_tokens: int | None,
     pieces: bool,
     echo: bool = False,
 ) -> GenerationRequest:
     return GenerationRequest(
-        model=body.model,
+        model=model,
         prompt=prompt,
         sampling=_sampling(body),
         stopping=Stopping(max_tokens=max_tokens, stop=tuple(body.stop or ())),
