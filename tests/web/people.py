@@ -27,6 +27,7 @@ class Person:
 
     def __init__(self, live: PageServer, account: Account) -> None:
         self._live = live
+        self._running_key_id: str | None = None
         self.account = account
 
     @classmethod
@@ -50,7 +51,9 @@ class Person:
 
     async def run(self, *, tokens: int = 10, key_id: str | None = None, over: bool = True, **terms: Any) -> Prediction:
         """A prediction of the account that is over, or still runs."""
-        chosen = key_id or (await self.key())[0]
+        chosen = key_id or self._running_key_id
+        if chosen is None:
+            chosen = self._running_key_id = (await self.key())[0]
         found = await self.made.store.read(lambda c: keys.get_key(c, chosen))
         assert found is not None
         now_ms = self.made.accounts.now_ms()
