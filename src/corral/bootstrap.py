@@ -127,7 +127,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         predictions=predictions,
         webhooks=webhooks,
         measures=measures,
-        deliverer=_deliverer(settings, webhooks, predictions, store, _renderers(settings, catalog), news),
+        deliverer=_deliverer(settings, webhooks, predictions, store, renderers(settings, catalog), news),
         catalog=catalog,
         links=links,
         api_key=key,
@@ -234,7 +234,7 @@ def _deliverer(
     )
 
 
-def _renderers(settings: Settings, catalog: Catalog) -> Mapping[str, Renderer]:
+def renderers(settings: Settings, catalog: Catalog) -> Mapping[str, Renderer]:
     """How each door that has webhooks writes their bodies, by its name."""
     replicate = Answers(catalog, capability_key=_derived(settings, CAPABILITIES))
     return {REPLICATE: replicate.render, deepinfra_webhook.DOOR: deepinfra_webhook.render}

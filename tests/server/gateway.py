@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from corral import bootstrap
+from corral.catalog.catalog import Catalog
 from corral.cli.serve import serve
 from corral.core.prediction import WebhookEvent
 from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
@@ -23,12 +24,13 @@ from corral.service.journal import Journal
 from corral.service.live import LiveRun
 from corral.service.ports import Ask
 from corral.service.predictions import PredictionService
-from corral.settings import load_settings
+from corral.service.webhooks import Renderer
+from corral.settings import Settings, load_settings
 from tests.unit.service.post_office import hook, render
 
 POINTS = {"after_hold": "claim", "mid_stream": "flush", "before_settlement": "settle", "after_settlement": "settle"}
 """Each with what the journal does there."""
-RENDERERS = {"openai": render}
+own_renderers = bootstrap.renderers
 VICTIM = "victim"
 """The gateway dies at a run whose request names this as its ``user``."""
 
@@ -53,9 +55,14 @@ def mine(point: str) -> None:
     setattr(Journal, POINTS[point], act_and_die)
 
 
+def renderers(settings: Settings, catalog: Catalog) -> dict[str, Renderer]:
+    """The server's own, and one for a door that has no webhooks."""
+    return {**own_renderers(settings, catalog), "openai": render}
+
+
 def telling(url: str) -> None:
     """Have every run told of at *url* when it is over, as doors do for callers who ask for that."""
-    bootstrap.RENDERERS = RENDERERS
+    bootstrap.renderers = renderers
     open_run = PredictionService.open
 
     def open_told(service: PredictionService, ask: Ask) -> Any:

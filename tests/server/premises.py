@@ -24,7 +24,7 @@ from corral.store.store import Store
 from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.oracle.llama import TinyLlama
-from tests.server.gateway import RENDERERS, scripted
+from tests.server.gateway import renderers, scripted
 from tests.unit.text.conftest import document_of
 
 MODEL = "local/tiny"
@@ -86,7 +86,7 @@ class Premises:
         """The server in this process; *script* as in ScriptedOptions."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bootstrap, "SupervisedEngine", scripted({**SCRIPT, **script}))
-            patch.setattr(bootstrap, "RENDERERS", RENDERERS)
+            patch.setattr(bootstrap, "renderers", renderers)
             made = bootstrap.build(self.settings, lambda _: None)
         async with made.run():
             await made.engine.ready()
