@@ -3,11 +3,13 @@
 import json
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from anyio.to_thread import run_sync
 
 from corral.bootstrap import build
+from corral.cli.main import app
 from corral.settings import load_settings
 from tests.cli.entry import commands
 from tests.cli.processes import Result, run_in_pipes
@@ -107,3 +109,33 @@ async def test_deployments_are_running_models_that_can_be_called(server: LiveSer
     assert {each["model_name"] for each in only} == {chosen["model_name"]}
     answer = await printed(server, "infer", "-d", chosen["deploy_id"], "-i", "input=Hello", *GREEDY)
     assert json.loads(answer)["results"]
+
+
+async def test_a_key_is_checked_before_it_is_kept(
+    server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for key, status in (("wrong", 1), (SECRET, 0)):
+        done = await run_sync(partial(run_in_pipes, app, ["auth", "set-token", key, "--url", server.url], b""))
+        assert done.status == status
+    assert (await run_sync(partial(run_in_pipes, app, ["auth", "token"], b""))).stdout == f"{SECRET}\n".encode()
+
+
+async def test_a_log_has_lines_of_its_time(server: LiveServer) -> None:
+    await printed(server, "infer", "-m", NAME, "-i", "input=Hello", *GREEDY)
+    deploy_id = json.loads(await printed(server, "deploy", "list", "-m", NAME))[0]["deploy_id"]
+    assert await printed(server, "log", deploy_id)
+    assert await printed(server, "log", deploy_id, "--to", "2001-01-01") == ""
+
+
+async def test_predictions_are_listed_shown_and_streamed(server: LiveServer) -> None:
+    call = ("infer", "-m", NAME, "-i", "input=[INST] Hello! [/INST]", *GREEDY)
+    text = json.loads(await printed(server, *call))["results"][0]["generated_text"]
+    text = text.removeprefix(" ")  # which Replicate's API does not show
+    newest = json.loads(await printed(server, "predictions", "list", "--limit", "1", "--json"))[0]
+    assert newest["status"] == "succeeded"
+    assert newest["id"] in await printed(server, "predictions", "list")
+    assert (await printed(server, "predictions", "get", newest["id"])).endswith(f"\n{text}\n")
+    assert await printed(server, "predictions", "stream", newest["id"]) == f"{text}\n"
+    assert await printed(server, "predictions", "cancel", newest["id"]) == f"{newest['id']}: succeeded\n"
+    assert (await run(server, "predictions", "get", "nothing")).status == 1
