@@ -163,6 +163,7 @@ def _app(
         sessions=Sessions(secret=_derived(settings, "sessions"), clock=clock),
         links=links,
         clock=clock,
+        capability_key=site.capability_key,
         public_url=settings.public_url,
     )
     app = create_app(site, allowed_hosts=settings.allowed_hosts)

@@ -8,6 +8,7 @@ from openai import AsyncOpenAI
 
 from corral.bootstrap import build
 from corral.engines.supervisor import SupervisedEngine
+from corral.service.accounts import Accounts
 from corral.settings import load_settings
 from tests.contract.store.conftest import fresh_postgres_url, postgres_server
 from tests.doors.live_server import SECRET, LiveServer, serving
@@ -17,9 +18,10 @@ __all__ = ["fresh_postgres_url", "postgres_server"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealServer(LiveServer):
-    """A running server, and the engine behind it to look at."""
+    """A running server, and what is behind it to look at."""
 
     engine: SupervisedEngine
+    accounts: Accounts
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Real
     async with made.run():
         await made.engine.ready()
         async with serving(made.app) as live:
-            yield RealServer(port=live.port, engine=made.engine)
+            yield RealServer(port=live.port, engine=made.engine, accounts=made.accounts)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from corral.web.dashboard.overview import DashboardPages
 from corral.web.dashboard.predictions import PredictionPages
 from corral.web.dashboard.webhooks import WebhookPages
 from corral.web.home import Home
+from corral.web.models.routes import add_models
 from corral.web.pages import Pages, Visit
 from corral.web.sign_in import SignIn
 from corral.web.site import WebSite
@@ -26,6 +27,7 @@ def pages_router(site: WebSite) -> APIRouter:
     KeyPages(pages)
     WebhookPages(pages)
     AccountPages(pages)
+    add_models(pages)  # last: their addresses begin with any owner's name
     return pages.router
 
 

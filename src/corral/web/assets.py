@@ -1,6 +1,8 @@
 """Style sheets, scripts and pictures: found by a URL that holds a digest of what is in them, so kept for ever."""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,6 +22,7 @@ _TYPES: Final = {
     "txt": "text/plain; charset=utf-8",
 }
 _DIGEST_CHARS: Final = 12
+_IMPORT: Final = re.compile(rb'from "\./([a-z-]+\.js)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Asset:
 @cache
 def assets() -> dict[str, Asset]:
     """Every file under ``static`` by its path there."""
-    return {path: _asset(path, file.read_bytes()) for path, file in _files(files("corral.web") / "static", "")}
+    contents = {path: file.read_bytes() for path, file in _files(files("corral.web") / "static", "")}
+    return {path: _asset(path, contents) for path in contents}
 
 
 def asset_url(path: str) -> str:
@@ -60,7 +64,12 @@ async def send_asset(request: Request) -> Response:
     return Response(found.content, media_type=found.media_type, headers=headers)
 
 
-def _asset(path: str, content: bytes) -> Asset:
+def _asset(path: str, contents: Mapping[str, bytes]) -> Asset:
+    # A module is imported by its digest, too: one that is kept for ever must not import a newer one.
+    def named(match: re.Match[bytes]) -> bytes:
+        return b'from "./%b?v=%b"' % (match[1], _asset(match[1].decode(), contents).digest.encode())
+
+    content = _IMPORT.sub(named, contents[path]) if path.endswith(".js") else contents[path]
     digest = hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]
     return Asset(content, _TYPES[path.rpartition(".")[2]], digest)
 

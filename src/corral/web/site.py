@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from starlette.requests import Request
+
 from corral.service.accounts import Accounts
 from corral.service.console import Console
 from corral.service.ports import Predictions
@@ -20,5 +22,11 @@ class WebSite:
     links: OneTimeLinks
     clock: Callable[[], float]
     """Unix time in seconds."""
+    capability_key: bytes
+    """What addresses that need no session are made with."""
     public_url: str = ""
     """Where the server is reached; empty: as each browser reached it."""
+
+    def base_url(self, request: Request) -> str:
+        """Where this browser, or the clients that it shows code for, reach the server; without a final slash."""
+        return (self.public_url or f"{request.url.scheme}://{request.headers['host']}").rstrip("/")

@@ -16,14 +16,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import orjson
+from starlette.responses import Response
 
-from corral.api.problems import Problem, report
+from corral.api.problems import Problem
 from corral.api.site import PING_S
 from corral.api.sse import EventStream, Stream, encode
-from corral.core.errors import CorralError
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.service.ports import Run
-from corral.web.refusals import status_of
 
 
 class PageStream(Stream):
@@ -54,15 +53,21 @@ class PageStream(Stream):
         return _event("end", {})
 
 
+class _Over(Problem):
+    """What there is to tell of a run that ended before anything came of it: its end."""
+
+    def response(self) -> Response:
+        """A whole stream."""
+        return Response(_event("begin", {}) + _event("end", {}), media_type=EventStream.media_type)
+
+
 def watched(run: Run) -> EventStream:
-    """The answer to who watches *run*."""
-    return EventStream(nullcontext(run), lambda _: PageStream(), refuse=_refuse, headers=lambda _: {}, ping_s=PING_S)
+    """The answer to who watches *run*; how it ended is told on its page, and no error of the stream."""
+    over = _Over(status=200, body={})
+    return EventStream(
+        nullcontext(run), lambda _: PageStream(), refuse=lambda _: over, headers=lambda _: {}, ping_s=PING_S
+    )
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     return encode(orjson.dumps(data), event=name)
-
-
-def _refuse(error: Exception) -> Problem:
-    told = error if isinstance(error, CorralError) else report(error)
-    return Problem(status=status_of(told), body={"detail": str(told)})

@@ -7,11 +7,10 @@ from typing import Any, Final, cast
 
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import usd
+from corral.web.measures import UNKNOWN, Figure, of_prediction
 
 WEB: Final = "web"
 """What predictions have as their door that were asked for on a page."""
-UNKNOWN: Final = "\N{EN DASH}"
-
 _STOPPED: Final[dict[StoppedBy, str]] = {
     StoppedBy.MODEL: "the model ended its answer",
     StoppedBy.STOP_STRING: "a stop string was met",
@@ -35,14 +34,6 @@ class LogLine:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A figure and its name."""
-
-    name: str
-    value: str
-
-
 def log_lines(prediction: Prediction) -> list[LogLine]:
     """What is known of its way, in order; none of it is text of prompt or answer."""
     moments: list[tuple[int | None, str]] = [
@@ -59,22 +50,12 @@ def log_lines(prediction: Prediction) -> list[LogLine]:
     ]
 
 
-def metrics(prediction: Prediction) -> list[Metric]:
+def metrics(prediction: Prediction) -> list[Figure]:
     """Its figures, always the same ones in the same order: a dash stands for what is not known yet."""
-    started_at_ms, completed_at_ms = prediction.started_at_ms, prediction.completed_at_ms
+    started_at_ms = prediction.started_at_ms
     first_s = None if started_at_ms is None else (started_at_ms - prediction.created_at_ms) / 1000
-    rest_s = None if started_at_ms is None or completed_at_ms is None else (completed_at_ms - started_at_ms) / 1000
-    total_s = None if completed_at_ms is None else (completed_at_ms - prediction.created_at_ms) / 1000
-    tokens = prediction.completion_tokens
-    rate = (tokens - 1) / rest_s if rest_s and tokens > 1 else None
-    return [
-        Metric(name="Generated in", value=_seconds(total_s)),
-        Metric(name="First token after", value=_seconds(first_s)),
-        Metric(name="Input tokens", value=f"{prediction.prompt_tokens:,}"),
-        Metric(name="Output tokens", value=f"{tokens:,}"),
-        Metric(name="Tokens per second", value=UNKNOWN if rate is None else f"{rate:,.1f}"),
-        Metric(name="Cost", value=UNKNOWN if prediction.cost_nusd is None else f"${usd(prediction.cost_nusd)}"),
-    ]
+    generated, *others = of_prediction(prediction)
+    return [generated, Figure(name="First token after", value=_seconds(first_s)), *others]
 
 
 def text_gone(prediction: Prediction) -> str | None:

@@ -1,0 +1,1 @@
+"""The pages of one model: playground, code, examples, readme, versions."""

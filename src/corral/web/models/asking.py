@@ -1,0 +1,121 @@
+"""From a form of a model's page to what the service is asked, by the way that Replicate's door goes. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from corral.api.doors.replicate.faults import InvalidInput, ModelRefusal
+from corral.api.doors.replicate.inputs import read_input
+from corral.api.doors.replicate.translate import to_core
+from corral.catalog.model import CatalogModel
+from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
+from corral.core.generation import ChatPrompt, GenerationRequest, Message
+from corral.web.forms import Form, first
+from corral.web.models.form import read_inputs
+from corral.web.models.turns import MESSAGES, as_data, conversation, read_turns
+
+DIALECT: Final = "replicate"
+PROMPT: Final = "prompt"
+SYSTEM_PROMPT: Final = "system_prompt"
+TEMPLATE: Final = "prompt_template"
+WHOLE_FORM: Final = ""
+"""Stands for no field in particular."""
+
+_CODE: Final = re.compile(r"E([0-9]{4}) ")
+_FIELDS_OF_CODES: Final[Mapping[str, str]] = {
+    "1001": PROMPT,
+    "1003": TEMPLATE,
+    "1004": TEMPLATE,
+    "1101": "min_new_tokens",
+    "1102": "max_new_tokens",
+}
+"""Beside which field each refusal of the model's own code is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a form asks."""
+
+    inputs: Mapping[str, Any]
+    """By the names of the dialect, without defaults; the prompt is the next message of a chat."""
+    chat: bool
+    turns: tuple[Message, ...] = ()
+    """What was said before, in a chat."""
+
+
+def read_question(form: Form, model: CatalogModel) -> Question:
+    """What a form asks of *model*.
+
+    Raises:
+        InvalidRequest: its conversation cannot be read.
+    """
+    chat = first(form, "mode") == "chat"
+    inputs = read_inputs(form, model.input_fields(DIALECT))
+    return Question(inputs=inputs, chat=chat, turns=read_turns(first(form, "turns")) if chat else ())
+
+
+def to_request(question: Question, model: CatalogModel) -> GenerationRequest:
+    """The core's request.
+
+    Raises:
+        InvalidInput: fields are missing or out of range.
+        ModelRefusal: they cannot go together.
+    """
+    fields = model.input_fields(DIALECT)
+    values = read_input(dict(question.inputs), fields)
+    template = default_of(model, TEMPLATE)
+    if not question.chat:
+        return to_core(model.id, values, default_template=template)
+    # What people and the model said is data: no text in it may become a control token, as it may in a template.
+    plain = to_core(model.id, {**values, TEMPLATE: template}, default_template=template)
+    said = conversation(question.turns, system_prompt=values[SYSTEM_PROMPT] or "", prompt=values[PROMPT])
+    return replace(plain, prompt=ChatPrompt(said))
+
+
+def shown_input(question: Question, request: GenerationRequest) -> dict[str, Any]:
+    """What the prediction shows as its input."""
+    match request.prompt:
+        case ChatPrompt(messages=messages):
+            rest = {name: value for name, value in question.inputs.items() if name not in (PROMPT, SYSTEM_PROMPT)}
+            return {MESSAGES: as_data(messages), **rest}
+        case _:
+            return dict(question.inputs)
+
+
+def question_of(shown: Mapping[str, Any], model: CatalogModel) -> Question:
+    """The question that a prediction's shown input was, for the form to hold again."""
+    if MESSAGES not in shown:
+        return Question(inputs=dict(shown), chat=False)
+    said = [Message(role=each["role"], content=each["content"]) for each in shown[MESSAGES]]
+    opening, spoken = [each for each in said if each.role == "system"], [each for each in said if each.role != "system"]
+    inputs = {name: value for name, value in shown.items() if name != MESSAGES}
+    system_prompt = opening[0].content if opening else ""
+    if system_prompt != default_of(model, SYSTEM_PROMPT):
+        inputs[SYSTEM_PROMPT] = system_prompt
+    return Question(inputs={PROMPT: spoken[-1].content, **inputs}, chat=True, turns=tuple(spoken[:-1]))
+
+
+def faults_of(error: CorralError | ModelRefusal) -> dict[str, str]:
+    """What is wrong by field, in the API's own words; under ``WHOLE_FORM`` what belongs to none."""
+    match error:
+        case InvalidInput():
+            found: dict[str, str] = {}
+            for fault in error.faults:
+                name = fault.description.partition(" ")[0] if fault.type == "required" else fault.field
+                found.setdefault(name.removeprefix("input.").removeprefix("input"), fault.description)
+            return found
+        case ModelRefusal():
+            match = _CODE.match(str(error))
+            return {_FIELDS_OF_CODES.get(match[1] if match else "", WHOLE_FORM): str(error)}
+        case PromptTooLong():
+            return {PROMPT: str(error)}
+        case InvalidRequest():
+            return {error.param if error.param in (PROMPT, "max_tokens") else WHOLE_FORM: str(error)}
+        case _:
+            return {WHOLE_FORM: str(error)}
+
+
+def default_of(model: CatalogModel, name: str) -> Any:
+    """The default of one input of *model*."""
+    return next(field.default for field in model.input_fields(DIALECT) if field.name == name)

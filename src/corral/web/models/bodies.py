@@ -1,0 +1,108 @@
+"""One question in the words of each door, so that every snippet asks the model the same. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from corral.api.doors.replicate.inputs import read_input
+from corral.api.doors.replicate.translate import formatted
+from corral.catalog.model import CatalogModel
+from corral.core.generation import ChatPrompt, GenerationRequest, Message, RawPrompt, Role, Sampling, Stopping
+from corral.web.models.asking import DIALECT, PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
+from corral.web.models.turns import as_data, conversation
+
+_OPENAI_MOST: Final[Mapping[str, float]] = {"temperature": 2, "top_k": 999}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What is sent through one door."""
+
+    values: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+    """Inputs that the door has no word for."""
+
+
+def replicate_body(question: Question) -> Body:
+    """The inputs themselves. A conversation stands in the prompt, with the tags that mark its turns."""
+    if not question.turns:
+        return Body(values=question.inputs)
+    return Body(values={**question.inputs, PROMPT: _tagged(question.turns, question.inputs.get(PROMPT, ""))})
+
+
+def openai_body(question: Question, model: CatalogModel, request: GenerationRequest) -> Body:
+    """Of a chat completion; of a completion where the prompt is written out in a way that is no chat."""
+    match _said(question, model):
+        case None:
+            prompt: dict[str, Any] = {"prompt": raw_text(question, model, request)}
+        case messages:
+            prompt = {"messages": as_data(messages)}
+    sampling, stopping = request.sampling, request.stopping
+    values: dict[str, Any] = {"model": model.id, **prompt, "max_tokens": stopping.max_tokens, **_changed(sampling)}
+    if stopping.stop:
+        values["stop"] = list(stopping.stop)
+    if request.seed is not None:
+        values["seed"] = request.seed
+    beyond = [name for name, most in _OPENAI_MOST.items() if values.get(name, 0) > most]
+    left_out = [*beyond, *_min_tokens(stopping)]
+    return Body(values={name: value for name, value in values.items() if name not in beyond}, left_out=tuple(left_out))
+
+
+def deepinfra_body(question: Question, model: CatalogModel, request: GenerationRequest) -> Body:
+    """Of a native inference: the prompt as the model reads it, and every setting whose default is another there."""
+    sampling, stopping = request.sampling, request.stopping
+    values: dict[str, Any] = {
+        "input": raw_text(question, model, request),
+        "max_new_tokens": stopping.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        **_changed(sampling),
+    }
+    if stopping.stop:
+        values["stop"] = list(stopping.stop)
+    if request.seed is not None:
+        values["seed"] = request.seed
+    return Body(values=values, left_out=_min_tokens(stopping))
+
+
+def raw_text(question: Question, model: CatalogModel, request: GenerationRequest) -> str:
+    """The prompt as the model reads it, control tokens spelt out."""
+    match request.prompt:
+        case RawPrompt(text=text):
+            return text
+        case ChatPrompt():
+            inputs = replicate_body(question).values
+            values = read_input(dict(inputs), model.input_fields(DIALECT))
+            return formatted(values, default_template=values[TEMPLATE])
+        case _:
+            raise TypeError("the page asks with text only")
+
+
+def _said(question: Question, model: CatalogModel) -> tuple[Message, ...] | None:
+    """The messages of a chat that is the same prompt; None where it would be another one."""
+    system_prompt = question.inputs.get(SYSTEM_PROMPT, default_of(model, SYSTEM_PROMPT))
+    prompt = question.inputs.get(PROMPT, "")
+    if question.chat:
+        return conversation(question.turns, system_prompt=system_prompt, prompt=prompt)
+    if TEMPLATE in question.inputs or not system_prompt or "[INST]" in prompt or prompt != prompt.strip():
+        return None
+    return conversation((), system_prompt=system_prompt, prompt=prompt)
+
+
+def _changed(sampling: Sampling) -> dict[str, float]:
+    """The settings that are on, by the names that both doors have for them."""
+    off = Sampling()
+    names = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
+    return {name: getattr(sampling, name) for name in names if getattr(sampling, name) != getattr(off, name)}
+
+
+def _min_tokens(stopping: Stopping) -> tuple[str, ...]:
+    return ("min_tokens",) if stopping.min_tokens else ()
+
+
+def _tagged(turns: Sequence[Message], prompt: str) -> str:
+    told = "".join(
+        f"[INST] {turn.content} [/INST] " if turn.role is Role.USER else f"{turn.content} " for turn in turns
+    )
+    return f"{told}[INST] {prompt} [/INST]"

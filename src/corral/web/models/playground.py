@@ -1,0 +1,170 @@
+"""The page on which a model is tried: its form, what came of it, what it costs, how to use it."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from corral.api.doors.replicate.answers import Answers
+from corral.api.doors.replicate.model_answers import ModelAnswers
+from corral.catalog.cards import known_card
+from corral.catalog.model import CatalogModel
+from corral.catalog.page import Example
+from corral.core.accounts import Scope
+from corral.core.errors import InvalidRequest, UnknownPrediction
+from corral.core.generation import Message
+from corral.core.prediction import Prediction
+from corral.web.forms import Form
+from corral.web.markdown import answer_markdown, markdown
+from corral.web.measures import NOTHING_YET, Figure, of_example, of_prediction
+from corral.web.models.asking import DIALECT, Question, question_of, read_question
+from corral.web.models.form import controls
+from corral.web.models.heading import heading
+from corral.web.models.prices import EXAMPLE_INPUT_TOKENS, EXAMPLE_OUTPUT_TOKENS, EXAMPLE_USD, price_table
+from corral.web.models.turns import as_data
+from corral.web.pages import Pages, Show, Visit
+
+_NO_TURNS: Final[tuple[Message, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the page shows as its answer."""
+
+    kind: str = "nothing"
+    """``nothing``, ``example`` or ``prediction``."""
+    id: str = ""
+    status: str = ""
+    over: bool = True
+    text: str = ""
+    note: str = ""
+    """Why there is no text, or how it failed."""
+    figures: tuple[Figure, ...] = NOTHING_YET
+    document: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def html(self) -> str:
+        """The text as a page shows it."""
+        return answer_markdown(self.text.removeprefix(" "))
+
+    @property
+    def json(self) -> str:
+        """The whole prediction."""
+        return json.dumps(self.document, indent=2, ensure_ascii=False) if self.document else ""
+
+
+class Playground:
+    """``GET /{owner}/{name}``."""
+
+    def __init__(self, pages: Pages) -> None:
+        """Add the route of each model."""
+        self._pages = pages
+        self._site = pages.site
+        self._predictions = pages.site.predictions
+        self._answers = Answers(self._predictions.catalog, capability_key=pages.site.capability_key)
+        for model in self._predictions.catalog.models():
+            pages.get(f"/{model.id}", self._page_of(model), signed_in=False)
+
+    def _page_of(self, model: CatalogModel) -> Show:
+        async def show(visit: Visit) -> Response:
+            """With ``?prediction=`` or ``?example=`` the form holds its input; else the first example's."""
+            query = visit.request.query_params
+            if "prediction" in query and visit.caller is not None:
+                with suppress(UnknownPrediction):
+                    prediction = await self._predictions.get(visit.caller, query["prediction"])
+                    return await self._draw(visit, model, *self._of_prediction(visit, model, prediction))
+            wanted = query.get("example", "")
+            for example in model.page.examples:
+                if wanted in ("", example.id):
+                    return await self._draw(visit, model, *self._of_example(visit, model, example))
+            return await self._draw(visit, model, Question(inputs={}, chat=False), Shown())
+
+        return show
+
+    async def again(
+        self, visit: Visit, model: CatalogModel, form: Form, faults: Mapping[str, str], *, status: int
+    ) -> Response:
+        """The form as it was sent, with what is wrong beside each field."""
+        try:
+            question = read_question(form, model)
+        except InvalidRequest:
+            question = Question(inputs={}, chat=False)
+        return await self._draw(visit, model, question, Shown(), faults=faults, status=status)
+
+    async def _draw(
+        self,
+        visit: Visit,
+        model: CatalogModel,
+        question: Question,
+        shown: Shown,
+        *,
+        faults: Mapping[str, str] | None = None,
+        status: int = 200,
+    ) -> Response:
+        now_s = self._site.clock()
+        card = known_card(model.id)
+        values = {
+            "heading": heading(
+                model,
+                runs=(await self._predictions.run_counts()).get(model.id, 0),
+                price=model.list_price_at(now_s),
+                here="Playground",
+            ),
+            "model": model,
+            "controls": controls(model.input_fields(DIALECT), question.inputs, faults or {}),
+            "fault": (faults or {}).get("", ""),
+            "chat": question.chat,
+            "turns": as_data(question.turns),
+            "shown": shown,
+            "may_run": visit.caller is not None and Scope.INFERENCE in visit.caller.scopes,
+            "prices": price_table(model.list_price_at(now_s)),
+            "charged": price_table(model.price_at(now_s)),
+            "example_usd": EXAMPLE_USD,
+            "example_input_tokens": EXAMPLE_INPUT_TOKENS,
+            "example_output_tokens": EXAMPLE_OUTPUT_TOKENS,
+            "pull": f"corral pull {card.hub}" if model.stands_in and card is not None and card.hub else "",
+            "readme": markdown(model.page.readme),
+        }
+        return self._pages.draw(visit, "model/playground.html", values, status=status)
+
+    def _of_example(self, visit: Visit, model: CatalogModel, example: Example) -> tuple[Question, Shown]:
+        told = ModelAnswers(base_url=self._site.base_url(visit.request), run_counts={}).example(model, example)
+        shown = Shown(
+            kind="example",
+            id=example.id,
+            status="succeeded",
+            text="".join(example.output),
+            figures=of_example(example),
+            document=told,
+        )
+        return question_of(example.input, model), shown
+
+    def _of_prediction(self, visit: Visit, model: CatalogModel, prediction: Prediction) -> tuple[Question, Shown]:
+        kept = prediction.input
+        question = Question(inputs={}, chat=False) if kept is None else question_of(_as_inputs(kept["shown"]), model)
+        note = prediction.error or ""
+        if prediction.data_removed and prediction.status.terminal:
+            note = "Input and output are not stored any more: their time was up, or the key is in privacy mode."
+        shown = Shown(
+            kind="prediction",
+            id=prediction.id,
+            status=prediction.status,
+            over=prediction.status.terminal,
+            text="".join((prediction.texts or [""])[:1]),
+            note=note,
+            figures=of_prediction(prediction),
+            document=self._answers.prediction(prediction, base_url=self._site.base_url(visit.request)),
+        )
+        return question, shown
+
+
+def _as_inputs(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """The shown input of a prediction, if it is one of this dialect; other doors' inputs do not fit this form."""
+    return dict(shown) if "prompt" in shown or _is_conversation(shown) else {}
+
+
+def _is_conversation(shown: Mapping[str, Any]) -> bool:
+    return bool(shown.get("messages")) and all(isinstance(each.get("content"), str) for each in shown["messages"])

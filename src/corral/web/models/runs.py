@@ -1,0 +1,127 @@
+"""Running a model from its page: start, watch, stop, and how it ended."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.api.doors.replicate.answers import BASE_URL, MODEL, VERSION, Answers
+from corral.api.doors.replicate.faults import ModelRefusal
+from corral.api.doors.replicate.logs import PERFORMANCE
+from corral.catalog.model import CatalogModel
+from corral.core.caller import Caller
+from corral.core.errors import CorralError
+from corral.core.prediction import Prediction
+from corral.service.ports import Ask, Idempotency
+from corral.web.forms import Form, first
+from corral.web.measures import of_prediction
+from corral.web.models.asking import Question, faults_of, read_question, shown_input, to_request
+from corral.web.models.playground import Playground
+from corral.web.pages import Act, Pages, Visit, redirect
+from corral.web.refusals import status_of
+
+DOOR: Final = "web"
+_ONCE: Final = re.compile(r"[0-9a-f]{32}")
+"""What the page's script calls one press of the button."""
+_JSON: Final = "application/json"
+_REFUSED: Final = 422
+
+
+class Runs:
+    """The routes of the playground beside its page."""
+
+    def __init__(self, pages: Pages, playground: Playground) -> None:
+        """Add the routes; *playground* draws the form again when it is refused."""
+        self._site = pages.site
+        self._predictions = pages.site.predictions
+        self._playground = playground
+        self._answers = Answers(self._predictions.catalog, capability_key=pages.site.capability_key)
+        for model in self._predictions.catalog.models():
+            pages.post(f"/{model.id}/run", self._start_of(model))
+        pages.get("/run/{prediction_id}", self.show)
+        pages.post("/run/{prediction_id}/cancel", self.cancel)
+
+    def _start_of(self, model: CatalogModel) -> Act:
+        async def start(visit: Visit, form: Form) -> Response:
+            """``POST /{owner}/{name}/run``: for the page's script as JSON, else on to the prediction's page."""
+            caller = visit.signed_in
+            try:
+                question = read_question(form, model)
+                ask = self._ask(visit.request, caller, model, question, once=first(form, "once"))
+                async with self._predictions.open(ask) as run:
+                    prediction_id = run.id
+            except (CorralError, ModelRefusal) as error:
+                return await self._refuse(visit, form, model, error)
+            if _by_script(visit):
+                return _json({"id": prediction_id})
+            return redirect(f"/p/{prediction_id}")
+
+        return start
+
+    async def show(self, visit: Visit) -> Response:
+        """``GET /run/{prediction_id}``: how a run stands, for the page's script."""
+        prediction = await self._predictions.get(visit.signed_in, visit.request.path_params["prediction_id"])
+        return _json(self._told(visit, prediction))
+
+    async def cancel(self, visit: Visit, _form: Form) -> Response:
+        """``POST /run/{prediction_id}/cancel``: stopped and settled when this is answered."""
+        prediction = await self._predictions.cancel(visit.signed_in, visit.request.path_params["prediction_id"])
+        return _json(self._told(visit, prediction))
+
+    def _ask(self, request: Request, caller: Caller, model: CatalogModel, question: Question, *, once: str) -> Ask:
+        generation = to_request(question, model)
+        return Ask(
+            caller=caller,
+            door=DOOR,
+            request=generation,
+            background=True,
+            idempotency=_idempotency(once, model, question) if _ONCE.fullmatch(once) else None,
+            shown_input=shown_input(question, generation),
+            notes={
+                MODEL: model.id,
+                VERSION: model.version,
+                BASE_URL: self._site.base_url(request),
+                PERFORMANCE: question.inputs.get(PERFORMANCE, False),
+            },
+        )
+
+    async def _refuse(
+        self, visit: Visit, form: Form, model: CatalogModel, error: CorralError | ModelRefusal
+    ) -> Response:
+        status = _REFUSED if isinstance(error, ModelRefusal) else status_of(error)
+        faults = faults_of(error)
+        if _by_script(visit):
+            return _json({"faults": faults}, status=status)
+        return await self._playground.again(visit, model, form, faults, status=status)
+
+    def _told(self, visit: Visit, prediction: Prediction) -> dict[str, Any]:
+        texts = prediction.texts
+        return {
+            "id": prediction.id,
+            "status": prediction.status,
+            "over": prediction.status.terminal,
+            "error": prediction.error,
+            "removed": prediction.data_removed,
+            "text": None if texts is None else texts[0],
+            "figures": [figure.value for figure in of_prediction(prediction)],
+            "document": self._answers.prediction(prediction, base_url=self._site.base_url(visit.request)),
+        }
+
+
+def _idempotency(once: str, model: CatalogModel, question: Question) -> Idempotency:
+    """So that a form which is sent again, because its answer was lost on the way, runs once."""
+    said = [[message.role, message.content] for message in question.turns]
+    body = orjson.dumps([model.id, dict(question.inputs), question.chat, said], option=orjson.OPT_SORT_KEYS)
+    return Idempotency(key=f"page-{once}", body_digest=hashlib.sha256(body).digest())
+
+
+def _by_script(visit: Visit) -> bool:
+    return _JSON in visit.request.headers.get("accept", "")
+
+
+def _json(body: Mapping[str, Any], *, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type=_JSON)

@@ -1,0 +1,336 @@
+// The playground: asks, shows the answer as it comes, stops, and finds a run again after a reload or a lost connection.
+
+import { clear, showMarkdown } from "./answer.js";
+
+const RETRY_MS = [500, 1000, 2000, 4000, 5000];
+const form = document.getElementById("ask");
+const at = (id) => document.getElementById(id);
+const { model } = form.dataset;
+const draftKey = `draft:${model}`;
+const csrf = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
+
+const run = { id: form.dataset.prediction, text: "", source: null, tries: 0, asked: "" };
+let turns = JSON.parse(form.elements.turns.value || "[]");
+
+// 1. What is shown.
+
+function tell(sentence, bad = false) {
+  at("told").textContent = sentence;
+  at("told").classList.toggle("bad", bad);
+}
+
+function busy(on) {
+  at("answer").setAttribute("aria-busy", String(on));
+  form.classList.toggle("running", on);
+  if (!at("run")) return;
+  // Focus must not fall out of the page when the button that has it goes.
+  const [goes, comes] = on ? [at("run"), at("stop")] : [at("stop"), at("run")];
+  const focused = document.activeElement === goes;
+  comes.hidden = false;
+  goes.hidden = true;
+  if (focused) comes.focus();
+}
+
+let drawing = false;
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    const screen = at("screen");
+    const follows = screen.scrollHeight - screen.scrollTop - screen.clientHeight < 40;
+    showMarkdown(at("answer"), run.text);
+    if (follows) screen.scrollTop = screen.scrollHeight;
+  });
+}
+
+function figures(values) {
+  [...at("figures").querySelectorAll("dd")].forEach((place, index) => (place.textContent = values[index] ?? "–"));
+}
+
+function drawTurns() {
+  const said = at("said");
+  const items = run.asked && mode() === "chat" ? [...turns, { role: "user", content: run.asked }] : turns;
+  said.hidden = items.length === 0;
+  said.replaceChildren(
+    ...items.map(({ role, content }) => {
+      const item = document.createElement("li");
+      item.className = `turn turn-${role}`;
+      const who = document.createElement("span");
+      who.className = "who";
+      who.textContent = role === "user" ? "You" : model.split("/")[1];
+      const words = document.createElement("div");
+      words.className = "words";
+      words.dir = "auto";
+      if (role === "user") words.textContent = content;
+      else showMarkdown(words, content);
+      item.append(who, words);
+      return item;
+    }),
+  );
+}
+
+function faults(found) {
+  for (const place of form.querySelectorAll(".fault")) {
+    place.hidden = true;
+    place.textContent = "";
+  }
+  for (const control of form.querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
+  let firstFault = null;
+  for (const [name, message] of Object.entries(found)) {
+    const place = at(`fault-${name}`) ?? at("fault-form");
+    place.textContent = message;
+    place.hidden = false;
+    const control = at(`in-${name}`);
+    control?.setAttribute("aria-invalid", "true");
+    firstFault ??= control;
+  }
+  firstFault?.focus();
+}
+
+function view(json) {
+  at("answer").hidden = json;
+  at("said").classList.toggle("away", json);
+  at("json").hidden = !json;
+  at("show-preview").setAttribute("aria-pressed", String(!json));
+  at("show-json").setAttribute("aria-pressed", String(json));
+}
+
+// 2. Asking.
+
+const mode = () => form.elements.mode.value;
+
+async function ask() {
+  if (form.classList.contains("running") || !at("run")) return;
+  form.elements.turns.value = turns.length ? JSON.stringify(turns) : "";
+  const body = new URLSearchParams(new FormData(form));
+  body.set("once", [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join(""));
+  faults({});
+  run.id = "";
+  busy(true);
+  tell("Sending…");
+  const answer = await send(`/${model}/run`, body);
+  if (!answer) return;
+  if (answer.faults) {
+    busy(false);
+    tell(answer.faults[""] ?? "Something in the form does not fit.", true);
+    return faults(answer.faults);
+  }
+  begin(answer.id);
+}
+
+function begin(id) {
+  Object.assign(run, { id, text: "", tries: 0, asked: form.elements.prompt.value });
+  history.replaceState(null, "", `?prediction=${id}`);
+  at("of-example")?.classList.add("gone");
+  clear(at("answer"));
+  drawTurns();
+  figures([]);
+  at("json").textContent = "";
+  if (mode() === "chat") form.elements.prompt.value = "";
+  watch();
+}
+
+/** Post, again and again while there is no answer at all; *once* in the body makes one run of it. */
+async function send(path, body) {
+  const headers = { accept: "application/json", "x-csrf-token": csrf };
+  for (let tries = 0; form.classList.contains("running"); tries += 1) {
+    try {
+      const answer = await fetch(path, { method: "POST", headers, body });
+      if (answer.headers.get("content-type")?.startsWith("application/json")) return await answer.json();
+      refused(answer.status);
+      return null;
+    } catch {
+      tell("The server cannot be reached. Trying again…", true);
+      await pause(tries);
+    }
+  }
+  return null;
+}
+
+function refused(status) {
+  busy(false);
+  if (status === 401 || status === 403) tell("You are not signed in any more. Load the page again, and sign in.", true);
+  else tell(`The server refused, with status ${status}. Load the page again.`, true);
+}
+
+const pause = (tries) => new Promise((done) => setTimeout(done, RETRY_MS[Math.min(tries, RETRY_MS.length - 1)]));
+
+// 3. Watching. Each connection tells everything from the beginning, so there is nothing to catch up.
+
+function watch() {
+  run.source?.close();
+  busy(true);
+  const source = new EventSource(`/p/${run.id}/events`);
+  run.source = source;
+  at("permalink").href = `/p/${run.id}`;
+  at("permalink").hidden = false;
+  source.addEventListener("begin", () => {
+    run.text = "";
+    run.tries = 0;
+    tell("Waiting for the model…");
+  });
+  source.addEventListener("queued", (event) => tell(`Waiting: place ${JSON.parse(event.data).position} in the queue.`));
+  source.addEventListener("text", (event) => {
+    const { choice, text } = JSON.parse(event.data);
+    if (choice !== 0) return;
+    if (!run.text) tell("The answer is coming…");
+    run.text += text;
+    draw();
+  });
+  source.addEventListener("end", () => {
+    source.close();
+    conclude();
+  });
+  source.addEventListener("error", () => {
+    source.close();
+    if (run.source === source) lost();
+  });
+}
+
+async function lost() {
+  tell("The connection is lost. Trying again; the run goes on meanwhile…", true);
+  await pause(run.tries);
+  run.tries += 1;
+  if (!form.classList.contains("running")) return;
+  await conclude();
+}
+
+/** Ask what became of the run; watch again if it goes on. */
+async function conclude() {
+  const id = run.id;
+  try {
+    const answer = await fetch(`/run/${id}`, { headers: { "hx-request": "true" } });
+    if (run.id !== id) return;
+    if (answer.status === 503 || answer.status === 429) return await lost();
+    if (!answer.ok) return refused(answer.status);
+    const told = await answer.json();
+    if (!told.over) return run.tries ? watch() : await lost();
+    conclusion(told);
+  } catch {
+    tell("The server cannot be reached. Trying again; the run goes on as soon as it is back…", true);
+    await pause(run.tries);
+    run.tries += 1;
+    if (form.classList.contains("running") && run.id === id) await conclude();
+  }
+}
+
+function conclusion(told) {
+  busy(false);
+  figures(told.figures);
+  at("json").textContent = JSON.stringify(told.document, null, 2);
+  if (told.text !== null) run.text = told.text;
+  draw();
+  if (told.status === "failed") tell(told.error ?? "It failed.", true);
+  else if (told.status === "canceled") tell("Stopped.");
+  else tell("Done.");
+  if (mode() === "chat" && run.asked && told.status !== "failed") {
+    // The answer is a turn now; what comes next is asked after it.
+    const answer = run.text.trim();
+    turns = [...turns, { role: "user", content: run.asked }, { role: "assistant", content: answer }];
+    run.asked = "";
+    run.text = "";
+    drawTurns();
+    clear(at("answer"));
+    at("screen").scrollTop = at("screen").scrollHeight;
+  }
+}
+
+async function stop() {
+  // Not by ``disabled``, which would drop the focus.
+  if (at("stop").getAttribute("aria-disabled") === "true") return;
+  tell("Stopping…");
+  if (!run.id) return busy(false);
+  at("stop").setAttribute("aria-disabled", "true");
+  try {
+    await fetch(`/run/${run.id}/cancel`, {
+      method: "POST",
+      headers: { accept: "application/json", "x-csrf-token": csrf, "content-type": "application/x-www-form-urlencoded" },
+    });
+  } catch {
+    tell("The server cannot be reached, so it was not stopped.", true);
+  }
+  at("stop").removeAttribute("aria-disabled");
+}
+
+function reset() {
+  run.source?.close();
+  sessionStorage.removeItem(draftKey);
+  location.assign(`/${model}`);
+}
+
+// 4. Keys, sliders, the form in other hands.
+
+form.addEventListener("submit", (event) => {
+  if (event.submitter?.id === "as-code") return;
+  event.preventDefault();
+  ask();
+});
+form.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.target.tagName !== "TEXTAREA") return;
+  event.preventDefault();
+  ask();
+});
+form.addEventListener("input", (event) => {
+  const slid = event.target.dataset.slides;
+  if (slid) at(slid).value = event.target.value;
+  showOnSlider(event.target);
+  keepDraft();
+});
+document.addEventListener("change", (event) => {
+  if (event.target.name === "mode") {
+    form.dataset.mode = mode();
+    keepDraft();
+  }
+});
+at("stop")?.addEventListener("click", stop);
+at("reset").addEventListener("click", reset);
+at("show-preview").addEventListener("click", () => view(false));
+at("show-json").addEventListener("click", () => view(true));
+
+/** The page with code asks for what stands in the form. */
+function keepDraft() {
+  form.elements.turns.value = turns.length ? JSON.stringify(turns) : "";
+  const draft = new URLSearchParams(new FormData(form));
+  draft.delete("csrf");
+  sessionStorage.setItem(draftKey, draft.toString());
+}
+
+/** What was typed before another page was looked at. */
+function takeDraft() {
+  const draft = new URLSearchParams(sessionStorage.getItem(draftKey) ?? "");
+  for (const control of form.querySelectorAll("[data-control] [name]")) {
+    if (control.type === "checkbox") control.checked = draft.has(control.name);
+    else if (draft.has(control.name)) control.value = draft.get(control.name);
+    showOnSlider(control);
+  }
+  form.elements.mode.value = draft.get("mode") ?? mode();
+  form.dataset.mode = mode();
+  turns = JSON.parse(draft.get("turns") || "[]");
+  if (turns.length === 0) return;
+  clear(at("answer"));
+  drawTurns();
+}
+
+function showOnSlider(control) {
+  const slider = form.querySelector(`[data-slides="${control.id}"]`);
+  if (slider) slider.value = control.value || slider.min;
+}
+
+// 5. A page that was loaded while its run goes on, while its answer is a turn of a chat, or on the way back.
+
+if (!location.search && sessionStorage.getItem(draftKey)) takeDraft();
+if (form.dataset.prediction) {
+  run.asked = mode() === "chat" ? form.elements.prompt.value : "";
+  if (form.dataset.over === "no") {
+    if (run.asked) form.elements.prompt.value = "";
+    drawTurns();
+    clear(at("answer"));
+    watch();
+  } else if (run.asked) {
+    form.elements.prompt.value = "";
+    conclude();
+  }
+}
+keepDraft();
+form.dataset.ready = "yes";

@@ -1,0 +1,181 @@
+"""Running the model from its page, over real HTTP with the real engine."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from corral.service.accounts import KeyTerms
+from tests.doors.live_server import SECRET
+from tests.server.conftest import RealServer
+
+MODEL = "/meta/llama-2-70b-chat"
+BY_SCRIPT = {"accept": "application/json"}
+
+pytestmark = pytest.mark.anyio
+
+
+def token_in(page: str) -> str:
+    """What this session's forms carry."""
+    return page.partition('name="csrf-token" content="')[2].partition('"')[0]
+
+
+class Person:
+    """Somebody with a browser that is signed in."""
+
+    def __init__(self, browser: AsyncClient, token: str) -> None:
+        self.browser = browser
+        self.token = token
+
+    async def send(self, path: str, **fields: str) -> Any:
+        """Send a form as the page's script does."""
+        answer = await self.browser.post(path, data={**fields, "csrf": self.token}, headers=BY_SCRIPT)
+        return {"http": answer.status_code, **answer.json()}
+
+    async def watch(self, run_id: str) -> list[tuple[str, Any]]:
+        """Every event of a run."""
+        answer = await self.browser.get(f"/p/{run_id}/events")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return [(name, json.loads(data)) for name, data in re.findall(r"event: (\w+)\ndata: (.*)\n\n", answer.text)]
+
+    async def told(self, run_id: str) -> Any:
+        """How a run stands."""
+        return (await self.browser.get(f"/run/{run_id}")).json()
+
+
+@pytest.fixture
+async def person(server: RealServer) -> AsyncIterator[Person]:
+    async with AsyncClient(base_url=server.url, timeout=60) as browser:
+        await browser.post("/sign-in", data={"key": SECRET})
+        page = (await browser.get(MODEL)).text
+        yield Person(browser, token_in(page))
+
+
+async def test_a_run_is_told_as_it_comes_and_then_with_its_figures(person: Person) -> None:
+    started = await person.send(f"{MODEL}/run", prompt="What is a token?", seed="1")
+    events = await person.watch(started["id"])
+    assert events[0] == ("begin", {})
+    assert events[-1] == ("end", {})
+    told = await person.told(started["id"])
+    assert "".join(data["text"] for name, data in events if name == "text") == told["text"]
+    assert (told["status"], told["over"], told["error"]) == ("succeeded", True, None)
+    assert re.fullmatch(r"[0-9.]+ s", told["figures"][0])
+    assert re.fullmatch(r"[0-9,.]+ tokens / second", told["figures"][3])
+    assert told["figures"][4] == "$0"
+    assert told["document"]["input"] == {"prompt": "What is a token?", "seed": 1}
+    assert told["document"]["urls"]["web"].endswith(f"/p/{started['id']}")
+
+
+async def test_a_run_that_is_over_is_told_again_from_its_beginning(person: Person) -> None:
+    started = await person.send(f"{MODEL}/run", prompt="Hello!")
+    first, again = await person.watch(started["id"]), await person.watch(started["id"])
+    texts = ["".join(data["text"] for name, data in events if name == "text") for events in (first, again)]
+    assert texts[0] == texts[1] != ""
+
+
+async def test_a_run_goes_on_when_the_page_goes_and_its_page_finds_it_again(person: Person) -> None:
+    started = await person.send(f"{MODEL}/run", prompt="Tell me a long story", max_tokens="60", top_k="2")
+    page = (await person.browser.get(f"{MODEL}?prediction={started['id']}")).text
+    assert f'data-prediction="{started["id"]}"' in page
+    assert "Tell me a long story</textarea>" in page
+    assert re.search(r'name="top_k"[^>]*value="2"|value="2"[^>]*name="top_k"', page)
+    assert (await person.watch(started["id"]))[-1] == ("end", {})
+
+
+async def test_stopping_stops_and_bills_what_was_made(person: Person) -> None:
+    started = await person.send(f"{MODEL}/run", prompt="Tell me a long story", min_tokens="3000", max_tokens="3000")
+    stopped = await person.send(f"/run/{started['id']}/cancel")
+    assert (stopped["http"], stopped["status"], stopped["over"]) == (200, "canceled", True)
+    assert (await person.watch(started["id"]))[-1] == ("end", {})
+
+
+async def test_faults_come_by_field_and_nothing_is_run(person: Person) -> None:
+    refused = await person.send(f"{MODEL}/run", prompt="", temperature="9", max_tokens="0")
+    assert refused["http"] == 422
+    assert refused["faults"] == {
+        "prompt": "prompt is required",
+        "max_tokens": "Must be greater than or equal to 1",
+        "temperature": "Must be less than or equal to 5",
+    }
+    too_long = await person.send(f"{MODEL}/run", prompt="llama " * 5000)
+    assert too_long["http"] == 422
+    assert too_long["faults"]["prompt"].startswith("The prompt has")
+
+
+async def test_without_a_script_the_form_comes_back_with_its_faults_or_leads_to_the_prediction(person: Person) -> None:
+    token = person.token
+    refused = await person.browser.post(f"{MODEL}/run", data={"prompt": "<b>", "top_p": "7", "csrf": token})
+    assert refused.status_code == 422
+    assert "Must be less than or equal to 1" in refused.text
+    assert "&lt;b&gt;</textarea>" in refused.text
+    done = await person.browser.post(f"{MODEL}/run", data={"prompt": "Hello!", "csrf": token})
+    assert done.status_code == 303
+    assert done.headers["location"].startswith("/p/")
+
+
+async def test_one_press_of_the_button_is_one_run_however_often_it_is_sent(person: Person) -> None:
+    once = "ab" * 16
+    ids = {
+        (await person.send(f"{MODEL}/run", prompt="Hello!", once=once))["id"],
+        (await person.send(f"{MODEL}/run", prompt="Hello!", once=once))["id"],
+    }
+    assert len(ids) == 1
+    assert (await person.send(f"{MODEL}/run", prompt="Bye!", once=once))["http"] == 409
+
+
+async def test_a_chat_remembers_what_was_said(person: Person) -> None:
+    turns: list[dict[str, str]] = []
+    for question in ("Hello!", "What is a llama?", "Tell me a joke"):
+        started = await person.send(f"{MODEL}/run", prompt=question, mode="chat", turns=json.dumps(turns))
+        await person.watch(started["id"])
+        told = await person.told(started["id"])
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": told["text"].strip()}]
+    said = told["document"]["input"]["messages"]
+    assert [message["role"] for message in said] == ["system", "user", "assistant", "user", "assistant", "user"]
+    page = (await person.browser.get(f"{MODEL}?prediction={started['id']}")).text
+    assert page.count('class="turn turn-user"') == 2
+    assert 'data-mode="chat"' in page
+
+
+@pytest.mark.parametrize("path", ["/run/{id}", "/p/{id}/events", "/run/{id}/cancel"])
+async def test_nobody_sees_or_stops_another_account_s_run(server: RealServer, person: Person, path: str) -> None:
+    started = await person.send(f"{MODEL}/run", prompt="Hello!")
+    other = await server.accounts.create_account(f"other {path}", unlimited=True)
+    _, secret = await server.accounts.create_key(other.id, KeyTerms(name="other"))
+    address = path.format(id=started["id"])
+    async with AsyncClient(base_url=server.url, timeout=10) as browser:
+        signed_out = await browser.get(address.removesuffix("/cancel"))
+        assert signed_out.status_code == 303
+        await browser.post("/sign-in", data={"key": secret})
+        page = (await browser.get(MODEL)).text
+        token = token_in(page)
+        if path.endswith("cancel"):
+            answer = await browser.post(address, data={"csrf": token})
+        else:
+            answer = await browser.get(address)
+        assert answer.status_code == 404
+        shown = (await browser.get(f"{MODEL}?prediction={started['id']}")).text
+        assert started["id"] not in shown
+
+
+@pytest.mark.parametrize("path", [f"{MODEL}/run", "/run/x/cancel"])
+async def test_a_form_without_its_token_is_refused(person: Person, path: str) -> None:
+    answer = await person.browser.post(path, data={"prompt": "Hello!"})
+    assert answer.status_code == 403
+    foreign = await person.browser.post(
+        path,
+        data={"prompt": "x", "csrf": person.token},
+        headers={"origin": "https://evil.example"},
+    )
+    assert foreign.status_code == 403
+
+
+async def test_two_readers_of_one_run_see_the_same(person: Person) -> None:
+    started = await person.send(f"{MODEL}/run", prompt="Tell me a long story", max_tokens="40")
+    one, two = await asyncio.gather(person.watch(started["id"]), person.watch(started["id"]))
+    texts = ["".join(data["text"] for name, data in events if name == "text") for events in (one, two)]
+    assert texts[0] == texts[1]
