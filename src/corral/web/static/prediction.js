@@ -1,25 +1,42 @@
-// A prediction that runs, watched: its text grows in place, and when it ends the page's figures are asked for again.
+// A prediction's answer as Markdown. While it runs it is watched: its text grows in place, and when it ends the page's
+// figures are asked for again.
 
-const answer = document.querySelector("#answer[data-events]");
-if (answer) watch(answer);
+import { showMarkdown } from "./answer.js";
+
+const texts = new WeakMap();
+
+function show(place, text) {
+  texts.set(place, text);
+  place.classList.remove("plain");
+  showMarkdown(place, text);
+}
+
+function begin() {
+  const answer = document.getElementById("answer");
+  if (!answer) return;
+  for (const place of answer.children) {
+    const text = place.textContent;
+    place.replaceChildren();
+    show(place, text);
+  }
+  if (answer.dataset.events) watch(answer);
+}
 
 function watch(answer) {
   const source = new EventSource(answer.dataset.events);
   // Whoever connects (again) is told everything from the beginning.
   source.addEventListener("begin", () => {
-    for (const place of answer.children) place.textContent = "";
+    for (const place of answer.children) texts.set(place, "");
   });
   source.addEventListener("text", (event) => {
     const { choice, text } = JSON.parse(event.data);
-    placeOf(answer, choice).append(text);
+    const place = placeOf(answer, choice);
+    show(place, texts.get(place) + text);
     showProcessing();
   });
   source.addEventListener("end", () => finish(source, answer));
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) finish(source, answer);
-  });
-  document.body.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.target.id === "now") source.close();
   });
 }
 
@@ -33,6 +50,7 @@ function placeOf(answer, choice) {
   while (answer.children.length <= choice) {
     const place = answer.lastElementChild.cloneNode();
     place.dataset.choice = answer.children.length;
+    texts.set(place, "");
     answer.append(place);
   }
   return answer.children[choice];
@@ -44,3 +62,8 @@ function showProcessing() {
   badge.className = "badge badge-processing";
   badge.textContent = "processing";
 }
+
+document.body.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id === "now") begin();
+});
+begin();
