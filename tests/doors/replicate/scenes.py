@@ -55,7 +55,7 @@ def parse(text: str) -> list[Event]:
     events: list[Event] = []
     for block in text.split("\n\n"):
         fields: dict[str, list[str]] = {}
-        for line in block.splitlines():
+        for line in block.split("\n"):
             name, _, value = line.partition(": ")
             if name and not line.startswith(":"):
                 fields.setdefault(name.removesuffix(":"), []).append(value)

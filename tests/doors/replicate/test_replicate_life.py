@@ -1,0 +1,177 @@
+"""Waits, deadlines, cancels, limits, retention and webhooks, in front of a scripted engine whose pace is known."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient, ReadTimeout
+from replicate.webhook import Webhooks, WebhookSigningSecret
+
+from tests.doors.replicate.scenes import PLAIN, TINY, create, get, parse, read_stream, scripted, text_of, until
+from tests.receiver import receiving
+from tests.server.premises import Premises
+
+pytestmark = pytest.mark.anyio
+
+SLOW = 0.02
+"""Seconds a step."""
+GIVEN: dict[str, Any] = {"prompt": "Hi", **PLAIN, "seed": 5}
+LONG: dict[str, Any] = {**GIVEN, "max_tokens": 100}
+ENDLESS: dict[str, Any] = {**GIVEN, "max_tokens": 400}
+
+
+@contextmanager
+def settings_of(premises: Premises, **settings: Any) -> Iterator[None]:
+    """Have the server started with *settings* besides its own."""
+    choices = {**premises.choices, **settings}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Premises, "choices", choices)
+        yield
+
+
+async def test_09_a_wait_that_is_too_short_gives_starting_and_no_output(tmp_path: Path) -> None:
+    async with scripted(tmp_path, step_s=SLOW) as (_, http):
+        begun = time.monotonic()
+        early = await create(http, prefer="wait=1", **LONG)
+        assert time.monotonic() - begun < 1.5
+        assert (early["status"], early["output"], early["started_at"]) == ("starting", None, None)
+        seen = await until(http, early)
+        assert seen[0]["status"] == "processing"
+        assert seen[-1]["status"] == "succeeded"
+
+
+async def test_31_a_deadline_cancels_what_runs_and_aborts_what_waits(tmp_path: Path) -> None:
+    async with scripted(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
+        path = f"/v1/models/{TINY}/predictions"
+        answers = [
+            await http.post(path, json={"input": ENDLESS}, headers={"cancel-after": after}) for after in ("6s", "5s")
+        ]
+        bodies = [answer.json() for answer in answers]
+        ends = [(await until(http, body))[-1] for body in bodies]
+        assert [end["status"] for end in ends] == ["canceled", "aborted"]
+        assert ends[0]["output"]
+        assert (ends[1]["output"], ends[1]["started_at"], ends[1]["metrics"]["predict_time"]) == (None, None, 0)
+        assert all(end["deadline"] > end["created_at"] for end in ends)
+        events = parse((await read_stream(http, ends[1])).text)
+        assert [(event.name, event.data) for event in events] == [("done", '{"reason":"canceled"}')]
+        refused = await http.post(path, json={"input": ENDLESS}, headers={"cancel-after": "4s"})
+        assert refused.status_code == 422
+
+
+async def test_19_what_waits_is_canceled_at_once_and_its_stream_was_kept_alive(tmp_path: Path) -> None:
+    async with scripted(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
+        running = await create(http, **ENDLESS)
+        waiting = await create(http, **ENDLESS)
+        async with http.stream("GET", waiting["urls"]["stream"]) as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == ": queue position 1"
+            canceled = await http.post(waiting["urls"]["cancel"])
+            rest = [line async for line in lines]
+        assert (canceled.json()["status"], canceled.json()["output"]) == ("canceled", None)
+        assert 'data: {"reason":"canceled"}' in rest
+        assert (await http.post(running["urls"]["cancel"])).json()["status"] == "canceled"
+
+
+async def test_33_a_client_that_goes_away_stops_nothing(tmp_path: Path) -> None:
+    async with scripted(tmp_path, step_s=SLOW) as (server, http):
+        async with AsyncClient(base_url=server.url, headers=http.headers, timeout=0.3) as impatient:
+            with pytest.raises(ReadTimeout):
+                await create(impatient, prefer="wait", **LONG)
+        (left,) = (await http.get("/v1/predictions")).json()["results"]
+        assert left["status"] == "processing"
+        async with http.stream("GET", left["urls"]["stream"]) as stream:
+            await anext(stream.aiter_lines())
+        assert (await until(http, left))[-1]["status"] == "succeeded"
+
+
+async def test_32_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Path) -> None:
+    premises = Premises.furnish(tmp_path)
+    async with premises.books() as books:
+        _, secret = await books.open_account()
+    with settings_of(premises, replicate_creates_per_minute=2):
+        async with premises.server() as server, server.http(key=secret) as http:
+            path = f"/v1/models/{TINY}/predictions"
+            answers = [await http.post(path, json={"input": {**GIVEN, "max_tokens": 1}}) for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [201, 201, 429, 429]
+            assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["1", "0", "0", "0"]
+            body = answers[-1].json()
+            assert int(answers[-1].headers["retry-after"]) == body["retry_after"] <= 30
+            assert body["detail"] == f"Request was throttled. Your rate limit resets in ~{body['retry_after']}s."
+            assert len((await http.get("/v1/predictions")).json()["results"]) == 2
+
+
+async def test_35_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_path: Path) -> None:
+    premises = Premises.furnish(tmp_path)
+    async with premises.books() as books:
+        _, secret = await books.open_account(privacy=True)
+    async with premises.server() as server, server.http(key=secret) as http:
+        body = await create(http, prefer="wait", **GIVEN, max_tokens=3)
+        assert (body["data_removed"], body["input"], body["output"], body["logs"]) == (True, {}, None, "")
+        assert (body["status"], body["metrics"]["output_token_count"]) == ("succeeded", 3)
+        gone = await read_stream(http, body)
+        assert (gone.status_code, gone.json()["title"]) == (410, "Data removed")
+        assert (await get(http, body))["id"] == body["id"]
+
+
+async def test_30_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_path: Path) -> None:
+    premises = Premises.furnish(tmp_path)
+    with settings_of(premises, webhook_allow_networks="127.0.0.0/8"):
+        async with receiving() as post, premises.server(step_s=SLOW) as server, server.http() as http:
+            events = ["start", "completed"]
+            webhook = {"webhook": post.url, "webhook_events_filter": events}
+            answer = await http.post(f"/v1/models/{TINY}/predictions", json={"input": LONG, **webhook})
+            assert {name: answer.json()[name] for name in webhook} == webhook
+            start, completed = await post.until(2)
+            told = start.json()
+            assert (told["status"], told["output"], told["completed_at"]) == ("processing", None, None)
+            assert completed.json() == await get(http, answer.json())
+            key = (await http.get("/v1/webhooks/default/secret")).json()["key"]
+            for one in (start, completed):
+                Webhooks.validate(headers=one.headers, body=one.body.decode(), secret=WebhookSigningSecret(key=key))
+
+
+async def test_a_hundred_waits_half_of_them_canceled_all_end_and_the_books_agree(tmp_path: Path) -> None:
+    premises = Premises.furnish(tmp_path)
+    async with premises.books() as books:
+        account_id, secret = await books.open_account(10**12)
+    async with premises.server(step_s=0.005) as server, server.http(key=secret) as http:
+        http.timeout = 60
+
+        async def one(number: int) -> dict[str, Any]:
+            given = {**GIVEN, "seed": number + 1, "max_tokens": 60}
+            if number % 2:
+                body = await create(http, **given)
+                return (await http.post(body["urls"]["cancel"])).json()
+            return await create(http, prefer="wait", **given)
+
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(one(number)) for number in range(100)]
+        ends = [task.result()["status"] for task in running]
+        assert ends[::2] == ["succeeded"] * 50
+        assert set(ends[1::2]) <= {"canceled", "succeeded"}
+        assert server.made.engine.stats().running == 0
+        await server.books.check(account_id, credit_nusd=10**12)
+
+
+async def test_18_a_stream_resumes_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    premises = Premises.furnish(tmp_path)
+    async with premises.server(step_s=SLOW) as server, server.http() as http:
+        body = await create(http, **LONG)
+        url = body["urls"]["stream"].removeprefix(server.url)
+        heard: list[Any] = []
+        async with http.stream("GET", url) as stream:
+            text = ""
+            async for part in stream.aiter_text():
+                text += part
+                heard = parse(text.rpartition("\n\n")[0] + "\n\n")
+                if len(heard) > 5:
+                    break
+    async with premises.server() as server, server.http() as http:
+        rest = parse((await http.get(url, headers={"last-event-id": heard[-1].id})).text)
+        whole = (await http.get(f"/v1/predictions/{body['id']}")).json()
+    assert rest[-1].data == "{}"
+    assert text_of(heard) + text_of(rest) == "".join(whole["output"])
