@@ -121,7 +121,7 @@ def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
         f"  curl {url}/v1/chat/completions -H \"Authorization: Bearer {pasted}\" -H 'Content-Type: application/json' "
         f"-d '{asked}'",
         f"  python -c '{python}' \"{pasted}\"",
-        "  corral chat 'Hello!'" + (f" --url {url}" if (host, port) != ("127.0.0.1", 8000) else ""),
+        f"  corral chat 'Hello!' --url {url}",  # named, for who pastes it may be logged in at another server
         "",
         "Ctrl-C stops it.",
         "",
