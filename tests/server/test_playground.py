@@ -179,3 +179,17 @@ async def test_two_readers_of_one_run_see_the_same(person: Person) -> None:
     one, two = await asyncio.gather(person.watch(started["id"]), person.watch(started["id"]))
     texts = ["".join(data["text"] for name, data in events if name == "text") for events in (one, two)]
     assert texts[0] == texts[1]
+
+
+async def test_replicate_s_api_tells_runs_of_the_page_from_its_own(server: RealServer, person: Person) -> None:
+    mine = await person.send(f"{MODEL}/run", prompt="Hello!", max_tokens="1")
+    async with server.http() as program:
+        made = await program.post(f"/v1/models{MODEL}/predictions", json={"input": {"prompt": "Hi", "max_tokens": 1}})
+        listed = (await program.get("/v1/predictions", params={"source": "web"})).json()
+        everything = (await program.get("/v1/predictions")).json()
+    sources = {each["id"]: each["source"] for each in everything["results"]}
+    assert (sources[mine["id"]], sources[made.json()["id"]]) == ("web", "api")
+    ids = [each["id"] for each in listed["results"]]
+    assert mine["id"] in ids
+    assert made.json()["id"] not in ids
+    assert {each["source"] for each in listed["results"]} == {"web"}

@@ -8,9 +8,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from corral.core.errors import CorralError
+
+WEB: Final = "web"
+"""The door of predictions that people ask for on a page."""
 
 
 class Status(StrEnum):
@@ -98,7 +101,7 @@ class Prediction:
     account_id: str
     key_id: str
     door: str
-    """``openai``, ``replicate``, ``deepinfra``."""
+    """``openai``, ``replicate``, ``deepinfra``, or ``WEB``."""
     model: str
     """Its id in the catalog, however the caller spelt it."""
     version: str

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from corral.core.accounts import Scope
 from corral.core.errors import InvalidRequest
-from corral.core.prediction import Prediction, Status
+from corral.core.prediction import WEB, Prediction, Status
 from corral.core.pricing import verify
 from corral.core.webhooks import DeliveryState
 from corral.service.ports import PageRequest
@@ -18,7 +18,7 @@ from corral.web.pages import Pages, Visit, redirect
 from corral.web.watching import watched
 
 PAGE: Final = 25
-DOORS: Final = ("openai", "replicate", "deepinfra", "web")
+DOORS: Final = ("openai", "replicate", "deepinfra", WEB)
 STATUSES: Final[dict[str, tuple[Status, ...]]] = {
     "running": (Status.STARTING, Status.PROCESSING),
     "succeeded": (Status.SUCCEEDED,),

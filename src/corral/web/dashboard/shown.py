@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from corral.core.prediction import Prediction, Status, StoppedBy
+from corral.core.prediction import WEB, Prediction, Status, StoppedBy
 from corral.core.pricing import usd
 from corral.web.measures import UNKNOWN, Figure, of_prediction
 
-WEB: Final = "web"
-"""What predictions have as their door that were asked for on a page."""
 _STOPPED: Final[dict[StoppedBy, str]] = {
     StoppedBy.MODEL: "the model ended its answer",
     StoppedBy.STOP_STRING: "a stop string was met",

@@ -15,7 +15,7 @@ from corral.api.doors.replicate.logs import PERFORMANCE
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.errors import CorralError
-from corral.core.prediction import Prediction
+from corral.core.prediction import WEB, Prediction
 from corral.service.ports import Ask, Idempotency
 from corral.web.forms import Form, first
 from corral.web.measures import of_prediction
@@ -24,7 +24,6 @@ from corral.web.models.playground import Playground
 from corral.web.pages import Act, Pages, Visit, redirect
 from corral.web.refusals import status_of
 
-DOOR: Final = "web"
 _ONCE: Final = re.compile(r"[0-9a-f]{32}")
 """What the page's script calls one press of the button."""
 _JSON: Final = "application/json"
@@ -76,7 +75,7 @@ class Runs:
         generation = to_request(question, model)
         return Ask(
             caller=caller,
-            door=DOOR,
+            door=WEB,
             request=generation,
             background=True,
             idempotency=_idempotency(once, model, question) if _ONCE.fullmatch(once) else None,

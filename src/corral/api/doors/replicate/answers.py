@@ -11,7 +11,7 @@ from corral.api.doors.replicate.times import rfc3339
 from corral.api.doors.replicate.wire import PredictionAnswer, PredictionUrls
 from corral.catalog.catalog import Catalog
 from corral.core.errors import UnknownModel
-from corral.core.prediction import Prediction, Status, StoppedBy, WebhookEvent
+from corral.core.prediction import WEB, Prediction, Status, StoppedBy, WebhookEvent
 
 UNKNOWN_VERSION: Final = "hidden"
 """Replicate's word for a version that is not told."""
@@ -48,7 +48,7 @@ class Answers:
             "started_at": _time(started_at_ms(prediction)),
             "completed_at": _time(prediction.completed_at_ms),
             "data_removed": prediction.data_removed,
-            "source": "api",
+            "source": "web" if prediction.door == WEB else "api",
             "metrics": metrics(prediction),
             "urls": self._urls(prediction.id, base_url),
         }

@@ -28,7 +28,7 @@ from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.errors import DataRemoved, PromptTooLong, UnknownModel, UnknownPrediction
-from corral.core.prediction import Prediction
+from corral.core.prediction import WEB, Prediction
 from corral.service.ports import Ask, PageRequest
 
 DOOR: Final = "replicate"
@@ -91,19 +91,21 @@ class PredictionRoutes:
         asked = dict(request.query_params)
         base_url, cursor = self._site.base_url(request), asked.pop("cursor", None)
         bounds = {name: asked[name] for name in ("created_after", "created_before") if name in asked}
+        source = {"source": "web"} if asked.get("source") == "web" else {}
         times_ms = {name: read_time_ms(text, param=name) for name, text in bounds.items()}
         wanted = PageRequest(
             before=None if cursor is None else read_id(cursor),
             created_from_ms=times_ms.get("created_after"),
             created_before_ms=times_ms.get("created_before"),
-            limit=0 if asked.get("source") == "web" else PAGE_PREDICTIONS,  # nothing is made on a page here
+            door=WEB if source else None,
+            limit=PAGE_PREDICTIONS,
         )
         found = await self._predictions.page(caller, wanted)
         following = None
         if len(found) == PAGE_PREDICTIONS:
             rest = replace(wanted, before=found[-1].id, limit=1)
             if await self._predictions.page(caller, rest):
-                following = address(f"{base_url}/v1/predictions", after_id(found[-1].id), bounds)
+                following = address(f"{base_url}/v1/predictions", after_id(found[-1].id), {**bounds, **source})
         return as_json(page([self.answers.prediction(one, base_url=base_url) for one in found], following=following))
 
     async def stream(self, request: Request) -> Response:

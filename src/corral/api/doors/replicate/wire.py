@@ -52,7 +52,7 @@ class PredictionAnswer(TypedDict):
     started_at: str | None
     completed_at: str | None
     data_removed: bool
-    source: Literal["api"]
+    source: Literal["api", "web"]
     metrics: dict[str, float]
     urls: PredictionUrls
     deadline: NotRequired[str]
