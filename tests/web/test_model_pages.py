@@ -145,3 +145,14 @@ async def test_the_readme_is_drawn_from_its_markdown(stranger: AsyncClient) -> N
 async def test_a_module_imports_others_by_their_digest(stranger: AsyncClient) -> None:
     playground = (await stranger.get(f"/static/playground.js?v={assets()['playground.js'].digest}")).text
     assert f'from "./answer.js?v={assets()["answer.js"].digest}"' in playground
+
+
+async def test_a_name_in_other_letters_leads_to_the_model_and_no_name_to_a_page_that_says_so(
+    stranger: AsyncClient,
+) -> None:
+    other = await stranger.get("/meta/Llama-2-70B-chat")
+    assert (other.status_code, other.headers["location"]) == (303, MODEL)
+    unknown = await stranger.get("/meta/<llama>")
+    assert unknown.status_code == 404
+    assert unknown.headers["content-type"].startswith("text/html")
+    assert "Model &#39;meta/&lt;llama&gt;&#39; not found." in unknown.text

@@ -1,10 +1,12 @@
 """Every page of every model."""
 
+from starlette.responses import Response
+
 from corral.web.models.code_page import CodePage
 from corral.web.models.playground import Playground
 from corral.web.models.reading import ReadingPages
 from corral.web.models.runs import Runs
-from corral.web.pages import Pages
+from corral.web.pages import Pages, Visit, redirect
 
 
 def add_models(pages: Pages) -> None:
@@ -12,3 +14,21 @@ def add_models(pages: Pages) -> None:
     Runs(pages, Playground(pages))
     CodePage(pages)
     ReadingPages(pages)
+    for owner in {model.owner for model in pages.site.predictions.catalog.models()}:
+        _add_other_names(pages, owner)
+
+
+def _add_other_names(pages: Pages, owner: str) -> None:
+    """Names of *owner* that are no page: written otherwise, or not served."""
+
+    async def show(visit: Visit) -> Response:
+        """``GET /{owner}/{name}``: on to the page of the model that is meant.
+
+        Raises:
+            UnknownModel: none is.
+        """
+        asked = f"{owner}/{visit.request.path_params['name']}"
+        model = pages.site.predictions.catalog.get(asked)
+        return redirect(f"/{model.id}")
+
+    pages.get(f"/{owner}/{{name}}", show, signed_in=False)

@@ -50,7 +50,8 @@ function figures(values) {
 
 function drawTurns() {
   const said = at("said");
-  const items = run.asked && mode() === "chat" ? [...turns, { role: "user", content: run.asked }] : turns;
+  const asked = run.asked ? [{ role: "user", content: run.asked }] : [];
+  const items = mode() === "chat" ? [...turns, ...asked] : [];
   said.hidden = items.length === 0;
   said.replaceChildren(
     ...items.map(({ role, content }) => {
@@ -106,7 +107,7 @@ async function ask() {
   const body = new URLSearchParams(new FormData(form));
   body.set("once", [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join(""));
   faults({});
-  run.id = "";
+  Object.assign(run, { id: "", unwanted: false });
   busy(true);
   tell("Sending…");
   const answer = await send(`/${model}/run`, body);
@@ -117,6 +118,7 @@ async function ask() {
     return faults(answer.faults);
   }
   begin(answer.id);
+  if (run.unwanted) await stop();
 }
 
 function begin(id) {
@@ -141,6 +143,11 @@ async function send(path, body) {
       refused(answer.status);
       return null;
     } catch {
+      if (run.unwanted) {
+        busy(false);
+        tell("The server cannot be reached. If it got the question, the answer is among your predictions.", true);
+        return null;
+      }
       tell("The server cannot be reached. Trying again…", true);
       await pause(tries);
     }
@@ -224,7 +231,12 @@ function conclusion(told) {
   if (told.status === "failed") tell(told.error ?? "It failed.", true);
   else if (told.status === "canceled") tell("Stopped.");
   else tell("Done.");
-  if (mode() === "chat" && run.asked && told.status !== "failed") {
+  if (mode() === "chat" && run.asked && told.status === "failed") {
+    // Nothing was answered, so nothing was said: the message is there to be sent again.
+    form.elements.prompt.value ||= run.asked;
+    run.asked = "";
+    drawTurns();
+  } else if (mode() === "chat" && run.asked) {
     // The answer is a turn now; what comes next is asked after it.
     const answer = run.text.trim();
     turns = [...turns, { role: "user", content: run.asked }, { role: "assistant", content: answer }];
@@ -240,7 +252,11 @@ async function stop() {
   // Not by ``disabled``, which would drop the focus.
   if (at("stop").getAttribute("aria-disabled") === "true") return;
   tell("Stopping…");
-  if (!run.id) return busy(false);
+  if (!run.id) {
+    // It may have begun all the same: it is stopped as soon as its name is known.
+    run.unwanted = true;
+    return;
+  }
   at("stop").setAttribute("aria-disabled", "true");
   try {
     await fetch(`/run/${run.id}/cancel`, {
@@ -280,6 +296,7 @@ form.addEventListener("input", (event) => {
 document.addEventListener("change", (event) => {
   if (event.target.name === "mode") {
     form.dataset.mode = mode();
+    drawTurns();
     keepDraft();
   }
 });
