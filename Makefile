@@ -9,7 +9,7 @@ NPM := $(if $(shell command -v npm),npm,../../$(BIN)/python -c 'import sys; from
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-header --upgrade
 
-.PHONY: run install dev node-deps client-deps test e2e check fix bench train-demo lock clean
+.PHONY: run install dev node-deps client-deps test e2e screenshots check fix bench train-demo lock clean
 
 run: install  ## start the server with the demo model; CORRAL_* settings are honoured
 	@$(BIN)/corral serve
@@ -56,6 +56,9 @@ test: dev node-deps client-deps  ## the tests; those that need what this machine
 
 e2e: dev node-deps  ## what people do: a newcomer's first answer, and every page in a real browser
 	$(BIN)/pytest tests/e2e
+
+screenshots: dev  ## the pictures in docs/images, taken anew
+	$(BIN)/python tools/screenshots.py
 
 check: dev  ## lint, types, import contracts, size budget
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 """The servers that browsers visit: with the demo model, and with one whose answer and pace are known."""
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -83,6 +85,15 @@ class VisitedServer:
         caller = await self.made.accounts.authenticate(SECRET)
         assert caller is not None
         return (await self.made.predictions.page(caller, PageRequest(limit=1)))[0]
+
+    async def run(self, command: list[str], variables: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":
+        """Run a program beside this server, which goes on answering meanwhile."""
+        environment = {**os.environ, **variables}
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        stdout, stderr = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+        return subprocess.CompletedProcess(command, process.returncode or 0, stdout, stderr)
 
     async def ended(self) -> Prediction:
         """The prediction that was made last, once it is over."""

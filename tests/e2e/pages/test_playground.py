@@ -1,0 +1,267 @@
+"""Asking a model from its page: run, watch, stop, come back, talk on, and everything that may go wrong."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from corral.core.prediction import Status, StoppedBy
+from tests.e2e.pages.conftest import Open
+from tests.e2e.pages.servers import ANSWER_TOKENS, MODEL, VisitedServer
+from tests.e2e.pages.surfing import in_order, number, tab_order
+
+pytestmark = pytest.mark.anyio
+
+PATH = f"/{MODEL}"
+FIGURES = ("Generated in", "Input tokens", "Output tokens", "Tokens per second", "Cost")
+SENTENCE = "The herd moves"
+
+
+async def playground(open_page: Open, server: VisitedServer, *, path: str = PATH, signed_in: bool = True) -> Page:
+    """The page, once its script listens."""
+    page = await open_page(server, path, signed_in=signed_in)
+    await expect(page.locator("[data-playground]")).to_have_attribute("data-ready", "yes")
+    return page
+
+
+async def ask(page: Page, prompt: str, **inputs: object) -> None:
+    """Fill in the form and press the button."""
+    await page.fill("#in-prompt", prompt)
+    for name, value in inputs.items():
+        await page.fill(f"#in-{name}", str(value))
+    await page.click("#run")
+
+
+async def figures(page: Page) -> dict[str, str]:
+    """The figures beneath the answer, by name."""
+    names = await page.locator("#figures dt").all_text_contents()
+    values = await page.locator("#figures dd").all_text_contents()
+    return dict(zip(names, values, strict=True))
+
+
+async def done(page: Page) -> None:
+    """Wait for the end of an answer that nothing disturbs."""
+    await expect(page.locator("#told")).to_have_text("Done.")
+
+
+async def test_an_answer_comes_from_the_form_with_what_it_took(live: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, live)
+    await ask(page, "Write one sentence about horses.", max_tokens=24, temperature=0)
+    await done(page)
+    prediction = await live.newest()
+    assert (prediction.door, prediction.model, prediction.status) == ("web", MODEL, Status.SUCCEEDED)
+    said = "".join(prediction.texts or [])
+    assert said.split()
+    assert " ".join((await page.inner_text("#answer")).split()) == " ".join(said.split())
+    shown = await figures(page)
+    assert tuple(shown) == FIGURES
+    assert number(shown["Generated in"]) > 0
+    assert number(shown["Input tokens"]) == prediction.prompt_tokens
+    assert number(shown["Output tokens"]) == prediction.completion_tokens
+    assert number(shown["Tokens per second"]) > 0
+    assert shown["Cost"].startswith("$")
+    link = page.locator("#permalink")
+    await expect(link).to_be_visible()
+    assert await link.get_attribute("href") == f"/p/{prediction.id}"
+
+
+async def test_the_whole_prediction_can_be_read_as_json(live: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, live)
+    await ask(page, "Hello!", max_tokens=8)
+    await done(page)
+    await page.click("#show-json")
+    document = json.loads(await page.inner_text("#json"))
+    assert document["status"] == "succeeded"
+    assert document["input"]["prompt"] == "Hello!"
+    assert document["input"]["max_tokens"] == 8
+    await expect(page.locator("#answer")).to_be_hidden()
+    await page.click("#show-preview")
+    await expect(page.locator("#answer")).to_be_visible()
+
+
+async def test_text_is_there_before_the_answer_is_over(slow: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, slow)
+    await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
+    await expect(page.locator("#answer h3, #answer h2").first).to_contain_text("A long answer")
+    assert not (await slow.newest()).status.terminal
+    await expect(page.locator("#stop")).to_be_visible()
+    await page.click("#stop")
+    await slow.ended()
+
+
+async def test_stop_stops_the_run_itself_and_keeps_what_was_said(slow: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, slow)
+    await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
+    await expect(page.locator("#answer")).to_contain_text("inline")
+    await page.click("#stop")
+    await expect(page.locator("#told")).to_have_text("Stopped.")
+    prediction = await slow.newest()
+    assert (prediction.status, prediction.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
+    assert 0 < prediction.completion_tokens < ANSWER_TOKENS
+    assert "inline" in await page.inner_text("#answer")
+    assert number((await figures(page))["Output tokens"]) == prediction.completion_tokens
+    await expect(page.locator("#run")).to_be_focused()
+
+
+async def test_a_run_survives_a_reload_of_the_page(slow: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, slow)
+    await ask(page, "Say much, whatever becomes of this page.", max_tokens=ANSWER_TOKENS, top_p=0.5)
+    await expect(page.locator("#answer")).to_contain_text("inline")
+    await page.reload()
+    assert not (await slow.newest()).status.terminal
+    await expect(page.locator("#stop")).to_be_visible()
+    assert await page.input_value("#in-prompt") == "Say much, whatever becomes of this page."
+    assert await page.input_value("#in-top_p") == "0.5"
+    await done(page)
+    prediction = await slow.newest()
+    assert prediction.completion_tokens >= ANSWER_TOKENS
+    text = await page.inner_text("#answer")
+    assert text.count(SENTENCE) == "".join(prediction.texts or []).count(SENTENCE) > 20
+    assert number((await figures(page))["Output tokens"]) == prediction.completion_tokens
+    await page.reload()
+    await expect(page.locator("#answer")).to_contain_text(SENTENCE)
+    assert (await page.inner_text("#answer")).count(SENTENCE) == text.count(SENTENCE)
+
+
+async def test_a_chat_of_three_turns_remembers_what_was_said(live: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, live)
+    await page.click("label[for=mode-chat]")
+    await page.fill("#in-max_tokens", "16")
+    asked = ["My horse is called Star.", "What is my horse called?", "And who am I?"]
+    for number_, prompt in enumerate(asked, 1):
+        await ask(page, prompt)
+        await expect(page.locator("#said li")).to_have_count(2 * number_)
+        await done(page)
+    assert [await page.locator("#said .turn-user .words").nth(index).inner_text() for index in range(3)] == asked
+    shown: dict[str, Any] = ((await live.newest()).input or {})["shown"]
+    told = json.dumps(shown)
+    assert all(prompt in told for prompt in asked)
+    assert told.index(asked[0]) < told.index(asked[1]) < told.index(asked[2])
+    first_answer = await page.locator("#said .turn-assistant .words").first.inner_text()
+    assert first_answer.split()[0] in told
+    await page.reload()
+    await expect(page.locator("#said li")).to_have_count(6)
+
+
+async def test_return_asks_and_shift_return_makes_a_line(live: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, live)
+    await page.fill("#in-max_tokens", "4")
+    await page.fill("#in-prompt", "")
+    await page.focus("#in-prompt")
+    await page.keyboard.type("Hello")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type("there")
+    assert await page.input_value("#in-prompt") == "Hello\nthere"
+    await page.keyboard.press("Enter")
+    await done(page)
+    shown = ((await live.newest()).input or {})["shown"]
+    assert shown["prompt"] == "Hello\nthere"
+
+
+async def test_a_run_needs_no_mouse(live: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, live)
+    order = await tab_order(page, 40)
+    assert order[0] == "Skip to content"
+    assert in_order(["in-prompt", "run", "reset", "in-system_prompt", "in-max_tokens"], order), order
+    await page.fill("#in-max_tokens", "4")
+    await page.focus("#run")
+    await page.keyboard.press("Enter")
+    await done(page)
+    await expect(page.locator("#run")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field", "message"),
+    [
+        ({"temperature": "7"}, "temperature", "Must be less than or equal to 5"),
+        ({"top_p": "-1"}, "top_p", "Must be greater than or equal to 0"),
+        ({"max_tokens": "1.5"}, "max_tokens", "Invalid type. Expected: integer, given: number"),
+        ({"prompt_template": "nothing to fill"}, "prompt_template", "E1003"),
+        ({"max_tokens": "8", "max_new_tokens": "9"}, "max_new_tokens", "E1102"),
+    ],
+)
+async def test_what_is_wrong_is_told_beside_its_field_in_the_api_s_words(
+    live: VisitedServer, open_page: Open, inputs: dict[str, str], field: str, message: str
+) -> None:
+    page = await playground(open_page, live)
+    await ask(page, "Hello!", **inputs)
+    fault = page.locator(f"#fault-{field}")
+    await expect(fault).to_contain_text(message)
+    control = page.locator(f"#in-{field}")
+    await expect(control).to_have_attribute("aria-invalid", "true")
+    await expect(control).to_be_focused()
+    assert f"fault-{field}" in (await control.get_attribute("aria-describedby") or "")
+    await expect(page.locator("#run")).to_be_visible()
+    assert await page.locator(".fault:visible").count() == 1
+    # ... and is forgotten once it is mended.
+    for name, value in {
+        "temperature": "0.7",
+        "top_p": "0.9",
+        "max_tokens": "8",
+        "max_new_tokens": "",
+        "prompt_template": "{prompt}",
+    }.items():
+        await page.fill(f"#in-{name}", value)
+    await page.click("#run")
+    await done(page)
+    assert await page.locator(".fault:visible").count() == 0
+
+
+async def test_a_visitor_who_is_not_signed_in_sees_everything_and_is_told_to_sign_in(
+    live: VisitedServer, open_page: Open
+) -> None:
+    page = await playground(open_page, live, signed_in=False)
+    await expect(page.locator("#in-prompt")).to_be_visible()
+    await expect(page.locator("#run")).to_have_count(0)
+    link = page.get_by_role("link", name="Sign in to run")
+    assert re.search(r"/sign-in\?next=/meta", await link.get_attribute("href") or "")
+    await page.focus("#in-prompt")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#in-prompt")).to_be_visible()
+    assert page.url.endswith(PATH)
+
+
+async def test_reset_brings_the_first_form_back(live: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, live)
+    first_prompt = await page.input_value("#in-prompt")
+    await page.fill("#in-prompt", "Something else")
+    await page.fill("#in-top_k", "3")
+    await page.click("#reset")
+    await expect(page.locator("#in-prompt")).to_have_value(first_prompt)
+    await expect(page.locator("#in-top_k")).not_to_have_value("3")
+
+
+async def test_a_lost_connection_is_told_and_mends_itself(slow: VisitedServer, open_page: Open) -> None:
+    page = await playground(open_page, slow)
+    await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
+    await expect(page.locator("#answer")).to_contain_text("inline")
+    await slow.line.pull_out()
+    try:
+        await expect(page.locator("#told")).to_contain_text(re.compile("lost|cannot be reached"))
+        assert "inline" in await page.inner_text("#answer")
+    finally:
+        await slow.line.plug_in()
+    await done(page)
+    prediction = await slow.newest()
+    assert prediction.status is Status.SUCCEEDED
+    assert (await page.inner_text("#answer")).count(SENTENCE) == "".join(prediction.texts or []).count(SENTENCE)
+
+
+async def test_a_server_that_is_stopped_gets_a_sentence_and_the_run_comes_when_it_is_back(
+    live: VisitedServer, open_page: Open
+) -> None:
+    page = await playground(open_page, live)
+    before = await live.newest()
+    await live.line.pull_out()
+    try:
+        await ask(page, "Are you there?", max_tokens=4)
+        await expect(page.locator("#told")).to_contain_text("The server cannot be reached")
+        await expect(page.locator("#in-prompt")).to_have_value("Are you there?")
+    finally:
+        await live.line.plug_in()
+    await done(page)
+    prediction = await live.newest()
+    assert prediction.id != before.id
+    assert ((prediction.input or {})["shown"])["prompt"] == "Are you there?"
