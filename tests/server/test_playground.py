@@ -193,3 +193,28 @@ async def test_replicate_s_api_tells_runs_of_the_page_from_its_own(server: RealS
     assert mine["id"] in ids
     assert made.json()["id"] not in ids
     assert {each["source"] for each in listed["results"]} == {"web"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "fits"),
+    [
+        ([{"role": "user", "content": "Hello there"}], True),
+        ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there"}], True),
+        ([{"role": "system", "content": "Hello there"}], False),
+        ([{"role": "user", "content": [{"type": "text", "text": "Hello there"}]}], False),
+        ([{"role": "developer", "content": "x"}, {"role": "user", "content": "Hello there"}], False),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": "Hello there"}], False),
+    ],
+)
+async def test_another_door_s_prediction_opens_in_the_form_as_far_as_it_fits(
+    server: RealServer, person: Person, messages: list[dict[str, Any]], fits: bool
+) -> None:
+    async with server.http() as program:
+        body = {"model": MODEL[1:], "messages": messages, "max_tokens": 2}
+        made = (await program.post("/v1/chat/completions", json=body)).headers["corral-prediction"]
+    page = await person.browser.get(f"{MODEL}?prediction={made}")
+    assert page.status_code == 200
+    assert f'data-prediction="{made}"' in page.text
+    assert ("Hello there</textarea>" in page.text) is fits
+    elsewhere = (await person.browser.get(f"/corral/demo?prediction={made}")).text
+    assert f'data-prediction="{made}"' not in elsewhere

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from starlette.responses import Response
 
 from corral.api.doors.replicate.answers import Answers
@@ -15,19 +16,19 @@ from corral.catalog.model import CatalogModel
 from corral.catalog.page import Example
 from corral.core.accounts import Scope
 from corral.core.errors import InvalidRequest, UnknownPrediction
-from corral.core.generation import Message
+from corral.core.generation import Message, Role
 from corral.core.prediction import Prediction
 from corral.web.forms import Form
 from corral.web.markdown import answer_markdown, markdown
 from corral.web.measures import NOTHING_YET, Figure, of_example, of_prediction
-from corral.web.models.asking import DIALECT, Question, question_of, read_question
+from corral.web.models.asking import DIALECT, PROMPT, Question, question_of, read_question
 from corral.web.models.form import controls
 from corral.web.models.heading import heading
 from corral.web.models.prices import EXAMPLE_INPUT_TOKENS, EXAMPLE_OUTPUT_TOKENS, EXAMPLE_USD, price_table
-from corral.web.models.turns import as_data
+from corral.web.models.turns import MESSAGES, as_data
 from corral.web.pages import Pages, Show, Visit
 
-_NO_TURNS: Final[tuple[Message, ...]] = ()
+_TURNS: Final = (Role.USER, Role.ASSISTANT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ class Playground:
             if "prediction" in query and visit.caller is not None:
                 with suppress(UnknownPrediction):
                     prediction = await self._predictions.get(visit.caller, query["prediction"])
-                    return await self._draw(visit, model, *self._of_prediction(visit, model, prediction))
+                    if prediction.model == model.id:
+                        return await self._draw(visit, model, *self._of_prediction(visit, model, prediction))
             wanted = query.get("example", "")
             for example in model.page.examples:
                 if wanted in ("", example.id):
@@ -161,10 +163,16 @@ class Playground:
         return question, shown
 
 
-def _as_inputs(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """The shown input of a prediction, if it is one of this dialect; other doors' inputs do not fit this form."""
-    return dict(shown) if "prompt" in shown or _is_conversation(shown) else {}
+def _as_inputs(shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The shown input of a prediction, if this form can hold it; another door's may have what does not fit."""
+    return shown if isinstance(shown.get(PROMPT), str) or _is_conversation(shown.get(MESSAGES)) else {}
 
 
-def _is_conversation(shown: Mapping[str, Any]) -> bool:
-    return bool(shown.get("messages")) and all(isinstance(each.get("content"), str) for each in shown["messages"])
+def _is_conversation(given: object) -> bool:
+    """Whether *given* is what a chat of this page has as its messages."""
+    try:
+        said = msgspec.convert(given, list[Message])
+    except msgspec.ValidationError:
+        return False
+    spoken = [message.role for message in said if message.role is not Role.SYSTEM]
+    return len(spoken) % 2 == 1 and all(role is _TURNS[index % 2] for index, role in enumerate(spoken))
