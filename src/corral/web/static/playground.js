@@ -28,7 +28,7 @@ function busy(on) {
   const focused = document.activeElement === goes;
   comes.hidden = false;
   goes.hidden = true;
-  if (focused) comes.focus();
+  if (focused) comes.focus({ preventScroll: true });
 }
 
 let drawing = false;
@@ -130,6 +130,9 @@ function begin(id) {
   figures([]);
   at("json").textContent = "";
   if (mode() === "chat") form.elements.prompt.value = "";
+  // In one column the answer would come below what is in sight.
+  const below = at("screen").getBoundingClientRect().top > innerHeight * 0.5;
+  if (below && matchMedia("(max-width: 61.99rem)").matches) at("output-heading").scrollIntoView();
   watch();
 }
 
