@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,11 @@ class Premises:
     database_url: str = ""
 
     @classmethod
-    def furnish(cls, directory: Path, database_url: str = "") -> "Premises":
-        """Put a tiny checkpoint and a price for it into *directory*."""
-        checkpoint = TinyLlama(vocab=len(_PIECES)).write(directory / "tiny")
-        (checkpoint / "tokenizer.json").write_text(json.dumps(document_of(_PIECES, [])))
+    def furnish(cls, directory: Path, database_url: str = "", *, more_pieces: Sequence[str] = ()) -> "Premises":
+        """Put a tiny checkpoint and a price for it into *directory*; *more_pieces* are tokens behind the bytes."""
+        pieces = [*_PIECES, *more_pieces]
+        checkpoint = TinyLlama(vocab=len(pieces)).write(directory / "tiny")
+        (checkpoint / "tokenizer.json").write_text(json.dumps(document_of(pieces, [])))
         (directory / "prices.toml").write_text(
             f'[["{MODEL}"]]\nsince = 2026-01-01\n'
             f'input_usd_per_million = "{INPUT_NUSD / 1000}"\noutput_usd_per_million = "{OUTPUT_NUSD / 1000}"\n'

@@ -12,6 +12,7 @@ from anyio.to_thread import run_sync
 from httpx2 import AsyncClient, Response
 from replicate.client import Client
 
+from tests.doors.live_server import SECRET
 from tests.server.premises import MODEL, OpenServer, Premises
 
 T = TypeVar("T")
@@ -34,6 +35,17 @@ async def calm(client: Client) -> None:
     blocking, asynchronous = (getattr(client, name) for name in ("_client", "_async_client"))
     blocking.close()
     await asynchronous.aclose()
+
+
+@asynccontextmanager
+async def official(url: str, **options: Any) -> AsyncIterator[Client]:
+    """The official Python client of version 1 in front of the server at *url*."""
+    client = Client(**{"api_token": SECRET, "base_url": url, **options})
+    client.poll_interval = 0.02
+    try:
+        yield client
+    finally:
+        await calm(client)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,29 @@
+"""Replicate's official Node client, which scripts in ``tests/node`` drive."""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from tests.doors.live_server import SECRET
+from tests.official_validators import FOLDER, NODE
+
+
+async def node(script: str, *, key: str = SECRET, **orders: Any) -> Any:
+    """What a *script* prints, as JSON; it finds *orders* as its argument and *key* where the client looks for it."""
+    process = await asyncio.create_subprocess_exec(
+        *(NODE, script, json.dumps(orders)),
+        cwd=FOLDER,
+        env={"PATH": os.defpath, "REPLICATE_API_TOKEN": key},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(60):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    return json.loads(output)
