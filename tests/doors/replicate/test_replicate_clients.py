@@ -18,6 +18,8 @@ pytestmark = pytest.mark.anyio
 
 SLOW = 0.02
 """Seconds a step."""
+BRISK = 0.003
+"""Long enough for readers to get most tokens one by one, so that FILES do begin chunks."""
 GIVEN: dict[str, Any] = {"prompt": "Hi", **PLAIN, "seed": 5}
 FILES = ("https:", "data:")
 """What the Python client takes for the beginning of a file; each is one token here."""
@@ -52,7 +54,8 @@ async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenSe
 async def speaking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenServer]:
     """A server that says TEXT."""
     premises = Premises.furnish(tmp_path_factory.mktemp("speaking"), more_pieces=FILES)
-    async with premises.server(answer=ids_of(TEXT), vocab_size=SCRIPT["vocab_size"] + len(FILES)) as live:
+    script = {"answer": ids_of(TEXT), "vocab_size": SCRIPT["vocab_size"] + len(FILES)}
+    async with premises.server(**script, step_s=BRISK) as live:
         yield live
 
 
