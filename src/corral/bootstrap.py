@@ -36,6 +36,7 @@ from corral.engines.vetting import ConstraintVetting
 from corral.service.accounts import Accounts
 from corral.service.console import Console
 from corral.service.delivering import Deliverer
+from corral.service.files import Files
 from corral.service.measures import Measures
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
@@ -118,7 +119,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     measures = Measures(store=store, engine=engine, clock=clock)
     links = OneTimeLinks(clock)
     console = Console(accounts, measures, webhooks)
-    app = _app(settings, predictions, accounts, webhooks.secret, console, links)
+    app = _app(settings, predictions, accounts, webhooks.secret, console, links, Files(store, clock=clock))
     return Server(
         app=app,
         engine=engine,
@@ -142,6 +143,7 @@ def _app(
     webhook_secret: Callable[[str], Awaitable[str]],
     console: Console,
     links: OneTimeLinks,
+    files: Files,
 ) -> FastAPI:
     clock = time.time  # noqa: TID251 - made here, as above
     site = Site(
@@ -155,6 +157,7 @@ def _app(
         capability_key=_derived(settings, CAPABILITIES),
         webhook_secret=webhook_secret,
         rates=_rates(settings),
+        files=files,
     )
     web_site = WebSite(
         predictions=predictions,

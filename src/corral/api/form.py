@@ -1,6 +1,7 @@
-"""From a multipart body to its parts as text: few, and no larger than a body may be. Knows no dialect."""
+"""From a multipart body to its parts: few, and no larger than a body may be. Knows no dialect."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers, UploadFile
@@ -21,8 +22,26 @@ def is_form(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part."""
+
+    name: str
+    content: bytes
+    """In UTF-8 where it was not sent as a file."""
+    file_name: str | None = None
+    """None where it was not sent as a file."""
+    content_type: str | None = None
+    """None where it was not sent as a file, or without one."""
+
+
 async def read_form(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """Name and text of each part in their order, those that were sent as files included.
+    """Name and text of each part in their order, those that were sent as files included; as ``read_parts`` else."""
+    return [(part.name, _text(part)) for part in await read_parts(body, content_type)]
+
+
+async def read_parts(body: bytes, content_type: str) -> list[Part]:
+    """The parts in their order.
 
     Args:
         body: all of it, decompressed.
@@ -40,18 +59,22 @@ async def read_form(body: bytes, content_type: str) -> list[tuple[str, str]]:
     except MultiPartException as error:
         raise NotAForm(f"The request body is not valid multipart: {error.message}") from None
     try:
-        return [(name, await _text(name, value)) for name, value in form.multi_items()]
+        return [await _part(name, value) for name, value in form.multi_items()]
     finally:
         await form.close()
 
 
-async def _text(name: str, value: str | UploadFile) -> str:
+async def _part(name: str, value: str | UploadFile) -> Part:
     if isinstance(value, str):
-        return value
+        return Part(name=name, content=value.encode())
+    return Part(name=name, content=await value.read(), file_name=value.filename, content_type=value.content_type)
+
+
+def _text(part: Part) -> str:
     try:
-        return (await value.read()).decode()
+        return part.content.decode()
     except UnicodeDecodeError:
-        raise NotAForm("A part that was sent as a file is not text in UTF-8.", param=name) from None
+        raise NotAForm("A part that was sent as a file is not text in UTF-8.", param=part.name) from None
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes, None]:

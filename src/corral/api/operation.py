@@ -12,6 +12,7 @@ from corral.api.terms import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, MAX_COST,
 
 _SCHEMAS = "#/components/schemas/"
 
+_NO_CONTENT = 204
 _INVALID = "A field has the wrong type or is out of its range"
 _STATUSES = {
     400: "The request cannot be honoured, or is no JSON",
@@ -102,6 +103,8 @@ class Operation:
     """Whether the answer may be server-sent events."""
     form: bool = False
     """Whether the body may also be multipart, one part per field."""
+    form_only: bool = False
+    """Whether the body must be multipart."""
     parameters: tuple[Mapping[str, Any], ...] = ()
 
     def as_openapi(self) -> dict[str, Any]:
@@ -110,6 +113,8 @@ class Operation:
         if self.streams:
             content["text/event-stream"] = {}  # a schema would be that of one event, of which there are several shapes
         responses: dict[str, Any] = {str(self.success): {"description": "The answer", "content": content}}
+        if self.success == _NO_CONTENT:
+            responses = {str(self.success): {"description": "Done"}}
         for status in sorted(self.statuses):
             responses[str(status)] = _answer(_STATUSES[status], self.error, self.error_media_type)
         responses["421"] = _answer("The Host header names no host of this server", Detail)
@@ -120,7 +125,8 @@ class Operation:
             responses["422"] = _answer(_INVALID, self.invalid, self.error_media_type)
             options = [_reference(body) for body in self.bodies]
             schema = options[0] if len(options) == 1 else {"anyOf": options}
-            kinds = ("application/json", "multipart/form-data") if self.form else ("application/json",)
+            form = ("multipart/form-data",) if self.form or self.form_only else ()
+            kinds = form if self.form_only else ("application/json", *form)
             extra["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}
         return extra
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from corral.api.auth import AccountBook
 from corral.core.errors import Unsupported
+from corral.service.files import Files
 from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2
@@ -60,6 +61,8 @@ class Site:
     rates: RateTerms = field(default_factory=RateTerms)
     webhook_secret: Callable[[str], Awaitable[str]] = _no_secret
     """What receivers of an account's webhooks check signatures with."""
+    files: Files | None = None
+    """What callers leave here for a day; None where nothing is kept."""
     public_url: str = ""
     """Base of the addresses that are handed out; empty: as each client reached the server."""
 

@@ -35,7 +35,7 @@ from corral.service.reading import ReadableRun, Readings, error_of, readable
 from corral.service.recovery import Recovery
 from corral.service.settling import refused_claim_of
 from corral.service.webhooks import check_webhook
-from corral.store import claims, predictions, settlements
+from corral.store import claims, files, predictions, settlements
 from corral.store.failures import StoreFailed
 from corral.store.store import Store
 
@@ -101,7 +101,7 @@ class PredictionService(Readings):
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             recovering = tasks.create_task(self._recovery.run())
-            keeping = (tasks.create_task(self._keep_journal()), tasks.create_task(self._remove_texts()))
+            keeping = (tasks.create_task(self._keep_journal()), tasks.create_task(self._remove_what_is_past_its_time()))
             try:
                 yield
             finally:
@@ -244,14 +244,18 @@ class PredictionService(Readings):
             except (CorralError, StoreFailed) as error:
                 _log.warning("journal_waits", reason=str(error))
 
-    async def _remove_texts(self) -> None:
-        while self._retention_s:
-            before_ms = self._journal.now_ms() - 1000 * self._retention_s
+    async def _remove_what_is_past_its_time(self) -> None:
+        while True:
+            now_ms = self._journal.now_ms()
+            works = [partial(files.remove_expired, now_ms=now_ms)]
+            if self._retention_s:
+                before_ms = now_ms - 1000 * self._retention_s
+                works.append(partial(predictions.remove_data, before_ms=before_ms))
+                works.append(partial(claims.forget_idempotency, before_ms=before_ms))
             try:
-                while await self._store.write(partial(predictions.remove_data, before_ms=before_ms)):
-                    pass
-                while await self._store.write(partial(claims.forget_idempotency, before_ms=before_ms)):
-                    pass
+                for work in works:
+                    while await self._store.write(work):
+                        pass
             except (CorralError, StoreFailed) as error:
                 _log.warning("retention_waits", reason=str(error))
             await asyncio.sleep(RETENTION_INTERVAL_S)

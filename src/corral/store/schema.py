@@ -224,6 +224,26 @@ webhook_secrets = Table(
     Column("created_at_ms", BigInteger, nullable=False),
 )
 
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("md5", Text, nullable=False),
+    Column("metadata", _JSON, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    # Last, so that what lists files need not read past it.
+    Column("content", LargeBinary, nullable=False),
+    CheckConstraint("size_bytes >= 0", name="ck_files_size"),
+    Index("ix_files_account", "account_id", "created_at_ms"),
+    Index("ix_files_expiring", "expires_at_ms"),
+)
+
 engine_counters = Table(
     "engine_counters",
     metadata,

@@ -1,6 +1,8 @@
 """Replicate's official Python client, unmodified, against the real server with the demo model."""
 
 import asyncio
+import hashlib
+import io
 import os
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ from replicate.pagination import async_paginate
 from replicate.prediction import Prediction
 
 from tests.doors.live_server import SECRET
-from tests.doors.replicate.scenes import CHAT, calm, in_thread
+from tests.doors.replicate.scenes import CHAT, RFC3339, calm, in_thread
 from tests.server.conftest import RealServer
 
 pytestmark = pytest.mark.anyio
@@ -231,3 +233,34 @@ async def test_15_the_first_event_does_not_wait_for_the_last(client: Client) -> 
     stream = await client.async_stream(CHAT, input=SHORTER)
     arrivals = [time.monotonic() - begun async for _ in stream]
     assert arrivals[0] < arrivals[-1] / 2
+
+
+async def test_the_python_client_leaves_reads_lists_and_deletes_files(server: RealServer, client: Client) -> None:
+    content = b'{"llamas": 3}\r\n\x00\xff'
+    stream = io.BytesIO(content)
+    metadata = {"customer": 7, "tags": ["ä", None]}
+    made = await in_thread(client.files.create, stream, filename="llamas.json", metadata=metadata)
+    assert (made.name, made.content_type, made.size, made.metadata) == (
+        *("llamas.json", "application/json"),
+        *(len(content), metadata),
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    assert (made.etag, made.checksums) == (digest, {"sha256": digest, "md5": md5})
+    assert made.expires_at is not None
+    assert RFC3339.fullmatch(made.created_at)
+    assert RFC3339.fullmatch(made.expires_at)
+    assert made.urls["get"] == f"{server.url}/v1/files/{made.id}"
+    unnamed = await in_thread(client.files.create, io.BytesIO(b""))
+    assert (unnamed.name, unnamed.content_type, unnamed.size) == ("file", "application/octet-stream", 0)
+    assert await in_thread(client.files.get, made.id) == made
+    assert await client.files.async_list() == [unnamed, made]
+    async with server.http(key=None) as stranger:
+        assert (await stranger.get(made.urls["download"])).content == content
+        assert await in_thread(client.files.delete, made.id)
+        assert (await stranger.get(made.urls["download"])).status_code == 404
+    with pytest.raises(ReplicateError) as caught:
+        await in_thread(client.files.get, made.id)
+    assert (caught.value.status, caught.value.title) == (404, "Not found")
+    assert await client.files.async_delete(unnamed.id)
+    assert await client.files.async_list() == []

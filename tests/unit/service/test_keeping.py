@@ -6,10 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from corral.core.errors import DataRemoved
+from corral.core.files import Upload
 from corral.core.generation import RawPrompt
 from corral.core.prediction import Status
+from corral.service.files import KEPT_S, Files
+from corral.store.schema import files
 from tests.engines import DEADLINE_S
 from tests.unit.service.desk import (
     HELLO,
@@ -106,6 +110,21 @@ async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: 
             with pytest.raises(DataRemoved):
                 await collected(await desk.service.attach(caller, before.id))
             assert await desk.accounts.reconcile() == []
+
+
+async def test_files_are_removed_after_a_day_even_where_text_is_kept_for_ever(database: Path) -> None:
+    clock = Clock()
+    upload = Upload(name="a.txt", content_type="text/plain", metadata={}, content=SAID.encode())
+    async with working() as engine:
+        async with serving(database, engine, clock=clock, retention_s=0) as desk:
+            await seat(desk)
+            await Files(desk.store, clock=clock).keep(desk.account_id, upload)
+        assert SAID.encode() in stored_bytes(database)
+        clock.ahead_s = KEPT_S + 1
+        async with serving(database, engine, clock=clock, retention_s=0) as desk, asyncio.timeout(DEADLINE_S):
+            while await desk.store.read(lambda c: c.execute(select(files.c.id)).all()):
+                await asyncio.sleep(0.005)
+    assert SAID.encode() not in stored_bytes(database)
 
 
 async def test_text_is_kept_for_ever_if_so_wished(database: Path) -> None:

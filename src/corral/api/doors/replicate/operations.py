@@ -1,5 +1,6 @@
 """This door's part of the OpenAPI document. Values only."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from corral.api.doors.replicate import wire
@@ -24,6 +25,9 @@ TYPES: Final = (
     wire.HardwareList,
     wire.DeploymentAnswer,
     wire.DeploymentPage,
+    wire.FileBody,
+    wire.FileAnswer,
+    wire.FilePage,
     wire.ProblemAnswer,
 )
 """What the operations below name."""
@@ -129,5 +133,29 @@ DEPLOYMENT: Final = _read("Read a deployment", wire.DeploymentAnswer, *MODEL_NAM
 HARDWARE: Final = _read("List what models run on", wire.HardwareList)
 ACCOUNT: Final = _read("Read the key's account", wire.AccountAnswer)
 WEBHOOK_SECRET: Final = _read("Read what signs the account's webhooks", wire.WebhookSecret, statuses=(422,))
+CREATE_FILE: Final = Operation(
+    summary="Keep a file for a day",
+    bodies=(wire.FileBody,),
+    form_only=True,
+    answer=wire.FileAnswer,
+    error=wire.ProblemAnswer,
+    statuses=tuple(sorted({*_KEY, *FOR_BODY, 404})),
+    success=201,
+    error_media_type=MEDIA_TYPE,
+    invalid=wire.ProblemAnswer,
+)
+FILES: Final = _read("List the files", wire.FilePage, statuses=(404,))
+FILE: Final = _read("Read what is known of a file", wire.FileAnswer, _parameter("file_id"), statuses=(404,))
+DELETE_FILE: Final = replace(_read("Remove a file", None, _parameter("file_id"), statuses=(404,)), success=204)
+DOWNLOAD: Final = Operation(
+    summary="Fetch a file",
+    answer=None,
+    error=wire.ProblemAnswer,
+    statuses=(404, 500),
+    open=True,
+    media_type="*/*",
+    error_media_type=MEDIA_TYPE,
+    parameters=(_parameter("file_id"), *map(_query, ("expiry", "owner", "signature"))),
+)
 QUERY: Final = _read("Search models", wire.ModelPage)
 NOT_OFFERED: Final = _read("Not offered", None, statuses=(501,))

@@ -6,6 +6,7 @@ from typing import Final
 
 from corral.api.body import BodyEncoded, BodyTooLarge, NotJson
 from corral.api.doors.replicate.faults import InvalidInput, InvalidVersion, NotHere, NotOffered
+from corral.api.form import NotAForm
 from corral.api.problems import Problem
 from corral.core.errors import (
     Canceled,
@@ -44,6 +45,7 @@ ERRORS: Mapping[type[CorralError], _Row] = {
         "The specified version does not exist (or perhaps you don't have permission to use it?)",
     ),
     NotJson: _Row(400, "Bad request"),
+    NotAForm: _Row(400, "Bad request"),
     BodyEncoded: _Row(415, "Unsupported media type"),
     BodyTooLarge: _Row(413, "Request body too large"),
     UnknownModel: _Row(404, "Model not found"),
@@ -64,7 +66,7 @@ ERRORS: Mapping[type[CorralError], _Row] = {
 """How each error is answered; a class without a row is answered as its nearest base."""
 
 _ENGINE_RETRY_AFTER_S: Final = 2
-_FIELDS: Final = {"stop": "input.stop_sequences", "webhook": "webhook"}
+_FIELDS: Final = {"stop": "input.stop_sequences", "webhook": "webhook", "content": "content"}
 """Fields by the core's names for what came of them, where these are no input's."""
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from corral.api.door import Door, Handler, OpenHandler
 from corral.api.doors.replicate import operations
 from corral.api.doors.replicate.counting import Counting
+from corral.api.doors.replicate.files import FileRoutes
 from corral.api.doors.replicate.models import ModelRoutes
 from corral.api.doors.replicate.predictions import PredictionRoutes
 from corral.api.doors.replicate.rates import Kind, Rates
@@ -69,6 +70,7 @@ def replicate_door(site: Site) -> ReplicateDoor:
     models = ModelRoutes(site)
     _add_predictions(paths, PredictionRoutes(site))
     _add_models(paths, models)
+    _add_files(paths, FileRoutes(site))
     router = APIRouter()
     router.include_router(door.router)
     router.include_router(paths.undocumented.router)
@@ -104,8 +106,11 @@ class _Paths:
             everywhere = [_DOCUMENTED + path, *elsewhere]
             self.undocumented.route("HEAD", everywhere, counted, scopes=scopes, operation=operation)
 
-    def add_open(self, path: str, handler: OpenHandler, operation: Operation) -> None:
+    def add_open(
+        self, path: str, handler: OpenHandler, operation: Operation, *, elsewhere: tuple[str, ...] = ()
+    ) -> None:
         self._door.open_route("GET", [_DOCUMENTED + path], handler, operation=operation)
+        self.undocumented.open_route("GET", [prefix + path for prefix in elsewhere], handler, operation=operation)
 
 
 def _add_predictions(paths: _Paths, routes: PredictionRoutes) -> None:
@@ -139,3 +144,12 @@ def _add_models(paths: _Paths, routes: ModelRoutes) -> None:
     paths.add("GET", "/webhooks/default/secret", routes.webhook_secret, operations.WEBHOOK_SECRET, scopes=_RUN)
     for method, path in NOT_OFFERED:
         paths.add(method, path, routes.not_offered, operations.NOT_OFFERED, scopes=_READ, documented=False)
+
+
+def _add_files(paths: _Paths, routes: FileRoutes) -> None:
+    paths.add("POST", "/files", routes.create, operations.CREATE_FILE, scopes=_RUN)
+    paths.add("GET", "/files", routes.list, operations.FILES)
+    paths.add("GET", "/files/{file_id}", routes.get, operations.FILE)
+    paths.add("DELETE", "/files/{file_id}", routes.delete, operations.DELETE_FILE, scopes=_RUN)
+    # A client makes this address itself, from whichever base it has.
+    paths.add_open("/files/{file_id}/download", routes.download, operations.DOWNLOAD, elsewhere=_ELSEWHERE)

@@ -213,6 +213,52 @@ class DeploymentPage(TypedDict):
     results: list[DeploymentAnswer]
 
 
+class FileBody(TypedDict):
+    """A file to be kept, as a form."""
+
+    content: bytes
+    metadata: NotRequired[dict[str, Any]]
+
+
+class Checksums(TypedDict):
+    """Of a file's content, in hexadecimal."""
+
+    sha256: str
+    md5: str
+
+
+class FileUrls(TypedDict):
+    """Addresses of a file."""
+
+    get: str
+    download: str
+    """Needs no key."""
+
+
+class FileAnswer(TypedDict):
+    """A file that is kept for a day."""
+
+    id: str
+    name: str
+    content_type: str
+    size: int
+    """Bytes."""
+    etag: str
+    checksums: Checksums
+    metadata: dict[str, Any]
+    created_at: str
+    expires_at: str
+    urls: FileUrls
+
+
+class FilePage(TypedDict):
+    """Files."""
+
+    previous: str | None
+    next: str | None
+    results: list[FileAnswer]
+
+
 class InvalidField(TypedDict):
     """One fault of a request."""
 
