@@ -23,6 +23,17 @@ MODEL: Final = "meta/llama-2-70b-chat"
 MOST_BYTES: Final = 150_000
 SIZE: Final[ViewportSize] = {"width": 1280, "height": 860}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 844}
+PLAIN: Final = {
+    "examples": f"/{MODEL}/examples",
+    "readme": f"/{MODEL}/readme",
+    "versions": f"/{MODEL}/versions",
+    "predictions": "/p",
+    "dashboard": "/dashboard",
+    "keys": "/dashboard/keys",
+    "webhooks": "/dashboard/webhooks",
+    "accounts": "/dashboard/accounts",
+}
+"""Pages on which nothing is done before they are shown."""
 RUNS: Final = 12
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 QUESTIONS: Final = ("What is Corral?", "What is a token?", "What is a llama?", "Hello!")
@@ -103,16 +114,22 @@ def look_around(browser: Browser, url: str, link: str) -> None:
         page.locator("#door-replicate").scroll_into_view_if_needed()
         shoot(page, f"api-{scheme}")
         page.goto(f"{url}/p")
-        shoot(page, f"predictions-{scheme}")
         page.locator("main table a[href^='/p/']").first.click()
         shoot(page, f"prediction-{scheme}")
-        page.goto(f"{url}/dashboard")
-        page.wait_for_load_state("networkidle")
-        shoot(page, f"dashboard-{scheme}")
+        for name, path in PLAIN.items():
+            page.goto(url + path)
+            page.wait_for_load_state("networkidle")
+            shoot(page, f"{name}-{scheme}")
         page.set_viewport_size(PHONE)
         page.goto(f"{url}/{MODEL}")
         shoot(page, f"phone-{scheme}")
     context.close()
+    stranger = browser.new_page(viewport=SIZE)
+    for scheme in SCHEMES:
+        stranger.emulate_media(color_scheme=scheme)
+        stranger.goto(f"{url}/sign-in")
+        shoot(stranger, f"sign-in-{scheme}")
+    stranger.close()
 
 
 def main() -> int:
