@@ -83,10 +83,11 @@ def scripted(script: dict[str, Any]) -> Callable[..., SupervisedEngine]:
 
 
 def main() -> None:
-    """Serve, until the victim comes."""
+    """Serve, until the victim comes; without a point of death, until somebody ends it."""
     orders = json.loads(sys.argv[1])
     bootstrap.SupervisedEngine = scripted(orders["script"])
-    mine(orders["point"])
+    if orders["point"]:
+        mine(orders["point"])
     if orders["tell"]:
         telling(orders["tell"])
     serve(load_settings(orders["settings"], {}))

@@ -95,7 +95,7 @@ class Premises:
                 yield OpenServer(port=live.port, made=made)
 
     @asynccontextmanager
-    async def gateway(self, *, point: str, tell: str = "", **script: Any) -> AsyncIterator["Gateway"]:
+    async def gateway(self, *, point: str = "", tell: str = "", **script: Any) -> AsyncIterator["Gateway"]:
         """The server as a process, until the block ends or it kills itself at *point*; ends are told at *tell*."""
         orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point, "tell": tell}
         process = await asyncio.create_subprocess_exec(
@@ -143,8 +143,13 @@ class Gateway(LiveServer):
 
     process: asyncio.subprocess.Process
 
+    async def kill(self) -> None:
+        """``kill -9``: nothing is flushed, closed or rolled back."""
+        self.process.kill()
+        await self.killed()
+
     async def killed(self) -> None:
-        """Return when it has killed itself."""
+        """Return when it has been killed, by itself or by ``kill``."""
         assert await self.process.wait() == -signal.SIGKILL
 
 
