@@ -1,0 +1,104 @@
+"""A hundred waiting callers on the real engine, every other one stopped while it runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from corral.bootstrap import Server, build
+from corral.settings import load_settings
+from tests.doors.live_server import SECRET, serving
+from tests.doors.replicate.scenes import CHAT, create, until
+from tests.engines import until_idle
+from tests.server.premises import INPUT_NUSD, OUTPUT_NUSD, Books
+
+pytestmark = pytest.mark.anyio
+
+CALLERS = 100
+CREDIT_NUSD = 10**12
+SHORT_TOKENS, LONG_TOKENS = 12, 1500
+CANCELS_AT_ONCE = 8
+
+
+@pytest.fixture
+async def made(tmp_path: Path) -> AsyncIterator[Server]:
+    """The server as ``corral serve`` puts it together, with the demo model on the CPU, and a price for it."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text(
+        f'[["{CHAT}"]]\nsince = 2026-01-01\n'
+        f'input_usd_per_million = "{INPUT_NUSD / 1000}"\noutput_usd_per_million = "{OUTPUT_NUSD / 1000}"\n'
+    )
+    settings = load_settings({"data_dir": tmp_path / "data", "prices": prices, "api_key": SECRET}, {})
+    made = build(settings, lambda _: None)
+    async with made.run():
+        await made.engine.ready()
+        yield made
+
+
+def given(number: int) -> dict[str, Any]:
+    """Every other one goes on until it is stopped."""
+    tokens = LONG_TOKENS if number % 2 else SHORT_TOKENS
+    return {
+        "prompt": f"What does llama {number} eat?",
+        "system_prompt": "",
+        "prompt_template": "{prompt}",
+        "min_tokens": tokens,
+        "max_tokens": tokens,
+        "seed": number + 1,
+    }
+
+
+async def cancel_while_running(http: AsyncClient) -> dict[str, dict[str, Any]]:
+    """Stop each of the long ones once it has begun to answer; what the cancels were answered, by prediction."""
+    answers: dict[str, dict[str, Any]] = {}
+    while len(answers) < CALLERS // 2:
+        listed = (await http.get("/v1/predictions")).json()["results"]
+        running = [
+            one for one in listed if one["status"] == "processing" and one["output"] and one["id"] not in answers
+        ]
+        stopped = [one for one in running if one["input"]["max_tokens"] == LONG_TOKENS][:CANCELS_AT_ONCE]
+        async with asyncio.TaskGroup() as tasks:
+            posts = [tasks.create_task(http.post(one["urls"]["cancel"])) for one in stopped]
+        answers |= {one["id"]: post.result().json() for one, post in zip(stopped, posts, strict=True)}
+    return answers
+
+
+async def check_receipts(books: Books, account_id: str) -> None:
+    """Each says what its prediction does, and together they say what the account has paid."""
+    found = await books.predictions(account_id)
+    assert len(found) == CALLERS
+    paid_nusd = 0
+    for one in found:
+        receipt = one.receipt
+        assert receipt is not None
+        assert (receipt["prompt_tokens"], receipt["completion_tokens"]) == (one.prompt_tokens, one.completion_tokens)
+        assert one.cost_nusd == receipt["total_nusd"] > 0
+        paid_nusd += receipt["total_nusd"]
+    assert (await books.accounts.account(account_id)).available_nusd == CREDIT_NUSD - paid_nusd < CREDIT_NUSD
+
+
+async def test_a_hundred_waits_half_canceled_leave_exact_books_and_an_empty_engine(made: Server) -> None:
+    books = Books(made.store, made.accounts)
+    account_id, secret = await books.open_account(CREDIT_NUSD)
+    async with serving(made.app) as live, live.http(key=secret) as http, live.http(key=secret) as other:
+        http.timeout = other.timeout = 120
+        async with asyncio.TaskGroup() as tasks:
+            waits = [tasks.create_task(create(http, CHAT, prefer="wait", **given(number))) for number in range(CALLERS)]
+            canceling = tasks.create_task(cancel_while_running(other))
+        canceled = canceling.result()
+        ends = [(await until(http, task.result()))[-1] for task in waits]
+    for number, (end, answer) in enumerate(zip(ends, waits, strict=True)):
+        assert end["status"] == ("canceled" if number % 2 else "succeeded")
+        assert answer.result() == end
+    assert {end["id"] for end in ends[1::2]} == canceled.keys()
+    assert all(end == canceled[end["id"]] for end in ends[1::2])
+    assert all(end["metrics"]["output_token_count"] == SHORT_TOKENS for end in ends[::2])
+    assert all(end["metrics"]["output_token_count"] < LONG_TOKENS for end in ends[1::2])
+    await books.check(account_id, credit_nusd=CREDIT_NUSD)
+    await check_receipts(books, account_id)
+    await until_idle(made.engine)
+    stats = made.engine.stats()
+    assert (stats.running, stats.waiting, stats.kv_blocks_reserved, stats.restarts) == (0, 0, 0, 0)
