@@ -21,6 +21,8 @@ CALLERS = 100
 CREDIT_NUSD = 10**12
 SHORT_TOKENS, LONG_TOKENS = 12, 1500
 CANCELS_AT_ONCE = 8
+PATIENCE_S = 120
+"""For all to end; a run that never does fails the test and does not hang it."""
 
 
 @pytest.fixture
@@ -85,14 +87,16 @@ async def test_a_hundred_waits_half_canceled_leave_exact_books_and_an_empty_engi
     account_id, secret = await books.open_account(CREDIT_NUSD)
     async with serving(made.app) as live, live.http(key=secret) as http, live.http(key=secret) as other:
         http.timeout = other.timeout = 120
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
             waits = [tasks.create_task(create(http, CHAT, prefer="wait", **given(number))) for number in range(CALLERS)]
             canceling = tasks.create_task(cancel_while_running(other))
         canceled = canceling.result()
-        ends = [(await until(http, task.result()))[-1] for task in waits]
+        async with asyncio.timeout(PATIENCE_S):
+            ends = [(await until(http, task.result()))[-1] for task in waits]
     for number, (end, answer) in enumerate(zip(ends, waits, strict=True)):
         assert end["status"] == ("canceled" if number % 2 else "succeeded")
-        assert answer.result() == end
+        waited = answer.result()
+        assert waited == end or waited["status"] == "starting"  # the longest wait is a minute, on any machine
     assert {end["id"] for end in ends[1::2]} == canceled.keys()
     assert all(end == canceled[end["id"]] for end in ends[1::2])
     assert all(end["metrics"]["output_token_count"] == SHORT_TOKENS for end in ends[::2])
