@@ -71,4 +71,9 @@ class Site:
 
         The Host header can be trusted here, since requests in another host's name are refused before any route.
         """
-        return (self.public_url or f"{request.url.scheme}://{request.headers['host']}").rstrip("/")
+        return reached_at(request, self.public_url)
+
+
+def reached_at(request: Request, public_url: str) -> str:
+    """Where a client reaches this server, without a final slash: *public_url*, or if that is empty, as it just did."""
+    return (public_url or f"{request.url.scheme}://{request.headers['host']}").rstrip("/")

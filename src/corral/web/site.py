@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from corral.api.site import reached_at
 from corral.service.accounts import Accounts
 from corral.service.console import Console
 from corral.service.ports import Predictions
@@ -29,4 +30,4 @@ class WebSite:
 
     def base_url(self, request: Request) -> str:
         """Where this browser, or the clients that it shows code for, reach the server; without a final slash."""
-        return (self.public_url or f"{request.url.scheme}://{request.headers['host']}").rstrip("/")
+        return reached_at(request, self.public_url)
