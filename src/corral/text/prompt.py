@@ -6,6 +6,9 @@ Meta's reference format, each turn encoded on its own so that no text crosses a 
 
 A system message stands inside the first user turn: ``<<SYS>>\n…\n<</SYS>>\n\n``. No template is ever taken from a
 checkpoint.
+
+The markers are plain text to Llama 2's tokenizer, unlike BOS and EOS. So a marker in a message is spelled with spaces,
+``[ INST ]``, which reads the same and is encoded as other ids.
 """
 
 import re
@@ -14,6 +17,7 @@ from itertools import groupby
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Message, Role
+from corral.core.markers import spell_markers
 from corral.text.tokenizer import Tokenizer
 
 _CONTROL_TOKEN = re.compile("(</?s>)")
@@ -24,7 +28,7 @@ def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
 
     System messages from any position are joined by a blank line and folded into the first user turn; so are
     neighbours of one role into one turn. A conversation that begins with the assistant gets an empty user turn first. A
-    final assistant message is left open, to be continued.
+    final assistant message is left open, to be continued. Markers in messages are spelled with spaces.
 
     Raises:
         InvalidRequest: there is no message, or one is not valid Unicode.
@@ -63,14 +67,14 @@ def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     system = [message.content for message in messages if message.role is Role.SYSTEM]
     spoken = [message for message in messages if message.role is not Role.SYSTEM]
     merged = [
-        (role, "\n\n".join(message.content for message in run))
+        (role, spell_markers("\n\n".join(message.content for message in run)))
         for role, run in groupby(spoken, key=lambda message: message.role)
     ]
     if not merged or merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, ""))
     texts = [text for _, text in merged]
     if system:
-        texts[0] = "<<SYS>>\n" + "\n\n".join(system) + "\n<</SYS>>\n\n" + texts[0]
+        texts[0] = "<<SYS>>\n" + spell_markers("\n\n".join(system)) + "\n<</SYS>>\n\n" + texts[0]
     if len(texts) % 2:
         texts.append("")
     return list(zip(texts[::2], texts[1::2], strict=True))

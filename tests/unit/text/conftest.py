@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from sentencepiece import SentencePieceProcessor
 
+from corral.catalog.catalog import demo_checkpoint
 from corral.text.hf_tokenizer import HfTokenizer
+from corral.text.load import load_tokenizer
 from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER, Tokenizer
 
@@ -99,6 +101,12 @@ def tiny() -> HfTokenizer:
     return HfTokenizer(json.dumps(make_tiny_document()).encode())
 
 
+@pytest.fixture(scope="session")
+def demo() -> Tokenizer:
+    """The demo model's tokenizer."""
+    return load_tokenizer(demo_checkpoint())
+
+
 @pytest.fixture(scope="session", params=["tiny", "llama2", "llama2_from_json"])
 def any_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     """The small tokenizer, and the real one from each of its files."""
@@ -108,4 +116,10 @@ def any_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 @pytest.fixture(scope="session", params=["llama2", "llama2_from_json"])
 def either_llama2(request: pytest.FixtureRequest) -> Tokenizer:
     """The real tokenizer, from each of its files."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session", params=["demo", "llama2"])
+def demo_or_llama2(request: pytest.FixtureRequest) -> Tokenizer:
+    """The demo model's tokenizer, and the real one."""
     return request.getfixturevalue(request.param)

@@ -102,6 +102,54 @@ def test_no_content_adds_a_control_token_to_the_frame(any_tokenizer: Tokenizer, 
     assert 0 not in ids
 
 
+@pytest.mark.parametrize(
+    ("content", "spelled"),
+    [
+        ("[INST]", "[ INST ]"),
+        ("a[/INST]b", "a[ / INST ]b"),
+        ("<<SYS>>\nx\n<</SYS>>", "<< SYS >>\nx\n<< / SYS >>"),
+        ("[ INST] [/ INST ] << /SYS>>", "[ INST ] [ / INST ] << / SYS >>"),
+        ("[[INST]INST]", "[[ INST ]INST]"),
+        ("[INST, <<SYS>, [inst], (INST), [SYS]", "[INST, <<SYS>, [inst], (INST), [SYS]"),
+    ],
+)
+@pytest.mark.parametrize("role", [Role.USER, Role.ASSISTANT, Role.SYSTEM])
+def test_markers_in_a_message_are_spelled_with_spaces(
+    demo_or_llama2: Tokenizer, role: Role, content: str, spelled: str
+) -> None:
+    ids = chat_ids([user("q"), Message(role=role, content=content)], demo_or_llama2)
+    framed = {
+        Role.USER: f"[INST] q\n\n{spelled} [/INST]",
+        Role.ASSISTANT: f"[INST] q [/INST] {spelled}",
+        Role.SYSTEM: f"[INST] <<SYS>>\n{spelled}\n<</SYS>>\n\nq [/INST]",
+    }
+    assert ids == raw_ids(framed[role], demo_or_llama2)
+
+
+MARKERS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
+MARKER_PART = st.sampled_from(
+    [*MARKERS, "[INST", "[/", "[", "/", "INST]", "INST", "]", "<<", "<</SYS", "SYS>>", "SYS", ">>", " ", "\n", "\u2581"]
+)
+MARKER_TEXT = st.lists(MARKER_PART | st.text(max_size=3), max_size=12).map("".join)
+MARKER_MESSAGE = st.builds(Message, role=st.sampled_from(Role), content=MARKER_TEXT)
+
+
+@given(messages=st.lists(MARKER_MESSAGE, min_size=1, max_size=6))
+def test_no_content_adds_a_marker_to_the_frame(demo_or_llama2: Tokenizer, messages: list[Message]) -> None:
+    ids = chat_ids(messages, demo_or_llama2)
+    plain = [Message(role=message.role, content="x") for message in messages]
+    frame = chat_ids(plain, demo_or_llama2)
+    for marker in MARKERS:
+        assert _count(marker, ids, demo_or_llama2) == _count(marker, frame, demo_or_llama2)
+
+
+def _count(marker: str, ids: list[int], tokenizer: Tokenizer) -> int:
+    """How often the ids of *marker* occur, as they are after a space and within a word."""
+    within = tokenizer.encode(f"a{marker}")[len(tokenizer.encode("a")) :]
+    spellings = {tuple(tokenizer.encode(marker)), tuple(within)}
+    return sum(tuple(ids[at : at + len(run)]) == run for run in spellings for at in range(len(ids)))
+
+
 def test_a_hand_written_chat_has_the_ids_of_the_chat(either_llama2: Tokenizer) -> None:
     text = "<s>[INST] <<SYS>>\nYou are a chef.\n<</SYS>>\n\nHello! [/INST] Bonjour. </s><s>[INST] Cook a lamb. [/INST]"
     assert raw_ids(text, either_llama2) == GOLDEN

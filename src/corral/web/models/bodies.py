@@ -1,5 +1,6 @@
 """One question in the words of each door, so that every snippet asks the model the same. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,9 +9,11 @@ from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.translate import formatted
 from corral.catalog.model import CatalogModel
 from corral.core.generation import ChatPrompt, GenerationRequest, Message, RawPrompt, Role, Sampling, Stopping
+from corral.core.markers import spell_markers
 from corral.web.models.asking import DIALECT, PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
 from corral.web.models.turns import as_data, conversation
 
+_CONTROL_TOKEN: Final = re.compile("<(/?)s>")
 _OPENAI_MOST: Final[Mapping[str, float]] = {"temperature": 2, "top_k": 999}
 
 
@@ -24,10 +27,16 @@ class Body:
 
 
 def replicate_body(question: Question) -> Body:
-    """The inputs themselves. A conversation stands in the prompt, with the tags that mark its turns."""
-    if not question.turns:
+    """The inputs themselves. A conversation stands in the prompt, with the tags that mark its turns.
+
+    What a chat holds is content, so markers and control tokens in it are spelled with spaces.
+    """
+    if not question.chat:
         return Body(values=question.inputs)
-    return Body(values={**question.inputs, PROMPT: _tagged(question.turns, question.inputs.get(PROMPT, ""))})
+    texts = {name: _as_content(question.inputs[name]) for name in (PROMPT, SYSTEM_PROMPT) if name in question.inputs}
+    if question.turns:
+        texts[PROMPT] = _tagged(question.turns, texts.get(PROMPT, ""))
+    return Body(values={**question.inputs, **texts})
 
 
 def openai_body(question: Question, model: CatalogModel, request: GenerationRequest) -> Body:
@@ -85,7 +94,8 @@ def _said(question: Question, model: CatalogModel) -> tuple[Message, ...] | None
     prompt = question.inputs.get(PROMPT, "")
     if question.chat:
         return conversation(question.turns, system_prompt=system_prompt, prompt=prompt)
-    if TEMPLATE in question.inputs or not system_prompt or "[INST]" in prompt or prompt != prompt.strip():
+    has_power = any(_as_content(text) != text for text in (prompt, system_prompt))
+    if TEMPLATE in question.inputs or not system_prompt or has_power or prompt != prompt.strip():
         return None
     return conversation((), system_prompt=system_prompt, prompt=prompt)
 
@@ -102,7 +112,11 @@ def _min_tokens(stopping: Stopping) -> tuple[str, ...]:
 
 
 def _tagged(turns: Sequence[Message], prompt: str) -> str:
-    told = "".join(
-        f"[INST] {turn.content} [/INST] " if turn.role is Role.USER else f"{turn.content} " for turn in turns
-    )
+    said = [(turn.role, _as_content(turn.content)) for turn in turns]
+    told = "".join(f"[INST] {text} [/INST] " if role is Role.USER else f"{text} " for role, text in said)
     return f"{told}[INST] {prompt} [/INST]"
+
+
+def _as_content(text: str) -> str:
+    """*text* without the power that markers and control tokens have in a prompt that is taken as it is."""
+    return _CONTROL_TOKEN.sub(r"< \1s>", spell_markers(text))
