@@ -87,7 +87,7 @@ def test_a_port_of_another_program_fails(installation: Installation, fake: FakeS
     assert run(replace(installation, port=port)).status == 1
 
 
-@pytest.mark.parametrize(("status", "state"), [(200, "ready"), (503, "starting")])
+@pytest.mark.parametrize(("status", "state"), [(200, "ready"), (503, "starting"), (503, "storage_failed")])
 def test_a_port_that_corral_answers_at_passes(fake: FakeServer, status: int, state: str) -> None:
     fake.health = (status, {"status": state})
     check = doctor.check_port("127.0.0.1", int(fake.url.rpartition(":")[2]))

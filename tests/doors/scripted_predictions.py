@@ -34,6 +34,7 @@ from corral.core.generation import (
 )
 from corral.core.prediction import Prediction
 from corral.core.pricing import Price
+from corral.core.server_state import ServerState, ServerStatus
 from corral.engines.base import check_sampling
 from corral.service.ports import NEWEST, Ask, Estimate, PageRequest, Run
 
@@ -98,7 +99,7 @@ class ScriptedPredictions:
 
     def __init__(self, script: Sequence[Step] | None = None) -> None:
         self.catalog = catalog()
-        self.ready = True
+        self.status = ServerStatus(state=ServerState.READY)
         self.script: Sequence[Step] = answer(" Hello", "!") if script is None else script
         self.enter_error: Exception | None = None
         self.asks: list[Ask] = []
@@ -108,6 +109,15 @@ class ScriptedPredictions:
         self.entered = asyncio.Event()
         self.left = asyncio.Event()
         self._claims: dict[tuple[str, str], tuple[bytes, str]] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the script is played to callers at once; setting it changes ``status``."""
+        return self.status.is_ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        self.status = ServerStatus(state=ServerState.READY if ready else ServerState.STARTING)
 
     @property
     def requests(self) -> list[GenerationRequest]:

@@ -9,6 +9,7 @@ from httpx2 import AsyncClient
 
 from corral.api.app import create_app
 from corral.api.site import Site
+from corral.core.server_state import ServerState, ServerStatus
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
@@ -86,6 +87,18 @@ async def test_health_follows_the_model(server: LiveServer, predictions: Scripte
     assert (starting.status_code, starting.json()) == (503, {"status": "starting"})
     assert starting.headers["retry-after"] == "1"
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("state", [state for state in ServerState if state is not ServerState.READY])
+async def test_health_shows_the_state_and_its_reason(
+    server: LiveServer, predictions: ScriptedPredictions, state: ServerState
+) -> None:
+    predictions.status = ServerStatus(state=state, reason="The database cannot be written.")
+    async with server.http(key=None) as http:
+        answer = await http.get("/health")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json() == {"status": state, "reason": "The database cannot be written."}
 
 
 @pytest.mark.anyio

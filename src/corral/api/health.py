@@ -1,7 +1,7 @@
-"""Whether the server can answer, for load balancers and start scripts. Needs no key and tells nothing else."""
+"""``GET /health``: the state of the server, for load balancers and start scripts. Needs no API key."""
 
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Literal, NotRequired
 
 import orjson
 from starlette.requests import Request
@@ -12,18 +12,20 @@ from corral.service.ports import Predictions
 
 
 class Health(TypedDict):
-    """Where the server stands."""
+    """The state of the server."""
 
-    status: Literal["ready", "starting"]
+    status: Literal["ready", "starting", "recovering", "storage_failed", "stopping"]
+    reason: NotRequired[str]
+    """Why it is not ready, where there is more to say than the status."""
 
 
 def health(predictions: Predictions) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint: 200 once the model can answer, 503 before and while it cannot."""
+    """The endpoint: 200 while the model can answer, otherwise 503 with ``Retry-After``."""
 
     async def endpoint(_request: Request) -> Response:
-        if predictions.ready:
-            return Response(orjson.dumps({"status": "ready"}), media_type="application/json")
-        body = orjson.dumps({"status": "starting"})
-        return Response(body, 503, headers={"retry-after": "1"}, media_type="application/json")
+        status = predictions.status
+        body = {"status": status.state} | ({} if status.reason is None else {"reason": status.reason})
+        code, headers = (200, {}) if status.is_ready else (503, {"retry-after": "1"})
+        return Response(orjson.dumps(body), code, headers=headers, media_type="application/json")
 
     return endpoint

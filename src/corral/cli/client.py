@@ -8,6 +8,7 @@ import msgspec
 from corral.cli.channel import Channel, Request, decode, reason
 from corral.cli.connection import RequestFailed
 from corral.core.generation import Message
+from corral.core.server_state import ServerState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +47,17 @@ class Client:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def ready(self) -> bool:
-        """Whether the server could answer a question now.
+    def state(self) -> ServerState:
+        """Get the state of the server.
 
         Raises:
             RequestFailed: nothing answers there, or not as Corral does.
         """
         with self._channel.unchecked(Request(path="/health")) as reply:
             state = decode(reply.body(), _Health).status
-            if state not in {"ready", "starting"}:
+            if state not in set(ServerState):
                 raise RequestFailed(f"What answers at {self._channel.url} is not Corral.")
-            return reply.status_code == 200
+            return ServerState(state)
 
     def models(self) -> tuple[ServedModel, ...]:
         """The served models, in the server's order.

@@ -250,7 +250,7 @@ def _check_neighbour(host: str, port: int) -> Check:
     url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
     try:
         with Channel(Connection(url=url)) as server:
-            state = "ready" if Client(server).ready() else "starting"
+            state = Client(server).state()
     except RequestFailed:
         return Check(
             name="port",

@@ -10,6 +10,7 @@ from corral.core.caller import Caller
 from corral.core.generation import GenerationEvent, GenerationRequest
 from corral.core.prediction import Prediction, Status, Webhook
 from corral.core.pricing import Price
+from corral.core.server_state import ServerStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,11 @@ class Predictions(Protocol):
     @property
     def catalog(self) -> Catalog:
         """The served models."""
+        ...
+
+    @property
+    def status(self) -> ServerStatus:
+        """State of the server, for ``/health`` and pages."""
         ...
 
     @property

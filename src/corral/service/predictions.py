@@ -26,6 +26,7 @@ from corral.core.errors import (
 from corral.core.generation import Finished, GenerationEvent
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import Price
+from corral.core.server_state import ServerState, ServerStatus
 from corral.engines.base import Engine
 from corral.service.journal import Journal, new_prediction_id
 from corral.service.live import LiveRun, Outcome
@@ -83,6 +84,7 @@ class PredictionService(Readings):
         )
         self._tasks: asyncio.TaskGroup | None = None
         """Owns every run; None while no new one may begin."""
+        self._stopping = False
 
     @property
     def catalog(self) -> Catalog:
@@ -90,9 +92,20 @@ class PredictionService(Readings):
         return self._preparer.catalog
 
     @property
+    def status(self) -> ServerStatus:
+        """State of the server: the first that holds of stopping, starting, ready."""
+        if self._stopping:
+            return ServerStatus(state=ServerState.STOPPING)
+        return ServerStatus(state=ServerState.READY if self._preparer.ready else ServerState.STARTING)
+
+    @property
     def ready(self) -> bool:
         """Whether the next request would be answered at once."""
-        return self._preparer.ready
+        return self.status.is_ready
+
+    def refuse_new(self) -> None:
+        """Refuse new runs from now on, as the server is being stopped; running ones go on until ``run`` is left."""
+        self._stopping = True
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -105,7 +118,7 @@ class PredictionService(Readings):
             try:
                 yield
             finally:
-                self._tasks = None
+                self._tasks, self._stopping = None, True
                 recovering.cancel()
                 await self._leave_off()
                 for task in keeping:
@@ -177,7 +190,7 @@ class PredictionService(Readings):
         )
 
     def _start(self, live: LiveRun, work: Coroutine[None, None, None]) -> None:
-        if self._tasks is None:
+        if self._tasks is None or self._stopping:
             work.close()
             raise EngineUnavailable("The server is being shut down.")
         self._live[live.id] = live

@@ -56,8 +56,8 @@ class Home:
 
     def _served(self, names: Sequence[CatalogModel], runs: int) -> Card:
         model = names[0]
-        ready = self._site.predictions.ready
-        state, text = ("ready", "ready") if ready else ("starting", "starting")
+        status = self._site.predictions.status
+        state, text = "ready" if status.is_ready else "starting", status.state.replace("_", " ")
         card = known_card(model.id)
         if model.stands_in:
             text = f"{text}: the demo model stands in"
