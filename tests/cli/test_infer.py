@@ -164,12 +164,41 @@ def test_a_refusal_shows_the_whole_body(fake: FakeServer, run: Run) -> None:
         ["-m", MODEL, "-i", "=x"],
         ["-m", MODEL, "-i", "input=base64:?"],
         ["-m", "../v1", "-i", "input=x"],
-        ["-m", MODEL, "-o", "results="],
+        ["-m", MODEL, "-i", "input=x", "-o", "results="],
     ],
 )
 def test_wrong_usage_of_infer_ends_with_status_2(run: Run, options: list[str]) -> None:
     done = run("infer", *options)
     assert (done.status, done.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "missing: give each field of the call"),
+        (["-i", "top_k=1", "-i", "input=x", "-i", "top_k=2"], "'top_k' is given 2 times; give it once."),
+        (["-i", "input=@-", "-i", "webhook=@-"], "input and webhook both read standard input"),
+    ],
+)
+def test_missing_and_repeated_fields_are_refused_before_anything_is_sent(
+    fake: FakeServer, run: Run, options: list[str], said: str
+) -> None:
+    fake.answer(CALL, ANSWER)
+    done = run("infer", "-m", MODEL, *options)
+    assert (done.status, done.stdout) == (2, b"")
+    shown = " ".join(word for word in done.stderr.decode().split() if word != "│")
+    assert "--input / -i" in shown
+    assert said in shown
+    assert not fake.asked_for
+
+
+def test_a_field_is_read_from_standard_input_byte_for_byte(fake: FakeServer, run: Run) -> None:
+    fake.answer(CALL, ANSWER)
+    assert run("infer", "-m", MODEL, "-i", "input=@-", stdin=b" piped\n").status == 0
+    boundary = fake.asked_for[-1].headers["content-type"].partition("boundary=")[2].encode()
+    (part,) = fake.asked_for[-1].body.split(b"--" + boundary)[1:-1]
+    assert b'name="input"; filename="stdin"' in part
+    assert part.endswith(b"\r\n\r\n piped\n\r\n")
 
 
 def test_a_file_that_is_not_there_is_named(run: Run) -> None:

@@ -3,7 +3,6 @@
 A receipt is verified from its own content, without the books, so that a caller can do it on another machine.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
@@ -13,6 +12,7 @@ import typer
 
 from corral.cli.books import Consult
 from corral.cli.options import AsJson
+from corral.cli.streams import read_standard_input
 from corral.cli.tables import print_json
 from corral.core.errors import InvalidRequest
 from corral.core.pricing import usd, verify
@@ -79,12 +79,12 @@ def reconcile_command(consult: Consult) -> Callable[..., None]:
 def _read(file: str) -> object:
     try:
         if file == "-":
-            data = sys.stdin.buffer.read(_MAX_BYTES + 1)
+            data = read_standard_input(_MAX_BYTES + 1)
         else:
             with Path(file).open("rb") as source:
                 data = source.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # a path that holds a null character is a ValueError
+        raise InvalidRequest(f"{file} cannot be read: {getattr(error, 'strerror', error)}.") from error
     if len(data) > _MAX_BYTES:
         raise InvalidRequest(f"{file} is longer than {_MAX_BYTES} bytes.")
     try:

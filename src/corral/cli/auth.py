@@ -10,6 +10,7 @@ from corral.cli.channel import Reach, Request
 from corral.cli.connection import Connect, Connection, RequestFailed
 from corral.cli.login import Login, LoginFile
 from corral.cli.options import Url
+from corral.cli.streams import read_standard_input
 
 _MAX_TOKEN_CHARACTERS: Final = 8192
 
@@ -39,7 +40,7 @@ class AuthCommands:
         if sys.stdin.isatty():
             token = typer.prompt(f"API key for {address}", hide_input=True, err=True)
         else:
-            token = sys.stdin.readline(_MAX_TOKEN_CHARACTERS + 1)
+            token = read_standard_input(_MAX_TOKEN_CHARACTERS + 1, line=True).decode(errors="replace")
         self._keep(address, token)
         typer.echo("login successful")
 

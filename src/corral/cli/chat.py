@@ -14,6 +14,7 @@ from corral.cli.completion import model_completion
 from corral.cli.connection import RequestFailed
 from corral.cli.options import Url
 from corral.cli.screen import accept_any_text, notice, show, shown_to_the_line_end
+from corral.cli.streams import read_standard_input
 from corral.core.errors import CorralError
 from corral.core.generation import Message, Role
 
@@ -179,7 +180,7 @@ def _one_question(prompt: str | None) -> str:
 
 
 def _read_pipe() -> str:
-    text = sys.stdin.buffer.read(_MAX_PIPED_BYTES + 1)
+    text = read_standard_input(_MAX_PIPED_BYTES + 1)
     if len(text) > _MAX_PIPED_BYTES:
         raise RequestFailed(f"The piped text is longer than {_MAX_PIPED_BYTES} bytes.")
     return text.decode(errors="replace")

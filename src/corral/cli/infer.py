@@ -8,10 +8,10 @@ import msgspec
 import orjson
 import typer
 
-from corral.cli.channel import Event, OpenServer, Part, Reply, Request, decode, one_line
+from corral.cli.channel import Event, OpenServer, Reply, Request, decode, one_line
 from corral.cli.completion import model_completion
 from corral.cli.connection import Refused, RequestFailed
-from corral.cli.inputs import part
+from corral.cli.inputs import parts
 from corral.cli.model_info import check_name
 from corral.cli.options import Url
 from corral.cli.outputs import WHOLE, Output, output, put
@@ -49,7 +49,9 @@ def infer_command(open_server: OpenServer) -> Callable[..., None]:
         ] = None,
         inputs: Annotated[
             list[str] | None,
-            typer.Option("--input", "-i", metavar="NAME=VALUE", help="A field: text, @file, base64:DATA; repeatable."),
+            typer.Option(
+                "--input", "-i", metavar="NAME=VALUE", help="A field: text, @file, @- (stdin), base64:DATA; repeatable."
+            ),
         ] = None,
         outputs: Annotated[
             list[str] | None,
@@ -68,7 +70,7 @@ def infer_command(open_server: OpenServer) -> Callable[..., None]:
             path=_path(model, deploy_id),
             method="POST",
             query=None if version is None else {"version": version},
-            form=_parts(inputs or ()),
+            form=parts(inputs or ()),
             timeout_s=_TIMEOUT_S,
         )
         wishes = [output(text) for text in outputs or ()]
@@ -88,10 +90,6 @@ def _path(model: str | None, deploy_id: str | None) -> str:
     if model is None:
         raise typer.BadParameter("say which model, or which deployment with -d.", param_hint="-m")
     return f"/v1/inference/{check_name(model)}"
-
-
-def _parts(inputs: Sequence[str]) -> list[Part]:
-    return [part(text) for text in inputs]
 
 
 def _deliver(reply: Reply, wishes: Sequence[Output]) -> None:

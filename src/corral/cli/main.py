@@ -9,6 +9,7 @@ import typer
 import corral
 from corral.cli.commands import COMMANDS
 from corral.cli.lazy import lazy_group
+from corral.cli.streams import OutputFailed, discard_output, flush_output, open_streams
 from corral.core.errors import CorralError
 
 app = typer.Typer(
@@ -23,12 +24,28 @@ app = typer.Typer(
 
 def run() -> NoReturn:
     """Entry point of the ``corral`` script. Exit status: 0, 1 for a refusal, 2 for a usage error."""
+    open_streams()
     try:
-        app()
+        status = _run_command()
+        flush_output()
     except CorralError as error:
         sys.stderr.write(f"corral: {error}\n")
+        if isinstance(error, OutputFailed):
+            discard_output()
         sys.exit(1)
-    sys.exit(0)
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(1)
+    sys.exit(status)
+
+
+def _run_command() -> int:
+    """Run the command that the arguments name; return its exit status."""
+    try:
+        app()
+    except SystemExit as ended:  # typer ends every command so
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0
 
 
 def _version(asked: bool) -> None:
