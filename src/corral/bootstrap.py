@@ -40,6 +40,7 @@ from corral.service.files import Files
 from corral.service.measures import Measures
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
+from corral.service.sign_ins import SignIns
 from corral.service.webhooks import Renderer, Webhooks
 from corral.settings import Settings, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
@@ -119,7 +120,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     measures = Measures(store=store, engine=engine, clock=clock)
     links = OneTimeLinks(clock)
     console = Console(accounts, measures, webhooks)
-    app = _app(settings, predictions, accounts, webhooks.secret, console, links, Files(store, clock=clock))
+    sign_ins = SignIns(store, accounts, clock=clock)
+    app = _app(settings, predictions, accounts, webhooks.secret, console, sign_ins, links, Files(store, clock=clock))
     return Server(
         app=app,
         engine=engine,
@@ -142,6 +144,7 @@ def _app(
     accounts: Accounts,
     webhook_secret: Callable[[str], Awaitable[str]],
     console: Console,
+    sign_ins: SignIns,
     links: OneTimeLinks,
     files: Files,
 ) -> FastAPI:
@@ -164,6 +167,7 @@ def _app(
         accounts=accounts,
         console=console,
         sessions=Sessions(secret=_derived(settings, "sessions"), clock=clock),
+        sign_ins=sign_ins,
         links=links,
         clock=clock,
         capability_key=site.capability_key,

@@ -7,8 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 from httpx2 import AsyncClient
+from sqlalchemy import delete, update
 
+from corral.core.accounts import Scope
 from corral.service.accounts import KeyTerms
+from corral.store.schema import api_keys, sessions
 from corral.web.assets import assets
 from corral.web.sessions import COOKIE
 from tests.doors.live_server import SECRET
@@ -106,6 +109,49 @@ async def test_signing_out_takes_the_token_of_the_form(browser: AsyncClient) -> 
     )
     assert left.status_code == 303
     assert "Sign in" in (await browser.get("/")).text
+
+
+async def test_signing_out_ends_the_session_on_the_server(browser: AsyncClient, stranger: AsyncClient) -> None:
+    copied = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
+    assert "Sign out" in (await stranger.get("/", headers=copied)).text
+    token = re.search(r'name="csrf" value="([^"]+)"', (await browser.get("/")).text)
+    assert token is not None
+    assert (await browser.post("/sign-out", data={"csrf": token[1]})).status_code == 303
+    assert "Sign out" not in (await stranger.get("/", headers=copied)).text
+    assert (await stranger.get("/p", headers=copied)).status_code == 303
+    refused = await stranger.post("/sign-out", data={"csrf": token[1]}, headers=copied)
+    assert refused.status_code == 401
+
+
+async def test_signing_in_again_ends_the_session_before(browser: AsyncClient, stranger: AsyncClient) -> None:
+    before = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
+    assert (await browser.post("/sign-in", data={"key": SECRET})).status_code == 303
+    assert "Sign out" in (await browser.get("/")).text
+    assert "Sign out" not in (await stranger.get("/", headers=before)).text
+
+
+async def test_a_signed_cookie_without_a_row_in_the_store_signs_nobody_in(
+    live: PageServer, stranger: AsyncClient
+) -> None:
+    account = await live.made.accounts.create_account("Rob")
+    key, secret = await live.made.accounts.create_key(account.id, KeyTerms(name="k"))
+    await stranger.post("/sign-in", data={"key": secret})
+    assert "Sign out" in (await stranger.get("/")).text
+    forget = delete(sessions).where(sessions.c.key_id == key.id)
+    await live.made.store.write(lambda connection: connection.execute(forget))
+    assert "Sign out" not in (await stranger.get("/")).text
+
+
+async def test_a_narrowed_key_narrows_its_sessions(live: PageServer, stranger: AsyncClient) -> None:
+    account = await live.made.accounts.create_account("Nora")
+    key, secret = await live.made.accounts.create_key(account.id, KeyTerms(name="k", scopes=frozenset(Scope)))
+    await stranger.post("/sign-in", data={"key": secret})
+    assert (await stranger.get("/dashboard/accounts")).status_code == 200
+    narrow = update(api_keys).where(api_keys.c.id == key.id).values(scopes=["inference"])
+    await live.made.store.write(lambda connection: connection.execute(narrow))
+    assert (await stranger.get("/dashboard/accounts")).status_code == 403
+    assert (await stranger.get("/dashboard")).status_code == 403
+    assert (await stranger.get("/p")).status_code == 200
 
 
 async def test_a_stranger_who_sends_a_form_is_told_to_sign_in(stranger: AsyncClient) -> None:

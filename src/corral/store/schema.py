@@ -244,6 +244,16 @@ files = Table(
     Index("ix_files_expiring", "expires_at_ms"),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("key_id", Text, ForeignKey("api_keys.id"), nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Index("ix_sessions_key", "key_id", "expires_at_ms"),
+    Index("ix_sessions_expiring", "expires_at_ms"),
+)
+
 engine_counters = Table(
     "engine_counters",
     metadata,

@@ -133,7 +133,9 @@ class Pages:
 
     async def _visit(self, request: Request) -> Visit:
         session = self.site.sessions.read(request.cookies.get(COOKIE, ""))
-        caller = None if session is None else await self.site.accounts.caller_of(session.key_id)
+        if session is None:
+            return Visit(request=request, caller=None, session=None)
+        caller = await self.site.sign_ins.caller_of(session.digest, key_id=session.key_id)
         return Visit(request=request, caller=caller, session=None if caller is None else session)
 
     def _check_token(self, visit: Visit, form: Form) -> None:

@@ -1,7 +1,8 @@
 """Who is signed in: signed cookies, the tokens that forms carry, and links that sign in once.
 
 A session is of one API key and ends with it: the key is looked up at each request, so revoking it signs out. The
-cookie holds no secret of the key, only its id, an end and a nonce under a signature of this server.
+cookie holds no secret of the key, only its id, an end and a nonce under a signature of this server. The signature alone
+signs nobody in: the store has a row for each open session, and signing out deletes it.
 """
 
 import base64
@@ -28,6 +29,11 @@ class Session:
     expires_at_s: int
     nonce: str
 
+    @property
+    def digest(self) -> bytes:
+        """Names the session in the store, which never sees the cookie."""
+        return _digest(_spelt(self))
+
 
 class Sessions:
     """Makes and checks what browsers hold."""
@@ -43,14 +49,20 @@ class Sessions:
         self._secret = secret
         self._clock = clock
 
-    def begin(self, key_id: str) -> str:
-        """A cookie for a browser that proved to hold the key of that id."""
-        session = Session(key_id=key_id, expires_at_s=int(self._clock()) + SESSION_S, nonce=secrets.token_urlsafe(16))
+    def make(self, key_id: str) -> Session:
+        """A session for a browser that proved to hold the key of that id. The caller stores it."""
+        return Session(key_id=key_id, expires_at_s=int(self._clock()) + SESSION_S, nonce=secrets.token_urlsafe(16))
+
+    def cookie(self, session: Session) -> str:
+        """The signed cookie that names *session*."""
         text = _spelt(session)
         return f"{text}.{self._sign('session', text)}"
 
     def read(self, cookie: str) -> Session | None:
-        """The session that a cookie stands for; None if it is not of this server, altered or over."""
+        """The session that a cookie names; None if the cookie is altered, expired or of another server.
+
+        Whether the session is still open, the store knows.
+        """
         text, _, signature = cookie.rpartition(".")
         if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
             return None

@@ -42,10 +42,15 @@ class SignIn:
             fault = _NOT_KNOWN
         if key_id is None:
             return self._draw(visit, next_=next_, fault=fault, status=401)
+        session = self._site.sessions.make(key_id)
+        await self._site.sign_ins.begin(session.digest, key_id=key_id, expires_at_s=session.expires_at_s)
+        if visit.session is not None:
+            # The browser gives up its cookie for the new one: nobody may use it any more.
+            await self._site.sign_ins.end(visit.session.digest)
         answer = redirect(next_)
         answer.set_cookie(
             COOKIE,
-            self._site.sessions.begin(key_id),
+            self._site.sessions.cookie(session),
             max_age=SESSION_S,
             httponly=True,
             samesite="strict",
@@ -53,8 +58,10 @@ class SignIn:
         )
         return answer
 
-    async def sign_out(self, _visit: Visit, _form: Form) -> Response:
-        """``POST /sign-out``."""
+    async def sign_out(self, visit: Visit, _form: Form) -> Response:
+        """``POST /sign-out``: the session ends on the server, so that no copy of its cookie opens anything."""
+        if visit.session is not None:
+            await self._site.sign_ins.end(visit.session.digest)
         answer = redirect("/")
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer

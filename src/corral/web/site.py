@@ -9,6 +9,7 @@ from corral.api.site import reached_at
 from corral.service.accounts import Accounts
 from corral.service.console import Console
 from corral.service.ports import Predictions
+from corral.service.sign_ins import SignIns
 from corral.web.sessions import OneTimeLinks, Sessions
 
 
@@ -20,6 +21,7 @@ class WebSite:
     accounts: Accounts
     console: Console
     sessions: Sessions
+    sign_ins: SignIns
     links: OneTimeLinks
     clock: Callable[[], float]
     """Unix time in seconds."""

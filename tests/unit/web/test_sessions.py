@@ -22,7 +22,7 @@ class Clock:
 def test_a_cookie_stands_for_its_key_until_its_end() -> None:
     clock = Clock()
     sessions = Sessions(secret=SECRET, clock=clock)
-    cookie = sessions.begin("key_a")
+    cookie = sessions.cookie(sessions.make("key_a"))
     session = sessions.read(cookie)
     assert session is not None
     assert session.key_id == "key_a"
@@ -35,8 +35,9 @@ def test_a_cookie_stands_for_its_key_until_its_end() -> None:
 def test_no_altered_or_foreign_cookie_is_taken() -> None:
     clock = Clock()
     sessions = Sessions(secret=SECRET, clock=clock)
-    cookie = sessions.begin("key_a")
-    other = Sessions(secret=b"o" * 32, clock=clock).begin("key_a")
+    cookie = sessions.cookie(sessions.make("key_a"))
+    foreign = Sessions(secret=b"o" * 32, clock=clock)
+    other = foreign.cookie(foreign.make("key_a"))
     for wrong in (
         other,
         cookie.replace("key_a", "key_b"),
@@ -54,12 +55,10 @@ def test_no_altered_or_foreign_cookie_is_taken() -> None:
 
 def test_a_form_token_is_of_one_session_only() -> None:
     sessions = Sessions(secret=SECRET, clock=Clock())
-    mine, other = (sessions.read(sessions.begin("key_a")) for _ in "12")
-    assert mine is not None
-    assert other is not None
+    mine, other = (sessions.make("key_a") for _ in "12")
     token = sessions.form_token(mine)
     assert sessions.is_form_token(mine, token)
-    for wrong in (sessions.form_token(other), "", token[:-1], sessions.begin("key_a").rpartition(".")[2], "\u00e9"):
+    for wrong in (sessions.form_token(other), "", token[:-1], sessions.cookie(mine).rpartition(".")[2], "\u00e9"):
         assert not sessions.is_form_token(mine, wrong)
 
 
