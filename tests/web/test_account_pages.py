@@ -72,6 +72,15 @@ POSTS = {
     "/dashboard/accounts/{account_id}/limits": {Scope.ADMIN},
 }
 """Each route with the scopes of which a key needs one."""
+BACK = {
+    "/p/{prediction_id}/cancel": "/p/{prediction_id}",
+    "/p/{prediction_id}/deliveries/{delivery_id}/replay": "/p/{prediction_id}#deliveries",
+    "/dashboard/webhooks/secret": "/dashboard/webhooks",
+    "/dashboard/webhooks/rotate": "/dashboard/webhooks",
+    "/dashboard/accounts/{account_id}/credit": "/dashboard/accounts/{account_id}",
+    "/dashboard/accounts/{account_id}/limits": "/dashboard/accounts/{account_id}",
+}
+"""Addresses that take forms only: where GET leads."""
 
 
 def at(path: str, town: Town) -> str:
@@ -105,8 +114,19 @@ async def test_the_lists_above_name_every_route(live: PageServer) -> None:
         for method in getattr(route.original_route, "methods", None) or ()
         if re.match(r"/(p|dashboard)(/|$)", route.path or "") and method != "HEAD"
     ]
-    assert {path for method, path in mine if method == "GET"} == GETS.keys()
+    assert {path for method, path in mine if method == "GET"} == GETS.keys() | BACK.keys()
     assert {path for method, path in mine if method == "POST"} == POSTS.keys()
+
+
+@pytest.mark.parametrize("path", BACK)
+async def test_get_of_a_forms_address_leads_to_its_page_and_does_nothing(
+    town: Town, owner: SignedIn, stranger: AsyncClient, path: str
+) -> None:
+    before = await stored(town)
+    for http in (owner.http, stranger):
+        answer = await http.get(at(path, town))
+        assert (answer.status_code, answer.headers["location"]) == (303, at(BACK[path], town))
+    assert await stored(town) == before
 
 
 @pytest.mark.parametrize("path", GETS)

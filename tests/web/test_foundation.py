@@ -123,6 +123,45 @@ async def test_signing_out_ends_the_session_on_the_server(browser: AsyncClient, 
     assert refused.status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "page"),
+    [
+        ("/sign-out", "/"),
+        ("/meta/llama-2-70b-chat/run", "/meta/llama-2-70b-chat"),
+        ("/run/abc%2f..%2fx/cancel", None),
+        ("/run/abc%3F/cancel", "/p/abc%3F"),
+    ],
+)
+async def test_get_of_an_address_that_takes_forms_leads_to_the_page_of_the_form(
+    browser: AsyncClient, path: str, page: str | None
+) -> None:
+    answer = await browser.get(path)
+    if page is None:
+        assert answer.status_code == 404
+        return
+    assert (answer.status_code, answer.headers["location"]) == (303, page)
+    assert "Sign out" in (await browser.get("/")).text
+
+
+async def test_every_address_that_takes_forms_answers_get_with_a_page(live: PageServer, browser: AsyncClient) -> None:
+    from fastapi.routing import iter_route_contexts  # noqa: PLC0415
+
+    models = {model.id for model in live.made.catalog.models()}
+    posts = {
+        route.path or ""
+        for route in iter_route_contexts(live.made.app.routes)
+        if "POST" in (getattr(route.original_route, "methods", None) or ())
+        and getattr(route.original_route, "include_in_schema", True) is False
+    }
+    mine = {path for path in posts if re.match(r"/(p|dashboard|run|sign-in|sign-out)(/|$)", path)}
+    mine |= {path for path in posts for model in models if path.startswith(f"/{model}/")}
+    assert len(mine) > 10
+    for path in mine:
+        answer = await browser.get(re.sub(r"\{[^}]+\}", "x", path))
+        assert answer.status_code != 405, path
+        assert not answer.headers.get("content-type", "").startswith("application/json"), path
+
+
 async def test_signing_in_again_ends_the_session_before(browser: AsyncClient, stranger: AsyncClient) -> None:
     before = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
     assert (await browser.post("/sign-in", data={"key": SECRET})).status_code == 303

@@ -51,9 +51,15 @@ async def test_a_key_is_shown_once_opens_and_is_refused_once_revoked(ann: Person
         spend_limit="2.50",
         privacy="yes",
     )
-    (secret,) = SECRET_SHOWN.findall(made.text)
+    assert (made.status_code, made.text) == (303, "")
+    address = made.headers["location"]
+    (secret,) = SECRET_SHOWN.findall((await owner.see(address)).text)
     caller = await ann.made.accounts.authenticate(secret)
     assert caller is not None
+    assert address == f"/dashboard/keys?made={caller.key_id}"
+    again = (await owner.see(address)).text
+    assert secret not in again
+    assert "was shown once and cannot be shown again" in again
     key = next(key for key in await ann.made.accounts.keys(ann.account.id) if key.id == caller.key_id)
     assert (key.name, key.scopes, key.models) == ("laptop", {Scope.INFERENCE, Scope.READ}, ("corral/demo",))
     assert (key.expires_at_ms, key.spend_limit_nusd, key.privacy) == (4_073_500_800_000, 2_500_000_000, True)
@@ -110,9 +116,10 @@ async def test_an_admin_makes_keys_of_another_account(live: PageServer, ann: Per
     address = f"/dashboard/keys?account={bob.account.id}"
     assert "API keys of Bob" in (await owner.see(address)).text
     made = await owner.send(address, name="bob's", scopes=["read"])
-    (secret,) = SECRET_SHOWN.findall(made.text)
+    (secret,) = SECRET_SHOWN.findall((await owner.see(made.headers["location"])).text)
     caller = await ann.made.accounts.authenticate(secret)
     assert caller is not None
+    assert made.headers["location"] == f"{address}&made={caller.key_id}"
     assert caller.account_id == bob.account.id
     answer = await owner.send(f"/dashboard/keys/{caller.key_id}/revoke")
     assert answer.headers["location"] == address
@@ -122,16 +129,47 @@ async def test_an_admin_makes_keys_of_another_account(live: PageServer, ann: Per
 async def test_the_webhook_secret_is_shown_on_demand_and_rotated_when_one_is_sure(ann: Person, owner: SignedIn) -> None:
     first = await ann.made.webhooks.secret(ann.account.id)
     assert first not in (await owner.see("/dashboard/webhooks")).text
-    assert SECRET_SHOWN.findall((await owner.send("/dashboard/webhooks/secret")).text) == [first]
+    asked = await owner.send("/dashboard/webhooks/secret")
+    assert (asked.status_code, asked.headers["location"]) == (303, "/dashboard/webhooks")
+    assert SECRET_SHOWN.findall((await owner.see("/dashboard/webhooks")).text) == [first]
+    assert first not in (await owner.see("/dashboard/webhooks")).text
     unsure = await owner.send("/dashboard/webhooks/rotate")
     assert unsure.status_code == 422
     assert "Tick the box first" in faults(unsure.text)["sure"]
     assert await ann.made.webhooks.secret(ann.account.id) == first
-    rotated = (await owner.send("/dashboard/webhooks/rotate", sure="yes")).text
+    rotation = await owner.send("/dashboard/webhooks/rotate", sure="yes")
+    assert (rotation.status_code, rotation.headers["location"]) == (303, "/dashboard/webhooks?done=rotated")
+    rotated = (await owner.see(rotation.headers["location"])).text
     second = await ann.made.webhooks.secret(ann.account.id)
     assert second != first
     assert SECRET_SHOWN.findall(rotated) == [second]
     assert "signs as well for 24 hours" in rotated
+    reloaded = (await owner.see(rotation.headers["location"])).text
+    assert second not in reloaded
+    assert "The secret was rotated." in reloaded
+    assert await ann.made.webhooks.secret(ann.account.id) == second
+
+
+async def test_a_new_secret_is_shown_to_the_session_that_asked_only_and_not_by_head(
+    ann: Person, owner: SignedIn
+) -> None:
+    other = await ann.browser()
+    address = (await owner.send("/dashboard/keys", name="for one", scopes=["read"])).headers["location"]
+    assert SECRET_SHOWN.findall((await other.see(address)).text) == []
+    assert (await owner.http.head(address)).status_code == 200
+    assert len(SECRET_SHOWN.findall((await owner.see(address)).text)) == 1
+    await owner.send("/dashboard/webhooks/secret")
+    assert SECRET_SHOWN.findall((await other.see("/dashboard/webhooks")).text) == []
+    assert len(SECRET_SHOWN.findall((await owner.see("/dashboard/webhooks")).text)) == 1
+    await other.http.aclose()
+
+
+async def test_the_address_of_another_accounts_key_shows_nothing_of_it(live: PageServer, owner: SignedIn) -> None:
+    zoe = await Person.make(live, "Zoe")
+    key_id, _ = await zoe.key(name="zoe's own")
+    page = (await owner.see(f"/dashboard/keys?made={key_id}")).text
+    assert "zoe" not in page
+    assert "was created" not in page
 
 
 async def test_an_account_is_made_given_credit_and_limited(ann: Person, owner: SignedIn) -> None:

@@ -18,6 +18,7 @@ from corral.core.errors import CorralError
 from corral.core.pricing import usd
 from corral.web.assets import asset_url
 from corral.web.forms import Form, first, read_form
+from corral.web.notes import OneTimeNotes
 from corral.web.refusals import TITLES, ForeignForm, SignInNeeded, status_of
 from corral.web.sessions import COOKIE, Session
 from corral.web.site import WebSite
@@ -76,6 +77,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(usd=usd, iso=_iso, utc=_utc)
+        self._notes = OneTimeNotes(site.clock)
 
     def get(self, path: str, show: Show, *, signed_in: bool = True) -> None:
         """Show a page at *path*: to those who are signed in, unless said otherwise."""
@@ -91,8 +93,16 @@ class Pages:
 
         self.router.add_api_route(path, endpoint, methods=["GET", "HEAD"])
 
-    def post(self, path: str, act: Act, *, signed_in: bool = True) -> None:
-        """Take a form at *path*, from our own pages only: it carries the session's token."""
+    def post(self, path: str, act: Act, *, signed_in: bool = True, page: str = "") -> None:
+        """Take a form at *path*, from our own pages only: it carries the session's token.
+
+        Args:
+            path: where the form is sent.
+            act: does what the form asks, and redirects: a reload must not do it again.
+            signed_in: whether a session is needed.
+            page: where GET of *path* leads, a template with the path's parameters: the page that has the form. Empty if
+                GET of *path* is that page itself.
+        """
 
         async def endpoint(request: Request) -> Response:
             visit = await self._visit(request)
@@ -108,6 +118,19 @@ class Pages:
                 return self._fail(visit, error)
 
         self.router.add_api_route(path, endpoint, methods=["POST"])
+        if page:
+            self.router.add_api_route(path, _to_page(page), methods=["GET", "HEAD"])
+
+    def note(self, visit: Visit, subject: str, secret: str) -> None:
+        """Keep a new *secret* for the page after the redirect, which shows it once."""
+        if visit.session is not None:
+            self._notes.put(visit.session, subject, secret)
+
+    def noted(self, visit: Visit, subject: str) -> str | None:
+        """The secret that ``note`` kept for this session; None if it was shown before or has waited too long."""
+        if visit.session is None or visit.request.method == "HEAD":
+            return None
+        return self._notes.take(visit.session, subject)
 
     def draw(self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
         """A template as a page: with what it needs beside *values*, and nothing in it that could run by itself."""
@@ -154,6 +177,14 @@ class Pages:
 def redirect(path: str) -> Response:
     """Go on to another page, by GET."""
     return RedirectResponse(path, 303)
+
+
+def _to_page(template: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        parameters = {name: quote(value, safe="") for name, value in request.path_params.items()}
+        return redirect(template.format(**parameters))
+
+    return endpoint
 
 
 def local_path(text: str, *, otherwise: str = "/") -> str:

@@ -22,7 +22,7 @@ class SignIn:
         self._site = pages.site
         pages.get(SIGN_IN, self.show, signed_in=False)
         pages.post(SIGN_IN, self.sign_in, signed_in=False)
-        pages.post("/sign-out", self.sign_out)
+        pages.post("/sign-out", self.sign_out, page="/")
 
     async def show(self, visit: Visit) -> Response:
         """``GET /sign-in``. A link's token is behind the ``#``, where no server and no log sees it."""

@@ -108,6 +108,12 @@ async def test_a_key_is_made_used_and_revoked(live: VisitedServer, open_page: Op
     await page.get_by_role("button", name="Copy").click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     secret = await page.evaluate("navigator.clipboard.readText()")
+    keys = await live.made.accounts.keys()
+    await page.reload()
+    await expect(page.get_by_role("status")).to_contain_text("cannot be shown again")
+    assert secret not in await page.content()
+    assert secret not in page.url
+    assert await live.made.accounts.keys() == keys
     await ask(live, key=secret)
     await page.goto(f"{live.url}/dashboard/keys")
     assert secret not in await page.content()
@@ -235,6 +241,20 @@ async def test_an_account_is_made_and_given_credit(live: VisitedServer, open_pag
     await page.get_by_label("Amount in dollars").fill("2.5")
     await page.get_by_role("button", name="Give credit").click()
     await expect(_figure(page, "Credit left")).to_have_text("$7.5")
+
+
+async def test_a_reload_after_a_rotation_does_not_rotate_again(live: VisitedServer, open_page: Open) -> None:
+    page = await open_page(live, "/dashboard/webhooks", signed_in=True)
+    await page.get_by_label("I will give the new secret to every receiver").check()
+    await page.get_by_role("button", name="Rotate the secret").click()
+    shown = await page.locator("#secret").inner_text()
+    await page.reload()
+    await expect(page.get_by_text("The secret was rotated.")).to_be_visible()
+    await expect(page.locator("#secret")).to_have_count(0)
+    await page.get_by_role("button", name="Show the secret").click()
+    await expect(page.locator("#secret")).to_have_text(shown)
+    await page.goto(f"{live.url}/dashboard/webhooks/rotate")
+    await expect(page.get_by_role("heading", name="Webhook secret")).to_be_visible()
 
 
 def _figure(page: Page, name: str) -> Locator:

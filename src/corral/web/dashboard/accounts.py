@@ -37,8 +37,8 @@ class AccountPages:
         pages.get(ACCOUNTS, self.listing)
         pages.post(ACCOUNTS, self.create)
         pages.get(one, self.account)
-        pages.post(one + "/credit", self.credit)
-        pages.post(one + "/limits", self.limits)
+        pages.post(one + "/credit", self.credit, page=one)
+        pages.post(one + "/limits", self.limits, page=one)
 
     async def listing(self, visit: Visit) -> Response:
         """``GET /dashboard/accounts``."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -52,11 +53,13 @@ class KeyPages:
         pages.post(KEYS + "/{key_id}/revoke", self.revoke)
 
     async def listing(self, visit: Visit) -> Response:
-        """``GET /dashboard/keys``, of another account with ``?account=``."""
-        return await self._show(visit, await self._owner(visit), Typed({}))
+        """``GET /dashboard/keys``, of another account with ``?account=``; with ``?made=`` after a key was created."""
+        owner = await self._owner(visit)
+        made = await self._made(visit, owner, visit.request.query_params.get("made", ""))
+        return await self._show(visit, owner, Typed({}), made=made)
 
     async def create(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/keys``: show the secret, once; or the form again with what is wrong."""
+        """``POST /dashboard/keys``, and on to the list, which shows the secret once; or the form again."""
         visit.signed_in.require(Scope.ADMIN)
         owner, form = await self._owner(visit), Typed(sent)
         terms = KeyTerms(
@@ -75,7 +78,9 @@ class KeyPages:
             except InvalidRequest as refused:
                 form.refuse(refused, fields=_FIELDS, otherwise="name")
             else:
-                return await self._show(visit, owner, Typed({}), made=key, secret=secret)
+                self._pages.note(visit, key.id, secret)
+                query = {"made": key.id} if owner.own else {"account": owner.id, "made": key.id}
+                return redirect(f"{KEYS}?{urlencode(query)}")
         return await self._show(visit, owner, form)
 
     async def confirm(self, visit: Visit) -> Response:
@@ -98,9 +103,12 @@ class KeyPages:
         account, _ = await self._console.any_account(caller, account_id)
         return _Owner(id=account_id, name=account.name, own=False)
 
-    async def _show(
-        self, visit: Visit, owner: _Owner, form: Typed, *, made: ApiKey | None = None, secret: str = ""
-    ) -> Response:
+    async def _made(self, visit: Visit, owner: _Owner, key_id: str) -> ApiKey | None:
+        """The key that was just created for *owner*, by the id in the address."""
+        keys = await self._console.keys(visit.signed_in, owner.id) if key_id else []
+        return next((key for key in keys if key.id == key_id), None)
+
+    async def _show(self, visit: Visit, owner: _Owner, form: Typed, *, made: ApiKey | None = None) -> Response:
         caller = visit.signed_in
         values = {
             "owner": owner,
@@ -110,7 +118,7 @@ class KeyPages:
             "models": self._models,
             "may_manage": Scope.ADMIN in caller.scopes,
             "made": made,
-            "secret": secret,
+            "secret": None if made is None else self._pages.noted(visit, made.id),
         }
         return draw(self._pages, visit, "keys.html", values, status=form.status)
 

@@ -41,8 +41,8 @@ class PredictionPages:
         pages.get(one + "/events", self.watch)
         pages.get(one + "/receipt", self.verified)
         pages.get(one + "/deliveries", self.deliveries)
-        pages.post(one + "/cancel", self.cancel)
-        pages.post(one + "/deliveries/{delivery_id}/replay", self.replay)
+        pages.post(one + "/cancel", self.cancel, page=one)
+        pages.post(one + "/deliveries/{delivery_id}/replay", self.replay, page=one + "#deliveries")
 
     async def listing(self, visit: Visit) -> Response:
         """``GET /p``: newest first, a page at a time."""

@@ -8,9 +8,10 @@ from corral.core.accounts import Scope
 from corral.service.webhooks import OVERLAP_S
 from corral.web.dashboard.drawing import draw
 from corral.web.forms import Form
-from corral.web.pages import Pages, Visit
+from corral.web.pages import Pages, Visit, redirect
 
 WEBHOOKS: Final = "/dashboard/webhooks"
+_SUBJECT: Final = "webhook secret"
 _NOT_SURE: Final = "Tick the box first: receivers without the new secret will refuse webhooks once the old one ends."
 
 
@@ -22,24 +23,27 @@ class WebhookPages:
         self._pages = pages
         self._console = pages.site.console
         pages.get(WEBHOOKS, self.page)
-        pages.post(WEBHOOKS + "/secret", self.show_secret)
-        pages.post(WEBHOOKS + "/rotate", self.rotate)
+        pages.post(WEBHOOKS + "/secret", self.show_secret, page=WEBHOOKS)
+        pages.post(WEBHOOKS + "/rotate", self.rotate, page=WEBHOOKS)
 
     async def page(self, visit: Visit) -> Response:
-        """``GET /dashboard/webhooks``: what the secret is for, without it."""
+        """``GET /dashboard/webhooks``: what the secret is for; with it once, after a form asked for it."""
         visit.signed_in.require(Scope.INFERENCE, Scope.ADMIN)
-        return self._show(visit)
+        rotated = visit.request.query_params.get("done") == "rotated"
+        return self._show(visit, secret=self._pages.noted(visit, _SUBJECT) or "", rotated=rotated)
 
     async def show_secret(self, visit: Visit, _sent: Form) -> Response:
         """``POST /dashboard/webhooks/secret``: not by GET, so that no history and no prefetch has it."""
-        return self._show(visit, secret=await self._console.webhook_secret(visit.signed_in))
+        self._pages.note(visit, _SUBJECT, await self._console.webhook_secret(visit.signed_in))
+        return redirect(WEBHOOKS)
 
     async def rotate(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/webhooks/rotate``: make a new secret and show it."""
+        """``POST /dashboard/webhooks/rotate``: make a new secret, and on to the page that shows it once."""
         visit.signed_in.require(Scope.ADMIN)
         if not sent.get("sure"):
             return self._show(visit, fault=_NOT_SURE)
-        return self._show(visit, secret=await self._console.rotate_webhook_secret(visit.signed_in), rotated=True)
+        self._pages.note(visit, _SUBJECT, await self._console.rotate_webhook_secret(visit.signed_in))
+        return redirect(WEBHOOKS + "?done=rotated")
 
     def _show(self, visit: Visit, *, secret: str = "", rotated: bool = False, fault: str = "") -> Response:
         scopes = visit.signed_in.scopes

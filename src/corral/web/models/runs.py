@@ -40,9 +40,9 @@ class Runs:
         self._playground = playground
         self._answers = Answers(self._predictions.catalog, capability_key=pages.site.capability_key)
         for model in self._predictions.catalog.models():
-            pages.post(f"/{model.id}/run", self._start_of(model))
+            pages.post(f"/{model.id}/run", self._start_of(model), page=f"/{model.id}")
         pages.get("/run/{prediction_id}", self.show)
-        pages.post("/run/{prediction_id}/cancel", self.cancel)
+        pages.post("/run/{prediction_id}/cancel", self.cancel, page="/p/{prediction_id}")
 
     def _start_of(self, model: CatalogModel) -> Act:
         async def start(visit: Visit, form: Form) -> Response:

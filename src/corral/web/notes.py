@@ -1,0 +1,48 @@
+"""Secrets on their way to the page after a redirect: shown once, soon, to the session that asked.
+
+A form that makes a secret answers with a redirect, so that a reload does not make another one. The secret waits here
+meanwhile: it is in no address, no cookie, no log and no database. A restart forgets it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from corral.web.sessions import Session
+
+NOTE_S: Final = 120
+"""A secret that was not shown by then is forgotten."""
+MAX_NOTES: Final = 1000
+"""More forget the oldest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Note:
+    secret: str
+    expires_at_s: float
+
+
+class OneTimeNotes:
+    """Secrets by session and subject. Held in memory."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """*clock* is Unix time in seconds."""
+        self._clock = clock
+        self._notes: OrderedDict[tuple[Session, str], _Note] = OrderedDict()
+
+    def put(self, session: Session, subject: str, secret: str) -> None:
+        """Keep *secret* for the next page of *session* that is about *subject*."""
+        self._notes[session, subject] = _Note(secret=secret, expires_at_s=self._clock() + NOTE_S)
+        self._notes.move_to_end((session, subject))
+        while len(self._notes) > MAX_NOTES:
+            self._notes.popitem(last=False)
+
+    def take(self, session: Session, subject: str) -> str | None:
+        """The secret that waits, and forget it; None if it was taken before, is too old, or never was."""
+        now_s = self._clock()
+        # Notes are in the order of their ends.
+        while self._notes and next(iter(self._notes.values())).expires_at_s <= now_s:
+            self._notes.popitem(last=False)
+        found = self._notes.pop((session, subject), None)
+        return None if found is None else found.secret
