@@ -97,12 +97,6 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     name, checkpoint, settings = choose_model(settings)
     catalog = _catalog(settings, checkpoint, name)
     engine = _engine(settings, checkpoint, on_progress)
-    preparer = Preparer(
-        catalog=catalog,
-        engine=engine,
-        tokenizer=load_tokenizer(checkpoint),
-        draw_seed=lambda: secrets.randbits(63),
-    )
     key, is_new = _api_key(settings)
     store = open_store(settings)
     accounts = open_accounts(settings, store)
@@ -110,7 +104,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     predictions = PredictionService(
         store=store,
         engine=engine,
-        preparer=preparer,
+        preparer=_preparer(catalog, engine, checkpoint),
         clock=clock,
         retention_s=settings.retention_s,
         on_news=news.set,
@@ -136,6 +130,11 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         api_key=key,
         api_key_is_new=is_new,
     )
+
+
+def _preparer(catalog: Catalog, engine: SupervisedEngine, checkpoint: Path) -> Preparer:
+    tokenizer = load_tokenizer(checkpoint)
+    return Preparer(catalog=catalog, engine=engine, tokenizer=tokenizer, draw_seed=lambda: secrets.randbits(63))
 
 
 def _app(
