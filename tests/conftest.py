@@ -2,6 +2,8 @@
 
 import pytest
 
+import corral.engines.openvino  # noqa: F401  # pyright: ignore[reportUnusedImport] - turns OpenVINO's telemetry off
+
 
 @pytest.fixture
 def anyio_backend() -> str:

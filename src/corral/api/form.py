@@ -54,6 +54,7 @@ async def read_parts(body: bytes, content_type: str) -> list[Part]:
     parser = MultiPartParser(
         headers, _once(body), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(body))
     )
+    parser.spool_max_size = max(1, len(body))  # so that no part is written to a temporary file
     try:
         form = await parser.parse()
     except MultiPartException as error:
