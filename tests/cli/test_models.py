@@ -1,4 +1,4 @@
-"""What a running server answers for, as a table and as JSON."""
+"""`corral models`: as a table, tab-separated and as JSON."""
 
 import json
 
@@ -6,15 +6,19 @@ from tests.cli.fake_server import FakeServer
 from tests.cli.processes import Run
 
 
-def test_a_table_names_every_model_and_what_stands_in(run: Run) -> None:
+def test_models_in_a_pipe_are_tab_separated_with_one_heading_line(run: Run) -> None:
     done = run("models")
-    header, first, second = done.stdout.decode().splitlines()
-    assert (done.status, header.split()) == (0, ["Model", "Context", "Weights", "Stand-in"])
-    assert first.split() == ["meta/llama-2-7b-chat", "512", "demo", "yes"]
-    assert second.split() == ["other/server-says-less"]
+    assert (done.status, done.stdout.decode().splitlines()) == (
+        0,
+        [
+            "model\tcontext\tweights\tstand-in",
+            "meta/llama-2-7b-chat\t512\tdemo\tyes",
+            "other/server-says-less\t\t\t",
+        ],
+    )
 
 
-def test_a_table_outside_a_terminal_cuts_no_name(fake: FakeServer, run: Run) -> None:
+def test_models_outside_a_terminal_cut_no_name(fake: FakeServer, run: Run) -> None:
     name = "owner/" + "long-" * 25 + "[bold]name"
     fake.refusal = (200, {"data": [{"id": name}]})
     assert name in run("models").stdout.decode()
