@@ -36,9 +36,11 @@ from corral.service.accounts import KeyTerms
 from corral.settings import load_settings, worker_environment
 from corral.text.load import load_tokenizer
 
-_LETTER = "a"
+_LETTER = b"a"
+"""All that a token says, without a space before it: the client counts tokens by characters."""
 _CONTENT = re.compile(rb'"content":"([^"]*)"')
-_END = b"data: [DONE]"
+_OK = b"HTTP/1.1 200 "
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _CREDIT_NUSD = 10**15
 
 
@@ -83,7 +85,7 @@ async def bench(arguments: argparse.Namespace) -> None:
     """Print two lines for each number of streams, and one for what the second adds to the first."""
     checkpoint = demo_checkpoint() if arguments.model == DEMO else Path(arguments.model)
     tokenizer = load_tokenizer(checkpoint)
-    letter = tokenizer.encode(_LETTER)[-1]
+    letter = next(index for index in range(tokenizer.vocab_size) if tokenizer.piece_bytes(index) == _LETTER)
     script = {
         "vocab_size": tokenizer.vocab_size,
         "kv_blocks": 2**16,
@@ -129,7 +131,9 @@ async def measure_bare(script: dict[str, Any], streams: int, arguments: argparse
 async def measure_served(script: dict[str, Any], streams: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole server, through sockets."""
     with tempfile.TemporaryDirectory() as directory:
-        settings = priced_settings(arguments.model, Path(directory), max_sequences=max(256, streams))
+        settings = priced_settings(
+            arguments.model, Path(directory), max_sequences=max(256, streams), concurrent_per_model=0
+        )
         secret = await open_account(settings)
         request = chat_request(secret, arguments)
         async with gateway(settings, script) as (port, pid):
@@ -156,7 +160,11 @@ async def measure_served(script: dict[str, Any], streams: int, arguments: argpar
 
 
 async def keep_up(ask: Ask, streams: int, arguments: argparse.Namespace) -> list[Answer]:
-    """Keep so many streams going until each has given its share of answers, and one before that."""
+    """Keep so many streams going until each has given its share of answers, and one before that.
+
+    Raises:
+        ValueError: an answer has more or fewer tokens than it was asked for.
+    """
     rounds = 1 + -(-arguments.answers // streams)
     length_s = arguments.tokens * arguments.step_ms / 1000
 
@@ -164,7 +172,10 @@ async def keep_up(ask: Ask, streams: int, arguments: argparse.Namespace) -> list
         await asyncio.sleep(length_s * index / streams)
         return [await ask() for _ in range(rounds)][1:]
 
-    return [answer for answers in await asyncio.gather(*map(one, range(streams))) for answer in answers]
+    answers = [answer for answers in await asyncio.gather(*map(one, range(streams))) for answer in answers]
+    if wrong := {len(answer.tokens_s) for answer in answers} - {arguments.tokens}:
+        raise ValueError(f"answers of {sorted(wrong)} tokens were counted where each has {arguments.tokens}")
+    return answers
 
 
 def summary(answers: list[Answer]) -> dict[str, Any]:
@@ -191,6 +202,7 @@ class Client(asyncio.Protocol):
         self._answer: Answer
         self._done: asyncio.Future[Answer]
         self._rest = b""
+        self._begun = False
 
     @classmethod
     async def connect(cls, port: int) -> "Client":
@@ -205,12 +217,15 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Note when each token came; each is one letter."""
         now_s = time.monotonic()
-        data = self._rest + data
-        for found in _CONTENT.finditer(data):
+        if not self._begun and not data.startswith(_OK):
+            self._done.set_exception(ValueError(f"the server refused a request: {data.decode(errors='replace')}"))
+            return
+        self._begun = True
+        events, _, self._rest = (self._rest + data).rpartition(b"\n\n")
+        for found in _CONTENT.finditer(events):
             self._answer.tokens_s += [now_s] * len(found[1])
-        ended = _END in data
-        self._rest = b"" if ended else data[data.rfind(b"\n\n") + 2 :]
-        if ended:
+        if self._rest.endswith(_LAST_CHUNK):
+            self._rest = b""
             self._done.set_result(self._answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -222,6 +237,7 @@ class Client(asyncio.Protocol):
         """One request to its end."""
         self._done = asyncio.get_running_loop().create_future()
         self._answer = Answer(time.monotonic())
+        self._begun = False
         self._transport.write(request)
         return await self._done
 
