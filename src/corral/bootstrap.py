@@ -22,10 +22,12 @@ from corral.api.doors.deepinfra import webhook as deepinfra_webhook
 from corral.api.doors.replicate.answers import Answers
 from corral.api.doors.replicate.predictions import DOOR as REPLICATE
 from corral.api.site import NativeTerms, RateTerms, Site
-from corral.catalog.cards import model_cards
+from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog
-from corral.catalog.local import LocalModels
+from corral.catalog.identity import suggest_name
+from corral.catalog.local import LocalModels, check_name
 from corral.catalog.prices import PriceBook, read_price_book
+from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting
 from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender
@@ -69,6 +71,8 @@ class Server:
     deliverer: Deliverer
     catalog: Catalog
     links: OneTimeLinks
+    suggested_name: str | None
+    """A known model whose shape the weights have, where nothing says that they are that model."""
     api_key: str
     api_key_is_new: bool
     """Made just now: the one time to show it."""
@@ -112,8 +116,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     )
     webhooks = open_webhooks(settings, store)
     measures = Measures(store=store, engine=engine, clock=clock)
-    links = OneTimeLinks(clock)
-    console = Console(accounts, measures, webhooks)
+    links, console = OneTimeLinks(clock), Console(accounts, measures, webhooks)
     sign_ins = SignIns(store, accounts, clock=clock)
     app = _app(settings, predictions, accounts, webhooks.secret, console, sign_ins, links, Files(store, clock=clock))
     return Server(
@@ -127,6 +130,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         deliverer=_deliverer(settings, webhooks, predictions, store, renderers(settings, catalog), news),
         catalog=catalog,
         links=links,
+        suggested_name=_suggested_name(catalog, checkpoint),
         api_key=key,
         api_key_is_new=is_new,
     )
@@ -277,7 +281,28 @@ def _launch(options: OpenVinoOptions) -> WorkerLaunch:
 
 def _catalog(settings: Settings, checkpoint: Path, name: str | None) -> Catalog:
     price_book = _price_book(settings, name)
-    return demo_catalog(price_book) if name == DEMO else checkpoint_catalog(checkpoint, price_book, name=name)
+    if name != DEMO:
+        return checkpoint_catalog(checkpoint, price_book, name=_served_as(settings, name), stands_in=settings.stands_in)
+    for setting, flag in (("served_as", "--as"), ("stands_in", "--stands-in")):
+        if getattr(settings, setting):
+            raise BadSetting(f"{setting} ({flag}): it is about a checkpoint of yours, and {DEMO} is served.")
+    return demo_catalog(price_book)
+
+
+def _suggested_name(catalog: Catalog, checkpoint: Path) -> str | None:
+    if known_card(catalog.models()[0].id) is not None:
+        return None
+    return suggest_name(open_source(checkpoint).read_config())
+
+
+def _served_as(settings: Settings, name: str | None) -> str | None:
+    """The operator's word on what the weights are, before the name they were pulled or added as."""
+    if not settings.served_as:
+        return name
+    try:
+        return check_name(settings.served_as)
+    except BadSetting as error:
+        raise BadSetting(f"served_as (--as): {error}") from None
 
 
 def _price_book(settings: Settings, name: str | None) -> PriceBook:

@@ -21,6 +21,9 @@ CONFIG_VARIABLE: Final = "CORRAL_CONFIG"
 _HUB_VARIABLE: Final = "HF_TOKEN"
 """Where people have their token for the Hub already."""
 
+_FLAGS: Final = {"served_as": "--as"}
+"""Flags that are not spelt as their settings."""
+
 QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
 
 
@@ -41,6 +44,14 @@ class Settings(BaseModel):
 
     model: str = Field(
         "corral/demo", min_length=1, description="Catalog name, or path of a checkpoint: a directory or a .gguf file."
+    )
+    served_as: str = Field(
+        "",
+        max_length=200,
+        description="Name, `owner/name`, that the checkpoint answers to: what you know the weights to be.",
+    )
+    stands_in: bool = Field(
+        False, description="Let the checkpoint answer to the names of known models too, free and marked as a stand-in."
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -167,7 +178,7 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
             values[name], origins[name] = environ[variable], variable
     for name, value in chosen.items():
         if value is not None:
-            values[name], origins[name] = value, "--" + name.replace("_", "-")
+            values[name], origins[name] = value, _FLAGS.get(name) or "--" + name.replace("_", "-")
     try:
         return Settings(**values)
     except ValidationError as error:

@@ -55,7 +55,8 @@ def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled
         ({"prompt_tokens": -1}, ["prompt_tokens is -1"]),
         ({"prompt_tokens": 1.5}, ["prompt_tokens is 1.5"]),
         ({"total_nusd": {"x": 1}}, ["total_nusd must be text or a number"]),
-        ({"format": 2}, ["The format is 2"]),
+        ({"format": 1}, ["digest"]),
+        ({"format": 3}, ["The format is 3"]),
         ({"digest": None}, ["digest"]),
     ],
 )

@@ -18,7 +18,7 @@ def logits_of_graph(checkpoint: Path, weights: WeightsFormat, ids: list[int], di
     """Logits ``(tokens, vocab)`` of the converted graph in its stateful form, read in two parts."""
     with open_checkpoint(checkpoint) as opened:
         plan = plan_tensors(opened.shape, weights, opened.held)
-        converted = obtain_model(opened, weights, plan, ModelCache(directory), silent)
+        converted, _ = obtain_model(opened, weights, plan, ModelCache(directory), silent)
     properties = {
         "INFERENCE_PRECISION_HINT": "f32",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": activation_group(plan),

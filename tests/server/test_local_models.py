@@ -23,7 +23,7 @@ from tests.unit.text.conftest import document_of
 pytestmark = pytest.mark.anyio
 
 KEY = "ck_of-the-test"
-NAME = "meta-llama/Llama-2-7b-chat-hf"
+NAME = "acme/tiny-chat"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def ask(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
         return json.load(answer)
 
 
-def test_a_pulled_model_is_served_by_every_name_of_it(
+def test_a_pulled_model_is_served_by_the_name_it_was_pulled_as(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.publish(NAME, tiny_files(tmp_path / "there"))
@@ -48,16 +48,14 @@ def test_a_pulled_model_is_served_by_every_name_of_it(
     for variable, value in places.items():
         monkeypatch.setenv(variable, value)
     assert run_in_pipes(app, ["pull", NAME, "--quantize", "f32"], b"").status == 0
-    with serve("meta/llama-2-7b-chat", CORRAL_API_KEY=KEY, **places) as process:
+    with serve("ACME/tiny-chat", CORRAL_API_KEY=KEY, **places) as process:
         banner = banner_of(process)
         assert "(openvino, f32, context 512 tokens)" in banner
         url = next(line.split()[-1] for line in banner.splitlines() if line.startswith("Corral answers at"))
-        names = {model["id"] for model in ask(url, "/v1/models")["data"]}
-        assert names == {NAME, "meta/llama-2-7b-chat"}
-        for name in names:
-            asked = {"model": name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
-            answer = ask(url, "/v1/chat/completions", asked)
-            assert (answer["model"], answer["usage"]["completion_tokens"] > 0) == (name, True)
+        assert [model["id"] for model in ask(url, "/v1/models")["data"]] == [NAME]
+        asked = {"model": NAME, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+        answer = ask(url, "/v1/chat/completions", asked)
+        assert (answer["model"], answer["usage"]["completion_tokens"] > 0) == (NAME, True)
     assert len(list((tmp_path / "data" / "cache" / "models").glob("*/source.json"))) == 1
 
 
@@ -90,6 +88,26 @@ def test_a_model_that_was_moved_away_is_named(tmp_path: Path, mine: Path) -> Non
     shutil.rmtree(mine)
     with pytest.raises(BadSetting, match=f"me/mine was at {mine}, which is not there any more"):
         build(settings(tmp_path), lambda _: None)
+
+
+@pytest.mark.usefixtures("mine")
+def test_weights_that_cannot_be_the_named_model_are_refused_unless_they_stand_in(tmp_path: Path) -> None:
+    known = "meta/llama-2-7b-chat"
+    with pytest.raises(BadSetting, match=f"cannot be {known}: hidden_size .* 4096"):
+        build(settings(tmp_path, served_as=known), lambda _: None)
+    with pytest.raises(BadSetting, match=r"\(--as\): 'mine' cannot be a model's name"):
+        build(settings(tmp_path, served_as="mine"), lambda _: None)
+    for chosen in ({"served_as": known}, {"stands_in": True}):
+        with pytest.raises(BadSetting, match="corral/demo is served"):
+            build(settings(tmp_path, model="corral/demo", **chosen), lambda _: None)
+
+
+@pytest.mark.usefixtures("mine")
+async def test_a_stand_in_answers_to_known_names_and_says_so(tmp_path: Path) -> None:
+    made = build(settings(tmp_path, served_as="acme/tiny", stands_in=True), lambda _: None)
+    assert [model.id for model in made.catalog.models() if not model.stands_in] == ["acme/tiny"]
+    assert made.catalog.get("meta/llama-2-70b-chat").stands_in
+    await made.store.close()
 
 
 @pytest.mark.usefixtures("mine")

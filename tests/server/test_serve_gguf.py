@@ -13,7 +13,9 @@ from gguf.quants import quantize
 
 from corral.bootstrap import build
 from corral.catalog.catalog import checkpoint_catalog
+from corral.catalog.identity import suggest_name
 from corral.catalog.local import LocalModels
+from corral.checkpoints.source import open_source
 from corral.cli.main import app
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.checkpoint import open_checkpoint
@@ -104,13 +106,18 @@ def test_a_link_keeps_its_own_name(demo_file: Path, tmp_path: Path) -> None:
     assert (catalog.models()[0].id, catalog.models()[0].context_tokens) == ("local/llama", 4096)
 
 
-def test_a_file_of_llama_2s_shape_answers_to_its_names(tmp_path: Path) -> None:
-    metadata = {"llama.embedding_length": 4096, "llama.block_count": 32, "llama.context_length": 4096}
+def test_the_shape_and_the_name_inside_a_file_only_suggest_a_known_model(tmp_path: Path) -> None:
+    metadata = {"llama.embedding_length": 4096, "llama.block_count": 32, "llama.context_length": 2048}
+    metadata["general.name"] = "meta-llama/Llama-2-7b-chat-hf"
     writer = gguf.GGUFWriter(tmp_path / "mine.gguf", "llama")
     write_metadata(writer, metadata | vocabulary_metadata(["<unk>", "<s>", "</s>", *"abc"], [0.0] * 6))
     finish(writer)
-    assert [model.id for model in checkpoint_catalog(tmp_path / "mine.gguf").models()] == [
-        "local/mine", "meta/llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf",
+    path = tmp_path / "mine.gguf"
+    assert [model.id for model in checkpoint_catalog(path).models()] == ["local/mine"]
+    assert suggest_name(open_source(path).read_config()) == "meta/llama-2-7b-chat"
+    named = checkpoint_catalog(path, name="meta/llama-2-7b-chat").models()
+    assert [(model.id, model.context_tokens) for model in named] == [
+        ("meta/llama-2-7b-chat", 2048), ("meta-llama/Llama-2-7b-chat-hf", 2048),
     ]  # fmt: skip
 
 

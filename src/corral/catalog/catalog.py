@@ -10,8 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from corral.catalog.cards import ModelCard, model_cards
+from corral.catalog.cards import ModelCard, known_card, model_cards
 from corral.catalog.collection import Collection, collection_tables
+from corral.catalog.identity import contradiction, snapshot_name
 from corral.catalog.model import CatalogModel
 from corral.catalog.page import local_page
 from corral.catalog.prices import PriceBook, free_of_charge
@@ -21,6 +22,8 @@ from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting, UnknownModel
 
 DEMO: Final = "corral/demo"
+DEFAULT_CONTEXT_TOKENS: Final = 4096
+"""Shown for a checkpoint whose configuration does not say; one that the engine serves always does."""
 
 
 _DEPLOY: Final = "deploy_id:"
@@ -115,6 +118,7 @@ class _Weights:
 
     name: str
     digest: str
+    context_tokens: int
     created: int
     """Unix time in seconds."""
 
@@ -126,8 +130,13 @@ def demo_checkpoint() -> Path:
 
 def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
     """The demo model under its own name, and standing in for every other; free unless *price_book* says otherwise."""
-    created = next(card.created for card in model_cards() if DEMO in card.names)
-    demo = _Weights(name="demo", digest=weights_digest(demo_checkpoint()), created=created)
+    card = next(card for card in model_cards() if DEMO in card.names)
+    demo = _Weights(
+        name="demo",
+        digest=weights_digest(demo_checkpoint()),
+        context_tokens=card.context_tokens,
+        created=card.created,
+    )
     return _priced(
         price_book,
         (_served(card, name, demo, stands_in=DEMO not in card.names) for card in model_cards() for name in card.names),
@@ -135,48 +144,53 @@ def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
 
 
 def checkpoint_catalog(
-    checkpoint: Path, price_book: PriceBook = MappingProxyType({}), *, name: str | None = None
+    checkpoint: Path, price_book: PriceBook = MappingProxyType({}), *, name: str | None = None, stands_in: bool = False
 ) -> Catalog:
-    """A checkpoint under its own name, and under the names of the known model it is by its shape.
+    """The names that a checkpoint answers to.
 
-    Registered as *name*, it answers to that instead of ``local/<its own name>``, and if a known model has the name, to
-    all names of that one; with another shape than that model's it only stands in for it.
+    That is *name*, else the Hub repository whose snapshot it is, else ``local/<its own name>``; with the name of a
+    known model, all names of that model at the catalog's prices. Other names are free, unless *price_book* says
+    otherwise. The shape of the weights is no evidence: every fine-tune has the shape of the model it was made from.
 
-    Known models have the catalog's prices and the own name is free, unless *price_book* says otherwise.
+    Args:
+        checkpoint: a directory, or one file that is a whole model.
+        price_book: the operator's own prices.
+        name: what the operator says that the weights are, or what they were pulled as.
+        stands_in: let it answer to the names of known models as well, free and marked as a stand-in.
 
     Raises:
         CheckpointRefused: it has no readable configuration.
+        BadSetting: the weights cannot be the known model that *name* says they are.
     """
     source = open_source(checkpoint)
     config = source.read_config()
-    own_name = name or f"local/{source.name}"
+    held = name or snapshot_name(checkpoint) or f"local/{source.name}"
+    card = known_card(held)
+    if card is not None and (problem := contradiction(card, config)) is not None:
+        own = f"local/{held.rpartition('/')[2]}"
+        if not stands_in:
+            raise BadSetting(
+                f"{checkpoint} cannot be {held}: {problem} Serve it under a name of its own (`--as {own}`), or let it "
+                "stand in for the models it is not (`--stands-in`)."
+            )
+        held, card = own, None
     weights = _Weights(
-        name=own_name.rpartition("/")[2],
+        name=held.rpartition("/")[2],
         digest=weights_digest(checkpoint),
+        context_tokens=_positive(config.get("max_position_embeddings"), otherwise=DEFAULT_CONTEXT_TOKENS),
         created=source.modified_s,
     )
-    shape = (config.get("hidden_size"), config.get("num_hidden_layers"))
-    own = CatalogModel(
-        id=own_name,
-        owner=own_name.partition("/")[0],
-        description=f"The checkpoint {weights.name}.",
-        context_tokens=_positive(config.get("max_position_embeddings"), otherwise=4096),
-        created=weights.created,
-        weights=weights.name,
-        stands_in=False,
-        prices=(free_of_charge(own_name),),
-        versions=(_version(own_name, weights),),
-        page=local_page(weights.name),
-    )
-    fitting = [card for card in model_cards() if (card.hidden_size, card.num_hidden_layers) == shape]
-    served = [
-        _served(card, alias, weights, stands_in=card not in fitting)
-        for card in model_cards()
-        if card in fitting or card.has_name(own_name)
-        for alias in card.names
-    ]
-    is_known = any(model.id.lower() == own_name.lower() for model in served)
-    return _priced(price_book, served if is_known else [own, *served])
+    served = [_own(held, weights)] if card is None else [_served(card, alias, weights) for alias in card.names]
+    if stands_in:
+        taken = {model.id for model in served}
+        served += [
+            _served(other, alias, weights, stands_in=True)
+            for other in model_cards()
+            if DEMO not in other.names
+            for alias in other.names
+            if alias not in taken
+        ]
+    return _priced(price_book, served)
 
 
 def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:
@@ -193,12 +207,28 @@ def _with_own_prices(price_book: PriceBook, model: CatalogModel) -> CatalogModel
     return model if prices is None else replace(model, prices=prices, list_prices=prices)
 
 
-def _served(card: ModelCard, name: str, weights: _Weights, *, stands_in: bool) -> CatalogModel:
+def _own(name: str, weights: _Weights) -> CatalogModel:
+    """A model that the catalog does not know."""
+    return CatalogModel(
+        id=name,
+        owner=name.partition("/")[0],
+        description=f"The checkpoint {weights.name}.",
+        context_tokens=weights.context_tokens,
+        created=weights.created,
+        weights=weights.name,
+        stands_in=False,
+        prices=(free_of_charge(name),),
+        versions=(_version(name, weights),),
+        page=local_page(weights.name),
+    )
+
+
+def _served(card: ModelCard, name: str, weights: _Weights, *, stands_in: bool = False) -> CatalogModel:
     return CatalogModel(
         id=name,
         owner=name.partition("/")[0],
         description=card.describe(name),
-        context_tokens=card.context_tokens,
+        context_tokens=weights.context_tokens,
         created=card.created,
         weights=weights.name,
         stands_in=stands_in,

@@ -71,6 +71,13 @@ def serve(
             help="Catalog name, or path of a checkpoint: a directory or a .gguf file.", show_default="demo model"
         ),
     ] = None,
+    served_as: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Name that the checkpoint answers to: what you know it to be."),
+    ] = None,
+    stands_in: Annotated[
+        bool | None, typer.Option("--stands-in", help="Let it answer to known models' names too, free and marked.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")
@@ -89,7 +96,7 @@ def serve(
     from corral.cli.serve import serve as start  # noqa: PLC0415 - half a second of imports that no other command needs
     from corral.settings import load_settings  # noqa: PLC0415
 
-    start(load_settings({**chosen, "log_level": log_level}))
+    start(load_settings({**chosen, "served_as": served_as, "stands_in": stands_in, "log_level": log_level}))
 
 
 @app.command("version")

@@ -114,6 +114,7 @@ def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
         f"Corral answers at {url}",
         f"  model    {first.id} ({info.engine}, {info.weights}, context {info.context_tokens} tokens)",
         *([f"  note     the demo model stands in for {', '.join(stand_ins)}"] if stand_ins else []),
+        *([_suggestion(server.suggested_name, settings)] if server.suggested_name else []),
         f"  API key  {key}",
         f"  pages    {url}/sign-in#{link}  (signs in once, for {LINK_S // 60} minutes)",
         "",
@@ -127,6 +128,13 @@ def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _suggestion(name: str, settings: Settings) -> str:
+    return (
+        f"  note     the weights have the shape of {name}, as its fine-tunes do; if they are that model, serve them as "
+        f"corral serve {shlex.quote(settings.model)} --as {name}"
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

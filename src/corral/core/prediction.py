@@ -137,6 +137,12 @@ class Prediction:
     stops: list[int | None] | None = None
     """Per choice, which of the request's stop strings ended it, counted from 0. None until it succeeded."""
     webhook: Webhook | None = None
+    weights_id: str | None = None
+    """Which weights compute it; see ``EngineInfo.weights_id``. None for one that was never admitted, or is older."""
+    prompt_format: str | None = None
+    """What made token ids of its prompt: a chat format, ``raw`` or ``tokens``."""
+    prompt_digest: bytes | None = None
+    """SHA-256 of its prompt's token ids; None once removed or in privacy mode."""
     notes: dict[str, Any] | None = None
     """What its door must remember whatever becomes of the text; never any of prompt or answer."""
 

@@ -13,7 +13,10 @@ from corral.core.prediction import StoppedBy
 
 NUSD_PER_USD: Final = 10**9
 _TOKENS_PER_QUOTE: Final = 10**6
-RECEIPT_FORMAT: Final = 1
+RECEIPT_FORMAT: Final = 2
+_ADDED_IN: Final = {"weights_id": 2}
+"""Fields that earlier formats do not have."""
+_FORMATS: Final = range(1, RECEIPT_FORMAT + 1)
 MAX_USD: Final = 10**9
 """The largest amount that may be typed."""
 _USD: Final = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
@@ -86,16 +89,21 @@ class Receipt:
     tokens_digest: str
     """SHA-256 of the emitted ids: see ``tokens_digest``."""
     completed_at_ms: int
+    weights_id: str | None = None
+    """Which weights computed it; see ``EngineInfo.weights_id``. None if none did, or the run is older than format 2."""
 
     @property
     def digest(self) -> str:
         """SHA-256 over the receipt as canonical JSON; what an auditor compares."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         """The receipt with its digest, as stored and shown."""
-        return {**asdict(self), "digest": self.digest}
+        return {**self._fields(), "digest": self.digest}
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if _ADDED_IN.get(name, 1) <= self.format}
 
 
 def tokens_digest(choices: Iterable[Sequence[int]]) -> str:
@@ -107,12 +115,14 @@ def tokens_digest(choices: Iterable[Sequence[int]]) -> str:
 def verify(document: dict[str, Any]) -> list[str]:
     """Recompute a receipt; every sentence returned names something that does not hold."""
     problems: list[str] = []
-    names = {field.name for field in fields(Receipt)}
+    version = document.get("format", RECEIPT_FORMAT)
+    if not isinstance(version, int) or isinstance(version, bool) or version not in _FORMATS:
+        known = " and ".join(map(str, _FORMATS))
+        return [f"The format is {json.dumps(version)}; this program knows {known}."]
+    names = {field.name for field in fields(Receipt) if _ADDED_IN.get(field.name, 1) <= version}
     if missing := names - document.keys():
         return [f"The receipt lacks {', '.join(sorted(missing))}."]
     receipt = Receipt(**{name: document[name] for name in names})
-    if receipt.format != RECEIPT_FORMAT:
-        problems.append(f"The format is {receipt.format}; this program knows {RECEIPT_FORMAT}.")
     numbers = ("input_nusd", "output_nusd", "prompt_tokens", "completion_tokens", "total_nusd")
     for name in numbers:
         value = document[name]

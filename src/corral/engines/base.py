@@ -68,6 +68,9 @@ class EngineInfo:
     """``openvino``, ``scripted``, …"""
     weights: str
     """Storage of the weights: ``int8``, ``int4``, ``bf16``, ``f32``; ``int8 from Q4_K`` if the file decided."""
+    weights_id: str
+    """Digest of configuration, tokenizer and weight files, with how they are stored: ``9f3c…:int4``. A run continues
+    after a restart only on the weights that it began on."""
     vocab_size: int
     context_tokens: int
     eos_token_id: int

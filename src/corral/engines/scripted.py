@@ -25,6 +25,7 @@ class ScriptedOptions:
     """How the script runs. Fault ids are off at -1; a prompt that contains one provokes the fault."""
 
     vocab_size: int = 512
+    weights_id: str = "scripted"
     context_tokens: int = 4096
     kv_blocks: int = 256
     kv_block_tokens: int = 32
@@ -56,6 +57,7 @@ class ScriptedStepper:
     def info(self) -> EngineInfo:
         """What is loaded."""
         return EngineInfo(
+            weights_id=self._options.weights_id,
             engine="scripted",
             weights="none",
             vocab_size=self._options.vocab_size,

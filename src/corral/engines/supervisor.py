@@ -339,6 +339,9 @@ class SupervisedEngine:
             case Loading(progress=progress):
                 self._on_progress(progress)
             case Ready(info=info):
+                if self._info is not None and info.weights_id != self._info.weights_id:
+                    # Names, prices and running answers belong to the weights that were loaded first.
+                    raise CheckpointRefused("The weights on disk were replaced while they were served; restart Corral.")
                 self._info, self._failure, self._writer = info, None, writer
                 self._settled.set()
                 self._admit()

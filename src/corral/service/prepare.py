@@ -1,6 +1,9 @@
 """From what a door asks to what an engine runs: every open question is closed here, and nowhere else."""
 
 import asyncio
+import hashlib
+import sys
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +14,7 @@ from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
 from corral.core.generation import ChatPrompt, GenerationRequest, Prompt, RawPrompt, TokenPrompt
 from corral.core.pricing import Price
 from corral.engines.base import Engine, EngineInfo, EngineRequest, check_sampling
-from corral.text.prompt import chat_ids, raw_ids
+from corral.text.prompt import CHAT_FORMAT, chat_ids, raw_ids
 from corral.text.stop import StopFilter
 from corral.text.tokenizer import Tokenizer
 
@@ -27,6 +30,10 @@ class Prepared:
     model: CatalogModel
     seed: int
     """In [0, 2**64)."""
+    weights_id: str
+    """Which weights will compute it; see ``EngineInfo.weights_id``."""
+    prompt_format: str
+    """What made ``prompt_ids``: a chat format, ``raw`` or ``tokens``."""
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
     """Of each choice; 0 only with echo."""
@@ -37,6 +44,14 @@ class Prepared:
     def max_completion_tokens(self) -> int:
         """All choices together."""
         return self.max_new_tokens * len(self.engine_requests)
+
+    @property
+    def prompt_digest(self) -> bytes:
+        """SHA-256 of the prompt's token ids, each in four bytes, little-endian."""
+        ids = array("I", self.prompt_ids)
+        if sys.byteorder == "big":
+            ids.byteswap()
+        return hashlib.sha256(ids).digest()
 
     def worst_case_nusd(self, price: Price) -> int:
         """What it costs when every choice runs to its limit."""
@@ -92,6 +107,8 @@ class Preparer:
         return Prepared(
             model=model,
             seed=seed,
+            weights_id=info.weights_id,
+            prompt_format=_format_of(request.prompt),
             prompt_ids=prompt_ids,
             max_new_tokens=max_new_tokens,
             engine_requests=engine_requests,
@@ -109,6 +126,16 @@ class Preparer:
                 if len(text) < _LONG_PROMPT_CHARS:
                     return raw_ids(text, self.tokenizer)
                 return await asyncio.to_thread(raw_ids, text, self.tokenizer)
+
+
+def _format_of(prompt: Prompt) -> str:
+    match prompt:
+        case TokenPrompt():
+            return "tokens"
+        case ChatPrompt():
+            return CHAT_FORMAT
+        case RawPrompt():
+            return "raw"
 
 
 def _max_new_tokens(request: GenerationRequest, info: EngineInfo, *, prompt_tokens: int) -> int:

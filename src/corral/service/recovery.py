@@ -85,8 +85,10 @@ class Recovery:
         except Exception as error:  # noqa: BLE001 - the edge of a run: one that cannot be read must not stop the others
             await self._give_up(left, type(error).__name__)
             return
-        if prepared.model.weights != stored.version:
+        if prepared.weights_id != stored.weights_id:
             await self._give_up(left, "other weights are served now")
+        elif prepared.prompt_digest != stored.prompt_digest:
+            await self._give_up(left, "its prompt would be other token ids now")
         elif self._left.pop(stored.id, None) is not None:
             self._go_on(left, ask, prepared, events)
 

@@ -32,6 +32,9 @@ def claim_of(live: LiveRun) -> Claim:
         background=ask.goes_on,
         input=_input_record(ask, prepared),
         seed=prepared.seed,
+        weights_id=prepared.weights_id,
+        prompt_format=prepared.prompt_format,
+        prompt_digest=prepared.prompt_digest,
         prompt_tokens=len(prepared.prompt_ids),
         max_completion_tokens=prepared.max_completion_tokens,
         price=live.price,
@@ -56,6 +59,9 @@ def refused_claim_of(ask: Ask, model: CatalogModel, price: Price, *, prediction_
         background=ask.goes_on,
         input={"request": request_record(ask.request), "shown": dict(ask.shown_input)},
         seed=None,
+        weights_id=None,
+        prompt_format=None,
+        prompt_digest=None,
         prompt_tokens=0,
         max_completion_tokens=0,
         price=price,
@@ -85,6 +91,7 @@ class Emitted:
     prediction_id: str
     account_id: str
     model: str
+    weights_id: str | None
     price: Price
     prompt_tokens: int
     """0 for a run whose prompt the engine never read: it costs nothing."""
@@ -105,6 +112,7 @@ def emitted_by(live: LiveRun) -> Emitted:
         prediction_id=live.id,
         account_id=live.ask.caller.account_id,
         model=live.prepared.model.id,
+        weights_id=live.prepared.weights_id,
         price=live.price,
         prompt_tokens=live.usage.prompt_tokens if len(live.log) else 0,
         choices=tuple(tuple(answer.ids) for answer in live.answers),
@@ -132,6 +140,7 @@ def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitt
         prediction_id=stored.id,
         account_id=stored.account_id,
         model=stored.model,
+        weights_id=stored.weights_id,
         price=left.price,
         prompt_tokens=stored.prompt_tokens if events or left.engine_tokens else 0,
         choices=tuple(
@@ -156,6 +165,7 @@ def emitted_never(claim: Claim) -> Emitted:
         prediction_id=claim.prediction_id,
         account_id=claim.account_id,
         model=claim.model,
+        weights_id=claim.weights_id,
         price=claim.price,
         prompt_tokens=0,
         choices=(),
@@ -211,6 +221,7 @@ def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *,
         stopped_by=outcome.stopped_by,
         tokens_digest=tokens_digest(emitted.choices),
         completed_at_ms=now_ms,
+        weights_id=emitted.weights_id,
     )
     return Settlement(
         receipt=receipt,

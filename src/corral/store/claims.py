@@ -43,6 +43,11 @@ class Claim:
     background: bool
     input: dict[str, Any] | None
     seed: int | None
+    weights_id: str | None
+    """Which weights will compute it; None if none will."""
+    prompt_format: str | None
+    prompt_digest: bytes | None
+    """See ``Prediction``; not stored with a key in privacy mode."""
     prompt_tokens: int
     max_completion_tokens: int
     """All choices together."""
@@ -184,6 +189,9 @@ def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
         "data_removed": not kept,
         "error": None,
         "seed": seed_column(wanted.seed),
+        "weights_id": wanted.weights_id,
+        "prompt_format": wanted.prompt_format,
+        "prompt_digest": wanted.prompt_digest if kept else None,
         "prompt_tokens": wanted.prompt_tokens,
         "completion_tokens": 0,
         "engine_tokens": 0,

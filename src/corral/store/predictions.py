@@ -111,7 +111,9 @@ def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_
     ids = list(connection.execute(ended).scalars())
     if ids:
         connection.execute(
-            update(predictions).where(predictions.c.id.in_(ids)).values(input=None, output=None, data_removed=True)
+            update(predictions)
+            .where(predictions.c.id.in_(ids))
+            .values(input=None, output=None, prompt_digest=None, data_removed=True)
         )
         connection.execute(delete(stream_rows).where(stream_rows.c.prediction_id.in_(ids)))
     return len(ids)

@@ -123,6 +123,9 @@ predictions = Table(
     Column("notes", _JSON),
     Column("stops", _JSON),
     Column("token_digest", LargeBinary),
+    Column("weights_id", Text),
+    Column("prompt_format", Text),
+    Column("prompt_digest", LargeBinary),
     CheckConstraint(
         "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="ck_predictions_status"
     ),

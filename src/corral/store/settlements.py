@@ -129,8 +129,8 @@ def _check_bill(row: RowMapping, settlement: Settlement, document: dict[str, Any
     receipt = settlement.receipt
     wrong = verify(document)
     price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
-    if price != price_in(row) or receipt.model != row["model"]:
-        wrong.append("The receipt's model and price are not those that were agreed.")
+    if price != price_in(row) or (receipt.model, receipt.weights_id) != (row["model"], row["weights_id"]):
+        wrong.append("The receipt's model, weights and price are not those that were agreed.")
     if receipt.prompt_tokens > row["prompt_tokens"]:
         wrong.append(f"{receipt.prompt_tokens} prompt tokens are billed, of {row['prompt_tokens']}.")
     if not max(receipt.completion_tokens, row["engine_tokens"]) <= settlement.engine_tokens:

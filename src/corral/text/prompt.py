@@ -14,12 +14,15 @@ The markers are plain text to Llama 2's tokenizer, unlike BOS and EOS. So a mark
 import re
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Final
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Message, Role
 from corral.core.markers import spell_markers
 from corral.text.tokenizer import Tokenizer
 
+CHAT_FORMAT: Final = "llama-2"
+"""Name of the format that ``chat_ids`` builds, as stored with each prediction."""
 _CONTROL_TOKEN = re.compile("(</?s>)")
 
 

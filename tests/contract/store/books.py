@@ -46,6 +46,9 @@ def wanted(account: Account, key: ApiKey, **changes: Any) -> Claim:
         background=False,
         input={"prompt": "Say \u00e9\x00 \U0001f600."},
         seed=2**64 - 1,
+        weights_id="9f3c:int8",
+        prompt_format="llama-2",
+        prompt_digest=b"d" * 32,
         prompt_tokens=100,
         max_completion_tokens=200,
         price=PRICE,
@@ -72,6 +75,7 @@ def receipt_for(prediction: Prediction, price: Price, tokens: int, at_ms: int) -
         stopped_by=StoppedBy.MODEL,
         tokens_digest=tokens_digest([range(tokens)]),
         completed_at_ms=at_ms,
+        weights_id=prediction.weights_id,
     )
 
 

@@ -77,10 +77,10 @@ def test_no_two_models_share_a_cover() -> None:
 def test_examples_of_other_weights_are_not_shown(tmp_path: Path) -> None:
     config = {"hidden_size": 8192, "num_hidden_layers": 80}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    catalog = checkpoint_catalog(tmp_path)
-    assert catalog.get(SEVENTY).page.examples == ()
-    assert catalog.get(SEVENTY).page.readme == demo_catalog().get(SEVENTY).page.readme
-    assert len(catalog.get(f"local/{tmp_path.name}").page.readme) > 100
+    served = checkpoint_catalog(tmp_path, name=SEVENTY).get(SEVENTY)
+    assert served.page.examples == ()
+    assert served.page.readme == demo_catalog().get(SEVENTY).page.readme
+    assert len(checkpoint_catalog(tmp_path).get(f"local/{tmp_path.name}").page.readme) > 100
 
 
 def test_a_directory_name_cannot_leave_its_place_in_the_readme() -> None:

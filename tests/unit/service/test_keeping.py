@@ -106,7 +106,7 @@ async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: 
             desk.caller = caller
             await removed(desk, before.id)
             after = await desk.service.get(caller, before.id)
-            assert after == replace(before, input=None, output=None, data_removed=True)
+            assert after == replace(before, input=None, output=None, prompt_digest=None, data_removed=True)
             with pytest.raises(DataRemoved):
                 await collected(await desk.service.attach(caller, before.id))
             assert await desk.accounts.reconcile() == []

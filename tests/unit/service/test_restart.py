@@ -1,6 +1,8 @@
 """A server that stops and starts again: runs that are to go on do, all others are settled, and the books agree."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +150,37 @@ async def test_a_run_is_left_for_the_next_start_when_there_is_no_engine(database
     async with working() as engine, serving(database, engine) as desk:
         desk.sit_down_again(before)
         assert await collected(await desk.service.attach(before.caller, run.id)) == expected
+        await desk.balanced()
+
+
+async def test_a_run_is_settled_for_what_it_emitted_when_other_weights_are_served_now(database: Path) -> None:
+    async with working(step_s=0.003, weights_id="9f3c:int8") as engine, serving(database, engine) as desk:
+        await seat(desk)
+        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+            await until_token(run, 20)
+        before = desk
+    async with working(weights_id="9f3c:int4") as engine, serving(database, engine) as desk:
+        desk.sit_down_again(before)
+        stored = await desk.settled(run.id)
+        assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
+        assert 20 <= stored.completion_tokens < 120
+        assert (stored.receipt or {})["weights_id"] == "9f3c:int8"
+        await desk.balanced()
+
+
+@pytest.mark.parametrize("column", ["weights_id", "prompt_digest"])
+async def test_a_run_of_an_earlier_version_is_settled_and_not_continued(database: Path, column: str) -> None:
+    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
+        await seat(desk)
+        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+            await until_token(run, 20)
+        before = desk
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(f"UPDATE predictions SET {column} = NULL")
+    async with working() as engine, serving(database, engine) as desk:
+        desk.sit_down_again(before)
+        stored = await desk.settled(run.id)
+        assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
         await desk.balanced()
 
 

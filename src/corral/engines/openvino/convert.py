@@ -28,8 +28,10 @@ _SPARE_BYTES = 64 * 2**20
 
 def obtain_model(
     checkpoint: Checkpoint, weights: WeightsFormat, plan: list[StoredTensor], cache: ModelCache, report: Report
-) -> Path:
+) -> tuple[Path, str]:
     """The converted model's directory, made first when there is none; with a vocabulary if the checkpoint has one.
+
+    Returns it with a digest of all that the checkpoint's answers depend on: configuration, vocabulary, weight files.
 
     Raises:
         CheckpointRefused: the weights or the vocabulary cannot be converted.
@@ -37,15 +39,12 @@ def obtain_model(
     """
     stamps = {path: stamp_file(path) for path in checkpoint.files}
     vocabulary = checkpoint.vocabulary()
-    key = digest_fields(
-        {
-            "converter": _VERSION,
-            "weights": weights.value,
-            "shape": asdict(checkpoint.shape),
-            "files": cache.digest_files(checkpoint.files, report),
-            "vocabulary": _digest(vocabulary) if vocabulary else None,
-        }
-    )[:32]
+    content = {
+        "shape": asdict(checkpoint.shape),
+        "files": cache.digest_files(checkpoint.files, report),
+        "vocabulary": _digest(vocabulary) if vocabulary else None,
+    }
+    key = digest_fields({"converter": _VERSION, "weights": weights.value, **content})[:32]
 
     def convert(directory: Path) -> None:
         _convert(checkpoint, weights, plan, directory, report)
@@ -55,7 +54,7 @@ def obtain_model(
             check_untouched(path, stamp)
         note_source(directory, checkpoint.path)
 
-    return cache.obtain(key, convert, report)
+    return cache.obtain(key, convert, report), digest_fields(content)
 
 
 def obtain_stand_in(checkpoint: Checkpoint, cache: ModelCache, report: Report) -> Path:

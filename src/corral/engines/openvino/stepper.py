@@ -201,13 +201,14 @@ def convert_ahead(options: OpenVinoOptions, report: Report) -> None:
 def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
     """``build`` for callers in the same process."""
     with open_checkpoint(Path(options.checkpoint)) as checkpoint:
-        shape, plan, directory = _obtain(checkpoint, options, report)
+        shape, plan, directory, weights_id = _obtain(checkpoint, options, report)
     context_tokens = min(options.context_tokens or shape.context_tokens, shape.context_tokens)
     precision = options.kv_precision or choose_precision(shape, context_tokens)
     blocks = options.kv_blocks or choose_blocks(shape, context_tokens, precision, available_bytes())
     info = EngineInfo(
         engine="openvino",
         weights=describe_storage(plan, options.weights),
+        weights_id=weights_id,
         vocab_size=shape.vocab_size,
         context_tokens=context_tokens,
         eos_token_id=shape.eos_token_id,
@@ -231,14 +232,15 @@ def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
 
 def _obtain(
     checkpoint: Checkpoint, options: OpenVinoOptions, report: Report
-) -> tuple[LlamaShape, list[StoredTensor], Path]:
+) -> tuple[LlamaShape, list[StoredTensor], Path, str]:
     cache = ModelCache(Path(options.cache_dir))
     if options.stand_in:
         limit_memory()
         shape = stand_in_shape(checkpoint.shape)
-        return shape, plan_stand_in(shape), obtain_stand_in(checkpoint, cache, report)
+        return shape, plan_stand_in(shape), obtain_stand_in(checkpoint, cache, report), "stand-in"
     plan = plan_tensors(checkpoint.shape, options.weights, checkpoint.held)
-    return checkpoint.shape, plan, obtain_model(checkpoint, options.weights, plan, cache, report)
+    directory, digest = obtain_model(checkpoint, options.weights, plan, cache, report)
+    return checkpoint.shape, plan, directory, f"{digest}:{options.weights.value}"
 
 
 def _warm_up(stepper: OpenVinoStepper) -> None:
