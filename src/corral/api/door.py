@@ -34,13 +34,25 @@ class Door:
     """Where a key may stand when there is no ``Authorization``, beside the one that all doors read."""
 
     def route(
-        self, method: str, paths: Sequence[str], handler: Handler, *, scopes: tuple[Scope, ...], operation: Operation
+        self,
+        method: str,
+        paths: Sequence[str],
+        handler: Handler,
+        *,
+        scopes: tuple[Scope, ...],
+        operation: Operation,
+        tokens: bool = True,
     ) -> None:
-        """Serve *handler* at each of *paths*, to keys with one of *scopes*; *operation* documents it."""
+        """Serve *handler* at each of *paths*, to keys with one of *scopes*; *operation* documents it.
+
+        *tokens* tells whether tokens that such a key signed are served as well.
+        """
 
         async def let_in(request: Request) -> Response:
             caller = await authenticate(request, self.keys, other_header=self.key_header)
             caller.require(*scopes)
+            if not tokens:
+                caller.require_key()
             return await handler(request, caller)
 
         self._add(method, paths, let_in, name=handler.__name__, operation=operation)

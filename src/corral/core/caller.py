@@ -45,6 +45,15 @@ class Caller:
                 "This API key lacks the scope " + " or ".join(f"'{scope}'" for scope in scopes) + "."
             )
 
+    def require_key(self) -> None:
+        """Refuse a token that a key signed: it runs models, and knows nothing of what else the account asked.
+
+        Raises:
+            PermissionDenied: says so.
+        """
+        if self.token is not None:
+            raise PermissionDenied("A token that a key signed may not do this: use the key.")
+
     def may_use(self, name: str) -> bool:
         """Whether the key may ask for the model *name*."""
         return self.models is None or name.lower() in self.models

@@ -115,6 +115,24 @@ async def test_50_a_request_is_found_by_each_of_its_ids_and_told_with_its_exact_
     assert (await ann.post("/v1/request-costs", json={})).status_code == 422
 
 
+async def test_a_token_sees_nothing_of_what_else_its_account_asked(ann: AsyncClient, key: str) -> None:
+    token = signed(await uid(ann), "first", key)
+    for method, path in (
+        *(("GET", f"{prefix}/predictions") for prefix in ("", "/v1", "/v1/v1")),
+        *((method, "/v1/files") for method in ("GET", "POST")),
+        *((method, "/v1/files/anything") for method in ("GET", "DELETE")),
+        ("GET", "/v1/webhooks/default/secret"),
+        ("GET", "/v1/logs/query?deploy_id=any"),
+    ):
+        refused = await ann.request(method, path, headers=bearer(token))
+        assert (refused.status_code, "use the key" in refused.text) == (403, True), (method, path)
+        assert (await ann.request(method, path)).status_code != 403, (method, path)
+    made = await ann.post(f"/v1/models/{MODEL}/predictions", json={"input": {"prompt": "Hi"}}, headers=bearer(token))
+    path = f"/v1/predictions/{made.json()['id']}"
+    assert (await ann.get(path, headers=bearer(token))).status_code == 200
+    assert (await ann.post(f"{path}/cancel", headers=bearer(token))).status_code == 200
+
+
 async def test_51_a_token_made_by_the_api_runs_its_models_only_and_until_it_expires(ann: AsyncClient) -> None:
     made = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first", "models": [MODEL], "expires_delta": 3600})
     token = made.json()["token"]

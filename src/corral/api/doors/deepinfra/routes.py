@@ -94,8 +94,8 @@ def _add_account(door: Door, account: Account, logs: Logs) -> None:
         ("POST", "/v1/request-costs", account.request_costs, _READ, operations.REQUEST_COSTS),
         ("GET", "/payment/usage", account.usage, (Scope.READ,), operations.USAGE),
         ("GET", "/payment/usage/{token}", account.usage_of_token, (Scope.READ,), operations.USAGE_OF_TOKEN),
-        ("GET", "/v1/logs/query", logs.query, _READ, operations.LOGS),
     ):
         door.route(method, [path], handler, scopes=scopes, operation=operation)
+    door.route("GET", ["/v1/logs/query"], logs.query, scopes=_READ, operation=operations.LOGS, tokens=False)
     for method, path in _MONEY:
         door.route(method, [path], account.fixed, scopes=_READ, operation=operations.fixed())

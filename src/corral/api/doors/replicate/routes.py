@@ -95,16 +95,17 @@ class _Paths:
         scopes: tuple[Scope, ...] = _READ,
         kind: Kind = Kind.OTHER,
         documented: bool = True,
+        tokens: bool = True,
     ) -> None:
         counted = self.count(handler, self._door, kind)
         elsewhere = [prefix + path for prefix in _ELSEWHERE if prefix or (method, path) not in _NOT_AT_THE_ROOT]
         if (method, path) not in _SHARED:
             door = self._door if documented else self.undocumented
-            door.route(method, [_DOCUMENTED + path], counted, scopes=scopes, operation=operation)
-        self.undocumented.route(method, elsewhere, counted, scopes=scopes, operation=operation)
+            door.route(method, [_DOCUMENTED + path], counted, scopes=scopes, operation=operation, tokens=tokens)
+        self.undocumented.route(method, elsewhere, counted, scopes=scopes, operation=operation, tokens=tokens)
         if method == "GET":
             everywhere = [_DOCUMENTED + path, *elsewhere]
-            self.undocumented.route("HEAD", everywhere, counted, scopes=scopes, operation=operation)
+            self.undocumented.route("HEAD", everywhere, counted, scopes=scopes, operation=operation, tokens=tokens)
 
     def add_open(
         self, path: str, handler: OpenHandler, operation: Operation, *, elsewhere: tuple[str, ...] = ()
@@ -120,7 +121,7 @@ def _add_predictions(paths: _Paths, routes: PredictionRoutes) -> None:
     paths.add("POST", f"{_MODEL}/predictions", routes.create_of_model, of_model, scopes=_RUN, kind=create)
     path = "/deployments/{owner}/{name}/predictions"
     paths.add("POST", path, routes.create_of_deployment, of_deployment, scopes=_RUN, kind=create)
-    paths.add("GET", "/predictions", routes.list, operations.LIST)
+    paths.add("GET", "/predictions", routes.list, operations.LIST, tokens=False)
     paths.add("GET", "/predictions/{prediction_id}", routes.get, operations.GET)
     paths.add("POST", "/predictions/{prediction_id}/cancel", routes.cancel, operations.CANCEL, scopes=_RUN)
     paths.add_open("/streams/{prediction_id}/{token}", routes.stream, operations.STREAM)
@@ -141,15 +142,16 @@ def _add_models(paths: _Paths, routes: ModelRoutes) -> None:
     paths.add("GET", "/deployments/{owner}/{name}", routes.deployment, operations.DEPLOYMENT)
     paths.add("GET", "/hardware", routes.hardware, operations.HARDWARE)
     paths.add("GET", "/account", routes.account, operations.ACCOUNT)
-    paths.add("GET", "/webhooks/default/secret", routes.webhook_secret, operations.WEBHOOK_SECRET, scopes=_RUN)
+    path = "/webhooks/default/secret"
+    paths.add("GET", path, routes.webhook_secret, operations.WEBHOOK_SECRET, scopes=_RUN, tokens=False)
     for method, path in NOT_OFFERED:
         paths.add(method, path, routes.not_offered, operations.NOT_OFFERED, scopes=_READ, documented=False)
 
 
 def _add_files(paths: _Paths, routes: FileRoutes) -> None:
-    paths.add("POST", "/files", routes.create, operations.CREATE_FILE, scopes=_RUN)
-    paths.add("GET", "/files", routes.list, operations.FILES)
-    paths.add("GET", "/files/{file_id}", routes.get, operations.FILE)
-    paths.add("DELETE", "/files/{file_id}", routes.delete, operations.DELETE_FILE, scopes=_RUN)
+    paths.add("POST", "/files", routes.create, operations.CREATE_FILE, scopes=_RUN, tokens=False)
+    paths.add("GET", "/files", routes.list, operations.FILES, tokens=False)
+    paths.add("GET", "/files/{file_id}", routes.get, operations.FILE, tokens=False)
+    paths.add("DELETE", "/files/{file_id}", routes.delete, operations.DELETE_FILE, scopes=_RUN, tokens=False)
     # A client makes this address itself, from whichever base it has.
     paths.add_open("/files/{file_id}/download", routes.download, operations.DOWNLOAD, elsewhere=_ELSEWHERE)
