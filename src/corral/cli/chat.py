@@ -44,7 +44,7 @@ def chat_command(open_server: OpenServer) -> Callable[..., None]:
         url: Url = None,
         temperature: Annotated[float | None, typer.Option(min=0, help="0 always takes the likeliest token.")] = None,
         max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-        seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
+        seed: Annotated[int | None, typer.Option(help="Same seed, nearly always the same answer.")] = None,
     ) -> None:
         """Talk to a served model: a conversation, or one answer when given a prompt or a pipe."""
         accept_any_text()

@@ -1,7 +1,7 @@
-"""``corral key``: who may enter. Shows a secret once, when it is made; must not know how one is stored."""
+"""``corral key``: who may enter. Shows a secret once, when it is made."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,6 +14,11 @@ from corral.core.pricing import usd
 
 if TYPE_CHECKING:
     from corral.service.accounts import Accounts
+
+
+_SHOWN_ONCE: Final = (
+    "Its secret is shown this once; stored are a digest and a salt, of no use without the server's key-pepper:"
+)
 
 
 def key_commands(consult: Consult) -> typer.Typer:
@@ -74,7 +79,7 @@ class KeyCommands:
 
         owner, key, secret = self._consult(work)
         typer.echo(f"{key.id} of {owner.name}: {_terms(key)}.", err=True)
-        typer.echo("Its secret is shown this once; only a digest of it is stored:", err=True)
+        typer.echo(_SHOWN_ONCE, err=True)
         typer.echo(secret)
 
     def list_keys(
