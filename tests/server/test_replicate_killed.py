@@ -113,7 +113,8 @@ async def test_twenty_background_runs_survive_kill_9_with_their_text_streams_and
         async with premises.books() as books:
             left = await books.predictions(account_id)
         assert {one.id for one in left if not one.status.terminal} == ids
-        async with premises.gateway(step_s=0.001) as gateway, gateway.http(key=secret) as http:
+        # Slow enough that readers come back before the new server has computed again what they have.
+        async with premises.gateway(step_s=STEP_S) as gateway, gateway.http(key=secret) as http:
             http.timeout = 60
             async with asyncio.TaskGroup() as reading:
                 for reader in readers:

@@ -117,6 +117,13 @@ class Run(Protocol):
         """
         ...
 
+    def digest(self, number: int) -> str | None:
+        """Digest of the token ids of all choices up to event *number*, 8 hex digits; None while there is no such event.
+
+        Equal for equal ids: live, joined, from the store, and computed again after a crash.
+        """
+        ...
+
 
 class Predictions(Protocol):
     """The use cases behind every door."""

@@ -40,6 +40,10 @@ class ReadableRun:
         """Every event from the one after *after* on; see ``ports.Run.events``."""
         return self.log.read(after=after)
 
+    def digest(self, number: int) -> str | None:
+        """Digest of the token ids up to event *number*; see ``ports.Run.digest``."""
+        return self.log.digest(number)
+
 
 class Readings:
     """The reading half of ``ports.Predictions``."""

@@ -184,9 +184,8 @@ def rows_of(live: LiveRun, last: Sequence[GenerationEvent] = ()) -> list[LogRow]
     events = [*(event for _, event in fresh), *last]
     if not events:
         return []
-    before = live.log.number_before(live.stored_events)
-    end = (fresh[-1][0] if fresh else before) + len(last)
-    return [LogRow(first_seq=before + 1, last_seq=end, payload=encode_events(events))]
+    before = live.stored_events
+    return [LogRow(first_seq=before + 1, last_seq=before + len(events), payload=encode_events(events))]
 
 
 def addressee_of(live: LiveRun) -> Addressee | None:

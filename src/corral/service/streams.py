@@ -1,15 +1,20 @@
 """The log of a run's events: appended to once, read by many, live or later, from any point.
 
-Events are numbered by what they carry: a delta by its tokens, any other event by one. So a run that is computed again
-after a crash gives the same numbers to the same tokens, however they were batched, and a reader can go on where it
-stopped.
+Events are numbered from 1, and each delta in the log carries one token. So a run that is computed again after a crash
+gives the same numbers to the same tokens, however they were batched, and a reader can resume after any of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
+from typing import Final
 
 from corral.core.errors import CorralError
 from corral.core.generation import Delta, GenerationEvent, Queued
+
+_DIGEST_BYTES: Final = 4
+_NO_TOKENS: Final = bytes(_DIGEST_BYTES)
 
 
 class RunLog:
@@ -17,7 +22,9 @@ class RunLog:
 
     def __init__(self) -> None:
         self._events: list[GenerationEvent] = []
-        self._numbers: list[int] = []
+        """Event number n is at index n - 1."""
+        self._digests: list[bytes] = [_NO_TOKENS]
+        """At index n, the digest of the token ids up to event n; made as far as somebody asked."""
         self._waiting: list[asyncio.Future[None]] = []
         self._over = False
         self._error: CorralError | None = None
@@ -33,11 +40,18 @@ class RunLog:
 
     def since(self, index: int) -> list[tuple[int, GenerationEvent]]:
         """Numbers and events from an index on; for whoever stores the log."""
-        return list(zip(self._numbers[index:], self._events[index:], strict=True))
+        return list(enumerate(self._events[index:], index + 1))
 
-    def number_before(self, index: int) -> int:
-        """Number of the event before the one at *index*; 0 for the first."""
-        return self._numbers[index - 1] if index else 0
+    def digest(self, number: int) -> str | None:
+        """Digest of the token ids of all choices up to event *number*, 8 hex digits; None beyond the log's end.
+
+        It depends on the ids and their order alone, so it tells whether a computation that was repeated gave the same.
+        """
+        if not 0 <= number <= len(self._events):
+            return None
+        for event in self._events[len(self._digests) - 1 : number]:
+            self._digests.append(_digest(self._digests[-1], event))
+        return self._digests[number].hex()
 
     def append(self, events: Iterable[GenerationEvent]) -> None:
         """Add events and wake every reader. A queue position is told but not kept: it is of no use later."""
@@ -45,9 +59,7 @@ class RunLog:
             if isinstance(event, Queued):
                 self._queued = event
                 continue
-            carried = len(event.ids) if isinstance(event, Delta) else 1
-            self._numbers.append((self._numbers[-1] if self._numbers else 0) + carried)
-            self._events.append(event)
+            self._events.extend(_by_token(event))
         self._ring()
 
     def close(self, error: CorralError | None = None) -> None:
@@ -58,10 +70,13 @@ class RunLog:
     async def read(self, *, after: int = 0) -> AsyncIterator[tuple[int, GenerationEvent]]:
         """Every event numbered above *after*, then what comes; neighbouring deltas of one choice as one.
 
+        *after* may be beyond the log's end, as for a reader that had more than a crashed server had stored: then
+        nothing is given until the log is longer than that.
+
         Raises:
             CorralError: what the log was closed with.
         """
-        index = next((i for i, number in enumerate(self._numbers) if number > after), len(self._events))
+        index = after
         told: Queued | None = None
         while True:
             if not self._events and self._queued != told:
@@ -69,8 +84,8 @@ class RunLog:
                 if told is not None:
                     yield 0, told
             while index < len(self._events):
-                index, number, event = self._coalesce(index)
-                yield number, event
+                index, event = self._coalesce(index)
+                yield index, event
             if self._over:
                 if self._error is not None:
                     raise self._error
@@ -79,17 +94,17 @@ class RunLog:
             self._waiting.append(bell)
             await bell
 
-    def _coalesce(self, index: int) -> tuple[int, int, GenerationEvent]:
-        """The event at *index*, joined with the deltas of its choice that follow it; and where to go on."""
+    def _coalesce(self, index: int) -> tuple[int, GenerationEvent]:
+        """Join the event at *index* with the deltas of its choice that follow; the number of the last one, and it."""
         first = self._events[index]
         end = index + 1
         if isinstance(first, Delta):
             while end < len(self._events) and _continues(first, self._events[end]):
                 end += 1
         if end == index + 1:
-            return end, self._numbers[index], first
+            return end, first
         deltas = [event for event in self._events[index:end] if isinstance(event, Delta)]
-        return end, self._numbers[end - 1], join(deltas)
+        return end, join(deltas)
 
     def _ring(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -112,3 +127,27 @@ def join(deltas: list[Delta]) -> Delta:
 
 def _continues(first: Delta, event: GenerationEvent) -> bool:
     return isinstance(event, Delta) and event.choice == first.choice
+
+
+def _by_token(event: GenerationEvent) -> Iterator[GenerationEvent]:
+    """Cut a delta at its tokens. Its text goes with the last one, as it is certain only after that."""
+    if not isinstance(event, Delta) or len(event.ids) < 2:
+        yield event
+        return
+    last = len(event.ids) - 1
+    for index, token_id in enumerate(event.ids):
+        yield replace(
+            event,
+            text=event.text if index == last else "",
+            ids=(token_id,),
+            logprobs=event.logprobs[index : index + 1],
+            pieces=event.pieces[index : index + 1],
+            completion_tokens=event.completion_tokens - (last - index),
+        )
+
+
+def _digest(before: bytes, event: GenerationEvent) -> bytes:
+    if not isinstance(event, Delta):
+        return before
+    tokens = b"".join(b"%d:%d;" % (event.choice, token_id) for token_id in event.ids)
+    return hashlib.blake2b(before + tokens, digest_size=_DIGEST_BYTES).digest()

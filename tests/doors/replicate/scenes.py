@@ -59,7 +59,7 @@ class Event:
     @property
     def number(self) -> int:
         """The part of the id that orders events."""
-        return int(self.id.partition(":")[2])
+        return int(self.id.partition(":")[2].partition("-")[0])
 
 
 def parse(text: str) -> list[Event]:

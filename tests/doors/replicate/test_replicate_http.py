@@ -143,6 +143,22 @@ async def test_18_late_twice_and_from_any_event_on_the_stream_is_the_same(server
             assert text_of(parse((await read_stream(http, created, after=junk)).text)) == whole
 
 
+async def test_an_id_without_a_digest_resumes_and_one_with_another_digest_gets_an_error(server: RealServer) -> None:
+    async with server.http() as http:
+        created = (await until(http, await create(http, CHAT, **SHORT)))[-1]
+        whole = parse((await read_stream(http, created)).text)
+        bare, digest = whole[0].id.split("-")
+        assert parse((await read_stream(http, created, after=bare)).text) == whole[1:]
+        second, number = bare.split(":")
+        others = [f"{bare}-{int(digest, 16) ^ 1:08x}", f"{second}:{int(number) + 40_000}-{digest}"]
+        for other in others:  # another token, and more tokens than there are
+            error, done = parse((await read_stream(http, created, after=other)).text)
+            assert (error.name, done.name, done.data) == ("error", "done", '{"reason":"error"}')
+            assert "differs from what this stream sent before" in error.data
+            assert parse((await read_stream(http, created, after=error.id)).text) == [done]
+            assert (await read_stream(http, created, after=done.id)).status_code == 204
+
+
 async def test_19_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server: RealServer) -> None:
     async with server.http() as http:
         running = await create(http, CHAT, **{**LONG, "min_tokens": 3000, "max_tokens": 3000})

@@ -220,7 +220,7 @@ def _delta(text: str, number: int) -> tuple[int, Delta]:
 
 
 def _events(deltas: list[tuple[int, Delta]], after: Position) -> list[Any]:
-    words = Words(created_s=7, after=after)
+    words = Words(created_s=7, after=after, digest="{:08x}".format)
     started = [] if after.number else list(words.feed(1, Started(prompt_tokens=1, seed=1)))
     return parse(
         b"".join([*started, *(body for number, delta in deltas for body in words.feed(number, delta))]).decode()
@@ -229,8 +229,10 @@ def _events(deltas: list[tuple[int, Delta]], after: Position) -> list[Any]:
 
 def test_18_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
     assert read_position("7:13", created_s=7) == Position(number=3, beyond=Beyond.ONE_CHARACTER)
+    checked = Position(number=3, beyond=Beyond.ONE_CHARACTER, digest="00ff12ab")
+    assert read_position("7:13-00ff12ab", created_s=7) == checked
     assert read_position("7:15", created_s=7).beyond is Beyond.DONE
-    for text in (None, "", "8:13", "7:x", "7:-1", "7:13 ", "7" * 99, "७:1"):
+    for text in (None, "", "8:13", "7:x", "7:-1", "7:13 ", "7:13-", "7:13-00FF12AB", "7:13-0", "7" * 99, "७:1"):
         assert read_position(text, created_s=7) == BEGINNING
 
 

@@ -43,7 +43,7 @@ _PARTIAL = [
     for pattern, name in (
         (r'(?<="output": )\[".*\]', '["<so far>"]'),
         (r'(?<="output_token_count": )\d+', "<tokens>"),
-        (r"(?<=^id: <seconds>:)\d+", "<number>"),
+        (r"(?<=^id: <seconds>:)\d+-[0-9a-f]{8}", "<number>"),
         (r"(?<=^event: output\n)((?:id: .+\n)?)(?:data: .*\n)+", r"\1data: <so far>\n"),
     )
 ]

@@ -81,8 +81,10 @@ async def test_a_reader_goes_on_where_it_stopped_across_the_restart(database: Pa
             before = desk
         async with serving(database, engine) as desk:
             desk.sit_down_again(before)
-            rest = await numbered(await desk.service.attach(before.caller, run.id), after=read[-1][0])
+            again = await desk.service.attach(before.caller, run.id)
+            rest = await numbered(again, after=read[-1][0])
             assert rest == whole[read[-1][0] :]
+            assert again.digest(read[-1][0]) == run.digest(read[-1][0])
             stored = await desk.settled(run.id)
             assert stored.texts == [text]
             await desk.balanced()

@@ -115,7 +115,7 @@ class PredictionRoutes:
             raise NotHere("There is no such stream.")
         prediction = await self._predictions.find(prediction_id)
         after = read_position(request.headers.get(LAST_EVENT_ID), created_s=prediction.created_at_ms // 1000)
-        if prediction.status.terminal and after.beyond is Beyond.DONE:
+        if after.beyond is Beyond.DONE:
             return Response(status_code=204)  # tells an EventSource to come no more
         if prediction.status.terminal and prediction.data_removed:
             raise DataRemoved("The prediction's text was removed when its time was up, or never stored.")

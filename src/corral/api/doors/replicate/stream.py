@@ -1,8 +1,10 @@
 """A prediction as server-sent events: from any point on, live or from the log, and cut as ``output`` is.
 
-An event's id is ``<seconds of creation>:<number>``, and the number is 4 times the log's own number of what was shown up
-to there, plus what was told beyond it (see ``Beyond``). So an id means the same after a restart, however tokens were
-joined into events.
+An event's id is ``<seconds of creation>:<number>-<digest>``. The number is 4 times the log's own number of what was
+shown up to there, plus what was told beyond it (see ``Beyond``), and the digest is that of the token ids up to there
+(see ``ports.Run.digest``). So an id means the same after a restart, however tokens were joined into events, and a
+reader whose text was computed again and differs gets an error instead of a mix of two texts. Ids without a digest are
+taken, too.
 """
 
 import asyncio
@@ -26,9 +28,13 @@ from corral.core.prediction import Prediction, Status
 from corral.service.ports import Run
 
 LAST_EVENT_ID: Final = "last-event-id"
-_ID: Final = re.compile(r"([0-9]{1,15}):([0-9]{1,15})\Z")
+_ID: Final = re.compile(r"([0-9]{1,15}):([0-9]{1,15})(?:-([0-9a-f]{8}))?\Z")
 _STARTED: Final = 1
 """Number of the log's first event, before any text."""
+_DIFFERS: Final = (
+    "The server computed this prediction again after a restart, and its text differs from what this stream sent "
+    "before. Discard that text and read the whole output from the prediction's 'urls.get'."
+)
 _HEADERS: Final = {
     "cache-control": "no-cache, no-store",
     "x-accel-buffering": "no",
@@ -55,6 +61,8 @@ class Position:
     number: int = 0
     """Of the last event of the log that it has seen whole."""
     beyond: Beyond = Beyond.NOTHING
+    digest: str | None = None
+    """Of the token ids up to there; None where the id had none."""
 
 
 BEGINNING: Final = Position()
@@ -66,15 +74,16 @@ def read_position(last_event_id: str | None, *, created_s: int) -> Position:
     if match is None or int(match[1]) != created_s:
         return BEGINNING
     number, beyond = divmod(int(match[2]), len(Beyond))
-    return Position(number=number, beyond=Beyond(beyond))
+    return Position(number=number, beyond=Beyond(beyond), digest=match[3])
 
 
 class Words:
     """The events of one reader, sans IO."""
 
-    def __init__(self, *, created_s: int, after: Position) -> None:
-        """*after* is where the reader goes on."""
+    def __init__(self, *, created_s: int, after: Position, digest: Callable[[int], str | None]) -> None:
+        """*after* is where the reader goes on, *digest* that of the token ids up to an event's number."""
         self._created_s = created_s
+        self._digest = digest
         self._after = after
         self._number = after.number
         self._nothing_shown = after.number <= _STARTED
@@ -109,6 +118,21 @@ class Words:
                     return
         yield self._event("done", orjson.dumps(reason), Beyond.DONE)
 
+    def differs(self) -> bool:
+        """Whether the reader was told other tokens up to its position than the log has there now."""
+        return self._after.digest is not None and self._digest(self._after.number) != self._after.digest
+
+    def refuse(self) -> Iterator[bytes]:
+        """The events for a reader whose text differs. Their ids keep its digest, so that it is told once."""
+
+        def digest(_number: int) -> str | None:
+            return self._after.digest
+
+        self._digest = digest
+        if self._after.beyond is not Beyond.ERROR:
+            yield self._event("error", orjson.dumps({"detail": _DIFFERS}), Beyond.ERROR)
+        yield self._event("done", orjson.dumps({"reason": "error"}), Beyond.DONE)
+
     def _output(self, number: int, text: str) -> Iterator[bytes]:
         if text and self._nothing_shown:
             text, self._nothing_shown = text.removeprefix(LEAD), False
@@ -122,7 +146,9 @@ class Words:
             yield self._event("output", last.encode(), Beyond.NOTHING)
 
     def _event(self, name: str, data: bytes, beyond: Beyond) -> bytes:
-        return encode(data, event=name, event_id=f"{self._created_s}:{len(Beyond) * self._number + beyond}")
+        digest = self._digest(self._number)
+        check = "" if digest is None else f"-{digest}"
+        return encode(data, event=name, event_id=f"{self._created_s}:{len(Beyond) * self._number + beyond}{check}")
 
 
 class PredictionStream(Response):
@@ -164,10 +190,15 @@ class PredictionStream(Response):
             return
 
     async def _bodies(self) -> AsyncIterator[bytes]:
-        words = Words(created_s=self._run.created_at_ms // 1000, after=self._after)
+        words = Words(created_s=self._run.created_at_ms // 1000, after=self._after, digest=self._run.digest)
         ended: Prediction | None = None
+        differs: bool | None = None
         try:
             async for number, event in self._run.events(after=self._after.number):
+                if differs is None and number > 0:  # a queue position has no number: the log may not reach *after* yet
+                    differs = words.differs()
+                if differs:
+                    break
                 for body in words.feed(number, event):
                     yield body
         except CorralError:
@@ -176,7 +207,8 @@ class PredictionStream(Response):
         except Exception as error:  # noqa: BLE001 - the outermost edge of a stream; its client will come again
             report(error)
             return
-        for body in words.end(ended):
+        over = ended is None or ended.status.terminal
+        for body in words.refuse() if over and words.differs() else words.end(ended):
             yield body
 
     async def _send(self, send: Send, body: bytes) -> None:
