@@ -7,10 +7,14 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
+from jsonschema_rs import Draft202012Validator
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Constraint, Sampling
@@ -70,6 +74,31 @@ async def answers(engine: Engine, constraint: Constraint, *, count: int = 24) ->
     return [text_of(ids).decode() for ids, end in made if end is EndReason.EOS]
 
 
+def any_schema(draw: Random, depth: int = 0) -> dict[str, Any]:
+    """A schema of the kinds that are enforced, nested up to three times."""
+    low = draw.randrange(0, 300)
+    makers: list[Callable[[], dict[str, Any]]] = [
+        lambda: {"enum": draw.choices(ENUM, k=draw.randrange(1, 9))},
+        lambda: {"type": "integer", "minimum": low, "maximum": low + draw.randrange(900)},
+        lambda: {"type": draw.choice(["boolean", "null", "integer", "number"])},
+        lambda: {"type": "string", "maxLength": draw.randrange(8)},
+    ]
+    if depth < 3:
+        names = draw.sample(NAMES, draw.randrange(5))
+        makers += [
+            lambda: {"anyOf": [any_schema(draw, depth + 1) for _ in range(draw.randrange(1, 4))]},
+            lambda: {"type": "array", "items": any_schema(draw, depth + 1), "maxItems": draw.randrange(4)},
+            lambda: {"type": "object", "additionalProperties": any_schema(draw, depth + 1)},
+            lambda: {
+                "type": "object",
+                "properties": {name: any_schema(draw, depth + 1) for name in names},
+                "required": [name for name in names if draw.random() < 0.5],
+                "additionalProperties": False,
+            },
+        ]
+    return draw.choice(makers)()
+
+
 def is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -92,6 +121,28 @@ PERSON = {
     "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer"}, "email": {"type": "null"}},
     "required": ["name", "age"],
 }
+NAMES = [
+    '"',
+    "\\",
+    "a\nb",
+    "\x01",
+    "\x7f",
+    "\u00e9",
+    "\u65e5\u672c",
+    "\U0001f999",
+    "\u2028",
+    "",
+    "a",
+    "ab",
+    "$ref",
+    "{",
+    "]",
+]
+NAMED = {
+    "type": "object",
+    "properties": {name: {"type": "integer", "minimum": 0, "maximum": 9} for name in NAMES},
+    "required": NAMES[::2],
+}
 SCHEMAS: dict[str, tuple[object, Callable[[Any], object]]] = {
     "object": (PERSON, lambda v: {"name", "age"} <= set(v) <= set(PERSON["properties"]) and len(v["name"]) <= 9),
     "any object": ({"type": "object"}, lambda v: isinstance(v, dict)),
@@ -100,6 +151,7 @@ SCHEMAS: dict[str, tuple[object, Callable[[Any], object]]] = {
     "string of a length": ({"type": "string", "minLength": 3, "maxLength": 12}, lambda v: 3 <= len(v) <= 12),
     "pattern": ({"type": "string", "pattern": "^.[^a]{2}$"}, lambda v: re.fullmatch(".[^a]{2}", v)),
     "date": ({"type": "string", "format": "date"}, lambda v: re.fullmatch(r"\d{4}-\d\d-\d\d", v)),
+    "options that begin alike": ({"anyOf": [PERSON, {"enum": ENUM}, {"items": PERSON}]}, lambda v: v is not False),
     "range": ({"type": "integer", "minimum": 99, "exclusiveMaximum": 1013}, lambda v: 99 <= v < 1013),
     "range about zero": ({"type": "integer", "minimum": -20, "maximum": 20}, lambda v: -20 <= v <= 20),
     "enum": ({"enum": ENUM}, lambda v: v in ENUM),
@@ -107,6 +159,10 @@ SCHEMAS: dict[str, tuple[object, Callable[[Any], object]]] = {
     "tuple": ({"prefixItems": [{"type": "null"}, {"type": "integer"}]}, lambda v: v[0] is None and is_integer(v[1])),
     "nullable": ({"type": ["integer", "null"]}, lambda v: v is None or is_integer(v)),
     "tree": (TREE, lambda v: is_integer(v["value"]) and len(v["children"]) <= 1),
+    "names with quotes, controls and letters of any script": (NAMED, lambda v: set(NAMES[::2]) <= set(v) <= set(NAMES)),
+    "time": ({"type": "string", "format": "date-time"}, datetime.fromisoformat),
+    "uuid": ({"type": "string", "format": "uuid"}, UUID),
+    "range without end": ({"type": "integer", "minimum": 12}, lambda v: v >= 12),
 }
 PATTERNS = (
     "[a-z]{3,8}-[0-9]{2}",
@@ -124,6 +180,30 @@ async def test_every_answer_matches_its_schema(engine: Engine, name: str) -> Non
     texts = await answers(engine, schema(source))
     assert texts
     assert all(matches(json.loads(text)) for text in texts)
+
+
+async def test_every_answer_matches_its_schema_whatever_the_schema(engine: Engine) -> None:
+    draw = Random(0)
+    for _ in range(25):
+        source = any_schema(draw)
+        validator = Draft202012Validator(source)
+        texts = await answers(engine, schema(source), count=6)
+        assert [text for text in texts if not validator.is_valid(json.loads(text))] == [], source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"properties": {"x": {"type": "boolean"}}, "required": ["x"]},
+        PERSON,
+        {"items": {"type": "integer"}, "maxItems": 3},
+    ],
+)
+async def test_white_space_between_tokens_is_what_a_person_writes(engine: Engine, source: object) -> None:
+    texts = await answers(engine, schema(source))
+    assert len(texts) == 24  # none ran on to max_tokens
+    gaps = {gap for text in texts for gap in re.findall(r"\s+", re.sub(r'"([^"\\]|\\.)*"', '""', text))}
+    assert all(re.fullmatch(r" |\n {0,16}", gap) for gap in gaps)
 
 
 @pytest.mark.parametrize("source", PATTERNS)

@@ -19,7 +19,8 @@ ANY_OBJECT: Final = Constraint(kind="json_schema", source='{"type":"object"}')
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+    # An unknown field is refused: a schema under a misspelt name would else be dropped, and any answer match.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class JsonSchemaFormat(_Wire):
@@ -36,6 +37,8 @@ class ResponseFormat(_Wire):
 
     type: Literal["text", "json_object", "json_schema", "regex"]
     json_schema: JsonSchemaFormat | None = None
+    definition: dict[str, object] | None = Field(None, alias="schema")
+    """The schema of a ``json_object``, as some servers have it."""
     regex: Annotated[str, Field(min_length=1, max_length=MAX_REGEX_CHARS)] | None = None
 
 
@@ -43,29 +46,44 @@ def to_constraint(wanted: ResponseFormat | None) -> Constraint | None:
     """What the answer must match; None is anything.
 
     Raises:
-        InvalidRequest: what ``type`` names is missing or too large.
+        InvalidRequest: what ``type`` names is missing or too large, or another type's field is given.
     """
-    match None if wanted is None else wanted.type:
+    if wanted is None:
+        return None
+    _refuse_fields_of_other_types(wanted)
+    match wanted.type:
+        case "text":
+            return None
         case "json_object":
-            return ANY_OBJECT
-        case "json_schema" if wanted is not None:
-            return _from_schema(wanted)
-        case "regex" if wanted is not None:
+            return _from_schema(wanted.definition, "response_format.schema")
+        case "json_schema":
+            if wanted.json_schema is None:
+                raise _missing("json_schema")
+            return _from_schema(wanted.json_schema.definition, "response_format.json_schema.schema")
+        case "regex":
             if wanted.regex is None:
                 raise _missing("regex")
             return Constraint(kind="regex", source=wanted.regex)
-        case _:
-            return None
 
 
-def _from_schema(wanted: ResponseFormat) -> Constraint:
-    if wanted.json_schema is None:
-        raise _missing("json_schema")
-    if wanted.json_schema.definition is None:
+_TYPE_OF_FIELD: Final = {"json_schema": "json_schema", "regex": "regex", "schema": "json_object"}
+
+
+def _refuse_fields_of_other_types(wanted: ResponseFormat) -> None:
+    given = {"json_schema": wanted.json_schema, "regex": wanted.regex, "schema": wanted.definition}
+    for field, value in given.items():
+        if value is not None and _TYPE_OF_FIELD[field] != wanted.type:
+            raise InvalidRequest(
+                f"'{field}' belongs to a response_format of type '{_TYPE_OF_FIELD[field]}', not '{wanted.type}'.",
+                param=f"response_format.{field}",
+            )
+
+
+def _from_schema(definition: dict[str, object] | None, param: str) -> Constraint:
+    if definition is None:
         return ANY_OBJECT
-    source = orjson.dumps(wanted.json_schema.definition)
+    source = orjson.dumps(definition)
     if len(source) > MAX_SCHEMA_BYTES:
-        param = "response_format.json_schema.schema"
         raise InvalidRequest(f"The JSON Schema is larger than {MAX_SCHEMA_BYTES} bytes.", param=param)
     return Constraint(kind="json_schema", source=source.decode())
 

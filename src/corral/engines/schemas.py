@@ -14,6 +14,7 @@ from typing import Final, NoReturn, cast
 
 from corral.core.errors import InvalidRequest
 from corral.engines.patterns import read_pattern
+from corral.engines.schema_formats import FORMAT_PATTERNS
 from corral.engines.schema_options import spread_options
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
@@ -29,13 +30,7 @@ _ANNOTATIONS: Final = frozenset(
     ("title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly")
 )
 _DEFINITIONS: Final = ("$defs", "definitions")
-_PLAIN_NAME: Final = re.compile(r'[^"\\\x00-\x1f\x7f-\x9f\ud800-\udfff]*')
-_FORMATS: Final = ("date", "time", "date-time", "uuid")
-_BYTE: Final = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_FORMAT_PATTERNS: Final = {
-    "ipv4": rf"({_BYTE}\.){{3}}{_BYTE}",
-    "email": r"\w+([.+-]\w+)*@[A-Za-z0-9]+([.-][A-Za-z0-9]+)*\.[A-Za-z]{2,9}",
-}
+_HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
 _TYPES: Final = ("string", "integer", "number", "boolean", "null", "array", "object")
 
 _CHARACTER: Final = f'{read_pattern(".", in_json=True).text}|\\\\["\\\\/bfnrt]'
@@ -251,11 +246,9 @@ class _Reader:
             _refuse(place, "combines pattern, format or lengths, of which a grammar can enforce one")
         if "format" in fields:
             name = fields["format"]
-            if name in _FORMATS:
-                return fields
-            if name not in _FORMAT_PATTERNS:
-                _refuse(place, f"has a format other than {', '.join((*_FORMATS, *_FORMAT_PATTERNS))}")
-            fields = {"pattern": _FORMAT_PATTERNS[cast("str", name)]}
+            if name not in FORMAT_PATTERNS:
+                _refuse(place, f"has a format other than {', '.join(FORMAT_PATTERNS)}")
+            fields = {"pattern": FORMAT_PATTERNS[cast("str", name)]}
         if "pattern" in fields:
             if not isinstance(fields["pattern"], str):
                 _refuse(place, "has a pattern that is no text")
@@ -327,8 +320,8 @@ class _Reader:
         missing = [name for name in cast("list[object]", required) if name not in named]
         if missing:
             _refuse(place, f"requires {str(missing[0])[:80]!r}, which is not among its properties")
-        if not all(_PLAIN_NAME.fullmatch(name) for name in named):
-            _refuse(place, "has a property whose name has quotes, backslashes or control characters")
+        if any(_HALF_CHARACTER.search(name) for name in named):
+            _refuse(place, "has a property whose name has half a character (a lone surrogate)")
         read = {name: self._node(one, f"{place}/properties/{name}", depth + 1) for name, one in named.items()}
         further = fields.get("additionalProperties", not named)
         if named or further is False:

@@ -151,7 +151,10 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "input": (["", "x"], [None, 1, ["x"]]),
     "user": (["someone"], [1]),
     "webhook": ([None], [1]),
-    "response_format": ([{"type": "text"}, None], [{"type": "xml"}, {}, "json", []]),
+    "response_format": (
+        [{"type": "text"}, None],
+        [{"type": "xml"}, {}, "json", [], {"type": "json_object", "shema": {}}],
+    ),
 }
 
 

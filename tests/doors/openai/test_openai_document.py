@@ -56,7 +56,12 @@ def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix:
 def test_the_page_lists_every_field_of_the_wire_models_with_its_fate() -> None:
     rows = _ROW.findall(_page())
     assert len(rows) == len({name for name, _, _ in rows}), "a field has two rows"
-    form = _fates(set(ResponseFormat.model_fields), set(), frozenset(), "response_format.")
+    form = _fates(
+        {field.alias or name for name, field in ResponseFormat.model_fields.items()},
+        set(),
+        frozenset(),
+        "response_format.",
+    )
     chat = _fates(set(ChatCompletionRequest.model_fields), set(HARMLESS), IGNORED) | form
     chat |= _fates(set(ChatMessage.model_fields), set(HARMLESS_IN_MESSAGE), IGNORED_IN_MESSAGE, "messages[].")
     fields = set(CompletionRequest.model_fields)

@@ -50,7 +50,7 @@ def nested(depth: int) -> object:
         ({"type": "integer", "minimum": 2**60}, "2**53"),
         ({"type": "array", "items": INTEGER, "maxItems": 10**9}, "maxItems"),
         ({"type": "object", "properties": {"a": INTEGER}, "required": ["b"]}, "'b'"),
-        ({"type": "object", "properties": {'"': INTEGER}}, "quotes"),
+        ({"type": "object", "properties": {"\ud800": INTEGER}}, "surrogate"),
         ({"type": "object", "patternProperties": {}}, "'patternProperties'"),
         ({"$defs": {"a/b": INTEGER}}, "names"),
         ({"prefixItems": [INTEGER], "minItems": 2}, "prefixItems"),

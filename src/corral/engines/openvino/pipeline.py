@@ -10,6 +10,7 @@ import openvino_genai as genai
 
 from corral.core.generation import Constraint
 from corral.engines.base import EngineRequest
+from corral.engines.openvino.grammar import schema_grammar
 from corral.engines.openvino.options import KvPrecision
 
 _GREEDY_BELOW = 1e-4
@@ -86,7 +87,7 @@ def make_structure(constraint: Constraint) -> genai.StructuredOutputConfig:
     structure = genai.StructuredOutputConfig()
     match constraint.kind:
         case "json_schema":
-            structure.json_schema = constraint.source
+            structure.grammar = schema_grammar(constraint.source)
         case "regex":
             structure.regex = constraint.source
     return structure

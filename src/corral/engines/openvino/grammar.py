@@ -1,0 +1,215 @@
+"""JSON Schemas in the plain form of ``engines.schemas``, as EBNF for the grammar engine inside GenAI.
+
+The grammar engine's own reading of JSON Schema allows any white space between tokens, which a model may then write
+until ``max_tokens``. Here white space is what a person writes: nothing, one space, or a new line with its indentation.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+from typing import Final, cast
+
+Node = dict[str, object]
+
+_INDENT_SPACES: Final = 16
+"""Most spaces after a line break."""
+_DIGITS: Final = 15
+"""Most digits of an integer, or of a fraction: what double precision holds."""
+_MOST_INTEGER: Final = 10**_DIGITS - 1
+_SHARED: Final = {
+    "gap": f'"" | " " | "\\n" [ ]{{0,{_INDENT_SPACES}}}',
+    "integer": f'"-"? ("0" | [1-9] [0-9]{{0,{_DIGITS - 1}}})',
+    "number": f'integer ("." [0-9]{{1,{_DIGITS}}})? ([eE] [+\\-]? [0-9]{{1,2}})?',
+    "boolean": '"true" | "false"',
+    "null": '"null"',
+}
+"""Rules that several nodes use; ``gap`` stands between two tokens."""
+
+
+def schema_grammar(source: str) -> str:
+    """Rewrite a plain schema as EBNF whose rule ``root`` matches its values, written as JSON.
+
+    Args:
+        source: what ``engines.schemas.read_schema`` returned.
+    """
+    return _Writer(cast("Node", json.loads(source))).write()
+
+
+class _Writer:
+    def __init__(self, schema: Node) -> None:
+        self._schema = schema
+        self._rules: dict[str, str] = {}
+        self._references: dict[str, str] = {}
+        """Rule of each definition, by its ``$ref``."""
+
+    def write(self) -> str:
+        groups = [(key, cast("dict[str, Node]", self._schema.get(key, {}))) for key in ("$defs", "definitions")]
+        definitions = {f"#/{key}/{name}": node for key, group in groups for name, node in group.items()}
+        self._references = {name: f"d{number}" for number, name in enumerate(definitions)}
+        self._rules["root"] = self._value(self._schema)
+        for name, node in definitions.items():
+            self._rules[self._references[name]] = self._value(node)
+        return "\n".join(f"{name} ::= {body}" for name, body in (self._rules | _SHARED).items())
+
+    def _rule(self, body: str) -> str:
+        """Add a rule; return its name."""
+        name = f"r{len(self._rules)}"
+        self._rules[name] = body
+        return name
+
+    def _value(self, node: Node) -> str:
+        match node:
+            case {"$ref": str(name)}:
+                return self._references[name]
+            case {"anyOf": _}:
+                return self._one_of(self._value(option) for option in cast("list[Node]", node["anyOf"]))
+            case {"const": value}:
+                return _literal(_as_json(value))
+            case _:
+                return self._typed(node)
+
+    def _typed(self, node: Node) -> str:
+        match node:
+            case {"type": "string"}:
+                return f'"\\"" {_pattern(cast("str", node["pattern"]))} "\\""'
+            case {"type": "integer", "minimum": int(least)}:
+                most = cast("int | None", node.get("maximum"))
+                return self._one_of(_integers(least, _MOST_INTEGER if most is None else most))
+            case {"type": "array"}:
+                return self._array(node)
+            case {"type": "object"}:
+                return self._object(node)
+            case _:
+                return cast("str", node["type"])
+
+    def _one_of(self, options: Iterable[str]) -> str:
+        """Alternatives, each behind two rules.
+
+        The grammar engine merges alternatives that begin alike into something that also matches mixtures of them. It
+        puts a rule in the place of its name where the rule names no other, so one level would not keep them apart.
+        """
+        return " | ".join(self._rule(self._rule(option)) for option in options)
+
+    def _array(self, node: Node) -> str:
+        if "prefixItems" in node:
+            items = [self._rule(self._value(one)) for one in cast("list[Node]", node["prefixItems"])]
+            return '"[" gap ' + ' "," gap '.join(items) + ' gap "]"'
+        item = self._rule(self._value(cast("Node", node["items"])))
+        return _listed('"["', item, '"]"', *_counts(node))
+
+    def _object(self, node: Node) -> str:
+        if "patternProperties" in node:
+            ((pattern, value),) = cast("dict[str, Node]", node["patternProperties"]).items()
+            member = f'"\\"" {_pattern(pattern)} "\\":" [ ]? {self._rule(self._value(value))}'
+            return _listed('"{"', self._rule(member), '"}"', 0, None)
+        required = cast("list[str]", node["required"])
+        properties = cast("dict[str, Node]", node["properties"])
+        members = [(self._member(name, value), name in required) for name, value in properties.items()]
+        return self._members(members)
+
+    def _member(self, name: str, value: Node) -> str:
+        return self._rule(f"{_literal(_as_json(name) + ':')} [ ]? {self._rule(self._value(value))}")
+
+    def _members(self, members: Sequence[tuple[str, bool]]) -> str:
+        """Members in their order, each with whether it must be there."""
+        further = "gap"  # what follows a member: the other members, and the gap before the brace
+        first: list[str] = ['""']
+        for member, is_required in reversed(members):
+            beginning = f"{member} {further}"
+            first = [beginning] if is_required else [beginning, *first]
+            following = f'"," gap {member} {further}'
+            further = self._rule(following if is_required else self._one_of((following, further)))
+        return f'"{{" gap {self._rule(self._one_of(first))} "}}"'
+
+
+def _listed(start: str, item: str, end: str, least: int, most: int | None) -> str:
+    """*item* between *start* and *end*, so many times."""
+    if most == 0:
+        return f"{start} gap {end}"
+    items = f'{item} ("," gap {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}} gap'
+    return f"{start} gap {items if least else f'({items})?'} {end}"
+
+
+def _literal(text: str) -> str:
+    return f'"{"".join(map(_spell, text))}"'
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _spell(character: str) -> str:
+    """A character in a literal or class of the grammar."""
+    if character.isascii() and (character.isalnum() or character in " _:,.{}"):
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 2**16 else f"\\U{code:08x}"
+
+
+def _pattern(pattern: str) -> str:
+    """A regular expression in the plain spelling of ``engines.patterns``, as an expression of the grammar."""
+    parts: list[str] = []
+    characters = iter(pattern.removeprefix("^").removesuffix("$"))
+    for character in characters:
+        match character:
+            case "[":
+                parts.append(f" [{_class(characters)}]")
+            case "\\":
+                parts.append(f' "{_spell(_unescaped(next(characters)))}"')
+            case "{":
+                parts.append("{" + "".join(takewhile(lambda one: one != "}", characters)) + "}")
+            case "(" | ")" | "|" | "*" | "+" | "?":
+                parts.append(f" {character}" if character in "(|" else character)
+            case _:
+                parts.append(f' "{_spell(character)}"')
+    return f"({''.join(parts)} )" if parts else '""'
+
+
+def _class(characters: Iterator[str]) -> str:
+    parts: list[str] = []
+    for character in takewhile(lambda one: one != "]", characters):
+        match character:
+            case "-":
+                parts.append("-")
+            case "\\":
+                parts.append(_spell(_unescaped(next(characters))))
+            case _:
+                parts.append(_spell(character))
+    return "".join(parts)
+
+
+def _unescaped(letter: str) -> str:
+    return {"n": "\n", "t": "\t", "r": "\r"}.get(letter, letter)
+
+
+def _counts(node: Node) -> tuple[int, int | None]:
+    return cast("int", node.get("minItems", 0)), cast("int | None", node.get("maxItems"))
+
+
+def _integers(least: int, most: int) -> Iterator[str]:
+    """Expressions for the numbers from *least* to *most*, neither negative: one for each number of digits."""
+    for digits in range(len(str(least)), len(str(most)) + 1):
+        low, high = max(least, 10 ** (digits - 1) if digits > 1 else 0), min(most, 10**digits - 1)
+        yield _same_length(str(low), str(high))
+
+
+def _same_length(low: str, high: str) -> str:
+    rest = len(low) - 1
+    if not rest:
+        return f"[{low}-{high}]"
+    if low[0] == high[0]:
+        return f'"{low[0]}" {_group(_same_length(low[1:], high[1:]))}'
+    first, last = int(low[0]), int(high[0])
+    parts: list[str] = []
+    if int(low[1:]) > 0:
+        parts.append(f'"{first}" {_group(_same_length(low[1:], "9" * rest))}')
+        first += 1
+    end = f'"{last}" {_group(_same_length("0" * rest, high[1:]))}' if high[1:] != "9" * rest else ""
+    last -= bool(end)
+    if first <= last:
+        parts.append(f"[{first}-{last}] [0-9]{{{rest}}}")
+    return " | ".join(filter(None, [*parts, end]))
+
+
+def _group(expression: str) -> str:
+    return f"({expression})"
