@@ -186,6 +186,7 @@ def _native_terms(settings: Settings) -> NativeTerms:
         repetition_penalty=settings.deepinfra_repetition_penalty,
         full_text=settings.deepinfra_full_text,
         stream_done=settings.deepinfra_stream_done,
+        stream_eos_text=settings.deepinfra_stream_eos_text,
     )
 
 

@@ -102,6 +102,9 @@ class Settings(BaseModel):
     deepinfra_stream_done: bool = Field(
         False, description="Whether `data: [DONE]` follows the last event of a native stream."
     )
+    deepinfra_stream_eos_text: bool = Field(
+        False, description="Whether a native stream shows its end of sequence as the text `</s>`, as in 2023."
+    )
     replicate_creates_per_minute: int = Field(
         600,
         ge=0,

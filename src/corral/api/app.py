@@ -89,7 +89,7 @@ def create_app(
     app.include_router(replicate.router)
     app.include_router(openai.router(site))
     app.include_router(models.router(site, replicate))
-    app.include_router(deepinfra.router(site))
+    app.include_router(deepinfra.router(site, variants=openai_operations.DIALOGUES))
     # Added last runs first.
     app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes)
     app.add_middleware(HostCheck, allowed=allowed_hosts)

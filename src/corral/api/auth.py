@@ -12,6 +12,8 @@ from corral.service.scoped_tokens import TokenTerms
 
 _MAX_SECRET_CHARS = 8192
 """Tokens that keys sign are long."""
+KEY_HEADER = "xi-api-key"
+"""Holds the bare key where there is no ``Authorization``, in DeepInfra's API and on the routes that it shares."""
 _SCHEMES = ("bearer", "token")
 """The second is Replicate's older one, which its examples still show."""
 

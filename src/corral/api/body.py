@@ -1,27 +1,25 @@
-"""From a request's bytes to a JSON document: bounded, gzip or plain. Knows no dialect."""
+"""From a request's bytes to a JSON document: bounded, gzip or plain."""
 
 import asyncio
 import zlib
 from contextlib import suppress
 
-import orjson
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from corral.api.json_document import NotJson, parse_json
 from corral.core.errors import InvalidRequest
 
 _LINGER_S = 2.0
+_LONG_BODY_BYTES = 2**16
+"""From here on a body is parsed in a thread: it may take longer than other callers should wait."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 """Tells zlib to expect gzip's head and checksum, and nothing else."""
 
 
 class BodyTooLarge(InvalidRequest):
     """The body is larger than this server reads, as sent or once decompressed."""
-
-
-class NotJson(InvalidRequest):
-    """The body is not a JSON document in UTF-8."""
 
 
 class BodyEncoded(InvalidRequest):
@@ -94,9 +92,10 @@ async def read_document(request: Request, *, limit_bytes: int) -> object:
     Raises:
         BodyTooLarge: see above.
         BodyEncoded: compressed otherwise than by gzip.
-        NotJson: broken gzip, not UTF-8, not JSON, a number outside double precision, or nested more than 254 deep.
+        NotJson: broken gzip, or as ``parse_json`` raises it.
     """
-    return parse_json(await read_body(request, limit_bytes=limit_bytes))
+    body = await read_body(request, limit_bytes=limit_bytes)
+    return parse_json(body) if len(body) < _LONG_BODY_BYTES else await asyncio.to_thread(parse_json, body)
 
 
 async def read_body(request: Request, *, limit_bytes: int) -> bytes:
@@ -106,19 +105,6 @@ async def read_body(request: Request, *, limit_bytes: int) -> bytes:
         raise BodyEncoded("Send the request body as it is, or with 'Content-Encoding: gzip'; nothing else is read.")
     body = await request.body()
     return gunzip(body, limit_bytes=limit_bytes) if encodings.endswith("gzip") else body
-
-
-def parse_json(body: bytes) -> object:
-    """*body* as JSON; raises ``NotJson`` as ``read_document`` does."""
-    try:
-        document: object = orjson.loads(body)
-        orjson.dumps(document)  # reads four times deeper than it writes, and all that is accepted may be stored
-    except orjson.JSONDecodeError as error:
-        # The decoder's own message says where, and never quotes the body.
-        raise NotJson(f"The request body is not valid JSON: {error}.") from None
-    except orjson.JSONEncodeError:
-        raise NotJson("The request body is nested too deep.") from None
-    return document
 
 
 def gunzip(body: bytes, *, limit_bytes: int) -> bytes:

@@ -1,5 +1,6 @@
-"""From a multipart body to its parts: few, and no larger than a body may be. Knows no dialect."""
+"""From a multipart body to its parts: few, and no larger than a body may be."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,10 @@ from corral.core.errors import InvalidRequest
 
 MAX_PARTS: Final = 64
 """Of each kind: with a file name, and without."""
+_BYTES: Final = "latin-1"
+"""Maps each byte to one character and back, so that nothing is lost before it is checked."""
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_CHUNK_BYTES: Final = 2**15
 
 
 class NotAForm(InvalidRequest):
@@ -28,7 +33,6 @@ class Part:
 
     name: str
     content: bytes
-    """In UTF-8 where it was not sent as a file."""
     file_name: str | None = None
     """None where it was not sent as a file."""
     content_type: str | None = None
@@ -36,7 +40,13 @@ class Part:
 
 
 async def read_form(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """Name and text of each part in their order, those that were sent as files included; as ``read_parts`` else."""
+    """Name and text of each part in their order, those that were sent as files included.
+
+    A byte-order mark before a text is dropped: editors put it into files, and no prompt means it.
+
+    Raises:
+        NotAForm: as ``read_parts``, or a part is not in UTF-8.
+    """
     return [(part.name, _text(part)) for part in await read_parts(body, content_type)]
 
 
@@ -50,9 +60,10 @@ async def read_parts(body: bytes, content_type: str) -> list[Part]:
     Raises:
         NotAForm: see above.
     """
-    headers = Headers({"content-type": content_type})
+    # The parser would take invalid UTF-8 for Latin-1, or decode with any codec of Python that the client names.
+    headers = Headers({"content-type": f"{content_type}; charset={_BYTES}"})
     parser = MultiPartParser(
-        headers, _once(body), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(body))
+        headers, _chunks(body), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(body))
     )
     parser.spool_max_size = max(1, len(body))  # so that no part is written to a temporary file
     try:
@@ -66,17 +77,36 @@ async def read_parts(body: bytes, content_type: str) -> list[Part]:
 
 
 async def _part(name: str, value: str | UploadFile) -> Part:
+    name = _decoded(name, what="The name of a form part")
     if isinstance(value, str):
-        return Part(name=name, content=value.encode())
-    return Part(name=name, content=await value.read(), file_name=value.filename, content_type=value.content_type)
+        return Part(name=name, content=value.encode(_BYTES))
+    return Part(
+        name=name,
+        content=await value.read(),
+        file_name=_decoded(value.filename or "", what="The file name of a form part"),
+        content_type=value.content_type,
+    )
+
+
+def _decoded(header: str, *, what: str) -> str:
+    try:
+        return header.encode(_BYTES).decode()
+    except UnicodeDecodeError:
+        raise NotAForm(f"{what} is not UTF-8.") from None
 
 
 def _text(part: Part) -> str:
     try:
-        return part.content.decode()
-    except UnicodeDecodeError:
-        raise NotAForm("A part that was sent as a file is not text in UTF-8.", param=part.name) from None
+        return part.content.decode().removeprefix(_BYTE_ORDER_MARK)
+    except UnicodeDecodeError as error:
+        byte = part.content[error.start]
+        raise NotAForm(
+            f"'{part.name}' is not UTF-8: byte 0x{byte:02x} at offset {error.start} cannot stand there.",
+            param=part.name,
+        ) from None
 
 
-async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
+async def _chunks(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), _CHUNK_BYTES):
+        yield body[start : start + _CHUNK_BYTES]
+        await asyncio.sleep(0)  # parsing is not fast, and other callers' turn comes in between

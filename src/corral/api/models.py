@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.api.auth import KEY_HEADER
 from corral.api.door import Door
 from corral.api.doors.openai import answers as openai_answers
 from corral.api.doors.openai import refusals as openai_refusals
@@ -77,7 +78,7 @@ def router(site: Site, replicate: ReplicateDoor) -> APIRouter:
         in_replicate = await replicate.models.one(request, found)
         return _json(in_openai, in_replicate, headers=weights_header(found))
 
-    door = Door(keys=site.keys, from_error=_from_error, router=APIRouter(tags=["models"]))
+    door = Door(keys=site.keys, from_error=_from_error, router=APIRouter(tags=["models"]), key_header=KEY_HEADER)
     read = (Scope.INFERENCE, Scope.READ)
     for handler, path, operation in ((models, "/v1/models", MODELS), (model, "/v1/models/{model:path}", MODEL)):
         # ``:path``: names are owner/name, and a name without owner deserves a 404 in both doors' words.

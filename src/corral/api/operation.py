@@ -78,6 +78,16 @@ class Detail(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dialogue:
+    """The types of a route that answers whole or as a stream."""
+
+    body: type
+    answer: type
+    event: type
+    """Of the stream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A route's summary, and the types of what it reads and writes; each type is named in ``schemas``."""
 

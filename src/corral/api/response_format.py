@@ -6,8 +6,9 @@ What can be enforced is for the service to say.
 from typing import Annotated, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from corral.api.wire_fields import Wire
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Constraint
 
@@ -18,12 +19,12 @@ ANY_OBJECT: Final = Constraint(kind="json_schema", source='{"type":"object"}')
 """Any JSON object: what ``json_object`` promises, and a ``json_schema`` without schema."""
 
 
-class _Wire(BaseModel):
+class _Strict(Wire):
     # An unknown field is refused: a schema under a misspelt name would else be dropped, and any answer match.
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid")
 
 
-class JsonSchemaFormat(_Wire):
+class JsonSchemaFormat(_Strict):
     """A JSON Schema that the answer must match."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -32,7 +33,7 @@ class JsonSchemaFormat(_Wire):
     strict: bool | None = None
 
 
-class ResponseFormat(_Wire):
+class ResponseFormat(_Strict):
     """What the whole answer must match."""
 
     type: Literal["text", "json_object", "json_schema", "regex"]

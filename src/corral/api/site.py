@@ -27,6 +27,8 @@ class NativeTerms:
     """Whether a text begins with the prompt: its documentation said so, its programs relied on the contrary."""
     stream_done: bool = False
     """Whether ``[DONE]`` follows the last event of a stream."""
+    stream_eos_text: bool = False
+    """Whether the event of EOS has the text ``</s>``, as DeepInfra streamed in 2023, instead of none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

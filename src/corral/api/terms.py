@@ -9,13 +9,11 @@ from starlette.requests import Request
 
 from corral.core.errors import InvalidRequest
 from corral.core.pricing import NUSD_PER_USD
+from corral.core.ranges import MAX_USD
 from corral.service.ports import Idempotency
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 MAX_COST = "corral-max-cost"
-
-MAX_USD = 10**9
-"""No cap above it is read: nano-dollars of it fit 64 bits."""
 
 USD_PATTERN = r"^[0-9]{1,10}(\.[0-9]{1,18})?$"
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
@@ -58,7 +56,7 @@ def read_max_cost(request: Request) -> Decimal | None:
         amount = usd_amount(values[0])
         if amount is not None:
             return amount
-    raise InvalidRequest(f"'{MAX_COST}' must be an amount in dollars such as 0.0025.", param=MAX_COST)
+    raise InvalidRequest(f"'{MAX_COST}' must be an amount from 0 to {MAX_USD} dollars, such as 0.0025.", param=MAX_COST)
 
 
 def usd_amount(value: object) -> Decimal | None:

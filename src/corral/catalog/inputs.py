@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypedDict, cast, get_args
 
 from corral.catalog.tables import from_table
 from corral.core.errors import BadSetting
+from corral.core.ranges import COUNT, UNSTATED, Range
 
 Dialect = Literal["replicate", "deepinfra"]
 InputType = Literal["string", "integer", "number", "boolean", "array", "object"]
@@ -61,14 +62,20 @@ class InputField:
         return self.name.replace("_", " ").title()
 
     def holds(self, number: float) -> bool:
-        """Whether *number* is within the range; nan never is."""
-        return (
-            (self.minimum is None or number >= self.minimum)
-            and (self.maximum is None or number <= self.maximum)
-            and (self.exclusive_minimum is None or number > self.exclusive_minimum)
-            and (self.exclusive_maximum is None or number < self.exclusive_maximum)
-            and number == number  # noqa: PLR0124 - nan is the one number for which this is false
+        """Whether *number* is within the accepted range; nan never is."""
+        return self.accepted.holds(number)
+
+    @property
+    def accepted(self) -> Range:
+        """The numbers that are taken: those of the stated range that the engine and the database can hold."""
+        stated = Range(
+            minimum=self.minimum,
+            maximum=self.maximum,
+            exclusive_minimum=self.exclusive_minimum,
+            exclusive_maximum=self.exclusive_maximum,
         )
+        unstated = COUNT if self.type == "integer" else Range()
+        return stated.within(UNSTATED.get(self.name, unstated))
 
 
 class Bounds(TypedDict, total=False):

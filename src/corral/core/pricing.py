@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from corral.core.errors import BadSetting, InvalidRequest
 from corral.core.prediction import StoppedBy
+from corral.core.ranges import MAX_USD
 
 NUSD_PER_USD: Final = 10**9
 _TOKENS_PER_QUOTE: Final = 10**6
@@ -17,8 +18,6 @@ RECEIPT_FORMAT: Final = 2
 _ADDED_IN: Final = {"weights_id": 2}
 """Fields that earlier formats do not have."""
 _FORMATS: Final = range(1, RECEIPT_FORMAT + 1)
-MAX_USD: Final = 10**9
-"""The largest amount that may be typed."""
 _USD: Final = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
 
 

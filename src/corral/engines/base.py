@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import Constraint, Sampling
+from corral.core.ranges import SAMPLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +190,8 @@ def check_request(request: EngineRequest, info: EngineInfo) -> None:
     """
     prompt_tokens = len(request.prompt_ids)
     if prompt_tokens == 0:
-        raise InvalidRequest("The prompt is empty.")
-    _check_ids(request.prompt_ids, info, what="prompt")
+        raise InvalidRequest("The prompt is empty.", param="prompt")
+    _check_ids(request.prompt_ids, info, what="prompt", param="prompt")
     room_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
     least_new_tokens = 0 if request.echo else 1
     if prompt_tokens + least_new_tokens > room_tokens:
@@ -211,9 +212,13 @@ def check_request(request: EngineRequest, info: EngineInfo) -> None:
     check_sampling(request.sampling)
 
 
-def _check_ids(ids: tuple[int, ...], info: EngineInfo, *, what: str) -> None:
-    if min(ids) < 0 or max(ids) >= info.vocab_size:
-        raise InvalidRequest(f"A token id of the {what} is outside the vocabulary of {info.vocab_size}.")
+def _check_ids(ids: tuple[int, ...], info: EngineInfo, *, what: str, param: str | None = None) -> None:
+    for token_id in (min(ids), max(ids)):
+        if not 0 <= token_id < info.vocab_size:
+            raise InvalidRequest(
+                f"Token id {token_id} of the {what} is not in the vocabulary: ids go from 0 to {info.vocab_size - 1}.",
+                param=param,
+            )
 
 
 def _check_emitted(request: EngineRequest, info: EngineInfo) -> None:
@@ -230,15 +235,6 @@ def check_sampling(sampling: Sampling) -> None:
     Raises:
         InvalidRequest: names the field and its range.
     """
-    rules = (
-        ("temperature", 0 <= sampling.temperature < float("inf"), ">= 0 and finite"),
-        ("top_p", 0 < sampling.top_p <= 1, "in (0, 1]"),
-        ("top_k", 0 <= sampling.top_k < 2**31, "in [0, 2**31)"),
-        ("min_p", 0 <= sampling.min_p < 1, "in [0, 1)"),
-        ("repetition_penalty", 0 < sampling.repetition_penalty < float("inf"), "> 0 and finite"),
-        ("presence_penalty", -2 <= sampling.presence_penalty <= 2, "in [-2, 2]"),
-        ("frequency_penalty", -2 <= sampling.frequency_penalty <= 2, "in [-2, 2]"),
-    )
-    for name, holds, range_text in rules:
-        if not holds:
-            raise InvalidRequest(f"{name} must be {range_text}.", param=name)
+    for name, allowed in SAMPLING.items():
+        if not allowed.holds(getattr(sampling, name)):
+            raise InvalidRequest(f"'{name}' must be {allowed}.", param=name)

@@ -37,8 +37,12 @@ async def test_02_the_other_key_header_is_read_where_authorization_is_absent(rea
         assert (await http.post(PATH, json=HELLO, headers={"xi-api-key": SECRET})).status_code == 200
         both = {"xi-api-key": SECRET, "authorization": "Bearer wrong"}
         assert (await http.post(PATH, json=HELLO, headers=both)).status_code == 401
-        openai = await http.get("/v1/models", headers={"xi-api-key": SECRET})
-        assert openai.status_code == 401
+        for path in ("/v1/models", f"/v1/models/{MODEL}", "/v1/openai/models", f"/v1/openai/models/{MODEL}"):
+            assert (await http.get(path, headers={"xi-api-key": SECRET})).status_code == 200
+        chat = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1}
+        for path in ("/v1/chat/completions", "/v1/openai/chat/completions"):
+            assert (await http.post(path, json=chat, headers={"xi-api-key": SECRET})).status_code == 200
+            assert (await http.post(path, json=chat, headers=both)).status_code == 401
 
 
 async def test_03_a_gzip_body_is_read_on_chat_completions_and_native(http: AsyncClient) -> None:
@@ -138,7 +142,7 @@ async def test_13_defaults_are_those_of_the_settings_and_the_catalog(http: Async
 EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "max_new_tokens": ([1, 1_000_000, 4.0], [0, -1, 1_000_001, 1.5, "4", True]),
     "temperature": ([0, 100, 0.7], [-0.01, 100.01, "1", True]),
-    "top_p": ([0, 1, 0.5], [-0.01, 1.01]),
+    "top_p": ([1e-9, 1, 0.5], [0, -0.01, 1.01]),
     "top_k": ([0, 100_000, 1], [-1, 100_001, 0.5]),
     "min_p": ([0, 1, 0.5], [-0.01, 1.01]),
     "repetition_penalty": ([0.01, 5, 1], [0.009, 5.01, 0]),
@@ -228,7 +232,7 @@ async def test_17_a_stream_is_one_event_a_token_and_the_last_one_tells_the_rest(
         assert all(event["token"]["logprob"] <= 0 for event in events)
         assert last["token"]["special"] is (details["finish_reason"] == "eos_token")
         if last["token"]["special"]:
-            assert last["token"] == {**last["token"], "id": 2, "text": "</s>"}
+            assert last["token"] == {**last["token"], "id": 2, "text": ""}
 
 
 async def test_18_no_event_has_a_key_that_a_client_takes_for_an_error(http: AsyncClient) -> None:

@@ -305,6 +305,7 @@ async def test_09_13_17_the_settings_follow_the_page_of_2023(tmp_path: Path, htt
         "deepinfra_repetition_penalty": 1.2,
         "deepinfra_full_text": True,
         "deepinfra_stream_done": True,
+        "deepinfra_stream_eos_text": True,
     }
     made = build(load_settings(chosen, {}), lambda _: None)
     async with made.run():

@@ -138,6 +138,7 @@ async def test_45_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -
         version=model.version,
         base_url=HOST,
         full_text=True,
+        variants=(),
     )
     later = ("min_p", "presence_penalty", "frequency_penalty", "response_format", "user", "seed")
     added = [line for line in document["txt_docs"].split("\n") if line.strip().startswith(later)]
@@ -190,3 +191,48 @@ async def test_49_every_deepctl_is_served(real: LiveServer) -> None:
         answer = (await stranger.get("/cli/version", params={"version": "0.6.0"})).json()
     assert answer.keys() == {"min", "update", "latest"}
     assert all(tuple(map(int, answer[name].split("."))) <= (0, 6, 0) for name in ("min", "update"))
+
+
+async def test_deploys_are_listed_by_status(http: AsyncClient) -> None:
+    every = (await http.get("/deploy/list")).json()
+    assert {deploy["status"] for deploy in every} == {"running"}
+    for path in ("/deploy/list", "/deploy/list/"):
+        assert (await http.get(path, params={"status": "failed,running"})).json() == every
+        assert (await http.get(path, params={"status": "failed,deleted"})).json() == []
+        assert (await http.get(path, params={"status": ""})).json() == every
+        unknown = await http.get(path, params={"status": "running,active"})
+        assert (unknown.status_code, "'status' is 'active'" in unknown.json()["error"]) == (400, True)
+
+
+def fits(document: dict[str, Any], schema: dict[str, Any]) -> bool:
+    """Whether an object has every name that its schema requires, and none that it does not know."""
+    return set(schema["required"]) <= document.keys() <= schema["properties"].keys()
+
+
+async def test_every_schema_that_a_model_names_describes_what_its_route_reads_and_writes(http: AsyncClient) -> None:
+    listed = (await http.get(f"/models/{LARGE}")).json()["schemas"]
+    assert [each["key"] for each in listed] == ["default", "openai-chat-completions", "openai-completions"]
+    shared = {"temperature": 0, "stream": True}
+    bodies = {
+        "default": (f"/v1/inference/{LARGE}", {"input": "Hi", "max_new_tokens": 3, **shared}),
+        "openai-chat-completions": (
+            "/v1/openai/chat/completions",
+            {"model": LARGE, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, **shared},
+        ),
+        "openai-completions": ("/v1/openai/completions", {"model": LARGE, "prompt": "Hi", "max_tokens": 3, **shared}),
+    }
+    for each in listed:
+        path = each["url"].removeprefix(str(http.base_url).rstrip("/"))
+        schema = (await http.get(path)).json()
+        assert schema["variant"] == each["key"]
+        route, body = bodies[each["key"]]
+        assert {field["name"] for field in schema["fields_in"]} == schema["schema_in"]["properties"].keys()
+        whole = await http.post(route, json={**body, "stream": False})
+        stream = await http.post(route, json=body)
+        assert fits(body, schema["schema_in"])
+        assert fits(whole.json(), schema["schema_out"])
+        events = [line.removeprefix("data: ") for line in stream.text.split("\n") if line.startswith("data: {")]
+        assert len(events) >= 3
+        for event in events:
+            assert fits(json.loads(event), schema["schema_stream"])
+    assert (await http.get(f"/models/{LARGE}/schema/openai")).status_code == 404

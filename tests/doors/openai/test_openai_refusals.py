@@ -162,7 +162,7 @@ async def test_a_message_that_cannot_be_honoured_is_refused_by_its_place(
 async def test_a_max_tokens_of_zero_is_refused_by_the_name_it_was_given(server: LiveServer) -> None:
     for field in ("max_tokens", "max_completion_tokens"):
         status, body = await _post(server, **{field: 0})
-        assert (status, body["error"]["param"]) == (400, field)
+        assert (status, body["detail"][0]["loc"]) == (422, ["body", field])
 
 
 @pytest.mark.anyio
@@ -198,7 +198,7 @@ async def test_a_value_out_of_range_is_422_with_its_place_and_without_the_value(
         b"{",
         b"hello",
         b'{"model": NaN}',
-        b'{"temperature": 1e999}',
+        b'{"model": "x", "model": "y"}',
         b'{"model": "\xff"}',
         b'{"model": "\\ud800"}',
         b"[" * 100_000,
@@ -223,10 +223,10 @@ async def test_json_that_is_no_object_is_422(server: LiveServer) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_needs_no_content_type_and_its_last_duplicate_key_counts(
+async def test_a_body_needs_no_content_type_and_may_begin_with_a_byte_order_mark(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
-    body = b'{"model":"x","model":"%b","messages":[{"role":"user","content":"\\u0000\\ud83e\\udd99"}]}' % MODEL.encode()
+    body = b'\xef\xbb\xbf{"model":"%b","messages":[{"role":"user","content":"\\u0000\\ud83e\\udd99"}]}' % MODEL.encode()
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", content=body, headers={"content-type": "text/plain"})
     assert response.status_code == 200

@@ -44,18 +44,18 @@ def faults(**given: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("name", "good", "low", "high"),
     [
-        ("max_tokens", [1, 512.0, 10**9], [0, -1], []),
-        ("min_tokens", [-1, 0, None], [-2], []),
+        ("max_tokens", [1, 512.0, 10**9, 2**63 - 1], [0, -1], [2**63, 1e30, 10**30]),
+        ("min_tokens", [-1, 0, None], [-2], [2**63]),
         ("temperature", [0, 5, 0.01], [-0.01], [5.01, 1e308]),
         ("top_p", [0, 1], [-0.01, -1], [1.01]),
-        ("top_k", [-1, 0, 10**12], [-2], []),
+        ("top_k", [-1, 0, 10**12, -0.0], [-2, -(10**30)], [1e308]),
         ("length_penalty", [0, 5], [-0.1], [5.1]),
         ("presence_penalty", [-2, 2, 0.5], [-2.1], [2.1]),
         ("frequency_penalty", [-2, 2], [-2.1], [2.1]),
-        ("repetition_penalty", [0.01, 100], [], [100.5]),
-        ("seed", [-(2**63), 2**64, 0], [-(2**63) - 1], [2**64 + 2048]),
-        ("max_new_tokens", [1], [0], []),
-        ("min_new_tokens", [-1], [-2], []),
+        ("repetition_penalty", [0.01, 100], [0, 1e-300, -1], [100.5]),
+        ("seed", [-(2**63), 2**64, 0], [-(2**63) - 1], [2**64 + 1, 10**30]),
+        ("max_new_tokens", [1], [0], [2**63]),
+        ("min_new_tokens", [-1], [-2], [2**63]),
     ],
 )
 def test_21_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
@@ -78,7 +78,7 @@ def test_21_types_are_json_schemas_and_every_fault_is_told_at_once() -> None:
     ]
     assert faults(max_tokens=1.5, repetition_penalty=0) == [
         ("invalid_type", "input.max_tokens"),
-        ("number_gt", "input.repetition_penalty"),
+        ("number_gte", "input.repetition_penalty"),
     ]
     assert faults(stop_sequences=",".join(map(str, range(17)))) == [("string_lte", "input.stop_sequences")]
     assert faults(stop_sequences="x" * 257) == [("string_lte", "input.stop_sequences")]

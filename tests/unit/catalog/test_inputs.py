@@ -82,7 +82,7 @@ LATER = ["min_p", "presence_penalty", "frequency_penalty", "response_format", "u
 RANGES = {
     "max_new_tokens": {"minimum": 1, "maximum": 10**6},
     "temperature": {"minimum": 0, "maximum": 100},
-    "top_p": {"minimum": 0, "maximum": 1},
+    "top_p": {"exclusiveMinimum": 0, "maximum": 1},
     "top_k": {"minimum": 0, "maximum": 100_000},
     "repetition_penalty": {"minimum": 0.01, "maximum": 5},
     "num_responses": {"minimum": 1, "maximum": 4},
@@ -123,7 +123,7 @@ def test_deepinfras_parameters_come_first_as_its_page_prints_them() -> None:
     assert "\n".join(printed) == DEEPINFRA
 
 
-def test_deepinfras_later_parameters_follow_and_ranges_are_the_widest_that_were() -> None:
+def test_deepinfras_later_parameters_follow_with_their_ranges() -> None:
     fields = input_fields("deepinfra")
     assert [field.name for field in fields[10:]] == LATER
     assert {field.name: bounds(field) for field in fields if bounds(field)} == RANGES
@@ -151,11 +151,18 @@ def test_an_override_that_fits_no_input_is_refused(overrides: dict[str, Any]) ->
 
 def test_a_range_holds_its_edges_and_never_nan() -> None:
     fields = {field.name: field for field in input_fields("replicate")}
-    top_p, unbounded = fields["top_p"], fields["presence_penalty"]
+    top_p, unstated, count = fields["top_p"], fields["presence_penalty"], fields["max_tokens"]
     assert [top_p.holds(number) for number in (-1e-9, 0, 0.5, 1, 1 + 1e-9, math.nan)] == [
         False, True, True, True, False, False,
     ]  # fmt: skip
-    assert [unbounded.holds(number) for number in (-1e9, 1e9, math.nan)] == [True, True, False]
+    assert [unstated.holds(number) for number in (-2, 2, 2.1, -1e9, math.nan)] == [True, True, False, False, False]
+    assert [count.holds(number) for number in (1, 2**63 - 1, 2**63, 1e30, math.inf)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

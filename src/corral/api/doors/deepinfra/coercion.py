@@ -1,41 +1,57 @@
-"""From the parts of a form, which are all text, to the document that the same request would be as JSON. Pure."""
+"""From the parts of a form, which are all text, to the document that the same request would be as JSON."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
-import orjson
-
+from corral.api.doors.deepinfra.refusals import wrong_field
 from corral.api.doors.deepinfra.wire import FIELDS
-from corral.catalog.inputs import InputType
+from corral.api.json_document import NotJson, parse_json
+from corral.catalog.inputs import InputField
 
-_TYPES: Final[Mapping[str, InputType]] = {field.name: field.type for field in FIELDS}
+_FIELDS: Final[Mapping[str, InputField]] = {field.name: field for field in FIELDS}
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 def from_parts(parts: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """One value per name. A list may be JSON in one part, a bare string, or several parts; else the last part counts.
+    """One value per name. A list may be JSON in one part, a bare string, or several parts.
 
-    Text that is no value of its field's type stays text, for validation to name the field.
+    An empty part is a field that is left out, unless the field is required. Text that is no value of its field's type
+    stays text, for validation to name the field.
+
+    Raises:
+        ValidationError: a field that is no list is there twice.
     """
     document: dict[str, object] = {}
     lists: dict[str, list[object]] = {}
     for name, text in parts:
-        match _TYPES.get(name, "string"):
-            case "string":
-                document[name] = text
-            case "boolean":
-                document[name] = _BOOLEANS.get(text.strip().lower(), text)
-            case "integer" | "number" | "object":
-                document[name] = _json(text)
-            case "array":
-                items = _json(text)
-                more = cast("list[object]", items) if isinstance(items, list) else [text]
-                lists[name] = [*lists.get(name, []), *more]
+        field = _FIELDS.get(name)
+        if field is None:
+            document[name] = text
+        elif text == "" and not field.required:
+            continue
+        elif field.type == "array":
+            items = _json(text)
+            more = cast("list[object]", items) if isinstance(items, list) else [text]
+            lists[name] = [*lists.get(name, []), *more]
+        elif name in document:
+            raise wrong_field(name, "The form has this field twice; send it once")
+        else:
+            document[name] = _value(field, text)
     return {**document, **lists}
+
+
+def _value(field: InputField, text: str) -> object:
+    match field.type:
+        case "boolean":
+            return _BOOLEANS.get(text.strip().lower(), text)
+        case "integer" | "number" | "object":
+            return _json(text)
+        case _:
+            return text
 
 
 def _json(text: str) -> object:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return parse_json(text.encode())
+    except NotJson:
         return text

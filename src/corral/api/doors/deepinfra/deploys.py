@@ -1,5 +1,6 @@
 """A deploy is a running model of this server; its id follows from the model's name. Pure."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -7,9 +8,11 @@ from corral.api.doors.deepinfra.refusals import NotFound
 from corral.api.doors.deepinfra.wire_answers import Deploy
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
-from corral.core.errors import UnknownModel
+from corral.core.errors import InvalidRequest, UnknownModel
 
 TASK: Final = "text-generation"
+STATUSES: Final = ("initializing", "downloading", "deploying", "running", "stopped", "failed", "deleted")
+"""Every status that DeepInfra's API has; deploys of this server have the first or ``running``."""
 
 
 def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
@@ -22,6 +25,19 @@ def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
         return catalog.deployed(wanted)
     except UnknownModel:
         raise NotFound(f"Deploy '{wanted}' not found.") from None
+
+
+def read_statuses(given: Iterable[str]) -> frozenset[str]:
+    """The statuses that ``?status=a,b`` asks for; every one if it names none.
+
+    Raises:
+        InvalidRequest: a status that no deploy has.
+    """
+    wanted = [status for text in given for status in text.split(",") if status]
+    for status in wanted:
+        if status not in STATUSES:
+            raise InvalidRequest(f"'status' is '{status[:64]}', but must be of: {', '.join(STATUSES)}.", param="status")
+    return frozenset(wanted or STATUSES)
 
 
 def from_model(model: CatalogModel, *, ready: bool) -> Deploy:

@@ -1,7 +1,7 @@
 """From the catalog to what this door tells of models. Pure: the time is an argument."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -28,12 +28,15 @@ from corral.api.doors.deepinfra.wire_answers import (
     TokenPricing,
     Version,
 )
+from corral.api.operation import Dialogue
 from corral.catalog.inputs import InputField
 from corral.catalog.model import CatalogModel
 from corral.core.pricing import Price, usd
 
 TYPE: Final = "text-generation"
-_VARIANT: Final = "default"
+_INFERENCE: Final = Dialogue(body=InferenceRequest, answer=InferenceAnswer, event=StreamEvent)
+INFERENCE: Final = "default"
+"""The schema of native inference."""
 _CENTS_PER_USD: Final = 100
 _TOKENS_PER_QUOTE: Final = 10**6
 _TAGS: Final = frozenset({"json"})
@@ -84,16 +87,12 @@ def described(
     version: str,
     base_url: str,
     full_text: bool,
+    variants: Iterable[str],
 ) -> ModelInfo:
-    """All that is told of a model.
+    """Everything about a *version* of a model.
 
-    Args:
-        model: which.
-        price: what its tokens cost now.
-        fields: its inputs, with the defaults that count here.
-        version: the one that was asked for.
-        base_url: where the client reaches this server.
-        full_text: whether a native text begins with the prompt.
+    *fields* are its inputs with the defaults that count here, *variants* the routes beside inference whose schemas can
+    be had, and *full_text* is whether a native text begins with the prompt.
     """
     return {
         "model_name": model.id,
@@ -115,7 +114,9 @@ def described(
         "in_schema": _schema(InferenceRequest),
         "out_schema": _schema(InferenceAnswer),
         "pricing": from_price(price),
-        "schemas": [{"key": _VARIANT, "url": f"{base_url}/models/{model.id}/schema/{_VARIANT}"}],
+        "schemas": [
+            {"key": key, "url": f"{base_url}/models/{model.id}/schema/{key}"} for key in (INFERENCE, *variants)
+        ],
         "meta": _meta(model, base_url),
         "max_tokens": model.context_tokens,
         "max_output_tokens": model.context_tokens,
@@ -134,20 +135,54 @@ def versions(model: CatalogModel) -> list[Version]:
     ]
 
 
-def schema(variant: str, fields: Iterable[InputField]) -> SchemaVariant:
-    """What inference takes and gives.
+def schema(variant: str, fields: Iterable[InputField], variants: Mapping[str, Dialogue]) -> SchemaVariant:
+    """What a route takes and gives for a model.
+
+    Args:
+        variant: the route: ``INFERENCE`` or one of *variants*.
+        fields: of inference.
+        variants: other routes.
 
     Raises:
         NotFound: there is no such variant.
     """
-    if variant != _VARIANT:
-        raise NotFound(f"There is no schema '{variant}'; '{_VARIANT}' is that of inference.")
+    if variant == INFERENCE:
+        types, listed_fields = _INFERENCE, in_fields(fields)
+    elif variant in variants:
+        types = variants[variant]
+        listed_fields = _fields_of(types.body)
+    else:
+        raise NotFound(f"There is no schema '{variant}' but these: {', '.join((INFERENCE, *variants))}.")
     return {
-        "variant": _VARIANT,
-        "schema_in": _schema(InferenceRequest),
-        "schema_out": _schema(InferenceAnswer),
-        "schema_stream": _schema(StreamEvent),
-        "fields_in": in_fields(fields),
+        "variant": variant,
+        "schema_in": _schema(types.body),
+        "schema_out": _schema(types.answer),
+        "schema_stream": _schema(types.event),
+        "fields_in": listed_fields,
+    }
+
+
+def _fields_of(body: type) -> list[InField]:
+    """The top-level fields of a JSON body, as ``in_fields`` lists those of inference."""
+    schema: dict[str, Any] = TypeAdapter(body).json_schema()
+    return [_field_of(name, described) for name, described in schema["properties"].items()]
+
+
+def _field_of(name: str, described: Mapping[str, Any]) -> InField:
+    kinds = [kind for kind in described.get("anyOf", [described]) if kind.get("type") != "null"]
+    first: Mapping[str, Any] = kinds[0] if kinds else {}
+    return {
+        "name": name,
+        "parent": None,
+        "ftype": first.get("type", "object"),
+        "description": described.get("description", ""),
+        "allowed": None,
+        "default": described.get("default"),
+        "examples": None,
+        "minimum": _bound(first.get("minimum")),
+        "exclusiveMinimum": _bound(first.get("exclusiveMinimum")),
+        "maximum": _bound(first.get("maximum")),
+        "exclusiveMaximum": _bound(first.get("exclusiveMaximum")),
     }
 
 

@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.body import parse_json, read_body
+from corral.api.body import read_body, read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.deepinfra.answers import from_queued, from_result
@@ -105,7 +105,7 @@ class Inference:
     def _stream(self, opening: AbstractAsyncContextManager[Run], call: _Call) -> Response:
         return EventStream(
             opening,
-            lambda run: TokenStream(run, call.ask.request, before=call.before, done=self._site.native.stream_done),
+            lambda run: TokenStream(run, call.ask.request, before=call.before, terms=self._site.native),
             refuse=self._door.refuse,
             headers=lambda run: _headers(call.model, run),
             ping_s=self._site.ping_s,
@@ -114,11 +114,11 @@ class Inference:
 
 async def _read_document(request: Request, *, limit_bytes: int) -> object:
     """The body as JSON, whatever ``Content-Type`` says, unless it says multipart."""
-    body = await read_body(request, limit_bytes=limit_bytes)
     content_type = request.headers.get("content-type", "")
-    if is_form(content_type):
-        return from_parts(await read_form(body, content_type))
-    return parse_json(body)
+    if not is_form(content_type):
+        return await read_document(request, limit_bytes=limit_bytes)
+    body = await read_body(request, limit_bytes=limit_bytes)
+    return from_parts(await read_form(body, content_type))
 
 
 def _shown(document: object) -> dict[str, Any]:

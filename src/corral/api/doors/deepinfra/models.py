@@ -8,10 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.doors.deepinfra import describe
-from corral.api.doors.deepinfra.deploys import deployed, from_model
+from corral.api.doors.deepinfra.deploys import deployed, from_model, read_statuses
 from corral.api.doors.deepinfra.inference import DOOR
 from corral.api.doors.deepinfra.refusals import NotOffered
 from corral.api.doors.deepinfra.wire_answers import CliVersion
+from corral.api.operation import Dialogue
 from corral.api.run_headers import weights_header
 from corral.api.site import Site
 from corral.catalog.inputs import InputField
@@ -25,9 +26,11 @@ DEEPCTL: Final[CliVersion] = {"min": "0.0.0", "update": "0.0.0", "latest": "0.6.
 class Models:
     """What happens at each route."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, variants: Mapping[str, Dialogue]) -> None:
+        """*variants* are the routes beside inference whose schemas can be had."""
         self._site = site
         self._predictions = site.predictions
+        self._variants = variants
 
     async def listed(self, request: Request) -> Response:
         """``GET /models/list``: every served model."""
@@ -54,6 +57,7 @@ class Models:
             version=model.find_version(wanted).commit,
             base_url=self._site.base_url(request),
             full_text=self._site.native.full_text,
+            variants=self._variants,
         )
         return to_json(answer, weights_header(model))
 
@@ -63,12 +67,15 @@ class Models:
 
     async def schema(self, request: Request) -> Response:
         """``GET /models/{owner}/{model}/schema/{variant}``."""
-        return to_json(describe.schema(request.path_params["variant"], self._fields(self._model(request))))
+        fields = self._fields(self._model(request))
+        return to_json(describe.schema(request.path_params["variant"], fields, self._variants))
 
-    async def deploys(self, _request: Request, caller: Caller) -> Response:
-        """``GET /deploy/list``: one for each model that the key may ask for."""
+    async def deploys(self, request: Request, caller: Caller) -> Response:
+        """``GET /deploy/list``: one for each model that the key may ask for, of the statuses in ``?status=a,b``."""
+        wanted = read_statuses(request.query_params.getlist("status"))
         served = [model for model in self._predictions.catalog.models() if caller.may_use(model.id)]
-        return to_json([from_model(model, ready=self._predictions.ready) for model in served])
+        deploys = [from_model(model, ready=self._predictions.ready) for model in served]
+        return to_json([deploy for deploy in deploys if deploy["status"] in wanted])
 
     async def deploy(self, request: Request, caller: Caller) -> Response:
         """``GET /deploy/{deploy_id}``."""

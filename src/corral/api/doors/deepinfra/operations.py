@@ -106,7 +106,13 @@ SCHEMA: Final = _told(
     "What inference takes and gives", SchemaVariant, statuses=(404,), where=(*_MODEL, *_in_path("variant"))
 )
 CLI_VERSION: Final = _told("Which deepctl is served", CliVersion)
-DEPLOYS: Final = Operation(summary="List the running models", answer=DeployList, error=ErrorText, statuses=FOR_KEY)
+DEPLOYS: Final = Operation(
+    summary="List the running models",
+    answer=DeployList,
+    error=ErrorText,
+    statuses=(*FOR_KEY, 400),
+    parameters=(_in_query("status", "Only deploys of these statuses, separated by commas."),),
+)
 DEPLOY: Final = Operation(
     summary="Describe a running model",
     answer=Deploy,

@@ -1,9 +1,11 @@
 """The routes of this door. Its paths are DeepInfra's, most of them without a prefix."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from fastapi import APIRouter
 
+from corral.api.auth import KEY_HEADER
 from corral.api.door import Door
 from corral.api.doors.deepinfra import operations
 from corral.api.doors.deepinfra.account import Account
@@ -11,10 +13,10 @@ from corral.api.doors.deepinfra.inference import Inference
 from corral.api.doors.deepinfra.logs import Logs
 from corral.api.doors.deepinfra.models import Models
 from corral.api.doors.deepinfra.refusals import from_error
+from corral.api.operation import Dialogue
 from corral.api.site import Site
 from corral.core.accounts import Scope
 
-KEY_HEADER: Final = "xi-api-key"
 _RUN: Final = (Scope.INFERENCE,)
 _READ: Final = (Scope.INFERENCE, Scope.READ)
 _ADMIN: Final = (Scope.ADMIN,)
@@ -41,11 +43,11 @@ _FIXED: Final = (
 )
 
 
-def router(site: Site) -> APIRouter:
-    """This door, ready to be included."""
+def router(site: Site, *, variants: Mapping[str, Dialogue]) -> APIRouter:
+    """This door, ready to be included; *variants* are the routes beside inference whose schemas it describes."""
     door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["deepinfra"]), key_header=KEY_HEADER)
     _add_inference(door, Inference(site, door))
-    _add_models(door, Models(site))
+    _add_models(door, Models(site, variants))
     _add_account(door, Account(site), Logs(site))
     return door.router
 

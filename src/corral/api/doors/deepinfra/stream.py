@@ -16,6 +16,7 @@ from corral.api.answer_ids import request_id
 from corral.api.doors.deepinfra.answers import cost_nusd, dollars
 from corral.api.doors.deepinfra.wire_answers import StreamDetails, StreamToken
 from corral.api.problems import Problem
+from corral.api.site import NativeTerms
 from corral.api.sse import Stream, encode
 from corral.core.generation import (
     ChoiceEnded,
@@ -50,14 +51,14 @@ class _Token:
 class TokenStream(Stream):
     """One run's stream, sans IO."""
 
-    def __init__(self, run: Run, request: GenerationRequest, *, before: str, done: bool) -> None:
+    def __init__(self, run: Run, request: GenerationRequest, *, before: str, terms: NativeTerms) -> None:
         """Prepare.
 
         Args:
             run: whose stream it is.
             request: what it was asked for.
             before: what the whole text begins with; the tokens do not repeat it.
-            done: whether ``[DONE]`` follows the last event.
+            terms: what the operator chose for native streams.
         """
         self._run = run
         self._before = before
@@ -65,7 +66,7 @@ class TokenStream(Stream):
         self._limit = request.stopping.max_tokens
         self._stops = request.stopping.stop
         self._longest_stop = max(map(len, self._stops), default=0)
-        self._done = done
+        self._terms = terms
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._shown = ""
         self._text = ""
@@ -94,7 +95,7 @@ class TokenStream(Stream):
                 self._end = event
             case Finished():
                 yield self._last(event.usage)
-                if self._done:
+                if self._terms.stream_done:
                     yield DONE
 
     def pause(self) -> Iterator[bytes]:
@@ -124,7 +125,7 @@ class TokenStream(Stream):
         if token is None:  # the end came later than a token that did not look like the last: it is an event of its own
             shown: StreamToken = {"id": 0, "text": "", "logprob": 0.0, "special": True}
         elif token.special:
-            shown = _shown(token, EOS_TEXT if reason == "eos_token" else "")
+            shown = _shown(token, EOS_TEXT if reason == "eos_token" and self._terms.stream_eos_text else "")
         else:
             shown = _shown(token, self._text[len(self._shown) :])
         details: StreamDetails = {

@@ -30,11 +30,11 @@ def to_core(asked: InferenceInput, *, model: str) -> GenerationRequest:
 
 
 def _sampling(asked: InferenceInput) -> Sampling:
-    # The core has top_p in (0, 1] and min_p in [0, 1): at the other ends only the most likely token is left.
-    only_best = asked.top_p == 0 or asked.min_p == 1
+    # A min_p of 1 keeps what is as likely as the most likely token, and the core has it in [0, 1).
+    only_best = asked.min_p == 1
     return Sampling(
         temperature=asked.temperature,
-        top_p=1.0 if only_best else asked.top_p,
+        top_p=asked.top_p,
         top_k=1 if only_best else asked.top_k,
         min_p=0.0 if only_best else asked.min_p,
         repetition_penalty=asked.repetition_penalty,

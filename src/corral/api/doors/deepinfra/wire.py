@@ -8,45 +8,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from corral.api.response_format import ResponseFormat
+from corral.api.wire_fields import LISTED, WHOLE, Wire, within
 from corral.catalog.inputs import InputField, input_fields
 
 MAX_STOP_CHARS: Final = 256
 FIELDS: Final = input_fields("deepinfra")
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-def _whole(value: object) -> object:
-    """1.0 as 1: JSON has one kind of number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _listed(value: object) -> object:
-    """One string as a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
 def _kind(field: InputField) -> Any:
     """The type of a field's values."""
-    numeric = Field(ge=field.minimum, le=field.maximum, gt=field.exclusive_minimum, lt=field.exclusive_maximum)
     match field.type:
         case "string":
             return Annotated[str, Field(min_length=field.min_length)]
         case "integer":
-            return Annotated[int, numeric, BeforeValidator(_whole)]
+            return Annotated[int, within(field.accepted), WHOLE]
         case "number":
-            return Annotated[float, numeric]
+            return Annotated[float, within(field.accepted)]
         case "boolean":
             return bool
         case "array":
             item: Any = Annotated[str, Field(min_length=1, max_length=field.max_item_length or MAX_STOP_CHARS)]
             many: Any = Annotated[list[item], Field(max_length=field.max_items, fail_fast=True)]
-            return Annotated[many, BeforeValidator(_listed, json_schema_input_type=item | many)]
+            return Annotated[many, BeforeValidator(LISTED, json_schema_input_type=item | many)]
         case "object":
             return ResponseFormat
 
@@ -55,7 +41,7 @@ def _model(fields: Iterable[InputField]) -> type[BaseModel]:
     definitions: dict[str, Any] = {
         field.name: (_kind(field), ...) if field.required else (_kind(field) | None, None) for field in fields
     }
-    return create_model("InferenceRequest", __base__=_Wire, __doc__="Body of an inference request.", **definitions)
+    return create_model("InferenceRequest", __base__=Wire, __doc__="Body of an inference request.", **definitions)
 
 
 InferenceRequest: Final = _model(FIELDS)

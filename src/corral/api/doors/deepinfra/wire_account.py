@@ -1,51 +1,38 @@
 """What the account's routes read and write, as JSON."""
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, RootModel, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field, RootModel
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
 from corral.api.doors.deepinfra.wire_answers import Amount
-from corral.api.terms import MAX_USD, usd_amount
+from corral.api.wire_fields import WHOLE, Usd, Wire, within
+from corral.core.ranges import Range
 from corral.service.scoped_tokens import MAX_LIFE_S, MAX_MODELS
 
 MAX_REQUEST_IDS = 100
+MAX_UNIX_S = 2**40
+"""A time far beyond the year that a token may live."""
 
 
-def _usd(value: object) -> Decimal:
-    amount = usd_amount(value)
-    if amount is None:
-        raise PydanticCustomError("usd", "Input should be an amount in dollars, as a number or as a decimal string")
-    return amount
-
-
-Usd = Annotated[Decimal, PlainValidator(_usd), WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_USD})]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class NewToken(_Wire):
+class NewToken(Wire):
     """Body of ``POST /v1/api-tokens``."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class NewScopedJwt(_Wire):
+class NewScopedJwt(Wire):
     """Body of ``POST /v1/scoped-jwt``."""
 
     api_key_name: Annotated[str, Field(max_length=200)] | None = None
     api_token_name: Annotated[str, Field(max_length=200)] | None = None
     models: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=MAX_MODELS)] | None = None
-    expires_delta: Annotated[int, Field(gt=0, le=MAX_LIFE_S)] | None = None
-    expires_at: Annotated[int, Field(gt=0, le=2**40)] | None = None
+    expires_delta: Annotated[int, within(Range(minimum=1, maximum=MAX_LIFE_S)), WHOLE] | None = None
+    expires_at: Annotated[int, within(Range(minimum=1, maximum=MAX_UNIX_S)), WHOLE] | None = None
     spending_limit: Usd | None = None
 
 
-class RequestIds(_Wire):
+class RequestIds(Wire):
     """Body of ``POST /v1/request-costs``."""
 
     request_ids: Annotated[

@@ -4,14 +4,16 @@ from typing import Final
 
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest
 from corral.api.doors.openai.wire_answers import (
+    ChatChunk,
     ChatCompletion,
     Completion,
+    CompletionChunk,
     CostEstimate,
     ErrorAnswer,
     Model,
     ModelList,
 )
-from corral.api.operation import FOR_BODY, FOR_KEY, FOR_RUN, RUN_HEADERS, Operation
+from corral.api.operation import FOR_BODY, FOR_KEY, FOR_RUN, RUN_HEADERS, Dialogue, Operation
 
 TYPES: Final = (
     ChatCompletionRequest,
@@ -24,6 +26,12 @@ TYPES: Final = (
     ErrorAnswer,
 )
 """What the operations below name."""
+
+DIALOGUES: Final = {
+    "openai-chat-completions": Dialogue(body=ChatCompletionRequest, answer=ChatCompletion, event=ChatChunk),
+    "openai-completions": Dialogue(body=CompletionRequest, answer=Completion, event=CompletionChunk),
+}
+"""By the names that DeepInfra has for these schemas of a model."""
 
 CHAT: Final = Operation(
     summary="Answer a conversation",

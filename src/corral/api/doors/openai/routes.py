@@ -12,6 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.api.auth import KEY_HEADER
 from corral.api.body import read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
@@ -36,7 +37,7 @@ _PREFIXES: Final = ("/v1", "/v1/openai")
 
 def router(site: Site) -> APIRouter:
     """This door, ready to be included."""
-    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["openai"]))
+    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["openai"]), key_header=KEY_HEADER)
     routes = _Routes(site, door)
     run, read = (Scope.INFERENCE,), (Scope.INFERENCE, Scope.READ)
     door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)

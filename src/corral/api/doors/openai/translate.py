@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
 from corral.api.doors.openai.refusals import ToolCallingUnsupported
 from corral.api.doors.openai.wire import (
     ChatCompletionRequest,
@@ -91,6 +94,7 @@ def chat_to_core(body: ChatCompletionRequest, *, model: str) -> GenerationReques
     Raises:
         Unsupported: it asks by name for something that is not offered.
         InvalidRequest: its fields contradict each other.
+        ValidationError: a limit of 0 tokens.
     """
     if body.tools:
         raise ToolCallingUnsupported(body.model)
@@ -112,7 +116,7 @@ def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequ
     _refuse_unsupported(body, harmless)
     echo = body.echo is True
     if body.max_tokens == 0 and not echo:
-        raise _no_room("max_tokens")
+        raise _no_room("max_tokens", echo=True)
     return _request(
         body,
         _prompt(body),
@@ -145,8 +149,13 @@ def _request(
     )
 
 
-def _no_room(param: str) -> InvalidRequest:
-    return InvalidRequest(f"'{param}' of 0 leaves no room for an answer; leave it out for the default.", param=param)
+def _no_room(field: str, *, echo: bool = False) -> ValidationError:
+    """The refusal of a limit of 0, in the form that any number out of its range has."""
+    unless = ", or 0 together with echo" if echo else ""
+    fault = PydanticCustomError(
+        "greater_than_equal", "Input should be greater than or equal to 1{unless}", {"unless": unless}
+    )
+    return ValidationError.from_exception_data(field, [InitErrorDetails(type=fault, loc=(field,), input=0)])
 
 
 def _refuse_unsupported(body: SharedRequest, rules: Harmless) -> None:

@@ -7,22 +7,14 @@ through unread. ``docs/api/openai.md`` says of each field here whether it is map
 A list is given up at its first fault: a fault costs more memory than the two bytes that can cause it.
 """
 
-from decimal import Decimal
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from corral.api.response_format import ResponseFormat
-from corral.api.terms import MAX_USD, USD_PATTERN, usd_amount
+from corral.api.wire_fields import LISTED, WHOLE, Usd, Wire, within
+from corral.core.ranges import OPENAI
 
 MAX_MESSAGES = 2048
 MAX_STOPS = 16
@@ -32,56 +24,26 @@ MAX_PROMPT_IDS = 2**18
 T = TypeVar("T")
 
 
-def _whole(value: object) -> object:
-    """1.0 as 1: JSON has one kind of number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _listed(value: object) -> object:
-    """One string as a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
-def _usd(value: object) -> Decimal:
-    amount = usd_amount(value)
-    if amount is None:
-        raise PydanticCustomError("usd", "Input should be an amount in dollars, as a number or as a decimal string")
-    return amount
-
-
-_Whole = BeforeValidator(_whole)
 Listed = Annotated[list[T], Field(fail_fast=True)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Stops = Annotated[
     Listed[Stop],
     Field(max_length=MAX_STOPS),
-    BeforeValidator(_listed, json_schema_input_type=Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)]),
+    BeforeValidator(LISTED, json_schema_input_type=Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)]),
 ]
-MaxTokens = Annotated[int, Field(ge=0, le=1_000_000), _Whole]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+MaxTokens = Annotated[int, within(OPENAI["max_tokens"]), WHOLE]
+TokenId = Annotated[int, within(OPENAI["token_id"])]
 TokenIds = Annotated[Listed[TokenId], Field(min_length=1, max_length=MAX_PROMPT_IDS)]
-Usd = Annotated[
-    Decimal,
-    PlainValidator(_usd),
-    WithJsonSchema(
-        {"anyOf": [{"type": "number", "minimum": 0, "maximum": MAX_USD}, {"type": "string", "pattern": USD_PATTERN}]}
-    ),
-]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class ContentPart(_Wire):
+class ContentPart(Wire):
     """A piece of a message; only text is offered."""
 
     type: str
     text: str | None = None
 
 
-class ChatMessage(_Wire):
+class ChatMessage(Wire):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -94,29 +56,29 @@ class ChatMessage(_Wire):
     audio: object = None
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     """What a stream says beside text."""
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
 
 
-class SharedRequest(_Wire):
+class SharedRequest(Wire):
     """What both routes read."""
 
     model: str = Field(min_length=1, max_length=256)
 
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: Annotated[int, Field(ge=0, lt=1000), _Whole] | None = None
-    min_p: float | None = Field(None, ge=0, le=1)
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    repetition_penalty: float | None = Field(None, ge=0.01, le=5)
+    temperature: Annotated[float, within(OPENAI["temperature"])] | None = None
+    top_p: Annotated[float, within(OPENAI["top_p"])] | None = None
+    top_k: Annotated[int, within(OPENAI["top_k"]), WHOLE] | None = None
+    min_p: Annotated[float, within(OPENAI["min_p"])] | None = None
+    presence_penalty: Annotated[float, within(OPENAI["presence_penalty"])] | None = None
+    frequency_penalty: Annotated[float, within(OPENAI["frequency_penalty"])] | None = None
+    repetition_penalty: Annotated[float, within(OPENAI["repetition_penalty"])] | None = None
     max_tokens: MaxTokens | None = None
     stop: Stops | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**64), _Whole] | None = None
-    n: Annotated[int, Field(ge=1, le=4), _Whole] | None = None
+    seed: Annotated[int, within(OPENAI["seed"]), WHOLE] | None = None
+    n: Annotated[int, within(OPENAI["n"]), WHOLE] | None = None
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -124,11 +86,11 @@ class SharedRequest(_Wire):
 
     logit_bias: object = None
 
-    metadata: object = None
-    service_tier: object = None
-    prompt_cache_key: object = None
-    safety_identifier: object = None
-    user: object = None
+    metadata: dict[str, object] | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    user: str | None = None
 
 
 class ChatCompletionRequest(SharedRequest):
@@ -137,7 +99,7 @@ class ChatCompletionRequest(SharedRequest):
     messages: Listed[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20), _Whole] | None = None
+    top_logprobs: Annotated[int, within(OPENAI["logprobs"]), WHOLE] | None = None
 
     tools: list[object] | None = None
     tool_choice: object = None
@@ -152,8 +114,8 @@ class ChatCompletionRequest(SharedRequest):
     web_search_options: object = None
     chat_template_kwargs: object = None
 
-    store: object = None
-    parallel_tool_calls: object = None
+    store: bool | None = None
+    parallel_tool_calls: bool | None = None
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -173,9 +135,9 @@ class CompletionRequest(SharedRequest):
         | Annotated[Listed[TokenIds], Field(min_length=1, max_length=MAX_MESSAGES)]
     )
     echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20), _Whole] | None = None
+    logprobs: Annotated[int, within(OPENAI["logprobs"]), WHOLE] | None = None
 
-    best_of: Annotated[int, Field(ge=1, le=20), _Whole] | None = None
+    best_of: Annotated[int, within(OPENAI["best_of"]), WHOLE] | None = None
     suffix: str | None = None
     stop_token_ids: object = None
     return_tokens_as_token_ids: object = None

@@ -90,6 +90,53 @@ class Completion(TypedDict):
     usage: WireUsage
 
 
+class ChatDelta(TypedDict):
+    """More of an answer; nothing in a choice's last chunk."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+
+
+class ChatChunkChoice(TypedDict):
+    """One choice's part of a chunk."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: NotRequired[ChatLogprobs]
+    finish_reason: Literal["stop", "length"] | None
+
+
+class ChatChunk(TypedDict):
+    """An event of a streamed answer to a chat."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: NotRequired[WireUsage | None]
+
+
+class CompletionChunkChoice(TypedDict):
+    """One choice's part of a chunk."""
+
+    index: int
+    text: str
+    logprobs: LegacyLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class CompletionChunk(TypedDict):
+    """An event of a streamed completion."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChunkChoice]
+    usage: NotRequired[WireUsage | None]
+
+
 class Pricing(TypedDict):
     """Dollars per million tokens."""
 

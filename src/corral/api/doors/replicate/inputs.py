@@ -5,15 +5,14 @@ no field are let through unread, as they are there; ``null`` is taken for a fiel
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final, cast
 
 from corral.api.doors.replicate.faults import Fault, invalid
 from corral.catalog.inputs import InputField
+from corral.core.ranges import Range, written
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
-SEEDS: Final = (-(2**63), 2**64)
 
 _TYPE_NAMES: Final[Mapping[type, str]] = {
     bool: "boolean",
@@ -23,13 +22,6 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
     dict: "object",
     type(None): "null",
 }
-NARROWED: Final[Mapping[str, Mapping[str, float]]] = {
-    "presence_penalty": {"minimum": -2, "maximum": 2},
-    "frequency_penalty": {"minimum": -2, "maximum": 2},
-    "repetition_penalty": {"exclusive_minimum": 0, "maximum": 100},
-    "seed": {"minimum": SEEDS[0], "maximum": SEEDS[1]},
-}
-"""Ranges that the schema does not state, since Replicate's does not, and that the engine has."""
 
 
 def read_input(given: object, fields: Iterable[InputField]) -> dict[str, Any]:
@@ -51,7 +43,7 @@ def read_input(given: object, fields: Iterable[InputField]) -> dict[str, Any]:
                 faults.append(Fault(type="required", field="input", description=f"{field.name} is required"))
         else:
             values[field.name] = int(value) if field.type == "integer" and _is_whole(value) else value
-            faults += _faults(replace(field, **NARROWED.get(field.name, {})), value)
+            faults += _faults(field, value)
     faults += [] if faults else _faults_together(values)
     if faults:
         raise invalid(faults)
@@ -72,17 +64,19 @@ def _faults(field: InputField, value: object) -> Iterator[Fault]:
             description = f"String length must be greater than or equal to {field.min_length}"
             yield Fault(type="string_gte", field=where, description=description)
     elif isinstance(value, int | float):
-        yield from _out_of_range(field, where, value)
+        yield from _out_of_range(field.accepted, where, value)
 
 
-def _out_of_range(field: InputField, where: str, value: float) -> Iterator[Fault]:
-    if field.minimum is not None and not value >= field.minimum:
-        description = f"Must be greater than or equal to {field.minimum:g}"
+def _out_of_range(accepted: Range, where: str, value: float) -> Iterator[Fault]:
+    if accepted.minimum is not None and not value >= accepted.minimum:
+        description = f"Must be greater than or equal to {written(accepted.minimum)}"
         yield Fault(type="number_gte", field=where, description=description)
-    elif field.exclusive_minimum is not None and not value > field.exclusive_minimum:
-        yield Fault(type="number_gt", field=where, description=f"Must be greater than {field.exclusive_minimum:g}")
-    elif field.maximum is not None and not value <= field.maximum:
-        yield Fault(type="number_lte", field=where, description=f"Must be less than or equal to {field.maximum:g}")
+    elif accepted.exclusive_minimum is not None and not value > accepted.exclusive_minimum:
+        description = f"Must be greater than {written(accepted.exclusive_minimum)}"
+        yield Fault(type="number_gt", field=where, description=description)
+    elif accepted.maximum is not None and not value <= accepted.maximum:
+        description = f"Must be less than or equal to {written(accepted.maximum)}"
+        yield Fault(type="number_lte", field=where, description=description)
 
 
 def _faults_together(values: Mapping[str, Any]) -> Iterator[Fault]:

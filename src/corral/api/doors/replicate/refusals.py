@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from corral.api.body import BodyEncoded, BodyTooLarge, NotJson
+from corral.api.body import BodyEncoded, BodyTooLarge
 from corral.api.doors.replicate.faults import InvalidInput, InvalidVersion, NotHere, NotOffered
 from corral.api.form import NotAForm
+from corral.api.json_document import NotJson
 from corral.api.problems import Problem
 from corral.core.errors import (
     Canceled,

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
-from corral.api.body import NotJson, parse_json
 from corral.api.doors.replicate.faults import Fault, invalid
 from corral.api.form import Part
+from corral.api.json_document import NotJson, parse_json
 from corral.core.files import Upload
 
 MAX_NAME_CHARS: Final = 255

@@ -1,0 +1,146 @@
+"""From bytes to a JSON document (RFC 8259) that can be stored: strict, bounded in depth, no name twice in an object.
+
+Numbers are read so that a check of their range is right whatever their size: integers of 64 bits exactly, any other as
+the double next to it *away from zero*. ``18446744073709551617`` does not become 2**64, and ``1e400`` is the largest
+double, not infinity.
+"""
+
+import json
+import math
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+import orjson
+
+from corral.core.errors import InvalidRequest
+
+MAX_DEPTH: Final = 254
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{3}")
+"""In any body with a number beyond 64 bits or beyond a double, and in few others."""
+_TOKEN: Final = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"'
+    rb"|(?P<number>-?(?:0|[1-9][0-9]*+)(?P<fraction>\.[0-9]++)?(?P<exponent>[eE][+-]?[0-9]++)?)"
+    rb"|(?P<constant>NaN|-?Infinity)",
+    re.DOTALL,
+)
+_LARGEST_DOUBLE: Final = 1.7976931348623157e308
+_INT64: Final = range(-(2**63), 2**64)
+_MAX_SHOWN_CHARS: Final = 64
+
+
+class NotJson(InvalidRequest):
+    """The body is not a JSON document in UTF-8, or one that can be read in two ways."""
+
+
+def parse_json(body: bytes) -> object:
+    """*body* as JSON. A byte-order mark before it is skipped.
+
+    Raises:
+        NotJson: not UTF-8, not JSON, NaN, a name twice in one object, or nested more than ``MAX_DEPTH`` deep.
+    """
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    text = decode_utf8(body, what="The request body")
+    if _LONG_NUMBER.search(body):
+        body = _TOKEN.sub(_rounded, body)
+        text = body.decode()
+    try:
+        document: object = orjson.loads(body)
+        orjson.dumps(document)  # reads four times deeper than it writes, and all that is accepted may be stored
+    except orjson.JSONDecodeError as error:
+        raise _not_json(body, error) from None
+    except orjson.JSONEncodeError:
+        raise NotJson(f"The request body is nested more than {MAX_DEPTH} levels deep.") from None
+    _DUPLICATES.decode(text)
+    return document
+
+
+def decode_utf8(text: bytes, *, what: str) -> str:
+    """*text* as a string; *what* begins the refusal.
+
+    Raises:
+        NotJson: not UTF-8.
+    """
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        byte = text[error.start]
+        raise NotJson(f"{what} is not UTF-8: byte 0x{byte:02x} at offset {error.start} cannot stand there.") from None
+
+
+def _rounded(token: re.Match[bytes]) -> bytes:
+    """A JSON token; a number that is neither an integer of 64 bits nor a double is replaced by the next double."""
+    text = token[0]
+    if token["number"] is None:
+        return text
+    is_integer = token["fraction"] is None and token["exponent"] is None
+    if is_integer and (len(text) < 19 or (len(text) <= 20 and int(text) in _INT64)):
+        return text
+    number = float(text)
+    if math.isinf(number):
+        number = math.copysign(_LARGEST_DOUBLE, number)
+    elif is_integer and number in (float(_INT64.start), float(_INT64.stop)) and int(text) != number:
+        number = math.nextafter(number, math.copysign(math.inf, number))
+    return repr(number).encode()
+
+
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) == len(pairs):
+        return
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            shown = _short(name)
+            raise NotJson(f"'{shown}' occurs twice in one object of the request body; send it once.", param=shown)
+        seen.add(name)
+
+
+_DUPLICATES: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
+
+
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> NotJson:
+    """The refusal of a body that orjson does not read. Its own message says where, and never quotes the body."""
+    if found := _find_constant(body):
+        path, constant = found
+        return NotJson(f"'{path}' is {constant}, which is no number in JSON; send a finite one.", param=path)
+    return NotJson(f"The request body is not valid JSON: {error}.")
+
+
+def _find_constant(body: bytes) -> tuple[str, str] | None:
+    """Path and name of the first NaN or Infinity, which Python's own JSON writer emits; None if that is not all."""
+    mark = secrets.token_hex(16)
+    constants = [token["constant"] for token in _TOKEN.finditer(body) if token["constant"] is not None]
+    if not constants:
+        return None
+    try:
+        document = orjson.loads(_TOKEN.sub(lambda token: _marked(token, mark), body))
+    except orjson.JSONDecodeError:
+        return None
+    path = next(path for path, value in _leaves(document) if value == mark)
+    return path, constants[0].decode()
+
+
+def _marked(token: re.Match[bytes], mark: str) -> bytes:
+    return token[0] if token["constant"] is None else f'"{mark}"'.encode()
+
+
+def _leaves(document: object) -> Iterator[tuple[str, object]]:
+    """Every value that is no object and no list, in order, with its dotted path."""
+    waiting: list[tuple[str, object]] = [("", document)]
+    while waiting:
+        path, value = waiting.pop()
+        match value:
+            case dict():
+                items = [(f"{path}.{_short(name)}", each) for name, each in cast("dict[str, Any]", value).items()]
+            case list():
+                items = [(f"{path}[{index}]", each) for index, each in enumerate(cast("list[Any]", value))]
+            case _:
+                items = []
+                yield path.removeprefix(".") or "body", value
+        waiting += reversed(items)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_SHOWN_CHARS else name[:_MAX_SHOWN_CHARS] + "…"
