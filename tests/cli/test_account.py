@@ -119,4 +119,5 @@ def test_a_name_is_taken_once_and_an_id_is_no_name_for_another(ledgers: Ledgers)
 
 def test_an_account_that_is_not_there_is_named(ledgers: Ledgers) -> None:
     for command in (["show", "bob"], ["credit", "bob", "1"], ["limits", "bob", "--limit-day", "1"]):
-        assert ledgers.refused("account", *command) == "corral: No accounts are called 'bob'; give an id. "
+        said = ledgers.refused("account", *command)
+        assert said == "corral: No account is called 'bob'; `corral account list` shows them. "

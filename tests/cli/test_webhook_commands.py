@@ -55,6 +55,6 @@ def test_a_secret_stands_alone_and_changes_only_by_rotation(ledgers: Ledgers) ->
     rotated = ledgers.run("webhooks", "rotate", "--account", "ann")
     assert b"24 hours" in rotated.stderr
     assert rotated.stdout.decode() == ledgers.said("webhooks", "secret", "--account", "ann") != secret
-    assert "No accounts are called 'bob'" in ledgers.refused("webhooks", "secret", "--account", "bob")
+    assert "No account is called 'bob'" in ledgers.refused("webhooks", "secret", "--account", "bob")
     stored = b"".join(path.read_bytes() for path in ledgers.data_dir.iterdir())
     assert secret.strip().encode() not in stored

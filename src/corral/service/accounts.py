@@ -5,14 +5,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
-from corral.core.errors import InvalidRequest, Unauthenticated, UnknownPrediction
+from corral.core.errors import InvalidRequest, Unauthenticated
 from corral.service import scoped_tokens
 from corral.service.scoped_tokens import Named, TokenTerms
 from corral.store import accounts, keys, predictions, usage
@@ -122,8 +121,6 @@ class Accounts:
         now_ms = self.now_ms()
 
         def work(connection: Connection) -> Account:
-            if any(name in {each.name, each.id} for each in accounts.list_accounts(connection)):
-                raise InvalidRequest(f"There is an account called '{name}' already.", param="name")
             made = accounts.create_account(connection, name=name, unlimited=unlimited, limits=limits, now_ms=now_ms)
             if credit_nusd == 0:
                 return made
@@ -136,15 +133,15 @@ class Accounts:
         return await self._store.read(accounts.list_accounts)
 
     async def account(self, name_or_id: str) -> Account:
-        """The account of that id, or of that name if only one has it.
+        """Get an account by its id or its name.
 
         Raises:
-            InvalidRequest: there is none, or several have the name.
+            InvalidRequest: there is none.
         """
-        found = [account for account in await self.accounts() if name_or_id in {account.id, account.name}]
-        if len(found) != 1:
-            raise InvalidRequest(f"{len(found) or 'No'} accounts are called '{name_or_id}'; give an id.")
-        return found[0]
+        for account in await self.accounts():
+            if name_or_id in {account.id, account.name}:
+                return account
+        raise InvalidRequest(f"No account is called '{name_or_id}'; `corral account list` shows them.")
 
     async def account_of(self, account_id: str) -> Account:
         """The account of that id.
@@ -279,7 +276,7 @@ class Accounts:
         return await self._store.read(wanted)
 
     async def receipt(self, prediction_id: str) -> dict[str, Any]:
-        """The receipt of a prediction, whosever it is: for the operator, not for callers.
+        """Get the receipt of any account's prediction. Operators only.
 
         Raises:
             UnknownPrediction: there is none of that id.
@@ -287,13 +284,10 @@ class Accounts:
         """
 
         def work(connection: Connection) -> dict[str, Any]:
-            for account in accounts.list_accounts(connection):
-                with suppress(UnknownPrediction):
-                    found = predictions.get(connection, account.id, prediction_id)
-                    if found.receipt is None:
-                        raise InvalidRequest(f"The prediction is {found.status}; its receipt comes with its end.")
-                    return found.receipt
-            raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
+            found = predictions.find(connection, prediction_id)
+            if found.receipt is None:
+                raise InvalidRequest(f"The prediction is {found.status}; its receipt comes with its end.")
+            return found.receipt
 
         return await self._store.read(work)
 

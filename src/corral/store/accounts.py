@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from corral.core.accounts import Account, Limits
 from corral.core.errors import InsufficientCredit, InvalidRequest
@@ -46,12 +46,13 @@ def create_account(
     """A new account without credit.
 
     Raises:
-        InvalidRequest: the name is empty, too long or not printable, or a limit is out of range.
+        InvalidRequest: the name is taken, empty, too long or not printable, or a limit is out of range.
     """
     check_name(name)
     _check_limits(limits or Limits())
     row = _row(new_id("acct"), name, unlimited=unlimited, limits=limits or Limits(), now_ms=now_ms)
-    connection.execute(insert(accounts), row)
+    if get_account(connection, name) is not None or not insert_if_absent(connection, accounts, row):
+        raise InvalidRequest(f"There is an account called '{name}' already.", param="name")
     return account_of(row)
 
 
@@ -61,7 +62,9 @@ def ensure_local_account(connection: Connection, *, now_ms: int) -> Account:
     if found is not None:
         return found
     row = _row(LOCAL_ACCOUNT_ID, "local", unlimited=True, limits=Limits(), now_ms=now_ms)
-    insert_if_absent(connection, accounts, row)
+    if not insert_if_absent(connection, accounts, row) and get_account(connection, LOCAL_ACCOUNT_ID) is None:
+        row["name"] = LOCAL_ACCOUNT_ID  # another account is called "local"
+        insert_if_absent(connection, accounts, row)
     return get_account(connection, LOCAL_ACCOUNT_ID) or account_of(row)
 
 

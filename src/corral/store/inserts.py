@@ -6,7 +6,8 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
-def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) -> None:
-    """Insert *row* unless one with its key exists, also when another transaction inserts it at this moment."""
+def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert *row*; False if one of its unique values is taken, also by a transaction that runs at the same time."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), row)
+    inserted = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return connection.execute(inserted, row).first() is not None

@@ -54,6 +54,7 @@ accounts = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     CheckConstraint("available_nusd >= 0 OR unlimited", name="ck_accounts_never_overdrawn"),
     CheckConstraint("held_nusd >= 0", name="ck_accounts_held"),
+    Index("ix_accounts_name", "name", unique=True),
 )
 
 api_keys = Table(

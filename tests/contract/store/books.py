@@ -116,7 +116,8 @@ class Books:
     @classmethod
     async def begin(cls, store: Store, *, credit_nusd: int = DOLLAR, unlimited: bool = False) -> "Books":
         def make(connection: Connection) -> tuple[Account, ApiKey]:
-            account = accounts.create_account(connection, name="Ann", unlimited=unlimited, now_ms=NOON)
+            name = f"Ann {next(_numbers)}"
+            account = accounts.create_account(connection, name=name, unlimited=unlimited, now_ms=NOON)
             if credit_nusd:
                 account = accounts.credit(connection, account.id, credit_nusd, now_ms=NOON)
             return account, keys.add_key(connection, new_key(account, account.id.encode()), now_ms=NOON)

@@ -7,7 +7,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
-from corral.store import predictions
+from corral.core.errors import InvalidRequest
+from corral.store import accounts, predictions
 from corral.store.migrate import migrate
 
 ROW = {
@@ -74,3 +75,28 @@ def test_the_text_of_a_choice_becomes_a_list_of_one_chunk(engine: Engine) -> Non
     assert found.output == [["Hello."], []]
     assert found.texts == ["Hello.", ""]
     assert (found.webhook, found.notes, found.deadline_at_ms, found.admitted_at_ms) == (None, None, None, None)
+
+
+def test_accounts_of_one_name_are_told_apart_by_their_ids(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", "corral.store:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008_identity")
+        for account_id, name, created_at_ms in (("acct_2", "Ann", 2), ("acct_1", "Ann", 1), ("acct_3", "Bob", 3)):
+            connection.execute(
+                text(
+                    "INSERT INTO accounts (id, name, unlimited, available_nusd, held_nusd, spent_on, "
+                    "spent_that_day_nusd, spent_that_month_nusd, created_at_ms) "
+                    "VALUES (:id, :name, true, 0, 0, '2026-01-01', 0, 0, :created_at_ms)"
+                ),
+                {"id": account_id, "name": name, "created_at_ms": created_at_ms},
+            )
+    migrate(engine)
+    with engine.begin() as connection:
+        named = {account.id: account.name for account in accounts.list_accounts(connection)}
+        assert named == {"acct_1": "Ann", "acct_2": "Ann-acct_2", "acct_3": "Bob"}
+        with pytest.raises(InvalidRequest, match="called 'Bob' already"):
+            accounts.create_account(connection, name="Bob", now_ms=4)
+        with pytest.raises(InvalidRequest, match="called 'acct_1' already"):
+            accounts.create_account(connection, name="acct_1", now_ms=4)
