@@ -157,6 +157,7 @@ def _app(
         keys=accounts,
         clock=clock,
         body_limit_bytes=settings.max_body_bytes,
+        body_limit_s=settings.body_timeout_s,
         public_url=settings.public_url,
         native=_native_terms(settings),
         concurrent_per_model=settings.concurrent_per_model,
@@ -176,7 +177,7 @@ def _app(
         capability_key=site.capability_key,
         public_url=settings.public_url,
     )
-    app = create_app(site, allowed_hosts=settings.allowed_hosts)
+    app = create_app(site, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
     app.include_router(pages_router(web_site))
     return app
 

@@ -4,6 +4,7 @@ An unknown name or a bad value is an error that names it, never ignored. The onl
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ _HUB_VARIABLE: Final = "HF_TOKEN"
 
 _FLAGS: Final = {"served_as": "--as"}
 """Flags that are not spelt as their settings."""
-
+_ORIGIN: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
 
 
@@ -117,6 +118,29 @@ class Settings(BaseModel):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins of web pages that may call the APIs, such as `https://app.example`; `*`: any."
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (IPv4Network("127.0.0.1"), IPv6Network("::1")),
+        description="Networks of proxies in front: their `X-Forwarded-*` headers count, their connections do not.",
+    )
+    max_connections_per_address: int = Field(
+        1024, ge=0, le=10**6, description="Connections open at once from one IPv4 address or IPv6 /64; 0: any number."
+    )
+    keep_alive_s: int = Field(
+        75, ge=1, le=86400, description="Seconds after which a connection without a request is closed."
+    )
+    header_timeout_s: float = Field(
+        30, gt=0, le=86400, description="Seconds for a request's headers, and for a new connection to send any."
+    )
+    body_timeout_s: float = Field(120, gt=0, le=86400, description="Seconds for a request's body; longer is 408.")
+    send_timeout_s: float = Field(
+        300, gt=0, le=86400, description="Seconds for which a client may read nothing of its answer."
+    )
+    stop_grace_s: float = Field(
+        5, ge=0, le=86400, description="Seconds for which open requests may finish when the server is stopped."
+    )
     webhook_allow_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="Networks that webhooks may go to besides public addresses, such as `10.1.0.0/16`."
     )
@@ -150,10 +174,18 @@ class Settings(BaseModel):
             raise ValueError("must be visible ASCII without spaces")
         return key
 
-    @field_validator("allowed_hosts", "webhook_allow_networks", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "webhook_allow_networks", mode="before")
     @classmethod
     def _split_list(cls, given: object) -> object:
         return tuple(filter(None, (part.strip() for part in given.split(",")))) if isinstance(given, str) else given
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no origin: write scheme, host and port only, as https://app.example")
+        return origins
 
 
 def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:

@@ -2,14 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-import uvicorn
 from fastapi import FastAPI
 from httpx2 import AsyncClient
 from openai import AsyncOpenAI
+
+from corral.api.server.limits import ConnectionLimits
+from corral.api.server.server import HttpServer
 
 SECRET = "corral-test-key"
 
@@ -36,25 +38,20 @@ class LiveServer:
         return AsyncClient(base_url=self.url, headers=headers, timeout=10)
 
 
-class _Server(uvicorn.Server):
-    """Stops when told to, not at the next tick."""
+class _Server(HttpServer):
+    """Leaves signals to pytest."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.stopping = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        """Wait for ``stopping``."""
-        await self.on_tick(0)
-        await self.stopping.wait()
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing."""
+        yield
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
-    """Serve *app* while the block runs."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on")
-    server = _Server(config)
+async def serving(app: FastAPI, *, limits: ConnectionLimits | None = None) -> AsyncIterator[LiveServer]:
+    """Serve *app* while the block runs, as ``corral serve`` does."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    server = _Server(app, limits=limits or ConnectionLimits(), grace_s=1, lifespan=True)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(server.serve(sockets=[listener]))
         while not server.started and not task.done():
@@ -62,4 +59,4 @@ async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
         try:
             yield LiveServer(port=listener.getsockname()[1])
         finally:
-            server.stopping.set()
+            server.stop()

@@ -26,6 +26,9 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         "load_timeout_s": "2", "prices": "/p.toml", "database_url": "sqlite:////c.db", "retention_s": "0",
         "public_url": "https://corral.example/pre", "hub_url": "https://mirror.example", "hub_token": "hf_t",
         "webhook_allow_networks": "127.0.0.0/8, fd00::/8",
+        "cors_origins": "https://a.example, http://localhost:3000",
+        "trusted_proxies": "10.0.0.0/8", "max_connections_per_address": "9", "keep_alive_s": "5",
+        "header_timeout_s": "1", "body_timeout_s": "1", "send_timeout_s": "1", "stop_grace_s": "0",
         "concurrent_per_model": "9", "deepinfra_repetition_penalty": "1.2",
         "deepinfra_full_text": "true", "deepinfra_stream_done": "true",
         "deepinfra_stream_eos_text": "true",
@@ -50,6 +53,7 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         ("CORRAL_API_KEY", "two words", "CORRAL_API_KEY: must be visible ASCII without spaces."),
         ("CORRAL_PUBLIC_URL", "corral.example", "CORRAL_PUBLIC_URL: String should match pattern"),
         ("CORRAL_PUBLIC_URL", "https://user@corral.example", "CORRAL_PUBLIC_URL: String should match pattern"),
+        ("CORRAL_CORS_ORIGINS", "https://a.example/", "'https://a.example/' is no origin: write scheme, host and port"),
         ("CORRAL_CONFIG", "/nowhere/at/all.toml", "CORRAL_CONFIG: /nowhere/at/all.toml cannot be read"),
     ],
 )

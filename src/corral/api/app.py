@@ -10,7 +10,9 @@ from starlette.types import Lifespan
 
 import corral
 from corral.api import models
+from corral.api.addresses import Addresses
 from corral.api.body import BodyLimit
+from corral.api.cors import Cors
 from corral.api.covers import cover
 from corral.api.doors.deepinfra import operations as deepinfra_operations
 from corral.api.doors.deepinfra import routes as deepinfra
@@ -19,10 +21,13 @@ from corral.api.doors.openai import routes as openai
 from corral.api.doors.replicate import operations as replicate_operations
 from corral.api.doors.replicate.routes import replicate_door
 from corral.api.guards import HostCheck, SecurityHeaders
+from corral.api.head import HeadAsGet
 from corral.api.health import Health, health
 from corral.api.operation import Operation, schemas
-from corral.api.problems import answer_unforeseen
+from corral.api.request_ids import RequestIds
 from corral.api.site import Site
+from corral.api.unserved import StopGate, Unserved
+from corral.core.server_state import ServerState
 
 # FastAPI's own would put messages of exceptions, and so what callers wrote, into traces and logs.
 _NO_TELEMETRY: TelemetryConfig = {
@@ -60,7 +65,11 @@ class _Api(FastAPI):
 
 
 def create_app(
-    site: Site, *, lifespan: Lifespan[FastAPI] | None = None, allowed_hosts: Collection[str] = ()
+    site: Site,
+    *,
+    lifespan: Lifespan[FastAPI] | None = None,
+    allowed_hosts: Collection[str] = (),
+    cors_origins: Collection[str] = (),
 ) -> FastAPI:
     """Compose the application.
 
@@ -68,6 +77,7 @@ def create_app(
         site: what its doors are given.
         lifespan: run around serving; starts and stops what the site needs.
         allowed_hosts: host names served beside the loopback ones; ``*`` serves any.
+        cors_origins: origins of web pages that may call this server with an API key; ``*`` is any.
     """
     # Swagger's page would load scripts from elsewhere, and redirects would be built from the Host header.
     app = _Api(
@@ -78,12 +88,14 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
-        exception_handlers={Exception: answer_unforeseen},
     )
+    unserved = Unserved(Addresses(app), site.base_url)
+    app.add_exception_handler(404, unserved.unknown)
+    app.add_exception_handler(405, unserved.other_method)
+    app.add_exception_handler(Exception, unserved.failed)
     app.add_api_route("/health", health(site.predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
-    app.add_api_route("/health", health(site.predictions), methods=["HEAD"], include_in_schema=False)
     app.add_api_route(
-        "/static/covers/{file}", cover(site.predictions.catalog), methods=["GET", "HEAD"], include_in_schema=False
+        "/static/covers/{file}", cover(site.predictions.catalog), methods=["GET"], include_in_schema=False
     )
     replicate = replicate_door(site)
     app.include_router(replicate.router)
@@ -91,7 +103,12 @@ def create_app(
     app.include_router(models.router(site, replicate))
     app.include_router(deepinfra.router(site, variants=openai_operations.DIALOGUES))
     # Added last runs first.
-    app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes)
+    app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes, limit_s=site.body_limit_s)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(StopGate, is_stopping=lambda: site.predictions.status.state is ServerState.STOPPING)
     app.add_middleware(HostCheck, allowed=allowed_hosts)
     app.add_middleware(SecurityHeaders)
+    if cors_origins:
+        app.add_middleware(Cors, origins=cors_origins)
+    app.add_middleware(RequestIds)
     return app

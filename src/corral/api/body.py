@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from corral.api.disconnect import ClientGone
 from corral.api.json_document import NotJson, parse_json
 from corral.core.errors import InvalidRequest
 
@@ -26,15 +27,21 @@ class BodyEncoded(InvalidRequest):
     """The body is compressed in a way that is not offered."""
 
 
-class BodyLimit:
-    """ASGI middleware: whoever reads a body larger than the limit gets ``BodyTooLarge`` from ``receive``.
+class BodyTooSlow(InvalidRequest):
+    """The body did not arrive in time."""
 
-    A declared length is judged before the first byte is read, so the client is answered without sending it.
+
+class BodyLimit:
+    """ASGI middleware: reading a body that is too large or too slow raises ``BodyTooLarge`` or ``BodyTooSlow``.
+
+    A declared length is judged before the first byte is read, so the client is answered without sending it. A client
+    that leaves before the end of its body is ``ClientGone``.
     """
 
-    def __init__(self, app: ASGIApp, *, limit_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, limit_bytes: int, limit_s: float) -> None:
         self._app = app
         self._limit_bytes = limit_bytes
+        self._limit_s = limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on with a counting ``receive``."""
@@ -42,31 +49,73 @@ class BodyLimit:
             return await self._app(scope, receive, send)
         # The HTTP parser has refused anything but digits here.
         declared_bytes = int(Headers(scope=scope).get("content-length", "0"))
-        seen_bytes = 0
+        body = _Body(receive, send, declared_bytes, limit_bytes=self._limit_bytes, limit_s=self._limit_s)
+        return await self._app(scope, body.receive, body.send)
 
-        async def bounded() -> Message:
-            nonlocal seen_bytes
-            if declared_bytes > self._limit_bytes:
-                raise _too_large(self._limit_bytes)
-            message = await receive()
-            if message["type"] == "http.request":
-                seen_bytes += len(message.get("body", b""))
-                if seen_bytes > self._limit_bytes:
-                    raise _too_large(self._limit_bytes)
-            return message
 
-        async def closing(message: Message) -> None:
-            too_large = max(declared_bytes, seen_bytes) > self._limit_bytes
-            if too_large and message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
-            elif too_large and not message.get("more_body", False):
-                # A connection closed while its peer still writes takes the answer with it.
-                await send({**message, "more_body": True})
-                await _linger(receive)
-                message = {"type": "http.response.body", "body": b""}
-            await send(message)
+class _Body:
+    """The body of one request, while it is read and after it was answered."""
 
-        return await self._app(scope, bounded, closing)
+    def __init__(self, receive: Receive, send: Send, declared_bytes: int, *, limit_bytes: int, limit_s: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._declared_bytes = declared_bytes
+        self._limit_bytes = limit_bytes
+        self._limit_s = limit_s
+        self._seen_bytes = 0
+        self._left_s = limit_s
+        """Only the time for which the client is waited for counts."""
+        self._complete = False
+        self._answered = False
+
+    async def receive(self) -> Message:
+        """The next message; raises as ``BodyLimit`` says, and once an answer has begun, the client is gone instead."""
+        self._refuse_too_large(self._declared_bytes)
+        if self._complete:
+            return await self._receive()
+        message, self._left_s = await _receive_within(self._receive, self._left_s)
+        self._seen_bytes += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._answered:
+            late = self._left_s <= 0 or self._too_large
+            return {"type": "http.disconnect"} if late else message
+        if self._left_s <= 0:
+            raise BodyTooSlow(f"The request body did not arrive within {self._limit_s:g} seconds.")
+        self._refuse_too_large(self._seen_bytes)
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the answer on; its connection is closed where the body was refused."""
+        self._answered = True
+        if (self._too_large or self._left_s <= 0) and message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        elif self._too_large and not message.get("more_body", False):
+            # A connection closed while its peer still writes takes the answer with it.
+            await self._send({**message, "more_body": True})
+            await _linger(self._receive)
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    @property
+    def _too_large(self) -> bool:
+        return max(self._declared_bytes, self._seen_bytes) > self._limit_bytes
+
+    def _refuse_too_large(self, size_bytes: int) -> None:
+        if size_bytes > self._limit_bytes and not self._answered:
+            raise _too_large(self._limit_bytes)
+
+
+async def _receive_within(receive: Receive, left_s: float) -> tuple[Message, float]:
+    """A message, and how much of *left_s* remains: nothing where none came in time."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + left_s
+    try:
+        async with asyncio.timeout_at(end_s):
+            return await receive(), max(end_s - loop.time(), 1e-3)
+    except TimeoutError:
+        return {"type": "http.request", "body": b"", "more_body": True}, 0.0
 
 
 async def _linger(receive: Receive) -> None:

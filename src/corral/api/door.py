@@ -5,16 +5,17 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from corral.api.auth import KeyRing, authenticate
 from corral.api.disconnect import ClientGone
 from corral.api.operation import Operation
 from corral.api.problems import Problem, from_validation, report
+from corral.catalog.catalog import Catalog
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
-from corral.core.errors import CorralError
+from corral.core.errors import CorralError, UnknownModel
 
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 OpenHandler = Callable[[Request], Awaitable[Response]]
@@ -30,6 +31,8 @@ class Door:
     keys: KeyRing
     from_error: Callable[[CorralError], Problem]
     router: APIRouter
+    catalog: Catalog
+    """The models that the error of an unknown one names."""
     key_header: str | None = None
     """Where a key may stand when there is no ``Authorization``, beside the one that all doors read."""
 
@@ -53,7 +56,10 @@ class Door:
             caller.require(*scopes)
             if not tokens:
                 caller.require_key()
-            return await handler(request, caller)
+            try:
+                return await handler(request, caller)
+            except UnknownModel as error:
+                raise self._with_names(error, caller) from None
 
         self._add(method, paths, let_in, name=handler.__name__, operation=operation)
 
@@ -74,9 +80,14 @@ class Door:
                 openapi_extra=operation.as_openapi(),
             )
 
-    def refuse(self, error: Exception) -> Problem:
-        """Any error in this dialect's words; what nobody foresaw is logged and becomes an id."""
+    def refuse(self, error: Exception, caller: Caller | None = None) -> Problem:
+        """Any error in this dialect's words; what nobody foresaw is logged and becomes an id.
+
+        The error of an unknown model names those that *caller* may use; all of them to somebody without an API key.
+        """
         match error:
+            case UnknownModel():
+                return self.from_error(self._with_names(error, caller))
             case ValidationError():
                 return from_validation(error)
             case CorralError():
@@ -84,11 +95,18 @@ class Door:
             case _:
                 return self.from_error(report(error))
 
+    def _with_names(self, error: UnknownModel, caller: Caller | None) -> UnknownModel:
+        if error.has_names:
+            return error
+        names = [model.id for model in self.catalog.models() if caller is None or caller.may_use(model.id)]
+        return UnknownModel(error.model, served=names)
+
     def _guard(self, handler: OpenHandler) -> OpenHandler:
         async def endpoint(request: Request) -> Response:
             try:
                 return await handler(request)
-            except ClientGone:
+            except (ClientGone, ClientDisconnect) as gone:
+                report(gone)
                 return Response(status_code=_CLIENT_GONE_STATUS)
             except Exception as error:  # noqa: BLE001 - the outermost edge of every route
                 return self.refuse(error).response()

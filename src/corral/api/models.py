@@ -4,6 +4,7 @@ One body has what either reads, for no name means two things. The doors do not k
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -11,21 +12,20 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.api.addresses import model_in_path
 from corral.api.auth import KEY_HEADER
 from corral.api.door import Door
 from corral.api.doors.openai import answers as openai_answers
-from corral.api.doors.openai import refusals as openai_refusals
 from corral.api.doors.openai import wire_answers as openai_wire
-from corral.api.doors.replicate import refusals as replicate_refusals
 from corral.api.doors.replicate import wire as replicate_wire
-from corral.api.doors.replicate.routes import ReplicateDoor
+from corral.api.doors.replicate.refusals import MEDIA_TYPE
+from corral.api.doors.replicate.routes import ELSEWHERE, ReplicateDoor
 from corral.api.operation import FOR_KEY, Operation
-from corral.api.problems import Problem
 from corral.api.run_headers import weights_header
 from corral.api.site import Site
+from corral.api.unserved import from_error_of_any
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
-from corral.core.errors import CorralError
 
 
 class EveryModelList(openai_wire.ModelList, replicate_wire.ModelPage):
@@ -47,6 +47,7 @@ MODELS: Final = Operation(
     summary="List the models",
     answer=EveryModelList,
     error=EveryError,
+    error_media_type=MEDIA_TYPE,
     statuses=(*FOR_KEY, 422, 429),
     parameters=tuple(
         {"name": name, "in": "query", "schema": {"type": "string"}} for name in ("cursor", "sort_by", "sort_direction")
@@ -56,6 +57,7 @@ MODEL: Final = Operation(
     summary="Describe a model",
     answer=EveryModel,
     error=EveryError,
+    error_media_type=MEDIA_TYPE,
     statuses=(*FOR_KEY, 404, 429),
     parameters=({"name": "model", "in": "path", "required": True, "schema": {"type": "string"}},),
 )
@@ -72,28 +74,31 @@ def router(site: Site, replicate: ReplicateDoor) -> APIRouter:
         )
 
     async def model(request: Request, caller: Caller) -> Response:
-        found = catalog.get(request.path_params["model"])
+        found = catalog.get(model_in_path(request))
         caller.require_model(found.id)
         in_openai = openai_answers.from_model(found, found.price_at(site.clock()))
         in_replicate = await replicate.models.one(request, found)
         return _json(in_openai, in_replicate, headers=weights_header(found))
 
-    door = Door(keys=site.keys, from_error=_from_error, router=APIRouter(tags=["models"]), key_header=KEY_HEADER)
-    read = (Scope.INFERENCE, Scope.READ)
-    for handler, path, operation in ((models, "/v1/models", MODELS), (model, "/v1/models/{model:path}", MODEL)):
-        # ``:path``: names are owner/name, and a name without owner deserves a 404 in both doors' words.
-        door.route("GET", [path], replicate.count(handler, door), scopes=read, operation=operation)
-    return door.router
-
-
-def _from_error(error: CorralError) -> Problem:
-    in_openai, in_replicate = openai_refusals.from_error(error), replicate_refusals.from_error(error)
-    status = in_replicate.status
-    return Problem(
-        status=status,
-        body={**in_openai.body, **in_replicate.body},
-        headers={**in_openai.headers, **in_replicate.headers},
+    door = Door(
+        keys=site.keys,
+        from_error=from_error_of_any,
+        router=APIRouter(tags=["models"]),
+        catalog=catalog,
+        key_header=KEY_HEADER,
     )
+    undocumented = replace(door, router=APIRouter(include_in_schema=False))
+    read = (Scope.INFERENCE, Scope.READ)
+    listing, describing = replicate.count(models, door), replicate.count(model, door)
+    door.route("GET", ["/v1/models"], listing, scopes=read, operation=MODELS)
+    # ``:path``: names are owner/name, and a name without owner deserves a 404 in both doors' words.
+    door.route("GET", ["/v1/models/{model:path}"], describing, scopes=read, operation=MODEL)
+    # An OpenAI client whose base URL lacks ``/v1`` would take Replicate's list for one without models.
+    undocumented.route("GET", [prefix + "/models" for prefix in ELSEWHERE], listing, scopes=read, operation=MODELS)
+    both = APIRouter()
+    both.include_router(door.router)
+    both.include_router(undocumented.router)
+    return both
 
 
 def _json(*bodies: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

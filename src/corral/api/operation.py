@@ -21,6 +21,7 @@ _STATUSES = {
     403: "The API key is good, but not for this",
     404: "Unknown model",
     405: "The model or this server does not do that",
+    408: "The body did not arrive in time",
     409: "The idempotency key stands for another request, or for a run that was stopped",
     410: "The text is past its time",
     413: "The body is too large",
@@ -29,13 +30,13 @@ _STATUSES = {
     429: "Too much is waiting, or the account's rate is used up; see Retry-After",
     500: "The engine failed, or something broke that nobody foresaw",
     501: "Not offered by this server",
-    503: "The engine is starting; see Retry-After",
+    503: "The engine is starting, or the server is being stopped; see Retry-After",
 }
 
 FOR_KEY = (401, 403, 500)
 """Statuses of every route that needs a key."""
 
-FOR_BODY = (400, 413, 415)
+FOR_BODY = (400, 408, 413, 415)
 """Statuses of every route that reads a body, beside 422."""
 
 FOR_RUN = (402, 404, 405, 409, 410, 429, 503)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from corral.api.disconnect import ClientGone
 from corral.core.errors import CorralError
 
 _MAX_REPORTED_FAULTS = 16
@@ -49,8 +50,14 @@ def from_validation(error: ValidationError) -> Problem:
 
 
 def report(error: Exception) -> Incident:
-    """Log an unforeseen error under a new id, without its message: that may hold what a caller wrote."""
+    """Log an unforeseen error under a new id, without its message: that may hold what a caller wrote.
+
+    A client that has left is no error, wherever it is noticed.
+    """
     incident = Incident()
+    if isinstance(error, ClientGone | ClientDisconnect):
+        structlog.get_logger(__name__).debug("client_disconnected")
+        return incident
     structlog.get_logger(__name__).error(
         "unforeseen error",
         incident_id=incident.incident_id,
@@ -58,8 +65,3 @@ def report(error: Exception) -> Incident:
         frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)],
     )
     return incident
-
-
-async def answer_unforeseen(_request: Request, error: Exception) -> Response:
-    """The answer outside every door: an id and nothing else."""
-    return Problem(status=500, body={"detail": str(report(error))}).response()

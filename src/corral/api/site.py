@@ -14,6 +14,7 @@ from corral.service.files import Files
 from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2
+BODY_LIMIT_S: Final = 120.0
 PING_S: Final = 15.0
 
 
@@ -55,6 +56,8 @@ class Site:
     """Silence in an event stream after which a comment is sent."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger request bodies are answered 413, and compressed ones may not grow beyond it."""
+    body_limit_s: float = BODY_LIMIT_S
+    """Request bodies that take longer to arrive are answered 408."""
     native: NativeTerms = field(default_factory=NativeTerms)
     concurrent_per_model: int = 0
     """Runs that one account may have of one model at once, which the service enforces; 0 is no limit."""

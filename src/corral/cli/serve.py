@@ -1,16 +1,16 @@
 """``corral serve``: start the model and the HTTP server, say where it is, stop on Ctrl-C."""
 
 import asyncio
+import resource
 import shlex
-import signal
 import socket
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 
-import uvicorn
 from rich.console import Console
 
+from corral.api.server.limits import ConnectionLimits
+from corral.api.server.server import HttpServer
 from corral.bootstrap import Server, build, configure_logs
 from corral.cli.progress import StartProgress
 from corral.core.errors import BadSetting, CorralError
@@ -19,7 +19,9 @@ from corral.store.key_file import KEY_FILE
 from corral.web.sessions import LINK_S
 
 _BACKLOG = 2048
-_GRACE_S = 5
+_MAX_FILES = 2**16
+_OTHER_FILES = 256
+"""Files that are no connections: the database, its log, the worker's socket, webhooks that are being sent."""
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter; with Python's 5 ms the store's thread starves under many streams."""
 
@@ -46,23 +48,19 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(server: Server, settings: Settings, listener: socket.socket, progress: StartProgress) -> None:
-    http = _HttpServer(
-        uvicorn.Config(
-            server.app,
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
+    http = HttpServer(
+        server.app,
+        limits=_connection_limits(settings, max_files=_raise_file_limit()),
+        grace_s=settings.stop_grace_s,
+        on_stop=server.predictions.refuse_new,
+        end_runs=server.predictions.end_runs,
     )
 
     async def announce() -> CorralError | None:
         try:
             await server.engine.ready()
         except CorralError as error:
-            http.should_exit = True
+            http.stop()
             return error
         progress.stop()
         link = server.links.make(await server.accounts.key_id_of(server.api_key))
@@ -78,16 +76,28 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
         raise refusal
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn, whose own way to end raises the signal again and so kills the process before the engine is stopped."""
+def _raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one; each connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a lower limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Stop in good order on the first SIGINT or SIGTERM, at once on the second SIGINT."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
+
+def _connection_limits(settings: Settings, *, max_files: int) -> ConnectionLimits:
+    return ConnectionLimits(
+        keep_alive_s=settings.keep_alive_s,
+        head_s=settings.header_timeout_s,
+        body_s=settings.body_timeout_s,
+        send_s=settings.send_timeout_s,
+        body_bytes=settings.max_body_bytes,
+        connections=max(max_files - _OTHER_FILES, max_files // 2),
+        connections_per_address=settings.max_connections_per_address,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:

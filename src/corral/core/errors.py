@@ -17,12 +17,19 @@
     ├── Overloaded                try again after ``retry_after_s``
     │   └── RateLimited           the account's own limit, not the server's load
     ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
+    │   └── ServerStopping        the server was told to stop
     ├── EngineFailed              the engine died on this run more often than it is retried
     ├── CheckpointRefused         weights that cannot be served; names the field or file
     └── BadSetting                a setting that is unknown or has a bad value; names it
 
 A class is a name, a base and one sentence. Which status each becomes is decided once per door.
 """
+
+from collections.abc import Sequence
+from typing import Final
+
+_MAX_NAME_CHARS: Final = 256
+_MAX_NAMES: Final = 10
 
 
 class CorralError(Exception):
@@ -57,9 +64,18 @@ class Unsupported(InvalidRequest):
 class UnknownModel(CorralError):
     """No model of that name is in the catalog."""
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"Model '{model}' not found.")
+    def __init__(self, model: str, *, served: Sequence[str] | None = None) -> None:
+        """*served* are the models that the caller may use; None where that is not known here."""
+        super().__init__(f"Model '{model[:_MAX_NAME_CHARS]}' not found.{_served(served)}")
         self.model = model
+        self.has_names = served is not None
+
+
+def _served(names: Sequence[str] | None) -> str:
+    if names is None:
+        return ""
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f" Available: {', '.join(names[:_MAX_NAMES])}{more}." if names else " No model is available to this API key."
 
 
 class Unauthenticated(CorralError):
@@ -104,6 +120,14 @@ class RateLimited(Overloaded):
 
 class EngineUnavailable(CorralError):
     """The engine is still loading, or could not be started."""
+
+    retry_after_s = 2
+
+
+class ServerStopping(EngineUnavailable):
+    """The server was told to stop: it takes no new run, and ends those that are open."""
+
+    retry_after_s = 5
 
 
 class EngineFailed(CorralError):

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from corral.core.errors import Canceled, CorralError, EngineUnavailable
+from corral.core.errors import Canceled, CorralError, ServerStopping
 from corral.core.generation import ChoiceEnded, Echo, Finished, GenerationEvent, Queued, Started, Usage
 from corral.core.prediction import Status, StoppedBy
 from corral.core.pricing import Price
@@ -140,7 +140,7 @@ class LiveRun:
 
     def _over(self, status: Status, stopped_by: StoppedBy, error: CorralError | None) -> Outcome:
         if stopped_by is StoppedBy.RESTART:
-            self.refuse(EngineUnavailable("The server is being restarted."))
+            self.refuse(ServerStopping("The server is being restarted."))
         self.refuse(error or Canceled("The run was stopped before it began."))
         return Outcome(status=status, stopped_by=stopped_by, error=error)
 

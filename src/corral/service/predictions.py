@@ -17,11 +17,11 @@ from corral.catalog.catalog import Catalog
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import (
-    Canceled,
     CorralError,
     EngineFailed,
     EngineUnavailable,
     Overloaded,
+    ServerStopping,
 )
 from corral.core.generation import Finished, GenerationEvent
 from corral.core.prediction import Prediction, Status, StoppedBy
@@ -47,6 +47,8 @@ FLUSH_INTERVAL_S: Final = 0.25
 RETENTION_INTERVAL_S: Final = 60.0
 SETTLE_AGAIN_S: Final = 1.0
 """A database that cannot answer now is asked again after this long."""
+STOPPING: Final = "The server is being stopped. Send the request again in a few seconds."
+STOPPED: Final = "The server was stopped before the answer was complete. Send the request again in a few seconds."
 
 
 class PredictionService(Readings):
@@ -104,8 +106,13 @@ class PredictionService(Readings):
         return self.status.is_ready
 
     def refuse_new(self) -> None:
-        """Refuse new runs from now on, as the server is being stopped; running ones go on until ``run`` is left."""
+        """Refuse new runs from now on, as the server is being stopped; running ones go on until ``end_runs``."""
         self._stopping = True
+
+    async def end_runs(self) -> None:
+        """Stop every run for the server's restart, and return when all are settled or stored to go on afterwards."""
+        self._stopping = True
+        await self._leave_off()
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -192,7 +199,7 @@ class PredictionService(Readings):
     def _start(self, live: LiveRun, work: Coroutine[None, None, None]) -> None:
         if self._tasks is None or self._stopping:
             work.close()
-            raise EngineUnavailable("The server is being shut down.")
+            raise ServerStopping(STOPPING)
         self._live[live.id] = live
         self._tasks.create_task(work)
 
@@ -216,12 +223,13 @@ class PredictionService(Readings):
             outcome = await live.generate()
             if outcome.stopped_by is StoppedBy.RESTART and live.ask.goes_on:
                 await self._journal.flush([live])  # the next start takes it up
-                live.log.close(Canceled("The server is being restarted; the run goes on afterwards."))
+                live.log.close(ServerStopping("The server is being restarted; the run goes on afterwards."))
                 return
             last: list[GenerationEvent] = [Finished(usage=live.usage)] if outcome.status is Status.SUCCEEDED else []
             await self._settle(live, outcome, last)
             live.log.append(last)
-            live.log.close(outcome.error or error_of(outcome.status, None))
+            stopping = ServerStopping(STOPPED) if outcome.stopped_by is StoppedBy.RESTART else None
+            live.log.close(stopping or outcome.error or error_of(outcome.status, None))
         except Exception:  # noqa: BLE001 - the edge of a run: a bug in one must not end the server and all others
             incident = secrets.token_hex(8)
             _log.exception("run_failed", prediction=live.id, incident=incident)

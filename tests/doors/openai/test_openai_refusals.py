@@ -124,10 +124,15 @@ async def test_what_is_not_offered_is_refused_by_name(server: LiveServer, predic
 
 
 @pytest.mark.anyio
-async def test_tools_are_answered_405_in_the_words_clients_know(server: LiveServer) -> None:
-    status, body = await _post(server, tools=[{"type": "function", "function": {"name": "f"}}])
-    assert status == 405
-    assert body == {
+async def test_tools_are_400_on_openais_routes_and_405_on_deepinfras(server: LiveServer) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    status, body = await _post(server, tools=tools)
+    assert (status, body["error"]["param"], body["error"]["code"]) == (400, "tools", "unsupported_value")
+    async with server.http() as http:
+        asked = {"model": MODEL, "messages": USER, "tools": tools}
+        response = await http.post("/v1/openai/chat/completions", json=asked)
+    assert response.status_code == 405
+    assert response.json() == {
         "error": {
             "message": f"Tool calling is not supported for model: {MODEL}",
             "type": "invalid_request_error",
@@ -361,7 +366,7 @@ async def test_an_unforeseen_error_tells_the_caller_an_id_and_the_log_no_prompt(
     with structlog.testing.capture_logs() as logs:
         status, body = await _post(server)
     assert status == 500
-    (entry,) = logs
+    (entry,) = [log for log in logs if log["event"] == "unforeseen error"]
     assert body["error"]["message"] == f"Internal error {entry['incident_id']}."
     assert entry["error_type"] == "KeyError"
     assert any("scripted_predictions.py" in frame for frame in entry["frames"])

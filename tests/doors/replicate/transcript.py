@@ -26,6 +26,7 @@ _VOLATILE = [
         (r"\b[a-z0-9]{26}\b", "<id>"),
         (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
         (r"(?<=^date: ).+", "<date>"),
+        (r"(?<=^x-request-id: ).+", "<request>"),
         (r"(?<=^content-length: )\d+", "<bytes>"),
         (r"(?<=^webhook-timestamp: )\d+", "<seconds>"),
         (r"(?<=^webhook-signature: )v1,[0-9A-Za-z+/=]{44}$", "v1,<signature>"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.core.errors import Canceled, EngineUnavailable
+from corral.core.errors import Canceled, EngineUnavailable, ServerStopping
 from corral.core.generation import Delta, GenerationRequest, Sampling, Stopping
 from corral.core.prediction import Status, StoppedBy
 from corral.service.ports import Run
@@ -98,7 +98,7 @@ async def test_readers_are_told_of_the_restart_and_a_run_with_a_reader_alone_is_
 
             async def read(**terms: object) -> str:
                 async with desk.service.open(desk.ask(limited(300), **terms)) as run:
-                    with pytest.raises(Canceled):
+                    with pytest.raises(ServerStopping):
                         async for _, event in run.events():
                             if isinstance(event, Delta):
                                 seen.set()

@@ -6,7 +6,8 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from corral.api.body import BodyEncoded, BodyTooLarge
+from corral.api.addresses import MethodNotAllowed, UnknownAddress
+from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
 from corral.api.problems import Problem
 from corral.core.errors import (
     Canceled,
@@ -43,6 +44,9 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     InvalidRequest: 400,
     BodyEncoded: 415,
     BodyTooLarge: 413,
+    BodyTooSlow: 408,
+    UnknownAddress: 404,
+    MethodNotAllowed: 405,
     UnknownModel: 404,
     UnknownPrediction: 404,
     NotFound: 404,
@@ -63,8 +67,6 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
 _LEADS: Final[Mapping[type[CorralError], str]] = {RateLimited: "Rate limited", Overloaded: "Model busy, retry later"}
 """Words that clients look for, before the error's own."""
 
-_ENGINE_RETRY_AFTER_S: Final = 2
-
 
 def from_error(error: CorralError) -> Problem:
     """An error as a sentence."""
@@ -72,7 +74,10 @@ def from_error(error: CorralError) -> Problem:
     status = next(STATUSES[kind] for kind in kinds if kind in STATUSES)
     lead = next((_LEADS[kind] for kind in kinds if kind in _LEADS), None)
     sentence = f"{lead}: {error}" if lead else str(error)
-    return Problem(status=status, body={"error": sentence}, headers=_headers(error))
+    body = {"error": sentence}
+    if isinstance(error, UnknownAddress | MethodNotAllowed):
+        body["detail"] = sentence  # where DeepInfra has it
+    return Problem(status=status, body=body, headers=_headers(error))
 
 
 def wrong_field(name: str, message: str) -> ValidationError:
@@ -85,9 +90,11 @@ def _headers(error: CorralError) -> dict[str, str]:
     match error:
         case Unauthenticated():
             return {"www-authenticate": "Bearer"}
+        case MethodNotAllowed():
+            return {"allow": error.allow}
         case Overloaded():
             return {"retry-after": str(error.retry_after_s)}
         case EngineUnavailable():
-            return {"retry-after": str(_ENGINE_RETRY_AFTER_S)}
+            return {"retry-after": str(error.retry_after_s)}
         case _:
             return {}

@@ -45,7 +45,13 @@ _FIXED: Final = (
 
 def router(site: Site, *, variants: Mapping[str, Dialogue]) -> APIRouter:
     """This door, ready to be included; *variants* are the routes beside inference whose schemas it describes."""
-    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["deepinfra"]), key_header=KEY_HEADER)
+    door = Door(
+        keys=site.keys,
+        from_error=from_error,
+        router=APIRouter(tags=["deepinfra"]),
+        catalog=site.predictions.catalog,
+        key_header=KEY_HEADER,
+    )
     _add_inference(door, Inference(site, door))
     _add_models(door, Models(site, variants))
     _add_account(door, Account(site), Logs(site))

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from corral.api.body import BodyEncoded, BodyTooLarge
+from corral.api.addresses import MethodNotAllowed, UnknownAddress
+from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
 from corral.api.problems import Problem
 from corral.core.errors import (
     Canceled,
@@ -18,6 +19,7 @@ from corral.core.errors import (
     PermissionDenied,
     PromptTooLong,
     RateLimited,
+    ServerStopping,
     Unauthenticated,
     UnknownModel,
     UnknownPrediction,
@@ -46,9 +48,12 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     InvalidRequest: _Row(400, "invalid_request_error"),
     BodyEncoded: _Row(415, "invalid_request_error"),
     BodyTooLarge: _Row(413, "invalid_request_error"),
+    BodyTooSlow: _Row(408, "invalid_request_error"),
     PromptTooLong: _Row(400, "invalid_request_error", "context_length_exceeded"),
     Unsupported: _Row(400, "invalid_request_error", "unsupported_value"),
     ToolCallingUnsupported: _Row(405, "invalid_request_error"),
+    UnknownAddress: _Row(404, "invalid_request_error", "unknown_url"),
+    MethodNotAllowed: _Row(405, "invalid_request_error", "method_not_allowed"),
     UnknownModel: _Row(404, "invalid_request_error", "model_not_found"),
     UnknownPrediction: _Row(404, "invalid_request_error", "prediction_not_found"),
     Unauthenticated: _Row(401, "invalid_request_error", "invalid_api_key"),
@@ -60,11 +65,10 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     Overloaded: _Row(429, "rate_limit_error", "overloaded", "Model busy, retry later"),
     RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded", "Rate limited"),
     EngineUnavailable: _Row(503, "server_error", "engine_unavailable"),
+    ServerStopping: _Row(503, "server_error", "server_stopping"),
     EngineFailed: _Row(500, "server_error", "engine_failed"),
 }
 """How each error is answered; a class without a row is answered as its nearest base."""
-
-_ENGINE_RETRY_AFTER_S = 2
 
 
 def from_error(error: CorralError) -> Problem:
@@ -94,10 +98,12 @@ def _headers(error: CorralError) -> dict[str, str]:
     match error:
         case Unauthenticated():
             return {"www-authenticate": "Bearer"}
+        case MethodNotAllowed():
+            return {"allow": error.allow}
         case Overloaded():
             return {"retry-after": str(error.retry_after_s)}
         case EngineUnavailable():
-            return {"retry-after": str(_ENGINE_RETRY_AFTER_S)}
+            return {"retry-after": str(error.retry_after_s)}
         case EngineFailed() | IdempotencyConflict() | Canceled():
             # OpenAI's clients try a 409 and a 500 again on their own, and these would only fail again.
             return {"x-should-retry": "false"}

@@ -12,13 +12,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.api.addresses import model_in_path
 from corral.api.auth import KEY_HEADER
 from corral.api.body import read_document
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai import operations
 from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, model_list
-from corral.api.doors.openai.refusals import from_error
+from corral.api.doors.openai.refusals import ToolCallingUnsupported, from_error
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest, SharedRequest
@@ -28,6 +29,7 @@ from corral.api.sse import EventStream
 from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
+from corral.core.errors import Unsupported
 from corral.core.generation import GenerationRequest, GenerationResult, collect
 from corral.service.ports import Ask, Run
 
@@ -37,7 +39,8 @@ _PREFIXES: Final = ("/v1", "/v1/openai")
 
 def router(site: Site) -> APIRouter:
     """This door, ready to be included."""
-    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["openai"]), key_header=KEY_HEADER)
+    router, catalog = APIRouter(tags=["openai"]), site.predictions.catalog
+    door = Door(keys=site.keys, from_error=from_error, router=router, catalog=catalog, key_header=KEY_HEADER)
     routes = _Routes(site, door)
     run, read = (Scope.INFERENCE,), (Scope.INFERENCE, Scope.READ)
     door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)
@@ -63,7 +66,7 @@ class _Routes:
         body = ChatCompletionRequest.model_validate(document)
         model = self._predictions.catalog.named(body.model)
         headers = weights_header(model)
-        opening = self._open(request, caller, document, body, chat_to_core(body, model=model.id))
+        opening = self._open(request, caller, document, body, _chat(request, body, model.id))
         top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
         if body.stream:
             return self._stream(opening, body, ChatWords(top_logprobs=top_logprobs), headers)
@@ -95,7 +98,7 @@ class _Routes:
         else:
             body = ChatCompletionRequest.model_validate(document)
             model = self._predictions.catalog.named(body.model)
-            asked = chat_to_core(body, model=model.id)
+            asked = _chat(request, body, model.id)
         headers = weights_header(model)
         estimate = await self._predictions.estimate(Ask(caller=caller, door=DOOR, request=asked))
         return _json(from_estimate(body.model, estimate), headers)
@@ -106,7 +109,7 @@ class _Routes:
 
     async def model(self, request: Request, caller: Caller) -> Response:
         """``GET /models/{model}``."""
-        found = self._predictions.catalog.get(request.path_params["model"])
+        found = self._predictions.catalog.get(model_in_path(request))
         caller.require_model(found.id)
         return _json(from_model(found, found.price_at(self._site.clock())), weights_header(found))
 
@@ -139,6 +142,16 @@ class _Routes:
             headers=lambda run: {**headers, **run_headers(run)},
             ping_s=self._site.ping_s,
         )
+
+
+def _chat(request: Request, body: ChatCompletionRequest, model_id: str) -> GenerationRequest:
+    """The request's run; tools are refused as 405 on DeepInfra's routes, and as any other field on OpenAI's."""
+    try:
+        return chat_to_core(body, model=model_id)
+    except ToolCallingUnsupported as error:
+        if request.url.path.startswith(_PREFIXES[1]):
+            raise
+        raise Unsupported(str(error), param="tools") from None
 
 
 async def _finish(request: Request, opening: AbstractAsyncContextManager[Run]) -> tuple[Run, GenerationResult]:

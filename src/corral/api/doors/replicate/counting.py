@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import wraps
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from corral.api.disconnect import ClientGone
@@ -38,7 +38,7 @@ async def _answer(handler: Handler, request: Request, caller: Caller, door: Door
     """The handler's answer, or its refusal: answered here, so that refusals tell of the rate as well."""
     try:
         return await handler(request, caller)
-    except ClientGone:
+    except (ClientGone, ClientDisconnect):
         raise
     except Exception as error:  # noqa: BLE001 - as at the outermost edge of every route
-        return door.refuse(error).response()
+        return door.refuse(error, caller).response()

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from corral.api.body import BodyEncoded, BodyTooLarge
+from corral.api.addresses import MethodNotAllowed, UnknownAddress
+from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
 from corral.api.doors.replicate.faults import InvalidInput, InvalidVersion, NotHere, NotOffered
 from corral.api.form import NotAForm
 from corral.api.json_document import NotJson
@@ -21,6 +22,7 @@ from corral.core.errors import (
     Overloaded,
     PermissionDenied,
     RateLimited,
+    ServerStopping,
     Unauthenticated,
     UnknownModel,
     UnknownPrediction,
@@ -49,6 +51,9 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     NotAForm: _Row(400, "Bad request"),
     BodyEncoded: _Row(415, "Unsupported media type"),
     BodyTooLarge: _Row(413, "Request body too large"),
+    BodyTooSlow: _Row(408, "Request timeout"),
+    UnknownAddress: _Row(404, "Not found"),
+    MethodNotAllowed: _Row(405, "Method not allowed"),
     UnknownModel: _Row(404, "Model not found"),
     UnknownPrediction: _Row(404, "Prediction not found"),
     NotHere: _Row(404, "Not found"),
@@ -62,11 +67,11 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     RateLimited: _Row(429, "Too many requests"),
     NotOffered: _Row(501, "Not offered"),
     EngineUnavailable: _Row(503, "Model is starting"),
+    ServerStopping: _Row(503, "Server is stopping"),
     EngineFailed: _Row(500, "Model failed"),
 }
 """How each error is answered; a class without a row is answered as its nearest base."""
 
-_ENGINE_RETRY_AFTER_S: Final = 2
 _FIELDS: Final = {"stop": "input.stop_sequences", "webhook": "webhook", "content": "content"}
 """Fields by the core's names for what came of them, where these are no input's."""
 
@@ -100,10 +105,12 @@ def _headers(error: CorralError) -> dict[str, str]:
     match error:
         case Unauthenticated():
             return {"www-authenticate": "Bearer"}
+        case MethodNotAllowed():
+            return {"allow": error.allow}
         case Overloaded():
             return {"retry-after": str(error.retry_after_s)}
         case EngineUnavailable():
-            return {"retry-after": str(_ENGINE_RETRY_AFTER_S)}
+            return {"retry-after": str(error.retry_after_s)}
         case EngineFailed() | IdempotencyConflict() | Canceled():
             return {"x-should-retry": "false"}  # the 2.x client tries a 409 and a 500 again on its own
         case _:

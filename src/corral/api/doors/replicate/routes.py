@@ -22,7 +22,7 @@ from corral.api.site import Site
 from corral.core.accounts import Scope
 
 _DOCUMENTED: Final = "/v1"
-_ELSEWHERE: Final = ("", "/v1/v1")
+ELSEWHERE: Final = ("", "/v1/v1")
 _RUN: Final = (Scope.INFERENCE,)
 _READ: Final = (Scope.INFERENCE, Scope.READ)
 _MODEL: Final = "/models/{owner}/{name}"
@@ -30,8 +30,8 @@ _NOT_AT_THE_ROOT: Final = frozenset(
     {("GET", _MODEL), ("GET", f"{_MODEL}/versions"), ("DELETE", _MODEL), ("POST", "/models")}
 )
 """DeepInfra's, there."""
-_SHARED: Final = frozenset({("GET", "/models"), ("GET", _MODEL)})
-"""Under ``/v1`` these are one with OpenAI's: see ``corral.api.models``."""
+_SHARED: Final = frozenset({("GET", _MODEL)})
+"""Under ``/v1`` this is one with OpenAI's, as ``GET /models`` is everywhere: see ``corral.api.models``."""
 
 NOT_OFFERED: Final = (
     ("POST", "/models"),
@@ -60,7 +60,8 @@ class ReplicateDoor:
 
 def replicate_door(site: Site) -> ReplicateDoor:
     """This door, ready to be included."""
-    door = Door(keys=site.keys, from_error=from_error, router=APIRouter(tags=["replicate"]))
+    router, catalog = APIRouter(tags=["replicate"]), site.predictions.catalog
+    door = Door(keys=site.keys, from_error=from_error, router=router, catalog=catalog)
     rates = Rates(
         creates_per_minute=site.rates.creates_per_minute,
         requests_per_minute=site.rates.requests_per_minute,
@@ -71,10 +72,10 @@ def replicate_door(site: Site) -> ReplicateDoor:
     _add_predictions(paths, PredictionRoutes(site))
     _add_models(paths, models)
     _add_files(paths, FileRoutes(site))
-    router = APIRouter()
-    router.include_router(door.router)
-    router.include_router(paths.undocumented.router)
-    return ReplicateDoor(router=router, models=models, count=paths.count)
+    both = APIRouter()
+    both.include_router(door.router)
+    both.include_router(paths.undocumented.router)
+    return ReplicateDoor(router=both, models=models, count=paths.count)
 
 
 class _Paths:
@@ -98,14 +99,11 @@ class _Paths:
         tokens: bool = True,
     ) -> None:
         counted = self.count(handler, self._door, kind)
-        elsewhere = [prefix + path for prefix in _ELSEWHERE if prefix or (method, path) not in _NOT_AT_THE_ROOT]
+        elsewhere = [prefix + path for prefix in ELSEWHERE if prefix or (method, path) not in _NOT_AT_THE_ROOT]
         if (method, path) not in _SHARED:
             door = self._door if documented else self.undocumented
             door.route(method, [_DOCUMENTED + path], counted, scopes=scopes, operation=operation, tokens=tokens)
         self.undocumented.route(method, elsewhere, counted, scopes=scopes, operation=operation, tokens=tokens)
-        if method == "GET":
-            everywhere = [_DOCUMENTED + path, *elsewhere]
-            self.undocumented.route("HEAD", everywhere, counted, scopes=scopes, operation=operation, tokens=tokens)
 
     def add_open(
         self, path: str, handler: OpenHandler, operation: Operation, *, elsewhere: tuple[str, ...] = ()
@@ -128,7 +126,6 @@ def _add_predictions(paths: _Paths, routes: PredictionRoutes) -> None:
 
 
 def _add_models(paths: _Paths, routes: ModelRoutes) -> None:
-    paths.add("GET", "/models", routes.models, operations.MODELS)
     paths.add("GET", _MODEL, routes.model, operations.MODEL)
     paths.add("QUERY", "/models", routes.query, operations.QUERY, documented=False)
     paths.add("GET", f"{_MODEL}/versions", routes.versions, operations.VERSIONS)
@@ -154,4 +151,4 @@ def _add_files(paths: _Paths, routes: FileRoutes) -> None:
     paths.add("GET", "/files/{file_id}", routes.get, operations.FILE, tokens=False)
     paths.add("DELETE", "/files/{file_id}", routes.delete, operations.DELETE_FILE, scopes=_RUN, tokens=False)
     # A client makes this address itself, from whichever base it has.
-    paths.add_open("/files/{file_id}/download", routes.download, operations.DOWNLOAD, elsewhere=_ELSEWHERE)
+    paths.add_open("/files/{file_id}/download", routes.download, operations.DOWNLOAD, elsewhere=ELSEWHERE)

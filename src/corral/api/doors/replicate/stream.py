@@ -22,7 +22,7 @@ from corral.api.disconnect import ClientGone, while_connected
 from corral.api.doors.replicate.chunks import LEAD, cut
 from corral.api.problems import report
 from corral.api.sse import PING, comment, encode
-from corral.core.errors import CorralError
+from corral.core.errors import CorralError, ServerStopping
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.core.prediction import Prediction, Status
 from corral.service.ports import Run
@@ -201,8 +201,11 @@ class PredictionStream(Response):
                     break
                 for body in words.feed(number, event):
                     yield body
+        except ServerStopping as error:
+            # Without an id, so that a reader who comes again goes on where it stopped.
+            yield encode(orjson.dumps({"detail": str(error)}), event="error")
+            return
         except CorralError:
-            # A server that is being stopped tells its readers so in the same way; then the run goes on elsewhere.
             ended = await self._find(self._run.id)
         except Exception as error:  # noqa: BLE001 - the outermost edge of a stream; its client will come again
             report(error)

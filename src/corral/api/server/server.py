@@ -1,0 +1,141 @@
+"""uvicorn's server with this project's protocol, and a stop that lets every open call end with an answer."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any, Final, cast
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from corral.api.server.connections import Connections
+from corral.api.server.limits import ConnectionLimits
+from corral.api.server.protocol import LimitedProtocol
+
+_TICK_S: Final = 1.0
+"""How often the ``Date`` header changes."""
+_LAST_WORDS_S: Final = 2.0
+"""How long calls may take to write their end once their runs are stopped."""
+_CLOSE_S: Final = 1.0
+_POLL_S: Final = 0.005
+
+_log = structlog.get_logger(__name__)
+
+
+class HttpServer(uvicorn.Server):
+    """Serves an application until told to stop.
+
+    The stop: ``on_stop`` is called (new requests are to be refused from then on), open calls may end by themselves for
+    ``grace_s``, then ``end_runs`` ends what they wait for, and they still have their connections to say so.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: ConnectionLimits | None = None,
+        grace_s: float = 5.0,
+        on_stop: Callable[[], None] = lambda: None,
+        end_runs: Callable[[], Awaitable[None]] | None = None,
+        lifespan: bool = False,
+    ) -> None:
+        """Prepare; nothing is opened before ``serve``."""
+        limits = limits or ConnectionLimits()
+        protocol = partial(LimitedProtocol, limits=limits, connections=Connections(limits))
+        super().__init__(
+            uvicorn.Config(
+                cast("Any", app),
+                http=cast("type[asyncio.Protocol]", protocol),
+                ws="none",
+                lifespan="on" if lifespan else "off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                forwarded_allow_ips=[str(network) for network in limits.trusted_proxies],
+                timeout_keep_alive=round(limits.keep_alive_s),
+            )
+        )
+        self._grace_s = grace_s
+        self._on_stop = on_stop
+        self._end_runs = end_runs
+        self._told_to_stop = asyncio.Event()
+        self._told_twice = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop; told a second time, do not wait for open calls."""
+        if self.should_exit:
+            self._told_twice.set()
+        self.should_exit = True
+        self._told_to_stop.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Stop in good order on the first SIGINT or SIGTERM, at once on the second SIGINT.
+
+        uvicorn raises the signal again at the end, which would kill the process before the engine is stopped.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Act on a signal. SIGTERM is often sent twice: to the process, and to its group."""
+        if sig == signal.SIGINT or not self.should_exit:
+            self.stop()
+
+    async def main_loop(self) -> None:
+        """Wait until told to stop."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._told_to_stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer every open call, then close."""
+        tasks = self.server_state.tasks
+        self._on_stop()
+        _log.info("server_stopping", requests=len(tasks), grace_s=self._grace_s)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._wait_for_calls(self._grace_s)
+        if self._end_runs is not None:
+            await self._end_runs()
+            await self._wait_for_calls(_LAST_WORDS_S)
+        await self._close(sockets or ())
+        await self.lifespan.shutdown()
+
+    async def _wait_for_calls(self, limit_s: float) -> None:
+        """Return when no call is open, after *limit_s*, or when told to stop once more."""
+        loop = asyncio.get_running_loop()
+        told = loop.create_task(self._told_twice.wait())
+        end_s = loop.time() + limit_s
+        try:
+            while self.server_state.tasks and not told.done() and (left_s := end_s - loop.time()) > 0:
+                some = next(iter(self.server_state.tasks))
+                await asyncio.wait({some, told}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+
+    async def _close(self, sockets: Sequence[socket.socket]) -> None:
+        """Stop listening and end what is still open: its client sees a connection that is closed."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            cast("LimitedProtocol", connection).end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                # The last answers are being sent; uvicorn keeps connections in a set that tells nobody.
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_S)
+        for task in set(self.server_state.tasks):
+            task.cancel()
+        if self.server_state.tasks:
+            await asyncio.wait(set(self.server_state.tasks), timeout=_CLOSE_S)
