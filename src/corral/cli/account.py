@@ -150,7 +150,10 @@ class AccountCommands:
     def credit(
         self,
         account: Name,
-        amount: Annotated[int, typer.Argument(parser=signed_usd, metavar="USD", help="Negative takes credit back.")],
+        amount: Annotated[
+            int,
+            typer.Argument(parser=signed_usd, metavar="USD", help="Dollars, such as 2.50; negative takes credit back."),
+        ],
         note: Annotated[str | None, typer.Option(help="Kept in the ledger beside the amount.")] = None,
     ) -> None:
         """Give an account credit, or take back what is not held."""
