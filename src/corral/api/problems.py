@@ -15,6 +15,8 @@ from corral.api.disconnect import ClientGone
 from corral.core.errors import CorralError
 
 _MAX_REPORTED_FAULTS = 16
+_OBJECT = "Input should be an object"
+"""For a caller, to whom a type of this program means nothing."""
 
 
 class Incident(CorralError):
@@ -43,7 +45,11 @@ def from_validation(error: ValidationError) -> Problem:
     """FastAPI's list, which all doors use: where, what and which rule, never the value itself."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     detail = [
-        {"loc": ["body", *fault["loc"]], "msg": fault["msg"], "type": fault["type"]}
+        {
+            "loc": ["body", *fault["loc"]],
+            "msg": _OBJECT if fault["type"] in ("model_type", "dict_type") else fault["msg"],
+            "type": fault["type"],
+        }
         for fault in faults[:_MAX_REPORTED_FAULTS]
     ]
     return Problem(status=422, body={"detail": detail})

@@ -3,10 +3,11 @@
 What can be enforced is for the service to say.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import orjson
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from corral.api.wire_fields import Wire
 from corral.core.errors import InvalidRequest
@@ -17,6 +18,7 @@ MAX_REGEX_CHARS: Final = 2048
 
 ANY_OBJECT: Final = Constraint(kind="json_schema", source='{"type":"object"}')
 """Any JSON object: what ``json_object`` promises, and a ``json_schema`` without schema."""
+_TYPE_OF_FIELD: Final = {"json_schema": "json_schema", "regex": "regex", "schema": "json_object"}
 
 
 class _Strict(Wire):
@@ -42,16 +44,25 @@ class ResponseFormat(_Strict):
     """The schema of a ``json_object``, as some servers have it."""
     regex: Annotated[str, Field(min_length=1, max_length=MAX_REGEX_CHARS)] | None = None
 
+    @model_validator(mode="after")
+    def _no_field_of_another_type(self) -> Self:
+        given = {"json_schema": self.json_schema, "regex": self.regex, "schema": self.definition}
+        for field, value in given.items():
+            if value is not None and _TYPE_OF_FIELD[field] != self.type:
+                message = "'{field}' belongs to a response_format of type '{owner}', not '{type}'"
+                context = {"field": field, "owner": _TYPE_OF_FIELD[field], "type": self.type}
+                raise PydanticCustomError("contradiction", message, context)
+        return self
+
 
 def to_constraint(wanted: ResponseFormat | None) -> Constraint | None:
     """What the answer must match; None is anything.
 
     Raises:
-        InvalidRequest: what ``type`` names is missing or too large, or another type's field is given.
+        InvalidRequest: what ``type`` names is missing or too large.
     """
     if wanted is None:
         return None
-    _refuse_fields_of_other_types(wanted)
     match wanted.type:
         case "text":
             return None
@@ -65,19 +76,6 @@ def to_constraint(wanted: ResponseFormat | None) -> Constraint | None:
             if wanted.regex is None:
                 raise _missing("regex")
             return Constraint(kind="regex", source=wanted.regex)
-
-
-_TYPE_OF_FIELD: Final = {"json_schema": "json_schema", "regex": "regex", "schema": "json_object"}
-
-
-def _refuse_fields_of_other_types(wanted: ResponseFormat) -> None:
-    given = {"json_schema": wanted.json_schema, "regex": wanted.regex, "schema": wanted.definition}
-    for field, value in given.items():
-        if value is not None and _TYPE_OF_FIELD[field] != wanted.type:
-            raise InvalidRequest(
-                f"'{field}' belongs to a response_format of type '{_TYPE_OF_FIELD[field]}', not '{wanted.type}'.",
-                param=f"response_format.{field}",
-            )
 
 
 def _from_schema(definition: dict[str, object] | None, param: str) -> Constraint:

@@ -205,4 +205,4 @@ def _check_limits(limits: Limits) -> None:
     for name, value in asdict(limits).items():
         least = 0 if name.endswith("_nusd") else 1
         if value is not None and not least <= value <= _MAX_NUSD:
-            raise InvalidRequest(f"{name} must be at least {least}.", param=name)
+            raise InvalidRequest(f"'{name}' is {value}, but must be from {least} to {_MAX_NUSD}.", param=name)

@@ -2,8 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from corral.core.errors import CorralError, InvalidRequest
+
+MAX_FAULTS: Final = 16
+"""Told at once: a fault takes more bytes to tell than to cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class ModelRefusal(Exception):
 
 
 def invalid(faults: Iterable[Fault]) -> InvalidInput:
-    """The refusal of a body with *faults*, of which each has a line in the message."""
-    found = tuple(faults)
+    """The refusal of a body with *faults*, of which each of the first ``MAX_FAULTS`` has a line in the message."""
+    found = tuple(islice(faults, MAX_FAULTS))
     lines = (f"- {fault.field + ': ' if fault.field else ''}{fault.description}\n" for fault in found)
     return InvalidInput("".join(lines), faults=found)

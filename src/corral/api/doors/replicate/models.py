@@ -1,11 +1,11 @@
 """The routes of models and of what surrounds them: versions, search, collections, deployments, hardware, account."""
 
-import json
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.api.body import read_body
 from corral.api.doors.replicate.faults import Fault, NotHere, NotOffered, invalid
 from corral.api.doors.replicate.model_answers import (
     HARDWARE,
@@ -17,6 +17,7 @@ from corral.api.doors.replicate.model_answers import (
 from corral.api.doors.replicate.pages import address, after_offset, page, read_offset
 from corral.api.doors.replicate.predictions import as_json, named
 from corral.api.doors.replicate.wire import ModelAnswer
+from corral.api.json_document import NotJson, decode_utf8, parse_json
 from corral.api.run_headers import weights_header
 from corral.api.site import Site
 from corral.catalog.model import CatalogModel
@@ -65,7 +66,8 @@ class ModelRoutes:
 
     async def query(self, request: Request, caller: Caller) -> Response:
         """``QUERY /models``: the body is what to look for; JavaScript's client sends it as a JSON string."""
-        text = (await request.body()).decode(errors="replace").strip()
+        body = await read_body(request, limit_bytes=self._site.body_limit_bytes)
+        text = decode_utf8(body, what="The request body").strip()
         if len(text) > 1 and text.startswith('"') and text.endswith('"'):
             text = _unquoted(text)
         answers = await self._answers(request)
@@ -181,7 +183,7 @@ class ModelRoutes:
 
 def _unquoted(text: str) -> str:
     try:
-        read = json.loads(text)
-    except ValueError:
+        read = parse_json(text.encode())
+    except NotJson:
         return text
     return read if isinstance(read, str) else text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from corral.api.doors.replicate.faults import Fault, invalid
+from corral.api.doors.replicate.faults import Fault, InvalidInput, invalid
 
 T = TypeVar("T")
 
@@ -49,6 +49,11 @@ def read_offset(cursor: str) -> int:
     return int(_read(cursor, _OFFSET))
 
 
+def wrong_cursor() -> InvalidInput:
+    """The refusal of a cursor that no page gave."""
+    return invalid([Fault(type="invalid_cursor", field="cursor", description="Must be one that a page gave")])
+
+
 def _encode(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -60,5 +65,5 @@ def _read(cursor: str, pattern: re.Pattern[str]) -> str:
     except (ValueError, binascii.Error):
         match = None
     if match is None:
-        raise invalid([Fault(type="invalid_cursor", field="cursor", description="Must be one that a page gave")])
+        raise wrong_cursor()
     return match[1]

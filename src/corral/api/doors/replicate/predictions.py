@@ -17,7 +17,7 @@ from corral.api.doors.replicate.faults import InvalidVersion, ModelRefusal, NotH
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.logs import PERFORMANCE
 from corral.api.doors.replicate.model_answers import ModelAnswers
-from corral.api.doors.replicate.pages import address, after_id, page, read_id
+from corral.api.doors.replicate.pages import address, after_id, page, read_id, wrong_cursor
 from corral.api.doors.replicate.prefer import CANCEL_AFTER, read_cancel_after, read_wait
 from corral.api.doors.replicate.stream import LAST_EVENT_ID, Beyond, PredictionStream, read_position
 from corral.api.doors.replicate.times import read_time_ms
@@ -100,7 +100,10 @@ class PredictionRoutes:
             door=WEB if source else None,
             limit=PAGE_PREDICTIONS,
         )
-        found = await self._predictions.page(caller, wanted)
+        try:
+            found = await self._predictions.page(caller, wanted)
+        except UnknownPrediction:
+            raise wrong_cursor() from None
         following = None
         if len(found) == PAGE_PREDICTIONS:
             rest = replace(wanted, before=found[-1].id, limit=1)

@@ -10,6 +10,7 @@ from corral.api.doors.replicate.faults import InvalidInput, InvalidVersion, NotH
 from corral.api.form import NotAForm
 from corral.api.json_document import NotJson
 from corral.api.problems import Problem
+from corral.api.terms import IDEMPOTENCY_KEY, MAX_COST
 from corral.core.errors import (
     Canceled,
     CorralError,
@@ -72,7 +73,10 @@ ERRORS: Mapping[type[CorralError], _Row] = {
 }
 """How each error is answered; a class without a row is answered as its nearest base."""
 
-_FIELDS: Final = {"stop": "input.stop_sequences", "webhook": "webhook", "content": "content"}
+_FIELDS: Final = {
+    "stop": "input.stop_sequences",
+    **{name: name for name in ("webhook", "content", IDEMPOTENCY_KEY, MAX_COST)},
+}
 """Fields by the core's names for what came of them, where these are no input's."""
 
 

@@ -4,12 +4,13 @@ What callers write is never handed to ``str.format``, whose fields reach into ob
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from corral.api.doors.replicate.faults import ModelRefusal
 
 FIELDS: Final = ("prompt", "system_prompt")
+MAX_FILLED_CHARS: Final = 2**21
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 
 
@@ -18,11 +19,11 @@ def fill(template: str, *, prompt: str, system_prompt: str) -> str:
 
     Raises:
         ModelRefusal: E1003, the prompt has no place in the template; E1004, a brace or field that means nothing;
-            E1001, nothing is left to send.
+            E1001, nothing is left to send; E1002, it would grow beyond MAX_FILLED_CHARS.
     """
     values = {"prompt": prompt, "system_prompt": system_prompt}
     used: set[str] = set()
-    filled = _TOKEN.sub(lambda match: _value(match[0], values, used, template), template) if template else prompt
+    filled = "".join(_parts(template, values, used)) if template else prompt
     if template and prompt and "prompt" not in used:
         raise ModelRefusal(
             "E1003 BadPromptTemplate: The prompt template has no {prompt}, so the prompt would not be sent. "
@@ -31,6 +32,23 @@ def fill(template: str, *, prompt: str, system_prompt: str) -> str:
     if not filled:
         raise ModelRefusal("E1001 PromptRequired: A prompt is required, and the formatted prompt is empty.")
     return filled
+
+
+def _parts(template: str, values: Mapping[str, str], used: set[str]) -> Iterator[str]:
+    """The pieces of the filled template. A field may occur many times, so their sum is bounded while they are made."""
+    end, chars = 0, 0
+    for match in _TOKEN.finditer(template):
+        value = _value(match[0], values, used, template)
+        chars += match.start() - end + len(value)
+        if chars > MAX_FILLED_CHARS:
+            raise ModelRefusal(
+                f"E1002 PromptTooLong: The formatted prompt has more than {MAX_FILLED_CHARS} characters, which no "
+                "context holds. Write {prompt} and {system_prompt} once."
+            )
+        yield template[end : match.start()]
+        yield value
+        end = match.end()
+    yield template[end:]
 
 
 def _value(token: str, values: Mapping[str, str], used: set[str], template: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from corral.api.doors.replicate.faults import Fault, invalid
 from corral.api.form import Part
-from corral.api.json_document import NotJson, parse_json
+from corral.api.json_document import NotJson, decode_utf8, parse_json
 from corral.core.files import Upload
 
 MAX_NAME_CHARS: Final = 255
@@ -30,6 +30,7 @@ def read_upload(parts: Sequence[Part]) -> Upload:
 
     Raises:
         InvalidInput: with every fault.
+        NotJson: a part other than the file is not UTF-8.
     """
     by_name = {part.name: part for part in parts}
     content = by_name.get("content", Part(name="content", content=b""))
@@ -63,8 +64,7 @@ def _faults_of_parts(parts: Sequence[Part]) -> Iterator[Fault]:
 
 
 def _text(part: Part | None) -> str:
-    """What a part says, which is no name and no type where it is not even text."""
-    return "" if part is None else part.content.decode(errors="replace")
+    return "" if part is None else decode_utf8(part.content, what=f"'{part.name}'")
 
 
 def _metadata(parts: Mapping[str, Part]) -> dict[str, Any] | None:
