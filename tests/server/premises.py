@@ -8,10 +8,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from corral import bootstrap
 from corral.bootstrap import open_accounts, open_store
@@ -42,6 +44,8 @@ class Premises:
 
     directory: Path
     database_url: str = ""
+    port: int = 0
+    """0 takes a free one at each start."""
 
     @classmethod
     def furnish(cls, directory: Path, database_url: str = "", *, more_pieces: Sequence[str] = ()) -> "Premises":
@@ -64,7 +68,7 @@ class Premises:
             "prices": str(self.directory / "prices.toml"),
             "database_url": self.database_url,
             "api_key": SECRET,
-            "port": 0,
+            "port": self.port,
             "webhook_allow_networks": "127.0.0.0/8",
         }
 
@@ -153,6 +157,10 @@ class Gateway(LiveServer):
         assert await self.process.wait() == -signal.SIGKILL
 
 
+def _page(connection: Connection, *, account_id: str, before: str | None) -> list[Prediction]:
+    return predictions.page(connection, account_id, before=before)
+
+
 class Books:
     """Accounts and predictions in a server's database."""
 
@@ -168,8 +176,13 @@ class Books:
         return account.id, secret
 
     async def predictions(self, account_id: str) -> list[Prediction]:
-        """The account's, newest first."""
-        return await self.store.read(lambda c: predictions.page(c, account_id))
+        """All of the account's, newest first."""
+        found: list[Prediction] = []
+        while page := await self.store.read(
+            partial(_page, account_id=account_id, before=found[-1].id if found else None)
+        ):
+            found += page
+        return found
 
     async def caller(self, secret: str) -> Caller:
         """Whoever has this key."""

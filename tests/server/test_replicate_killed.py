@@ -1,7 +1,6 @@
 """``kill -9`` under twenty background predictions: all end as if nothing had been, and no reader misses a character."""
 
 import asyncio
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from tests.doors.live_server import LiveServer
-from tests.doors.replicate.scenes import PLAIN, Event, create, parse, text_of, until
+from tests.doors.replicate.scenes import PLAIN, Event, as_lines, create, parse, text_of, until
 from tests.official_validators import check
 from tests.receiver import Receiver, receiving
 from tests.server.premises import MODEL, Premises
@@ -55,11 +54,6 @@ class Reader:
     async def read_until_killed(self, server: LiveServer) -> None:
         with suppress(httpx2.TransportError):
             await self.read(server)
-
-
-def as_lines(text: str) -> str:
-    """Event streams have one kind of line end, and the scripted engine says any byte."""
-    return re.sub(r"[\r\n]+", "\n", text)
 
 
 async def begin(http: AsyncClient, number: int, receiver: Receiver) -> Reader:

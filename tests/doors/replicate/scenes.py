@@ -81,6 +81,11 @@ def text_of(events: list[Event]) -> str:
     return "".join(event.data for event in events if event.name == "output")
 
 
+def as_lines(text: str) -> str:
+    """Event streams have one kind of line end, and the scripted engine says any byte."""
+    return re.sub(r"[\r\n]+", "\n", text)
+
+
 async def create(http: AsyncClient, model: str = TINY, *, prefer: str | None = None, **given: Any) -> dict[str, Any]:
     """A prediction by hand; asserts that it was created."""
     headers = {} if prefer is None else {"prefer": prefer}
