@@ -33,6 +33,8 @@ class Door:
     router: APIRouter
     catalog: Catalog
     """The models that the error of an unknown one names."""
+    from_validation: Callable[[ValidationError], Problem] = from_validation
+    """The answer to a body with fields that are wrong."""
     key_header: str | None = None
     """Where a key may stand when there is no ``Authorization``, beside the one that all doors read."""
 
@@ -89,7 +91,7 @@ class Door:
             case UnknownModel():
                 return self.from_error(self._with_names(error, caller))
             case ValidationError():
-                return from_validation(error)
+                return self.from_validation(error)
             case CorralError():
                 return self.from_error(error)
             case _:

@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import re
 import zlib
 from typing import Any
 
 import orjson
 import pytest
 import structlog
-from openai import APIStatusError
+from openai import APIStatusError, UnprocessableEntityError
 
 from corral.api.doors.openai.refusals import ERRORS, from_error
 from corral.api.doors.openai.translate import HARMLESS
@@ -192,7 +193,22 @@ async def test_a_value_out_of_range_is_422_with_its_place_and_without_the_value(
             assert fault["loc"][0] == "body"
             assert fault["loc"][1:2] in ([next(iter(extra))], [])
         assert "secret" not in str(body)
+        assert all(fault["msg"] in body["error"]["message"] for fault in body["detail"])
     assert predictions.requests == []
+
+
+@pytest.mark.anyio
+async def test_the_official_client_shows_which_field_is_out_of_its_range(server: LiveServer) -> None:
+    async with server.openai() as client:
+        for name, value, words in (
+            ("temperature", 2.5, "temperature: Input should be less than or equal to 2"),
+            ("seed", 10**30, "seed: Input should be less than or equal to 18446744073709551616"),
+            ("max_tokens", 0, "max_tokens: Input should be greater than or equal to 1"),
+        ):
+            asked: Any = {"model": MODEL, "messages": USER, name: value}
+            with pytest.raises(UnprocessableEntityError, match=re.escape(words)) as caught:
+                await client.chat.completions.create(**asked)
+            assert caught.value.param == name
 
 
 @pytest.mark.anyio

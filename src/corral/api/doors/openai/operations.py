@@ -10,6 +10,7 @@ from corral.api.doors.openai.wire_answers import (
     CompletionChunk,
     CostEstimate,
     ErrorAnswer,
+    InvalidAnswer,
     Model,
     ModelList,
 )
@@ -24,6 +25,7 @@ TYPES: Final = (
     ModelList,
     Model,
     ErrorAnswer,
+    InvalidAnswer,
 )
 """What the operations below name."""
 
@@ -38,6 +40,7 @@ CHAT: Final = Operation(
     bodies=(ChatCompletionRequest,),
     answer=ChatCompletion,
     error=ErrorAnswer,
+    invalid=InvalidAnswer,
     statuses=FOR_KEY + FOR_BODY + FOR_RUN,
     streams=True,
     parameters=RUN_HEADERS,
@@ -47,6 +50,7 @@ COMPLETION: Final = Operation(
     bodies=(CompletionRequest,),
     answer=Completion,
     error=ErrorAnswer,
+    invalid=InvalidAnswer,
     statuses=FOR_KEY + FOR_BODY + FOR_RUN,
     streams=True,
     parameters=RUN_HEADERS,
@@ -56,6 +60,7 @@ ESTIMATE: Final = Operation(
     bodies=(ChatCompletionRequest, CompletionRequest),
     answer=CostEstimate,
     error=ErrorAnswer,
+    invalid=InvalidAnswer,
     statuses=(*FOR_KEY, *FOR_BODY, 404, 405, 503),
 )
 MODELS: Final = Operation(summary="List the models", answer=ModelList, error=ErrorAnswer, statuses=FOR_KEY)

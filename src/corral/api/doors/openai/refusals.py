@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
+
+from pydantic import ValidationError
 
 from corral.api.addresses import MethodNotAllowed, UnknownAddress
 from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
-from corral.api.problems import Problem
+from corral.api.operation import Fault
+from corral.api.problems import Problem, from_validation
 from corral.core.errors import (
     Canceled,
     CorralError,
@@ -80,6 +84,20 @@ def from_error(error: CorralError) -> Problem:
         body={"error": {"message": message, "type": row.type, "param": _param(error), "code": row.code}},
         headers=_headers(error),
     )
+
+
+def from_faults(error: ValidationError) -> Problem:
+    """A body with fields that are wrong: FastAPI's list, as DeepInfra answers, and the error object beside it.
+
+    OpenAI's clients show a person the error object's message and nothing else.
+    """
+    problem = from_validation(error)
+    faults = cast("list[Fault]", problem.body["detail"])
+    places = [".".join(map(str, fault["loc"][1:])) for fault in faults]
+    lines = [f"{place}: {fault['msg']}" if place else fault["msg"] for place, fault in zip(places, faults, strict=True)]
+    row = ERRORS[InvalidRequest]
+    told = {"message": "; ".join(lines), "type": row.type, "param": places[0] or None, "code": row.code}
+    return Problem(status=problem.status, body={**problem.body, "error": told})
 
 
 def _param(error: CorralError) -> str | None:

@@ -19,7 +19,7 @@ from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai import operations
 from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, model_list
-from corral.api.doors.openai.refusals import ToolCallingUnsupported, from_error
+from corral.api.doors.openai.refusals import ToolCallingUnsupported, from_error, from_faults
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest, SharedRequest
@@ -40,7 +40,14 @@ _PREFIXES: Final = ("/v1", "/v1/openai")
 def router(site: Site) -> APIRouter:
     """This door, ready to be included."""
     router, catalog = APIRouter(tags=["openai"]), site.predictions.catalog
-    door = Door(keys=site.keys, from_error=from_error, router=router, catalog=catalog, key_header=KEY_HEADER)
+    door = Door(
+        keys=site.keys,
+        from_error=from_error,
+        from_validation=from_faults,
+        router=router,
+        catalog=catalog,
+        key_header=KEY_HEADER,
+    )
     routes = _Routes(site, door)
     run, read = (Scope.INFERENCE,), (Scope.INFERENCE, Scope.READ)
     door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
+from corral.api.operation import Fault
+
 Usd = Annotated[Any, WithJsonSchema({"type": "number", "minimum": 0})]
 """Exact decimal dollars: JSON text that was made from integers, never from a float."""
 
@@ -207,3 +209,9 @@ class ErrorAnswer(TypedDict):
     """Body of every refusal of this door but those of validation."""
 
     error: ErrorObject
+
+
+class InvalidAnswer(ErrorAnswer):
+    """Body of a refusal of fields that are wrong: each of them, and the error object that OpenAI's clients show."""
+
+    detail: list[Fault]
