@@ -73,6 +73,8 @@ class StoppedBy(StrEnum):
     """The gateway was restarted and nobody waits for the answer any more."""
     REFUSED = "refused"
     """The input could not be honoured; nothing was run."""
+    NOT_ADMITTED = "not_admitted"
+    """The engine did not take it, and the request was answered with that error. Such predictions are not listed."""
 
 
 class WebhookEvent(StrEnum):

@@ -98,6 +98,11 @@ class LiveRun:
         """Whether whoever asked for it was answered with an error."""
         return self.accepted.done() and self.accepted.exception() is not None
 
+    @property
+    def never_admitted(self) -> bool:
+        """Whether the caller was answered with an error and the engine computed nothing."""
+        return self.refused and not len(self.log)
+
     def take_up(self, events: Sequence[GenerationEvent], *, engine_tokens: int) -> None:
         """Begin with what an earlier process of this server had stored, which accepted it too."""
         self.accepted.set_result(None)

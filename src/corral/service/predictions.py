@@ -221,6 +221,9 @@ class PredictionService(Readings):
         """Run to the end, settle, and only then tell readers that it is over."""
         try:
             outcome = await live.generate()
+            if live.never_admitted and (outcome.error is not None or outcome.stopped_by is StoppedBy.RESTART):
+                error = outcome.error or EngineUnavailable("The server is being restarted.")
+                outcome = Outcome(status=Status.FAILED, stopped_by=StoppedBy.NOT_ADMITTED, error=error)
             if outcome.stopped_by is StoppedBy.RESTART and live.ask.goes_on:
                 await self._journal.flush([live])  # the next start takes it up
                 live.log.close(ServerStopping("The server is being restarted; the run goes on afterwards."))

@@ -88,7 +88,7 @@ class Readings:
         stored = await self._store.read(
             partial(predictions.page, account_id=caller.account_id, before=before, filters=filters, limit=limit)
         )
-        return list(map(self._as_it_stands, stored))
+        return [self._as_it_stands(one) for one in stored if not self._is_refused(one.id)]
 
     async def run_counts(self) -> Mapping[str, int]:
         """How many predictions each model has ended; counted anew when the last count is older than some seconds."""
@@ -129,6 +129,11 @@ class Readings:
         removed = stored.data_removed and stored.status is Status.SUCCEEDED
         log.close(DataRemoved(_REMOVED) if removed else error_of(stored.status, stored.error))
         return ReadableRun(id=stored.id, created_at_ms=stored.created_at_ms, price=price, attached=attached, log=log)
+
+    def _is_refused(self, prediction_id: str) -> bool:
+        """Whether its caller was answered with an error; it is listed no more, though not settled yet."""
+        live = self._live.get(prediction_id)
+        return live is not None and live.never_admitted
 
     def _as_it_stands(self, stored: Prediction) -> Prediction:
         """A running prediction with what it has emitted so far."""

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
-from corral.core.accounts import ApiKey
-from corral.core.caller import ScopedToken
+from corral.core.accounts import ApiKey, Scope
+from corral.core.caller import Caller, ScopedToken
 from corral.core.errors import IdempotencyConflict, PermissionDenied, Unauthenticated
 from corral.core.prediction import Prediction, Status, Webhook
 from corral.core.pricing import Price
@@ -59,6 +59,8 @@ class Claim:
     webhook: Webhook | None = None
     concurrent_per_model: int = 0
     """Runs that one account may have of this model at once; 0 is no limit."""
+    asked_model: str | None = None
+    """The model's name as the caller wrote it, which the key must allow; None is ``model``."""
     token: ScopedToken | None = None
     """What came in the key's stead."""
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -106,7 +108,7 @@ def claim(connection: Connection, wanted: Claim, *, now_ms: int) -> Claimed | At
 
     Raises:
         Unauthenticated: the key or its account is gone, or the key was revoked.
-        PermissionDenied: the key has expired.
+        PermissionDenied: the key has expired, or may not run models, or not this one.
         IdempotencyConflict: the idempotency key came with another body.
         RateLimited: no place, request or tokens are left for now.
         InvalidRequest: so many tokens will never fit the account's limit.
@@ -115,11 +117,11 @@ def claim(connection: Connection, wanted: Claim, *, now_ms: int) -> Claimed | At
     account = lock_account(connection, wanted.account_id)
     if account is None:
         raise Unauthenticated("There is no such account.")
+    key = _usable_key(connection, wanted, now_ms)  # before an attach, which shows the old run
     if wanted.idempotency is not None:
         found = _attach(connection, wanted.account_id, wanted.idempotency)
         if found is not None:
             return found
-    key = _usable_key(connection, wanted, now_ms)
     check_rates(connection, account, tokens=wanted.tokens, now_ms=now_ms)
     if wanted.concurrent_per_model:
         check_model_places(connection, wanted.account_id, wanted.model, limit=wanted.concurrent_per_model)
@@ -169,6 +171,11 @@ def _usable_key(connection: Connection, wanted: Claim, now_ms: int) -> ApiKey:
         raise Unauthenticated("The API key was revoked.")
     if key.expires_at_ms is not None and key.expires_at_ms <= now_ms:
         raise PermissionDenied("The API key has expired.")
+    if wanted.token is not None and wanted.token.expires_at_ms <= now_ms:
+        raise Unauthenticated("The token has expired.")
+    caller = Caller(account_id=key.account_id, key_id=key.id, scopes=key.scopes, models=key.models)
+    caller.require(Scope.INFERENCE)
+    caller.require_model(wanted.asked_model or wanted.model)
     return key
 
 

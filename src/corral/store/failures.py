@@ -10,11 +10,13 @@ from psycopg import Error as PsycopgError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from corral.core.errors import CorralError, Overloaded
+from corral.core.errors import CorralError, InvalidRequest, Overloaded
 
 _RETRY_AFTER_S: Final = 1
 _AGAIN: Final = frozenset({"40001", "40P01"})
 """SQLSTATEs of a serialization failure and of a deadlock: nothing was done, and the next try may succeed."""
+_OUT_OF_RANGE: Final = "22003"
+_TOO_LARGE: Final = f"A number in the request does not fit 64 bits: at most {2**63 - 1} can be stored."
 _LATER_CLASSES: Final = ("08", "53", "55", "57")
 """SQLSTATE classes of lost connections, exhausted resources, lock timeouts and shutdowns."""
 _LATER_SQLITE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -41,6 +43,8 @@ def told(error: BaseException) -> BaseException:
     """The error to hand on: a caller's own as it is, a database's without what it quotes."""
     if isinstance(error, PoolTimeout):
         return Overloaded("The database is too busy.", retry_after_s=_RETRY_AFTER_S)
+    if isinstance(error, OverflowError) and "SQLite" in str(error):  # the driver's: "too large to convert to SQLite…"
+        return InvalidRequest(_TOO_LARGE)
     if not isinstance(error, DBAPIError) or isinstance(error, CorralError):
         return error
     cause = error.orig
@@ -56,6 +60,8 @@ def _told_by_postgres(cause: PsycopgError) -> Exception:
     # Without a state there was no answer: the connection is gone or was never made.
     if state is None or state.startswith(_LATER_CLASSES) or state in _AGAIN:
         return Overloaded("The database cannot answer now.", retry_after_s=_RETRY_AFTER_S)
+    if state == _OUT_OF_RANGE:
+        return InvalidRequest(_TOO_LARGE)
     return StoreFailed(f"The database refused: {type(cause).__name__} {state}, {cause.diag.constraint_name}.")
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from corral.store.failures import may_be_repeated, told
-from corral.store.json_text import dumps
+from corral.store.json_text import dumps, loads
 
 WRITERS: Final = 8
 READERS: Final = 4
@@ -45,6 +45,7 @@ class PostgresDatabase:
             isolation_level="READ COMMITTED",
             hide_parameters=True,
             json_serializer=dumps,
+            json_deserializer=loads,
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, **_application_name(url)},
         )
         event.listen(self.engine, "connect", _set_timeouts)
@@ -74,7 +75,7 @@ class PostgresDatabase:
             try:
                 with self.engine.begin() as connection:
                     value = work(connection)
-            except (DBAPIError, PoolTimeout) as error:
+            except (DBAPIError, PoolTimeout, OverflowError) as error:
                 if attempt == ATTEMPTS or not may_be_repeated(error):
                     raise told(error) from None
                 time.sleep(random.uniform(0, _PAUSE_S * attempt))  # noqa: S311 - spreads those that collided
@@ -87,7 +88,7 @@ class PostgresDatabase:
         try:
             with self._snapshots.begin() as connection:
                 return work(connection)
-        except (DBAPIError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout, OverflowError) as error:
             raise told(error) from None
 
 

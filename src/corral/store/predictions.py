@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, delete, select, text, tuple_, update
 
 from corral.core.errors import UnknownPrediction
@@ -14,6 +15,10 @@ from corral.store.schema import REMOVABLE, predictions, stream_rows
 PAGE: Final = 100
 REMOVAL_BATCH: Final = 500
 _SEED_MODULUS: Final = 2**64
+
+T = TypeVar("T")
+_NO_REQUEST: Final[dict[str, Any]] = {"prompt": {}, "choices": 1, "stopping": {"stop": []}}
+"""Of an input whose core request cannot be read; its run cannot be continued."""
 
 _FIND: Final = select(predictions).where(predictions.c.id == bindparam("prediction_id"))
 
@@ -63,6 +68,8 @@ def page(
 ) -> list[Prediction]:
     """The account's predictions, newest first, from the one after the id *before* on; at most PAGE.
 
+    Those whose request was answered with an error before anything was run are left out: the caller knows of none.
+
     Args:
         connection: of the transaction.
         account_id: whose.
@@ -73,7 +80,8 @@ def page(
     Raises:
         UnknownPrediction: the account has no prediction *before*.
     """
-    wanted = select(predictions).where(predictions.c.account_id == account_id, *_conditions(filters))
+    listed = predictions.c.stopped_by.is_distinct_from(StoppedBy.NOT_ADMITTED)
+    wanted = select(predictions).where(predictions.c.account_id == account_id, listed, *_conditions(filters))
     if before is not None:
         last = row_of(connection, account_id, before)
         here = tuple_(predictions.c.created_at_ms, predictions.c.id)
@@ -134,17 +142,53 @@ def row_of(connection: Connection, account_id: str | None, prediction_id: str) -
 
 
 def prediction_of(row: RowMapping | dict[str, Any]) -> Prediction:
-    """A prediction from its row."""
+    """A prediction from its row. What an earlier version damaged is left out, so that the rest can be shown."""
     values: dict[str, Any] = {name: row[name] for name in Prediction.__slots__}
     values["status"] = Status(values["status"])
+    if values["stopped_by"] not in set(StoppedBy):
+        values["stopped_by"] = None
     if values["stopped_by"] is not None:
         values["stopped_by"] = StoppedBy(values["stopped_by"])
     if values["seed"] is not None:
         values["seed"] %= _SEED_MODULUS
-    if values["webhook"] is not None:
-        events = frozenset(map(WebhookEvent, values["webhook"]["events"]))
-        values["webhook"] = Webhook(url=values["webhook"]["url"], events=events)
+    values["input"] = _input_of(values["input"])
+    values["output"] = _readable(values["output"], list[list[str]])
+    values["webhook"] = _webhook_of(values["webhook"])
+    values["stops"] = _readable(values["stops"], list[int | None])
+    for name in ("receipt", "notes"):
+        values[name] = _readable(values[name], dict[str, Any])
     return Prediction(**values)
+
+
+def _input_of(column: Any) -> dict[str, Any] | None:
+    match column:
+        case {"request": {"prompt": dict(), "choices": int(), "stopping": {"stop": list()}}, "shown": dict()}:
+            return column
+        case {"shown": dict()}:
+            return {"request": _NO_REQUEST, "shown": column["shown"]}
+        case _:
+            return None
+
+
+def _readable(column: Any, kind: type[T]) -> T | None:
+    """A JSON column as *kind*; None where it is not of that shape."""
+    try:
+        return None if column is None else msgspec.convert(column, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _webhook_of(column: Any) -> Webhook | None:
+    known = set(WebhookEvent)
+    stored = _readable(column, _StoredWebhook)
+    if stored is None:
+        return None
+    return Webhook(url=stored.url, events=frozenset(WebhookEvent(event) for event in stored.events if event in known))
+
+
+class _StoredWebhook(msgspec.Struct):
+    url: str
+    events: list[str]
 
 
 def price_in(row: RowMapping) -> Price:

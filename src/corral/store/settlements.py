@@ -60,7 +60,8 @@ _END: Final = (
             name: bindparam(f"new_{name}")
             for name in (
                 "status", "output", "stops", "error", "completion_tokens", "engine_tokens", "counted_tokens",
-                "hold_nusd", "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms", "admitted_at_ms",
+                "prompt_tokens", "hold_nusd", "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms",
+                "admitted_at_ms",
             )
         }
     )
@@ -147,11 +148,15 @@ def _check_bill(row: RowMapping, settlement: Settlement, document: dict[str, Any
 def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) -> dict[str, Any]:
     receipt = settlement.receipt
     error = settlement.error
+    started_at_ms = row["started_at_ms"] if row["started_at_ms"] is not None else settlement.started_at_ms
+    admitted_at_ms = row["admitted_at_ms"] if row["admitted_at_ms"] is not None else settlement.admitted_at_ms
+    never_began = started_at_ms is None and not settlement.engine_tokens
     return {
         "status": settlement.status,
         "output": None if row["data_removed"] else settlement.output,
         "stops": settlement.stops,
         "error": None if error is None else _storable(error),
+        "prompt_tokens": receipt.prompt_tokens,  # none for a run that never began, and so was not billed for it
         "completion_tokens": receipt.completion_tokens,
         "engine_tokens": settlement.engine_tokens,
         "counted_tokens": receipt.prompt_tokens + receipt.completion_tokens,
@@ -159,9 +164,9 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
         "cost_nusd": receipt.total_nusd,
         "stopped_by": receipt.stopped_by,
         "receipt": document,
-        "started_at_ms": row["started_at_ms"] if row["started_at_ms"] is not None else settlement.started_at_ms,
+        "started_at_ms": started_at_ms,
         "completed_at_ms": receipt.completed_at_ms,
-        "admitted_at_ms": row["admitted_at_ms"] if row["admitted_at_ms"] is not None else settlement.admitted_at_ms,
+        "admitted_at_ms": None if never_began else admitted_at_ms,
     }
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from corral.core.errors import BadSetting
 from corral.store.failures import told
-from corral.store.json_text import dumps
+from corral.store.json_text import dumps, loads
 
 BUSY_TIMEOUT_MS: Final = 30_000
 """How long this process waits while another one writes."""
@@ -127,7 +127,7 @@ class SqliteDatabase:
         try:
             with self._readers.begin() as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except (DBAPIError, OverflowError) as error:
             raise told(error) from None
 
 
@@ -179,6 +179,7 @@ def _engine(path: Path, *, begin: str, connections: int, pragmas: tuple[str, ...
         max_overflow=0,
         hide_parameters=True,
         json_serializer=dumps,
+        json_deserializer=loads,
     )
 
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:

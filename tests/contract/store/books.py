@@ -27,6 +27,11 @@ FREE = Price(version="corral/demo@2024-01-01", input_nusd=0, output_nusd=0)
 HOLD = 100 * 650 + 200 * 2750
 """Of the run that ``wanted`` describes."""
 
+INPUT: dict[str, Any] = {
+    "request": {"prompt": {"raw": {"text": "Say"}}, "choices": 1, "stopping": {"stop": []}},
+    "shown": {"prompt": "Say \u00e9\x00 \U0001f600."},
+}
+
 _numbers = itertools.count()
 
 
@@ -44,7 +49,7 @@ def wanted(account: Account, key: ApiKey, **changes: Any) -> Claim:
         model="meta/llama-2-70b-chat",
         version="int8",
         background=False,
-        input={"prompt": "Say \u00e9\x00 \U0001f600."},
+        input=INPUT,
         seed=2**64 - 1,
         weights_id="9f3c:int8",
         prompt_format="llama-2",

@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select, text, update
 
+from corral.core.caller import ScopedToken
 from corral.core.errors import (
     IdempotencyConflict,
     InsufficientCredit,
@@ -17,8 +18,8 @@ from corral.core.errors import (
 from corral.core.prediction import Status
 from corral.store import accounts, keys
 from corral.store.claims import Attached, claim, forget_idempotency
-from corral.store.schema import idempotency_keys, ledger_entries, predictions
-from tests.contract.store.books import DAY, DOLLAR, FREE, HOLD, HOUR, MINUTE, NOON, Books, new_key, same, wanted
+from corral.store.schema import api_keys, idempotency_keys, ledger_entries, predictions
+from tests.contract.store.books import DAY, DOLLAR, FREE, HOLD, HOUR, INPUT, MINUTE, NOON, Books, new_key, same, wanted
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ async def test_a_claim_holds_the_worst_case_and_stores_the_prediction_as_it_was_
     assert await books.get(prediction) == prediction
     assert prediction.status is Status.STARTING
     assert prediction.hold_nusd == HOLD
-    assert prediction.input == {"prompt": "Say \u00e9\x00 \U0001f600."}
+    assert prediction.input == INPUT
     assert prediction.seed == 2**64 - 1
     assert await books.differences() == []
 
@@ -285,3 +286,40 @@ async def test_claims_of_an_unknown_account_are_refused(books: Books) -> None:
 async def test_the_database_itself_refuses_an_overdraft(books: Books) -> None:
     with pytest.raises(Exception, match="ck_accounts_never_overdrawn"):
         await books.store.write(lambda c: c.execute(text("UPDATE accounts SET available_nusd = -1")))
+
+
+@pytest.mark.parametrize("lost", ["revoked", "expired", "scope", "model", "token"])
+async def test_a_key_that_lost_its_right_does_not_see_the_run_of_its_idempotency_key(books: Books, lost: str) -> None:
+    first = await books.claim(idempotency=same())
+    token = None
+    match lost:
+        case "revoked":
+            await books.store.write(lambda c: keys.revoke_key(c, books.key.id, now_ms=NOON))
+        case "token":
+            token = ScopedToken(digest=b"t" * 32, expires_at_ms=NOON)
+        case _:
+            narrow = {
+                "expired": {"expires_at_ms": NOON},
+                "scope": {"scopes": ["read"]},
+                "model": {"models": ["meta/llama-2-7b"]},
+            }[lost]
+            await books.store.write(lambda c: c.execute(update(api_keys).values(narrow)))
+    with pytest.raises((Unauthenticated, PermissionDenied)):
+        await books.try_claim(idempotency=same(), token=token)
+    assert (await books.get(first)).status is Status.STARTING
+
+
+async def test_a_key_of_an_alias_may_claim_by_that_name_alone(books: Books) -> None:
+    alias = new_key(books.account, b"alias", models=("llama-70b",))
+    books.key = await books.store.write(lambda c: keys.add_key(c, alias, now_ms=NOON))
+    await books.claim(asked_model="Llama-70b")
+    with pytest.raises(PermissionDenied):
+        await books.claim()
+
+
+async def test_a_number_beyond_64_bits_is_refused_by_the_store(books: Books) -> None:
+    with pytest.raises(InvalidRequest, match="must be from 1 to"):
+        await books.limit(tokens_per_minute=10**30)
+    with pytest.raises(InvalidRequest, match="does not fit 64 bits: at most 9223372036854775807"):
+        await books.claim(deadline_at_ms=2**63)
+    assert await books.differences() == []

@@ -1,18 +1,20 @@
 """Predictions found, listed, logged, summed, and rid of their text."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
+import orjson
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, text
 
 from corral.core.errors import UnknownPrediction
-from corral.core.prediction import Prediction, Status
+from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.store import predictions, streams
 from corral.store.predictions import Filters
 from corral.store.schema import stream_rows
 from corral.store.streams import LogRow
 from corral.store.usage import Spend, Usage, spend, usage
-from tests.contract.store.books import DAY, HOLD, HOUR, NOON, Books
+from tests.contract.store.books import DAY, HOLD, HOUR, NOON, PRICE, Books, ended, receipt_for, settle_counted
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +179,58 @@ async def test_spend_is_of_today_and_this_month_and_what_is_held(books: Books) -
     assert await at(NOON + 2 * DAY) == Spend(today_nusd=0, this_month_nusd=2 * cost, held_nusd=HOLD)
     assert await at(NOON + 31 * DAY) == Spend(today_nusd=0, this_month_nusd=0, held_nusd=HOLD)
     assert await books.store.read(lambda c: spend(c, "acct_nobody", now_ms=NOON)) is None
+
+
+DAMAGES = {
+    "input": ['{"shown":{"seed":99999999999999999999,"n":1' + "0" * 400 + "}}", "[]", "7", '{"shown":3}'],
+    "output": ['{"a":1}', '["Hello"]', "[[1]]"],
+    "webhook": ["{}", '{"url":7,"events":[]}', '{"url":"https://a.example","events":["another"]}'],
+    "notes": ["[1]", '"text"'],
+    "stops": ['{"0":1}', '["end"]'],
+    "receipt": ["3"],
+    "stopped_by": ["a reason of another version"],
+}
+
+
+async def test_a_damaged_row_is_shown_with_what_can_be_read_and_breaks_no_list(books: Books) -> None:
+    whole = await books.settle(await books.claim())
+    pairs = [(column, value) for column, values in DAMAGES.items() for value in values]
+    damaged = [(await books.settle(await books.claim()), *pair) for pair in pairs]
+
+    def damage(connection: Connection) -> None:
+        for one, column, value in damaged:
+            statement = text(f"UPDATE predictions SET {column} = :value WHERE id = :id")
+            connection.execute(statement, {"value": value, "id": one.id})
+
+    await books.store.write(damage)
+    listed = {one.id: one for one in await books.store.read(lambda c: predictions.page(c, books.account.id))}
+    assert listed[whole.id] == whole
+    assert len(listed) == 1 + len(damaged)
+    for one, column, value in damaged:
+        shown = await books.get(one)
+        assert listed[one.id] == shown
+        assert (shown.status, shown.cost_nusd, shown.model) == (one.status, one.cost_nusd, one.model), (column, value)
+        orjson.dumps(asdict(shown), default=list)
+
+
+async def test_text_that_is_no_json_is_shown_as_nothing(books: Books) -> None:
+    if await books.store.read(lambda c: c.dialect.name) != "sqlite":
+        return  # PostgreSQL takes JSON only
+    made = await books.claim()
+    await books.store.write(lambda c: c.execute(text("UPDATE predictions SET input = '{\"shown\": {', output = 'x'")))
+    shown = await books.get(made)
+    assert (shown.input, shown.output, shown.id) == (None, None, made.id)
+
+
+async def test_a_prediction_that_was_answered_with_an_error_is_not_listed(books: Books) -> None:
+    refused, other = await books.claim(), await books.claim()
+    receipt = replace(
+        receipt_for(refused, PRICE, 0, NOON), prompt_tokens=0, total_nusd=0, stopped_by=StoppedBy.NOT_ADMITTED
+    )
+    ending = ended(refused, tokens=0, receipt=receipt, status=Status.FAILED, output=None, error="Too many wait.")
+    await books.store.write(lambda c: settle_counted(c, replace(ending, admitted_at_ms=NOON), now_ms=NOON))
+    listed = await books.store.read(lambda c: predictions.page(c, books.account.id))
+    assert [one.id for one in listed] == [other.id]
+    stored = await books.get(refused)
+    assert (stored.status, stored.prompt_tokens, stored.admitted_at_ms) == (Status.FAILED, 0, None)
+    assert await books.differences() == []

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
 from corral.catalog.prices import DatedPrice
@@ -26,13 +28,14 @@ from corral.core.generation import (
     Stopping,
     collect,
 )
-from corral.core.prediction import Prediction
+from corral.core.prediction import Prediction, StoppedBy
 from corral.core.pricing import Price, verify
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
 from corral.service.accounts import Accounts, KeyTerms
 from corral.service.ports import Ask, Idempotency, PageRequest, Run
 from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
+from corral.store.schema import predictions
 from corral.store.store import Store
 from tests.engines import DEADLINE_S, scripted_engine, until_idle
 
@@ -128,6 +131,14 @@ class Desk:
     async def newest(self) -> Prediction:
         """The account's latest prediction."""
         return (await self.service.page(self.caller, PageRequest(limit=1)))[0]
+
+    async def not_admitted(self) -> list[Prediction]:
+        """Settled predictions whose request was answered with an error; they are not listed. Waits for one."""
+        wanted = select(predictions.c.id).where(predictions.c.stopped_by == StoppedBy.NOT_ADMITTED)
+        async with asyncio.timeout(DEADLINE_S):
+            while not (ids := await self.store.read(lambda c: list(c.execute(wanted).scalars()))):
+                await asyncio.sleep(0.005)
+        return [await self.service.get(self.caller, id_) for id_ in ids]
 
     async def settled(self, prediction_id: str) -> Prediction:
         """A prediction once it is over."""

@@ -90,7 +90,8 @@ async def test_a_request_that_the_engine_has_no_room_for_may_be_made_again(datab
         async with desk.service.open(desk.ask(limited(1000))), desk.service.open(desk.ask(limited(1000))):
             with pytest.raises(Overloaded):
                 await desk.answer(limited(5), idempotency=once())
-            refused = await desk.settled((await desk.newest()).id)
+            assert [one.status.terminal for one in await desk.service.page(desk.caller)] == [False, False]
+            (refused,) = await desk.not_admitted()
             assert (refused.status, refused.cost_nusd, refused.hold_nusd) == (Status.FAILED, 0, 0)
         await desk.balanced()
         assert len((await desk.answer(limited(5), idempotency=once())).choices[0].ids) == 5

@@ -53,6 +53,7 @@ async def test_leaving_before_the_first_token_costs_nothing(database: Path) -> N
         stored = await desk.settled(run.id)
         assert (stored.cost_nusd, stored.completion_tokens, stored.output) == (0, 0, None)
         assert stored.stopped_by is StoppedBy.DISCONNECT
+        assert (stored.prompt_tokens, stored.admitted_at_ms, stored.started_at_ms) == (0, None, None)
 
 
 async def test_leaving_during_the_claim_leaves_nothing_held(database: Path) -> None:

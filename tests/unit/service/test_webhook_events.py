@@ -116,7 +116,7 @@ async def test_a_call_that_was_answered_with_an_error_is_told_of_nothing(databas
             with pytest.raises(Overloaded):
                 async with desk.service.open(desk.ask(background=True, webhook=hook("http://127.0.0.1:9/x"))):
                     pass
-            refused = await desk.settled((await desk.newest()).id)
+            (refused,) = await desk.not_admitted()
         assert (refused.status, refused.webhook is None) == (Status.FAILED, False)
         assert await desk.store.read(outbox.deliveries) == []
 

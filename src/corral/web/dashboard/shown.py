@@ -19,6 +19,7 @@ _STOPPED: Final[dict[StoppedBy, str]] = {
     StoppedBy.ENGINE: "the engine failed",
     StoppedBy.RESTART: "the server was restarted",
     StoppedBy.REFUSED: "the input was refused",
+    StoppedBy.NOT_ADMITTED: "the engine did not take it",
 }
 
 
