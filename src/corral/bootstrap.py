@@ -113,6 +113,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         retention_s=settings.retention_s,
         on_news=news.set,
         concurrent_per_model=settings.concurrent_per_model,
+        max_outage_s=settings.max_engine_outage_s,
     )
     webhooks = open_webhooks(settings, store)
     measures = Measures(store=store, engine=engine, clock=clock)

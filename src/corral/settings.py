@@ -164,6 +164,12 @@ class Settings(BaseModel):
         True, description="Keep the KV cache of prompts' beginnings; callers can tell by timing what others asked."
     )
     max_body_bytes: int = Field(2 * 2**20, ge=1024, le=2**30, description="Largest request body.")
+    max_engine_outage_s: float = Field(
+        3600,
+        ge=0,
+        le=10**6,
+        description="Background and idempotent runs wait so long for an engine that cannot be started, then they fail.",
+    )
     step_timeout_s: float = Field(60, gt=0, le=86400, description="A step of the engine that takes longer is a hang.")
     load_timeout_s: float = Field(900, gt=0, le=86400, description="Silence this long while loading is a hang.")
 

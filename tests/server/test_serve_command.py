@@ -34,6 +34,7 @@ def serve(*arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = threading.Timer(PATIENCE_S, process.kill)
     deadline.start()
@@ -111,8 +112,12 @@ def test_a_signal_stops_server_and_worker_in_good_order(tmp_path: Path, number: 
         banner_of(process)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert children
-        process.send_signal(number)
+        for child in children:  # as a service manager does
+            os.kill(int(child), number)
+        os.killpg(process.pid, number)  # as a terminal does
         assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert "engine_worker_died" not in process.stderr.read()
         assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 

@@ -23,6 +23,7 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         "log_level": "error", "quantize": "int4", "kv_cache": "u8", "kv_cache_tokens": "64", "max_queue_wait_s": "5",
         "prefix_caching": "false", "max_batched_tokens": "64",
         "max_sequences": "2", "max_waiting": "3", "max_body_bytes": "2048", "step_timeout_s": "1.5",
+        "max_engine_outage_s": "30",
         "load_timeout_s": "2", "prices": "/p.toml", "database_url": "sqlite:////c.db", "retention_s": "0",
         "public_url": "https://corral.example/pre", "hub_url": "https://mirror.example", "hub_token": "hf_t",
         "webhook_allow_networks": "127.0.0.0/8, fd00::/8",

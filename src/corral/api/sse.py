@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from corral.api.disconnect import ClientGone, while_connected
 from corral.api.problems import Problem
-from corral.core.generation import Delta, Finished, GenerationEvent
+from corral.core.generation import Delta, Finished, GenerationEvent, Queued
 from corral.service.ports import Run
 
 PING = b": ping\n\n"
@@ -33,6 +33,12 @@ def encode(data: bytes, *, event: str | None = None, event_id: str | None = None
 def comment(text: str) -> bytes:
     """A line of *text*, which has no line ends, that every client skips."""
     return f": {text}\n\n".encode()
+
+
+def queue_comment(queued: Queued) -> bytes:
+    """A comment with the place in the queue, and whether the engine recovers."""
+    recovering = "; the engine recovers from a crash" if queued.recovering else ""
+    return comment(f"queue position {queued.position}{recovering}")
 
 
 class EndMissing(Exception):

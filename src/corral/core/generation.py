@@ -144,6 +144,8 @@ class Queued:
 
     position: int
     """1 is next."""
+    recovering: bool = False
+    """Whether it waits because the engine computes a run alone that crashed its workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

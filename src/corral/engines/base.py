@@ -103,6 +103,8 @@ class EngineStats:
     """... of which repeated what readers had, after a worker died."""
     restarts: int
     """Times a worker had to be replaced."""
+    recovering: bool
+    """Whether runs that crashed workers are computed alone, while the others wait."""
     worker_pid: int | None
     """Process that computes; None while there is none."""
 
@@ -119,8 +121,13 @@ class EngineRun(Protocol):
         """
         ...
 
+    @property
+    def recovering(self) -> bool:
+        """Whether it waits because a run that crashed workers is computed alone."""
+        ...
+
     async def moved(self) -> None:
-        """Return when the position is another than at the last return, or on opening; may be cancelled."""
+        """Return when ``position`` or ``recovering`` differs from the last return, or opening; may be cancelled."""
         ...
 
     def __aiter__(self) -> Self:
@@ -169,7 +176,7 @@ class Engine(Protocol):
 
         Raises:
             InvalidRequest: on entering, when ``check_request`` refuses.
-            Overloaded: on entering, when too much is waiting already, or it could not start soon.
+            Overloaded: on entering, when too much is waiting already, it could not start soon, or the engine recovers.
             EngineUnavailable: on entering or while iterating, when no worker can be had.
             EngineFailed: while iterating, when the engine died on this run too often.
         """

@@ -16,7 +16,8 @@ from corral.engines.base import EngineInfo, EngineRequest
 from corral.engines.runs import Run
 
 SUSPECT_DEATHS = 2
-"""After this many deaths a run is computed alone: if it kills a worker again, it takes nobody with it."""
+"""After this many deaths a run is computed alone until it has passed the token at which the worker died: if it kills a
+worker again, it takes nobody with it."""
 
 
 def kv_blocks(request: EngineRequest, info: EngineInfo) -> int:
@@ -60,6 +61,16 @@ class RunQueue:
     def kv_blocks_reserved(self) -> int:
         """Blocks that submitted and leaving sequences hold together."""
         return sum(run.kv_blocks for run in self._submitted.values()) + sum(self._leaving.values())
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether a run is computed alone, or is to be."""
+        return self.computes_suspect or any(run.suspect for run in self._returned)
+
+    @property
+    def computes_suspect(self) -> bool:
+        """Whether a run is computed alone."""
+        return any(run.suspect for run in self._submitted.values())
 
     def waiting_of(self, flow: str) -> int:
         """Runs of one flow that are not yet submitted."""
@@ -121,7 +132,7 @@ class RunQueue:
         return None
 
     def _fits(self, run: Run, free_blocks: int) -> bool:
-        alone = run.deaths >= SUSPECT_DEATHS or any(one.deaths >= SUSPECT_DEATHS for one in self._submitted.values())
+        alone = run.suspect or self.computes_suspect
         return run.kv_blocks <= free_blocks and not (alone and self.submitted)
 
     def _take(self, run: Run) -> None:
@@ -186,16 +197,40 @@ class RunQueue:
             run.key = None
 
     def worker_died(self) -> list[Run]:
-        """Put every submitted run back in front, in its old order; returns them."""
+        """Put every submitted run back in front, suspects first, in their old order; returns them."""
         orphans = [self._submitted[key] for key in sorted(self._submitted)]
         for run in orphans:
             run.key = None
             run.deaths += 1
+            run.suspicion += 1
+            run.suspect = run.suspicion >= SUSPECT_DEATHS
+        orphans.sort(key=lambda run: not run.suspect)
         self._returned.extendleft(reversed(orphans))
         self._waiting += len(orphans)
         self._submitted.clear()
         self._leaving.clear()
         return orphans
+
+    def acquit(self, run: Run) -> None:
+        """Let others be computed beside a suspect again, which is to be suspected anew at its next death."""
+        run.suspect, run.suspicion = False, SUSPECT_DEATHS - 1
+
+    def make_way(self, run: Run) -> int | None:
+        """Put a submitted run behind the suspects that wait; returns the key to cancel. None: no suspect waits."""
+        if not any(one.suspect for one in self._returned):
+            return None
+        key = self.leave(run)
+        self._returned.append(run)
+        self._waiting += 1
+        return key
+
+    def release_suspects(self) -> None:
+        """Let others be computed beside every suspect. Those that had no turn alone may get one after another death."""
+        for run in self._submitted.values():
+            run.suspect = False
+        for run in self._returned:
+            if run.suspect:
+                self.acquit(run)
 
     def drain(self) -> list[Run]:
         """Forget every run; returns them."""

@@ -30,6 +30,10 @@ class Run:
         """Cost of the runs that joined the batch before this one, out of turn, because it did not fit."""
         self.deaths = 0
         """Workers that died while they computed this run."""
+        self.suspicion = 0
+        """... of which since it last proved that it can be computed."""
+        self.suspect = False
+        """Whether it is computed alone: see ``queue.SUSPECT_DEATHS``."""
         self.emitted = list(request.emitted_ids)
         """All tokens so far, those of an earlier process included."""
         self._replayed: list[int] | None = None
@@ -42,8 +46,8 @@ class Run:
         self._error: CorralError | None = None
         self._ended = False  # the reader has the end
         self._news = asyncio.Event()
-        self._position = 0
-        self._told_position: int | None = None
+        self._place = (0, False)
+        self._told_place: tuple[int, bool] | None = None
         self._moved = asyncio.Event()
 
     @property
@@ -59,20 +63,25 @@ class Run:
     @property
     def position(self) -> int:
         """See ``EngineRun.position``."""
-        return self._position
+        return self._place[0]
+
+    @property
+    def recovering(self) -> bool:
+        """See ``EngineRun.recovering``."""
+        return self._place[1]
 
     async def moved(self) -> None:
         """See ``EngineRun.moved``."""
-        while self._told_position in {None, self._position}:
+        while self._told_place in {None, self._place}:
             self._moved.clear()
             await self._moved.wait()
-        self._told_position = self._position
+        self._told_place = self._place
 
-    def place(self, position: int) -> None:
-        """Set ``position``, and wake who waits for it to change."""
-        self._position = position
-        if self._told_position is None:
-            self._told_position = position
+    def place(self, position: int, *, recovering: bool = False) -> None:
+        """Set ``position`` and ``recovering``, and wake who waits for a change."""
+        self._place = (position, recovering)
+        if self._told_place is None:
+            self._told_place = self._place
         self._moved.set()
 
     def submission(self) -> EngineRequest:

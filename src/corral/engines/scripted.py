@@ -34,6 +34,8 @@ class ScriptedOptions:
     answer: tuple[int, ...] = ()
     """Say this and then EOS, instead of hashes without end. It is taken to match any constraint."""
     refuse_load: bool = False
+    no_start_file: str = ""
+    """While this file exists, no worker starts."""
     refused_id: int = -1
     raise_id: int = -1
     hang_id: int = -1
@@ -150,6 +152,8 @@ def build(options: dict[str, Any], report: Report) -> ScriptedStepper:
     scripted = msgspec.convert(options, ScriptedOptions)
     report(Progress(stage="Reading the script", done=0, total=1))
     time.sleep(scripted.load_s)
+    if scripted.no_start_file and os.path.exists(scripted.no_start_file):
+        raise RuntimeError("not started by the script")
     if scripted.refuse_load:
         raise CheckpointRefused("refused by the script")
     report(Progress(stage="Reading the script", done=1, total=1))

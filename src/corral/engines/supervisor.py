@@ -42,6 +42,7 @@ from corral.engines.frames import (
     encode,
 )
 from corral.engines.queue import RunQueue, kv_blocks
+from corral.engines.recovery import CrashRecovery
 from corral.engines.runs import Run
 from corral.engines.stepper import Progress, SequenceOutput
 from corral.engines.vetting import ConstraintVetting
@@ -76,7 +77,9 @@ class SupervisorPolicy:
     load_timeout_s: float = 900.0
     """Silence this long while loading is a hang; the first inference of a large model repacks all its weights."""
     max_deaths: int = 3
-    """A run is given up after this many workers died on it."""
+    """A run is given up after this many workers died on it without progress; after twice as many with progress."""
+    max_recovery_s: float = 30.0
+    """Runs that crashed workers are computed alone for so long together; then others are computed beside them."""
     max_failed_starts: int = 3
     """After this many failed starts in a row, callers are told; starts go on, ever more slowly."""
     max_restart_delay_s: float = 30.0
@@ -123,6 +126,7 @@ class SupervisedEngine:
         self._vetting = vetting
         self._on_progress = on_progress
         self._queue = RunQueue()
+        self._recovery = CrashRecovery(self._queue, limit_s=self._policy.max_recovery_s, on_released=self._admit)
         self._info: EngineInfo | None = None
         self._failure: CorralError | None = None
         self._settled = asyncio.Event()  # the first load is done, one way or the other
@@ -163,6 +167,7 @@ class SupervisedEngine:
             discarded_tokens=self._discarded_tokens,
             replayed_tokens=self._replayed_tokens,
             restarts=self._restarts,
+            recovering=self._recovery.active,
             worker_pid=self._pid,
         )
 
@@ -184,6 +189,7 @@ class SupervisedEngine:
         info = self.info
         if self._failure is not None:
             raise self._failure
+        self._recovery.check_open()
         check_request(request, info)
         if request.constraint is not None and not self._policy.takes_unvetted:
             if self._vetting is None:
@@ -207,6 +213,7 @@ class SupervisedEngine:
             self._admit()
 
     def _admit(self) -> None:
+        self._recovery.update()
         if self._writer is not None and self._info is not None:
             was_idle = self._queue.submitted == 0
             limits = {"kv_blocks_total": self._info.kv_blocks, "max_sequences": self._policy.max_sequences}
@@ -224,7 +231,7 @@ class SupervisedEngine:
         self._telling = None
         for position, run in enumerate(self._queue.in_order(), start=1):
             if not run.deaths:
-                run.place(position)
+                run.place(position, recovering=self._recovery.active)
 
     def _check_wait(self, run: Run, info: EngineInfo) -> None:
         if run.key is not None:
@@ -274,10 +281,12 @@ class SupervisedEngine:
     def _bury_worker(self) -> None:
         self._pid = None
         self._kv_usage_percent = 0.0
+        self._recovery.worker_died()
         for run in self._queue.worker_died():
-            if run.deaths >= self._policy.max_deaths:
+            if run.suspicion >= self._policy.max_deaths or run.deaths >= 2 * self._policy.max_deaths:
                 self._queue.leave(run)
                 run.fail(EngineFailed("The engine died on this request several times; it was given up."))
+        self._admit()
 
     def _give_up(self, error: CorralError) -> None:
         self._failure = error
@@ -293,6 +302,7 @@ class SupervisedEngine:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "corral.engines.worker", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # signals to the gateway's group, Ctrl-C included, are for the gateway
                 pass_fds=[theirs.fileno()],
                 env=dict(self._launch.environment),
             )
@@ -361,6 +371,11 @@ class SupervisedEngine:
             case Died(message=message, checkpoint_refused=refused):
                 raise CheckpointRefused(message) if refused and self._info is None else _WorkerDiedError(message)
 
+    def _clear_suspect(self, run: Run, *, over: bool) -> None:
+        self._queue.acquit(run)
+        if not over and (key := self._queue.make_way(run)) is not None:
+            self._send(Cancel(key))
+
     def _distribute(self, output: SequenceOutput) -> int:
         """Returns how many tokens the worker computed for it."""
         self._emitted_tokens += len(output.ids)
@@ -371,6 +386,8 @@ class SupervisedEngine:
         read_tokens = 0 if run.emitted else len(run.request.prompt_ids)
         new_tokens = run.receive(output)
         self._replayed_tokens += len(output.ids) - (new_tokens or 0)
+        if new_tokens and run.suspect:
+            self._clear_suspect(run, over=output.end is not None)
         if new_tokens is None:
             self._send(Cancel(output.key))
             if run.over:

@@ -28,7 +28,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(fd: int) -> int:
     """Load what the first frame asks for, then step until the gateway closes the socket. Returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the gateway decides
+    # A service manager sends these to every process of a service; the gateway decides when a worker ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     channel = WorkerChannel(socket.socket(fileno=fd))
     try:

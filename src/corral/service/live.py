@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from corral.core.errors import Canceled, CorralError, ServerStopping
+from corral.core.errors import Canceled, CorralError, EngineUnavailable, Overloaded, ServerStopping
 from corral.core.generation import ChoiceEnded, Echo, Finished, GenerationEvent, Queued, Started, Usage
 from corral.core.prediction import Status, StoppedBy
 from corral.core.pricing import Price
-from corral.engines.base import Engine, EngineRequest, EngineRun, TokenBatch
+from corral.engines.base import EngineRequest, EngineRun, TokenBatch
 from corral.service.answer import Answer
+from corral.service.outage import EngineAccess, Outage
 from corral.service.ports import Ask
 from corral.service.prepare import Prepared
 from corral.service.streams import RunLog
@@ -42,7 +43,7 @@ class LiveRun:
         *,
         created_at_ms: int,
         now_ms: Callable[[], int],
-        engine: Engine,
+        engine: EngineAccess,
         tokenizer: Tokenizer,
     ) -> None:
         self.id = prediction_id
@@ -166,8 +167,18 @@ class LiveRun:
             raise known.exceptions[0] from group
 
     async def _generate_choice(self, choice: int) -> None:
+        outage = self._engine.outage(self.id)
+        while True:
+            try:
+                return await self._generate_on_engine(choice, outage)
+            except (EngineUnavailable, Overloaded) as error:
+                if not (self.ask.goes_on and self.accepted.done()):
+                    raise
+                await outage.wait(error)
+
+    async def _generate_on_engine(self, choice: int, outage: Outage) -> None:
         answer = self.answers[choice]
-        async with self._engine.open(self._engine_request(choice)) as sequence:
+        async with self._engine.engine.open(self._engine_request(choice)) as sequence:
             self._has_opened()
             if sequence.position:
                 async with alongside(self._tell_position(sequence)):
@@ -176,6 +187,7 @@ class LiveRun:
                 self._admit()
                 batch = await anext(sequence, None)
             while batch is not None:
+                outage.over()
                 self._begin(batch)
                 self.engine_tokens += len(batch.ids)
                 self.log.append(answer.feed(batch))
@@ -186,7 +198,7 @@ class LiveRun:
 
     async def _tell_position(self, sequence: EngineRun) -> None:
         while sequence.position:
-            self.log.append([Queued(position=sequence.position)])
+            self.log.append([Queued(position=sequence.position, recovering=sequence.recovering)])
             await sequence.moved()
         self._admit()
 

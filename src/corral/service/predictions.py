@@ -30,6 +30,7 @@ from corral.core.server_state import ServerState, ServerStatus
 from corral.engines.base import Engine
 from corral.service.journal import Journal, new_prediction_id
 from corral.service.live import LiveRun, Outcome
+from corral.service.outage import EngineAccess
 from corral.service.ports import Ask, Estimate
 from corral.service.prepare import Prepared, Preparer
 from corral.service.reading import ReadableRun, Readings, error_of, readable
@@ -49,6 +50,7 @@ SETTLE_AGAIN_S: Final = 1.0
 """A database that cannot answer now is asked again after this long."""
 STOPPING: Final = "The server is being stopped. Send the request again in a few seconds."
 STOPPED: Final = "The server was stopped before the answer was complete. Send the request again in a few seconds."
+_RECOVERING: Final = "Requests that were running at repeated crashes of the engine are tried one by one."
 
 
 class PredictionService(Readings):
@@ -64,6 +66,7 @@ class PredictionService(Readings):
         retention_s: int,
         on_news: Callable[[], None],
         concurrent_per_model: int = 0,
+        max_outage_s: float = 3600,
     ) -> None:
         """Put together; nothing happens before ``run``.
 
@@ -75,12 +78,14 @@ class PredictionService(Readings):
             retention_s: how long text is kept after a run's end; 0 is for ever.
             on_news: called when the outbox has something for callers who asked to be told.
             concurrent_per_model: runs that one account may have of one model at once; 0 is no limit.
+            max_outage_s: how long runs that go on without a reader wait for an engine that cannot be started.
         """
         super().__init__(store, clock)
         self._journal = Journal(store, engine, clock, on_news=on_news, concurrent_per_model=concurrent_per_model)
         self._engine = engine
         self._preparer = preparer
         self._retention_s = retention_s
+        self._access = EngineAccess(engine=engine, max_outage_s=max_outage_s)
         self._recovery = Recovery(
             store=store, journal=self._journal, engine=engine, preparer=preparer, go_on=self._go_on
         )
@@ -95,10 +100,14 @@ class PredictionService(Readings):
 
     @property
     def status(self) -> ServerStatus:
-        """State of the server: the first that holds of stopping, starting, ready."""
+        """State of the server: the first that holds of stopping, starting, recovering, ready."""
         if self._stopping:
             return ServerStatus(state=ServerState.STOPPING)
-        return ServerStatus(state=ServerState.READY if self._preparer.ready else ServerState.STARTING)
+        if not self._preparer.ready:
+            return ServerStatus(state=ServerState.STARTING)
+        if self._engine.stats().recovering:
+            return ServerStatus(state=ServerState.RECOVERING, reason=_RECOVERING)
+        return ServerStatus(state=ServerState.READY)
 
     @property
     def ready(self) -> bool:
@@ -192,7 +201,7 @@ class PredictionService(Readings):
             price,
             created_at_ms=created_at_ms,
             now_ms=self._journal.now_ms,
-            engine=self._engine,
+            engine=self._access,
             tokenizer=self._preparer.tokenizer,
         )
 

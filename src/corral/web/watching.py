@@ -38,7 +38,7 @@ class PageStream(Stream):
             self._begun = True
         match event:
             case Queued():
-                yield _event("queued", {"position": event.position})
+                yield _event("queued", {"position": event.position, "recovering": event.recovering})
             case Started():
                 yield _event("started", {"prompt_tokens": event.prompt_tokens, "seed": event.seed})
             case Delta():

@@ -129,6 +129,46 @@ def test_runs_of_a_dead_worker_come_first_in_the_order_they_had() -> None:
     assert queue.waiting == 1
 
 
+def test_suspects_are_tried_one_by_one_before_the_others_go_on() -> None:
+    queue = RunQueue()
+    first, second, third = runs = [run_of(flow) for flow in "abc"]
+    enqueue(queue, first, second)
+    serve(queue)
+    queue.worker_died()
+    serve(queue)
+    queue.worker_died()
+    enqueue(queue, third)
+    assert queue.has_suspects
+    assert serve(queue) == [first]
+    queue.acquit(first)
+    key = queue.make_way(first)
+    assert serve(queue) == []
+    assert key is not None
+    queue.left(key)
+    assert serve(queue) == [second]
+    queue.acquit(second)
+    assert queue.make_way(second) is None
+    assert serve(queue) == [first, third]
+    assert not queue.has_suspects
+    assert [run.suspicion for run in runs] == [1, 1, 0]
+
+
+def test_released_suspects_are_computed_together_and_suspected_again_after_a_death() -> None:
+    queue = RunQueue()
+    runs = [run_of(flow) for flow in "ab"]
+    enqueue(queue, *runs)
+    for _ in range(2):
+        serve(queue)
+        queue.worker_died()
+    assert len(serve(queue)) == 1
+    queue.release_suspects()
+    assert not queue.has_suspects
+    assert len(serve(queue)) == 1
+    queue.worker_died()
+    assert [run.suspicion for run in runs] == [3, 2]
+    assert all(run.suspect for run in runs)
+
+
 def test_a_run_that_leaves_before_its_new_worker_is_forgotten() -> None:
     queue = RunQueue()
     runs = [run_of("a"), run_of("b")]

@@ -20,7 +20,7 @@ from corral.core.errors import (
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
-from tests.engines import generate, request, scripted_engine, until_idle
+from tests.engines import DEADLINE_S, generate, request, scripted_engine, until_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +101,62 @@ async def test_a_request_that_kills_workers_is_given_up_and_takes_nobody_with_it
         assert isinstance(bad, EngineFailed)
         assert others == [expected] * 3
         assert await generate(engine, good) == expected
+
+
+async def test_neighbours_of_a_request_that_kills_workers_are_alone_for_one_token_each() -> None:
+    engine = scripted_engine(step_s=0.005, exit_id=BAD_ID)
+    async with engine.run():
+        await engine.ready()
+        good = [request(5, n, max_new_tokens=1000) for n in range(4)]
+        others = [asyncio.ensure_future(generate(engine, one)) for one in good]
+        while engine.stats().running < 4:
+            await asyncio.sleep(0.002)
+        with pytest.raises(EngineFailed):
+            await generate(engine, request(5, BAD_ID))
+        async with asyncio.timeout(DEADLINE_S):
+            while engine.stats().recovering or engine.stats().running < 4:
+                await asyncio.sleep(0.002)
+        assert not any(other.done() for other in others)
+        assert [len(ids) for ids, _ in await asyncio.gather(*others)] == [1000] * 4
+
+
+async def test_recovery_is_told_to_who_waits_refuses_new_requests_and_is_bounded() -> None:
+    engine = scripted_engine(SupervisorPolicy(max_sequences=1, max_recovery_s=1.0), step_s=0.01)
+    replayed = request(sampling=Sampling(temperature=1.0), max_new_tokens=3000)
+    async with engine.run():
+        await engine.ready()
+        running = asyncio.ensure_future(generate(engine, replayed))
+        while engine.stats().emitted_tokens < 400:
+            await asyncio.sleep(0.01)
+        async with engine.open(request()) as waiting:
+            for _ in range(2):
+                replayed_tokens = engine.stats().replayed_tokens
+                os.kill(pid_of(engine), signal.SIGKILL)
+                while engine.stats().replayed_tokens == replayed_tokens:
+                    await asyncio.sleep(0.005)
+            assert engine.stats().recovering
+            with pytest.raises(Overloaded, match="recovers") as refused:
+                await generate(engine, request())
+            assert refused.value.retry_after_s == 1
+            for recovering in (True, False):
+                while waiting.recovering is not recovering:
+                    await waiting.moved()
+            assert not engine.stats().recovering
+            assert not running.done()
+        running.cancel()
+
+
+async def test_signals_for_the_gateway_do_not_end_its_worker() -> None:
+    engine = scripted_engine(step_s=0.005)
+    async with engine.run():
+        await engine.ready()
+        pid = pid_of(engine)
+        assert os.getpgid(pid) != os.getpgid(0)
+        running = asyncio.ensure_future(generate(engine, request(max_new_tokens=50)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pid, number)
+        await running
+        assert (pid_of(engine), engine.stats().restarts) == (pid, 0)
 
 
 async def test_a_refused_request_leaves_the_others_and_the_worker() -> None:

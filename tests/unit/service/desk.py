@@ -183,6 +183,7 @@ async def serving(
     price: Price = PRICE,
     drawn_seed: int = SEED,
     on_news: Callable[[], None] = lambda: None,
+    max_outage_s: float = 3600,
 ) -> AsyncIterator[Desk]:
     """A service over an engine and a database, as one process of the server has it."""
     clock = clock or Clock()
@@ -197,6 +198,7 @@ async def serving(
             clock=clock,
             retention_s=retention_s,
             on_news=on_news,
+            max_outage_s=max_outage_s,
         )
         desk = Desk(service, engine, store, Accounts(store, pepper=b"p" * 32, clock=clock), clock)
         async with service.run():

@@ -180,7 +180,11 @@ function watch() {
     run.tries = 0;
     tell("Waiting for the model…");
   });
-  source.addEventListener("queued", (event) => tell(`Waiting: place ${JSON.parse(event.data).position} in the queue.`));
+  source.addEventListener("queued", (event) => {
+    const queued = JSON.parse(event.data);
+    const why = queued.recovering ? " The engine recovers from a crash." : "";
+    tell(`Waiting: place ${queued.position} in the queue.${why}`);
+  });
   source.addEventListener("text", (event) => {
     const { choice, text } = JSON.parse(event.data);
     if (choice !== 0) return;

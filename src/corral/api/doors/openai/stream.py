@@ -14,7 +14,7 @@ from corral.api.doors.openai.answers import answer_id, created_s, from_usage
 from corral.api.doors.openai.logprobs import LegacyTokens, chat_logprobs
 from corral.api.doors.openai.wire import SharedRequest
 from corral.api.problems import Problem
-from corral.api.sse import Stream, comment, encode
+from corral.api.sse import Stream, encode, queue_comment
 from corral.core.generation import (
     ChoiceEnded,
     Delta,
@@ -128,7 +128,7 @@ class AnswerStream(Stream):
         """The bytes of one event."""
         match event:
             case Queued():
-                yield comment(f"queue position {event.position}")
+                yield queue_comment(event)
             case Started():
                 self._prompt_tokens = event.prompt_tokens
                 for choice in range(self._running):

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from corral.api.disconnect import ClientGone, while_connected
 from corral.api.doors.replicate.chunks import LEAD, cut
 from corral.api.problems import report
-from corral.api.sse import PING, comment, encode
+from corral.api.sse import PING, encode, queue_comment
 from corral.core.errors import CorralError, ServerStopping
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.core.prediction import Prediction, Status
@@ -93,7 +93,7 @@ class Words:
         """What an event of the log puts on the wire."""
         match event:
             case Queued():
-                yield comment(f"queue position {event.position}")
+                yield queue_comment(event)
                 return
             case Delta():
                 if event.choice == 0:

@@ -1,0 +1,66 @@
+"""Runs that outlast an engine which cannot be started: how long they wait for it."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from corral.core.errors import EngineUnavailable, Overloaded
+from corral.engines.base import Engine
+
+_log = structlog.get_logger(__name__)
+
+ASK_AGAIN_S = 0.5
+"""An engine that is not there is asked again after this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAccess:
+    """The engine, and how long runs that go on without a reader may wait for it."""
+
+    engine: Engine
+    max_outage_s: float
+
+    def outage(self, prediction_id: str) -> "Outage":
+        """Nothing is missing yet."""
+        return Outage(self.engine, prediction_id=prediction_id, limit_s=self.max_outage_s)
+
+
+class Outage:
+    """How long one run has been without an engine, and how long it may be."""
+
+    def __init__(self, engine: Engine, *, prediction_id: str, limit_s: float) -> None:
+        """Begin to count at the first error.
+
+        Args:
+            engine: that the run waits for.
+            prediction_id: of the run, for the log.
+            limit_s: the longest wait for it.
+        """
+        self._engine = engine
+        self._prediction_id = prediction_id
+        self._limit_s = limit_s
+        self._began_s: float | None = None
+
+    def over(self) -> None:
+        """Count anew from the next error: the engine has given tokens."""
+        self._began_s = None
+
+    async def wait(self, error: EngineUnavailable | Overloaded) -> None:
+        """Return when the engine may take the run again.
+
+        Raises:
+            EngineUnavailable, Overloaded: *error*, when the limit is reached.
+        """
+        clock = asyncio.get_running_loop().time
+        if self._began_s is None:
+            self._began_s = clock()
+            _log.warning("run_waits_for_engine", prediction=self._prediction_id, reason=str(error))
+        while True:
+            if clock() + ASK_AGAIN_S - self._began_s > self._limit_s:
+                raise error
+            await asyncio.sleep(ASK_AGAIN_S)
+            try:
+                return await self._engine.ready()
+            except EngineUnavailable:
+                continue

@@ -1,0 +1,138 @@
+"""Runs while no engine can be started, and while it recovers from crashes: who waits, who is told, who fails."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from corral.core.errors import EngineUnavailable
+from corral.core.generation import Sampling
+from corral.core.prediction import Status, StoppedBy
+from corral.core.server_state import ServerState
+from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
+from corral.service.ports import Run
+from tests.engines import DEADLINE_S
+from tests.unit.service.desk import Desk, collected, limited, once, seat, serving, working
+
+pytestmark = pytest.mark.anyio
+
+SAMPLED = limited(300, sampling=Sampling(temperature=1.0), seed=7)
+
+
+@asynccontextmanager
+async def fragile(tmp_path: Path, *, max_outage_s: float = 3600) -> AsyncIterator[tuple[Desk, Path]]:
+    """A service, and the file that keeps its engine from starting again."""
+    closed = tmp_path / "no engine"
+    policy = SupervisorPolicy(max_failed_starts=1, max_restart_delay_s=0.1)
+    async with (
+        working(policy, step_s=0.005, no_start_file=str(closed)) as engine,
+        serving(tmp_path / "corral.db", engine, max_outage_s=max_outage_s) as desk,
+    ):
+        await seat(desk)
+        yield desk, closed
+
+
+async def end_engine(engine: SupervisedEngine, closed: Path) -> None:
+    """Kill the worker; return when callers are told that no other can be started."""
+    closed.touch()
+    pid = engine.stats().worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            try:
+                await engine.ready()
+            except EngineUnavailable:
+                return
+            await asyncio.sleep(0.005)
+
+
+async def engine_again(engine: SupervisedEngine) -> None:
+    """Return when a worker is ready."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            with suppress(EngineUnavailable):
+                return await engine.ready()
+            await asyncio.sleep(0.005)
+
+
+async def until_token(run: Run, tokens: int) -> None:
+    async for number, _ in run.events():
+        if number > tokens:
+            return
+
+
+@pytest.mark.parametrize("terms", [{"background": True}, {"idempotency": once()}], ids=["background", "idempotent"])
+async def test_a_run_that_goes_on_waits_for_an_engine_and_a_plain_one_fails(
+    tmp_path: Path, terms: dict[str, object]
+) -> None:
+    async with fragile(tmp_path) as (desk, closed):
+        expected = await desk.answer(SAMPLED)
+        async with desk.service.open(desk.ask(SAMPLED)) as plain, desk.service.open(desk.ask(SAMPLED, **terms)) as run:
+            await asyncio.gather(until_token(plain, 20), until_token(run, 20))
+            await end_engine(desk.engine, closed)
+            with pytest.raises(EngineUnavailable, match="could not be started"):
+                await collected(plain)
+            with pytest.raises(EngineUnavailable, match="could not be started"):
+                await desk.answer()
+            waiting = await desk.service.get(desk.caller, run.id)
+            assert not waiting.status.terminal
+            closed.unlink()
+            assert await collected(run) == expected
+        await desk.balanced()
+
+
+async def test_a_run_that_goes_on_fails_when_the_engine_is_away_for_too_long(tmp_path: Path) -> None:
+    async with fragile(tmp_path, max_outage_s=0.8) as (desk, closed):
+        async with desk.service.open(desk.ask(SAMPLED, background=True)) as run:
+            await until_token(run, 20)
+            await end_engine(desk.engine, closed)
+            with pytest.raises(EngineUnavailable, match="could not be started"):
+                await collected(run)
+        failed = await desk.settled(run.id)
+        assert (failed.status, failed.stopped_by) == (Status.FAILED, StoppedBy.ENGINE)
+        assert failed.completion_tokens >= 20
+        closed.unlink()
+        await engine_again(desk.engine)
+        await desk.balanced()
+
+
+async def test_a_run_that_waits_for_an_engine_can_be_cancelled(tmp_path: Path) -> None:
+    async with fragile(tmp_path) as (desk, closed):
+        async with desk.service.open(desk.ask(SAMPLED, background=True)) as run:
+            await until_token(run, 20)
+        await end_engine(desk.engine, closed)
+        cancelled = await desk.service.cancel(desk.caller, run.id)
+        assert (cancelled.status, cancelled.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
+
+
+async def test_the_state_says_that_the_engine_recovers(database: Path) -> None:
+    # A run that must be replayed stays alone for a second; nothing else tells when that is over.
+    async with working(step_s=0.005) as engine, serving(database, engine) as desk:
+        await seat(desk)
+        async with desk.service.open(desk.ask(SAMPLED)) as run:
+            await until_token(run, 200)
+            for _ in range(2):
+                await kill_worker(engine)
+            async with asyncio.timeout(DEADLINE_S):
+                while desk.service.status.state is not ServerState.RECOVERING:
+                    await asyncio.sleep(0.005)
+            assert desk.service.status.reason
+            await collected(run)
+        assert desk.service.status.state is ServerState.READY
+        await desk.balanced()
+
+
+async def kill_worker(engine: SupervisedEngine) -> None:
+    """Kill the worker; return when there is another that computes."""
+    emitted, restarts = engine.stats().emitted_tokens, engine.stats().restarts
+    pid = engine.stats().worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE_S):
+        while engine.stats().restarts == restarts or engine.stats().emitted_tokens == emitted:
+            await asyncio.sleep(0.002)
