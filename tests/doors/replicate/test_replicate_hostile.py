@@ -55,6 +55,8 @@ async def test_a_template_cannot_multiply_its_fields_beyond_a_bound(http: AsyncC
     answer = await http.post(CREATE, json={"input": {**long, "prompt_template": template}})
     assert (answer.status_code, answer.json()["status"]) == (201, "failed")
     assert answer.json()["error"].startswith("E1002 PromptTooLong: The formatted prompt has more than")
+    with pytest.raises(ModelRefusal, match="E1004"):
+        fill("{{" * 10_001, prompt="", system_prompt="")
     twice = fill("{prompt}-{prompt} {{}}", prompt="a" * 1000, system_prompt="")
     assert twice == f"{'a' * 1000}-{'a' * 1000} {{}}"
 

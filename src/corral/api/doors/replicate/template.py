@@ -11,6 +11,8 @@ from corral.api.doors.replicate.faults import ModelRefusal
 
 FIELDS: Final = ("prompt", "system_prompt")
 MAX_FILLED_CHARS: Final = 2**21
+MAX_TOKENS: Final = 10_000
+"""Fields and doubled braces: no context holds what so many stand for."""
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 
 
@@ -37,7 +39,11 @@ def fill(template: str, *, prompt: str, system_prompt: str) -> str:
 def _parts(template: str, values: Mapping[str, str], used: set[str]) -> Iterator[str]:
     """The pieces of the filled template. A field may occur many times, so their sum is bounded while they are made."""
     end, chars = 0, 0
-    for match in _TOKEN.finditer(template):
+    for number, match in enumerate(_TOKEN.finditer(template)):
+        if number == MAX_TOKENS:
+            raise ModelRefusal(
+                f"E1004 PromptTemplateError: The prompt template has more than {MAX_TOKENS} fields and doubled braces."
+            )
         value = _value(match[0], values, used, template)
         chars += match.start() - end + len(value)
         if chars > MAX_FILLED_CHARS:
