@@ -151,3 +151,28 @@ async def test_bad_input_is_a_clear_error_and_the_server_goes_on(
     completion = await client.chat.completions.create(**{**STORY, "max_tokens": 2})
     assert completion.usage is not None
     assert completion.usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Hello  there", "<s>[INST] Hi </s><s> h\u00e9 \u65e5\U0001f999 [/INST]", " a", "<s><s></s>"]
+)
+async def test_an_echoed_prompt_is_what_was_sent_with_offsets_to_match(client: openai.AsyncOpenAI, prompt: str) -> None:
+    completion = await client.completions.create(
+        model=STORY["model"], prompt=prompt, echo=True, logprobs=0, max_tokens=3, temperature=0
+    )
+    (choice,) = completion.choices
+    assert choice.text.startswith(prompt)
+    assert choice.logprobs is not None
+    tokens, offsets = choice.logprobs.tokens, choice.logprobs.text_offset
+    assert tokens is not None
+    assert offsets is not None
+    whole = [n for n, token in enumerate(tokens) if "\ufffd" not in token]
+    assert [choice.text[offsets[n] : offsets[n] + len(tokens[n])] for n in whole] == [tokens[n] for n in whole]
+    chunks = [
+        chunk.choices[0].text
+        async for chunk in await client.completions.create(
+            model=STORY["model"], prompt=prompt, echo=True, max_tokens=3, temperature=0, stream=True
+        )
+        if chunk.choices
+    ]
+    assert "".join(chunks) == choice.text

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from corral.core.errors import Canceled, CorralError, EngineUnavailable, Overloaded, ServerStopping
-from corral.core.generation import ChoiceEnded, Echo, Finished, GenerationEvent, Queued, Started, Usage
+from corral.core.generation import ChoiceEnded, Echo, Finished, GenerationEvent, Queued, RawPrompt, Started, Usage
 from corral.core.prediction import Status, StoppedBy
 from corral.core.pricing import Price
 from corral.engines.base import EngineRequest, EngineRun, TokenBatch
@@ -18,7 +18,7 @@ from corral.service.outage import EngineAccess, Outage
 from corral.service.ports import Ask
 from corral.service.prepare import Prepared
 from corral.service.streams import RunLog
-from corral.text.decode import IncrementalDecoder
+from corral.text.prompt import written_pieces
 from corral.text.tokenizer import Tokenizer
 
 
@@ -224,15 +224,16 @@ class LiveRun:
         self.started_at_ms = self._now_ms()
         echo = None
         if batch.prompt_logprobs is not None:
-            ids = self.prepared.prompt_ids
-            echo = Echo(
-                text=IncrementalDecoder(self._tokenizer).feed(ids),
-                ids=ids,
-                pieces=tuple(map(self._tokenizer.piece_bytes, ids)),
-                logprobs=(None, *batch.prompt_logprobs),
-            )
+            echo = self._echo(batch.prompt_logprobs)
         started = Started(prompt_tokens=len(self.prepared.prompt_ids), seed=self.prepared.seed, echo=echo)
         self.log.append([started])
+
+    def _echo(self, logprobs: Sequence[float]) -> Echo:
+        ids, prompt = self.prepared.prompt_ids, self.ask.request.prompt
+        text = prompt.text if isinstance(prompt, RawPrompt) else None
+        pieces = written_pieces(ids, self._tokenizer, text=text)
+        whole = b"".join(pieces).decode(errors="replace") if text is None else text
+        return Echo(text=whole, ids=ids, pieces=tuple(pieces), logprobs=(None, *logprobs))
 
 
 @asynccontextmanager

@@ -65,6 +65,35 @@ def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.bos_token_id, *ids[leading:]]
 
 
+def written_pieces(ids: Sequence[int], tokenizer: Tokenizer, *, text: str | None = None) -> list[bytes]:
+    """Bytes of each token of a prompt as its author wrote them; together they are the whole prompt.
+
+    BOS and EOS are spelled out, and each text has lost the space that the tokenizer puts in front.
+
+    Args:
+        ids: of the prompt.
+        tokenizer: that made them.
+        text: what ``raw_ids`` got; None for a prompt that came as token ids. The first BOS then stands for all that
+            lead the text, or for none.
+    """
+    control = {tokenizer.bos_token_id: b"<s>", tokenizer.eos_token_id: b"</s>"}
+    pieces: list[bytes] = []
+    text_begins = True
+    for token_id in ids:
+        piece = control.get(token_id)
+        if piece is None:
+            piece = tokenizer.piece_bytes(token_id)
+            piece = piece.removeprefix(b" ") if text_begins else piece
+        pieces.append(piece)
+        text_begins = token_id in control
+    if text is not None:
+        leading = 0
+        while text.startswith("<s>", 3 * leading):
+            leading += 1
+        pieces[0] = b"<s>" * leading
+    return pieces
+
+
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """Pairs of user text and answer; only the last answer may be missing, and then is empty."""
     system = [message.content for message in messages if message.role is Role.SYSTEM]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Message, Role
-from corral.text.prompt import chat_ids, raw_ids
+from corral.text.prompt import chat_ids, raw_ids, written_pieces
 from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from corral.text.tokenizer import Tokenizer
 
@@ -166,3 +166,22 @@ def test_an_empty_raw_prompt_is_one_bos(any_tokenizer: Tokenizer) -> None:
 
 def test_only_begin_and_end_are_parsed_in_a_raw_prompt(any_tokenizer: Tokenizer) -> None:
     assert raw_ids("</s>a<unk>", any_tokenizer) == [BOS, EOS, *any_tokenizer.encode("a<unk>")]
+
+
+WRITTEN = st.lists(
+    st.sampled_from(["<s>", "</s>", " ", "  ", "\n", "[INST]", "Hi", "h\u00e9", "\u65e5", "<s", "\U0001f999"])
+).map("".join)
+
+
+@given(WRITTEN)
+def test_the_pieces_of_a_written_prompt_are_the_prompt_byte_for_byte(demo_or_llama2: Tokenizer, text: str) -> None:
+    ids = raw_ids(text, demo_or_llama2)
+    pieces = written_pieces(ids, demo_or_llama2, text=text)
+    assert len(pieces) == len(ids)
+    assert b"".join(pieces).decode() == text
+
+
+@given(WRITTEN)
+def test_the_text_of_a_prompt_of_token_ids_means_the_same_ids(demo_or_llama2: Tokenizer, text: str) -> None:
+    ids = raw_ids(text, demo_or_llama2)
+    assert raw_ids(b"".join(written_pieces(ids, demo_or_llama2)).decode(), demo_or_llama2) == ids
