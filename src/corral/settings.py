@@ -57,7 +57,7 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(
-        default_factory=default_data_dir, description="Where the API key and converted models are kept."
+        default_factory=default_data_dir, description="Where keys, the database and models are kept."
     )
     api_key: SecretStr | None = Field(
         None, max_length=512, description="The first API key, instead of a generated one."

@@ -84,7 +84,7 @@ def serve(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Where key and converted models are kept.", show_default="~/.local/share/corral"),
+        typer.Option(help="Where keys, the database and models are kept.", show_default="~/.local/share/corral"),
     ] = None,
     quantize: Annotated[
         str | None, typer.Option(help="Storage of weights: int8, int4, bf16 or f32.", show_default="int8")
