@@ -48,7 +48,7 @@ from corral.settings import Settings, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer
-from corral.web.app import pages_router
+from corral.web.app import add_pages
 from corral.web.sessions import OneTimeLinks, Sessions
 from corral.web.site import WebSite
 from corral.weights import choose_model, openvino_options, prepare_data_dir
@@ -179,7 +179,7 @@ def _app(
         public_url=settings.public_url,
     )
     app = create_app(site, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
-    app.include_router(pages_router(web_site))
+    add_pages(app, web_site)
     return app
 
 

@@ -81,6 +81,7 @@ class SignedIn:
     def __init__(self, http: AsyncClient, key_id: str) -> None:
         self.http = http
         self.key_id = key_id
+        self._token = ""
 
     @classmethod
     async def enter(cls, live: PageServer, secret: str, key_id: str) -> "SignedIn":
@@ -94,9 +95,11 @@ class SignedIn:
 
     async def send(self, path: str, **fields: str | list[str]) -> Response:
         """Send a form as its page would."""
-        token = re.search(r'name="csrf-token" content="([^"]+)"', (await self.http.get("/")).text)
-        assert token is not None
-        return await self.http.post(path, data={"csrf": token[1], **fields})
+        if not self._token:
+            found = re.search(r'name="csrf-token" content="([^"]+)"', (await self.http.get("/")).text)
+            assert found is not None
+            self._token = found[1]
+        return await self.http.post(path, data={"csrf": self._token, **fields})
 
 
 def said(tokens: int) -> list[GenerationEvent]:

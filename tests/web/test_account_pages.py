@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from html import unescape
 
 import pytest
 from httpx2 import AsyncClient
@@ -237,7 +238,8 @@ async def test_one_that_runs_is_watched_has_no_receipt_and_can_be_canceled(town:
     assert f'action="/p/{running.id}/cancel"' in page
     assert "It comes with the end" in page
     assert usd(running.hold_nusd) in page
-    assert (await owner.see(f"/p/{running.id}/receipt")).status_code == 422
+    early = await owner.see(f"/p/{running.id}/receipt")
+    assert (early.status_code, early.headers["location"]) == (303, f"/p/{running.id}#receipt")
     reader = await town.ann.browser(Scope.READ)
     assert "/cancel" not in (await reader.see(f"/p/{running.id}")).text
     await reader.http.aclose()
@@ -261,7 +263,7 @@ async def test_a_delivery_is_sent_again_from_its_page(town: Town, owner: SignedI
     assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{town.prediction.id}#deliveries")
     other = await town.ann.run()
     wrong = await owner.send(f"/p/{other.id}/deliveries/{town.delivery_id}/replay")
-    assert (wrong.status_code, "has no delivery" in wrong.text) == (422, True)
+    assert (wrong.status_code, "has no delivery" in wrong.text) == (404, True)
     assert [each.id for each in await webhooks.deliveries(town.ann.account.id)] == [town.delivery_id]
 
 
@@ -282,7 +284,13 @@ async def test_the_list_is_filtered_and_goes_on_where_it_ended(live: PageServer)
     by_door = listed((await browser.see("/p?door=replicate&status=succeeded")).text)
     assert set(by_door) == {each.id for each in made if each.door == "replicate"}
     assert "No prediction is like that" in (await browser.see("/p?status=failed")).text
-    assert len(listed((await browser.see("/p?status=nonsense&model=x")).text)) == 25
+    nonsense = unescape((await browser.see("/p?status=nonsense&model=<x>&state=failed&door=web&door=openai")).text)
+    assert len(listed(nonsense)) == 25
+    assert "“status=nonsense” is ignored: status is one of running, succeeded, failed, canceled." in nonsense
+    assert "“model=<x>” is ignored: model is one of " in nonsense
+    assert "“state” is ignored: the filters here are status, model, door." in nonsense
+    assert "“door” is ignored, since it is given 2 times." in nonsense
+    assert "ignored" not in (await browser.see("/p?status=&model=&door=replicate")).text
     assert (await browser.see("/p?before=unknown")).status_code == 404
     await browser.http.aclose()
 

@@ -24,6 +24,7 @@ VENDORED = {
     "vendor/uplot-1.6.32.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
     "vendor/uplot-1.6.32.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
 }
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 FIRST_PAGE_BYTES = 100_000
 
 
@@ -128,17 +129,13 @@ async def test_signing_out_ends_the_session_on_the_server(browser: AsyncClient, 
     [
         ("/sign-out", "/"),
         ("/meta/llama-2-70b-chat/run", "/meta/llama-2-70b-chat"),
-        ("/run/abc%2f..%2fx/cancel", None),
         ("/run/abc%3F/cancel", "/p/abc%3F"),
     ],
 )
 async def test_get_of_an_address_that_takes_forms_leads_to_the_page_of_the_form(
-    browser: AsyncClient, path: str, page: str | None
+    browser: AsyncClient, path: str, page: str
 ) -> None:
     answer = await browser.get(path)
-    if page is None:
-        assert answer.status_code == 404
-        return
     assert (answer.status_code, answer.headers["location"]) == (303, page)
     assert "Sign out" in (await browser.get("/")).text
 
@@ -254,6 +251,74 @@ async def test_the_first_page_shows_each_model_once_and_searches(stranger: Async
     assert "No model matches" in none
 
 
-async def test_a_page_that_is_not_there_is_a_page_for_people_and_json_for_programs(stranger: AsyncClient) -> None:
-    assert (await stranger.get("/static/none.css")).headers["content-type"].startswith("text/html")
-    assert (await stranger.get("/nothing")).json() == {"detail": "Not Found"}
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/nothing/at/all",
+        "/metaa/llama",
+        "/meta/llama-2-70b-chat/nothing",
+        "/dashboard/nothing",
+        "/p/a/b",
+        "/static/none.css",
+        "/sign-in/x",
+        "/v1/nothing",
+        "/v1/openai/v1/models",
+        "/%00",
+        "/nothing%3Cb%3E",
+    ],
+)
+async def test_an_unknown_address_is_a_page_for_browsers_and_the_api_s_answer_for_programs(
+    stranger: AsyncClient, path: str
+) -> None:
+    page = await stranger.get(path, headers=BROWSER)
+    assert (page.status_code, page.headers.get("location")) == (404, None)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<h1>Nothing here</h1>" in page.text
+    assert "<b>" not in page.text
+    assert Page(page.text).inline == []
+    if not path.startswith(("/static", "/meta/")):
+        program = await stranger.get(path)
+        assert program.status_code == 404
+        assert "json" in program.headers["content-type"]
+
+
+async def test_a_method_that_an_address_does_not_take_is_a_page_for_browsers(stranger: AsyncClient) -> None:
+    for method, path in (
+        ("GET", "/v1/chat/completions"),
+        ("POST", "/p"),
+        ("POST", "/"),
+        ("DELETE", "/sign-in"),
+        ("GET", "/v1/predictions/abc/cancel"),
+    ):
+        page = await stranger.request(method, path, headers=BROWSER)
+        assert page.status_code == 405, path
+        assert page.headers["content-type"].startswith("text/html"), path
+        assert page.headers["allow"], path
+        assert f"takes no {method}" in page.text
+    assert "json" in (await stranger.get("/v1/chat/completions")).headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/p/", "/p"),
+        ("/p/?status=failed&model=a%2Fb", "/p?status=failed&model=a%2Fb"),
+        ("/dashboard///", "/dashboard"),
+        ("/dashboard/keys/", "/dashboard/keys"),
+        ("/sign-in/?next=/p", "/sign-in?next=/p"),
+        ("/meta/llama-2-70b-chat/", "/meta/llama-2-70b-chat"),
+        ("/meta/llama-2-70b-chat/api/", "/meta/llama-2-70b-chat/api"),
+        ("/p/a%3Fb/", "/p/a%3Fb"),
+        ("/sign-out/", "/sign-out"),
+    ],
+)
+async def test_a_trailing_slash_leads_to_the_page_without_it(stranger: AsyncClient, path: str, expected: str) -> None:
+    answer = await stranger.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, expected)
+
+
+async def test_a_form_that_is_too_large_is_told_so(browser: AsyncClient) -> None:
+    answer = await browser.post("/sign-in", data={"key": "x" * (3 * 1024**2)})
+    assert answer.status_code == 413
+    assert "larger than" in answer.text

@@ -123,7 +123,6 @@ async def test_an_admin_makes_keys_of_another_account(live: PageServer, ann: Per
     assert caller.account_id == bob.account.id
     answer = await owner.send(f"/dashboard/keys/{caller.key_id}/revoke")
     assert answer.headers["location"] == address
-    assert (await owner.see("/dashboard/keys?account=acct_nobody")).status_code == 422
 
 
 async def test_the_webhook_secret_is_shown_on_demand_and_rotated_when_one_is_sure(ann: Person, owner: SignedIn) -> None:
@@ -261,7 +260,40 @@ async def test_limits_show_what_is_used_of_them(live: PageServer) -> None:
     await browser.http.aclose()
 
 
-async def test_nonsense_in_the_address_of_the_dashboard_shows_what_is_usual(owner: SignedIn) -> None:
+async def test_nonsense_in_the_address_of_the_dashboard_is_said_and_ignored(owner: SignedIn) -> None:
     page = await owner.see("/dashboard?by=colour&measure=joy&days=99999999")
     assert page.status_code == 200
     assert '<option value="30" selected>' in page.text
+    said = unescape(page.text)
+    for text in ("“by=colour” is ignored", "“measure=joy” is ignored", "“days=99999999” is ignored"):
+        assert text in said
+    assert "ignored" not in (await owner.see("/dashboard?by=key&measure=tokens&days=7")).text
+
+
+async def test_what_does_not_exist_is_404_on_every_page_and_form(ann: Person, owner: SignedIn) -> None:
+    prediction = await ann.run()
+    for path in (
+        "/dashboard/keys?account=acct_nobody",
+        "/dashboard/keys/key_nobody/revoke",
+        "/dashboard/accounts/acct_nobody",
+        "/p/nothing",
+        "/p/nothing/events",
+        "/p/nothing/receipt",
+        "/p/nothing/deliveries",
+        "/p?before=nothing",
+        "/run/nothing",
+    ):
+        assert (await owner.see(path)).status_code == 404, path
+    for path in (
+        "/dashboard/keys?account=acct_nobody",
+        "/dashboard/keys/key_nobody/revoke",
+        "/dashboard/accounts/acct_nobody/credit",
+        "/dashboard/accounts/acct_nobody/limits",
+        "/p/nothing/cancel",
+        "/p/nothing/deliveries/x/replay",
+        f"/p/{prediction.id}/deliveries/x/replay",
+        "/run/nothing/cancel",
+    ):
+        answer = await owner.send(path, name="x", amount="1", scopes="read")
+        assert answer.status_code == 404, path
+        assert "Nothing here" in answer.text

@@ -9,7 +9,9 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.web.assets import assets
+from tests.doors.live_server import SECRET
 from tests.web.conftest import PageServer
+from tests.web.people import Person
 from tests.web.test_foundation import FIRST_PAGE_BYTES, Page
 
 MODEL = "/meta/llama-2-70b-chat"
@@ -156,3 +158,48 @@ async def test_a_name_in_other_letters_leads_to_the_model_and_no_name_to_a_page_
     assert unknown.status_code == 404
     assert unknown.headers["content-type"].startswith("text/html")
     assert "Model &#39;meta/&lt;llama&gt;&#39; not found." in unknown.text
+
+
+async def test_every_address_in_the_json_of_an_example_works(live: PageServer, browser: AsyncClient) -> None:
+    for model in live.made.catalog.models():
+        for example in model.page.examples:
+            page = (await browser.get(f"/{model.id}", params={"example": example.id})).text
+            shown = json.loads(html.unescape(page.partition('id="json" hidden>')[2].partition("</pre>")[0]))
+            web = await browser.get(shown["urls"]["web"])
+            assert web.status_code == 200
+            assert f"{example.input['prompt']}</textarea>" in html.unescape(web.text)
+            got = await browser.get(shown["urls"]["get"], headers={"authorization": f"Bearer {SECRET}"})
+            assert got.json()["id"] == example.id
+
+
+async def test_a_prediction_or_an_example_that_is_not_there_is_said(
+    stranger: AsyncClient, browser: AsyncClient
+) -> None:
+    for params, text in (
+        ({"prediction": "nope<i>"}, "Your account has no prediction “nope<i>”."),
+        ({"example": "nope<i>"}, "There is no example “nope<i>”."),
+    ):
+        page = await browser.get(MODEL, params=params)
+        assert page.status_code == 404
+        assert text in html.unescape(page.text)
+        assert Page(page.text).inline == []
+        assert 'id="run"' in page.text
+    page = await stranger.get(MODEL, params={"prediction": "nope"})
+    assert "Sign in to see the prediction “nope”." in html.unescape(page.text)
+    for params in ({"prediction": ""}, {"example": ""}):
+        assert (await browser.get(MODEL, params=params)).status_code == 200
+
+
+async def test_a_prediction_of_another_model_leads_to_its_own_playground(live: PageServer) -> None:
+    person = await Person.make(live, "Gwen")
+    kept = {"shown": {"prompt": "Hi."}, "request": {"prompt": {"raw": {"text": "Hi."}}}}
+    prediction = await person.run(model="meta/llama-2-7b-chat", input=kept)
+    signed_in = await person.browser()
+    answer = await signed_in.see(f"{MODEL}?prediction={prediction.id}")
+    assert answer.headers["location"] == f"/meta/llama-2-7b-chat?prediction={prediction.id}"
+    assert (await signed_in.see(answer.headers["location"])).status_code == 200
+    gone = await person.run(model="somebody/removed")
+    answer = await signed_in.see(f"{MODEL}?prediction={gone.id}")
+    assert answer.headers["location"] == f"/p/{gone.id}"
+    assert (await signed_in.see(answer.headers["location"])).status_code == 200
+    await signed_in.http.aclose()

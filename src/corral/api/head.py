@@ -1,8 +1,12 @@
 """HEAD for every GET route."""
 
 import asyncio
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+IS_HEAD: Final = "corral.is_head"
+"""In the scope of a request that was HEAD: its answer's body is not sent."""
 
 
 class HeadAsGet:
@@ -36,4 +40,4 @@ class HeadAsGet:
                 await send({"type": "http.response.body", "body": b""})
                 answered.set()
 
-        return await self._app({**scope, "method": "GET"}, receive_or_leave, send_head)
+        return await self._app({**scope, "method": "GET", IS_HEAD: True}, receive_or_leave, send_head)

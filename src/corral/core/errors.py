@@ -4,6 +4,7 @@
 
     CorralError
     ├── InvalidRequest            the caller can mend it; ``param`` names the field
+    │   ├── NotFound              an account, a key or a delivery that is not there
     │   ├── PromptTooLong         both token counts are in the message
     │   └── Unsupported           asked for by name, and not offered
     ├── UnknownModel
@@ -42,6 +43,10 @@ class InvalidRequest(CorralError):
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class NotFound(InvalidRequest):
+    """The account, API key or delivery that the request names does not exist, for this caller."""
 
 
 class PromptTooLong(InvalidRequest):

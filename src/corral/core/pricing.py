@@ -18,7 +18,8 @@ RECEIPT_FORMAT: Final = 2
 _ADDED_IN: Final = {"weights_id": 2}
 """Fields that earlier formats do not have."""
 _FORMATS: Final = range(1, RECEIPT_FORMAT + 1)
-_USD: Final = re.compile(r"-?[0-9]{1,10}(\.[0-9]{1,9})?")
+_MAX_REPEATED_CHARS: Final = 60
+_USD: Final = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,14 @@ def parse_usd(text: str) -> int:
     Raises:
         InvalidRequest: no such amount, finer than a nano-dollar, or beyond MAX_USD.
     """
-    if not _USD.fullmatch(text) or abs(Decimal(text)) > MAX_USD:
+    if not _USD.fullmatch(text):
         raise InvalidRequest(
-            f"'{text}' is no amount in dollars such as 12.50: digits, at most nine of them after the point."
+            f"'{text[:_MAX_REPEATED_CHARS]}' is no amount in dollars such as 12.50: digits, at most nine of them after "
+            "the point."
+        )
+    if abs(Decimal(text)) > MAX_USD:
+        raise InvalidRequest(
+            f"'{text[:_MAX_REPEATED_CHARS]}' is more than {MAX_USD:,} dollars, the most that is taken."
         )
     return int(Decimal(text) * NUSD_PER_USD)
 

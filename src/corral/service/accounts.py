@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
-from corral.core.errors import InvalidRequest, Unauthenticated
+from corral.core.errors import InvalidRequest, NotFound, Unauthenticated
 from corral.service import scoped_tokens
 from corral.service.scoped_tokens import Named, TokenTerms
 from corral.store import accounts, keys, predictions, usage
@@ -147,11 +147,11 @@ class Accounts:
         """The account of that id.
 
         Raises:
-            InvalidRequest: there is none.
+            NotFound: there is none.
         """
         found = await self._store.read(partial(accounts.get_account, account_id=account_id))
         if found is None:
-            raise InvalidRequest(f"There is no account '{account_id}'.", param="account")
+            raise NotFound(f"There is no account '{account_id}'.", param="account")
         return found
 
     async def credit(self, account_id: str, amount_nusd: int, *, note: str | None = None) -> Account:
@@ -180,11 +180,11 @@ class Accounts:
         """What the account has spent today and this month in UTC.
 
         Raises:
-            InvalidRequest: there is no such account.
+            NotFound: there is no such account.
         """
         found = await self._store.read(partial(usage.spend, account_id=account_id, now_ms=self.now_ms()))
         if found is None:
-            raise InvalidRequest(f"There is no account '{account_id}'.", param="account")
+            raise NotFound(f"There is no account '{account_id}'.", param="account")
         return found
 
     async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
@@ -225,12 +225,12 @@ class Accounts:
         """Revoke a key: no request with it is let in any more.
 
         Raises:
-            InvalidRequest: there is no such key.
+            NotFound: there is no such key.
         """
         now_ms = self.now_ms()
         revoked = await self._store.write(partial(keys.revoke_key, key_id=key_id, now_ms=now_ms))
         if revoked is None:
-            raise InvalidRequest(f"There is no key '{key_id}'.")
+            raise NotFound(f"There is no key '{key_id}'.")
         return revoked
 
     async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
-from corral.core.errors import InvalidRequest
+from corral.core.errors import NotFound
 from corral.core.webhooks import Delivery
 from corral.service.accounts import Accounts, KeyTerms, Spend, Usage
 from corral.service.measures import Latency, Load, Measures
@@ -108,13 +108,13 @@ class Console:
 
         Raises:
             PermissionDenied: the key may not read.
-            InvalidRequest: there is none, for this caller.
+            NotFound: there is none, for this caller.
         """
         if Scope.ADMIN not in caller.scopes:
             caller.require(Scope.READ)
         found = await self._accounts.find_key(key_id)
         if found is None or (Scope.ADMIN not in caller.scopes and found.account_id != caller.account_id):
-            raise InvalidRequest(f"There is no key '{key_id}'.")
+            raise NotFound(f"There is no key '{key_id}'.")
         return found
 
     async def revoke_key(self, caller: Caller, key_id: str) -> ApiKey:
@@ -122,7 +122,7 @@ class Console:
 
         Raises:
             PermissionDenied: the key may not manage keys.
-            InvalidRequest: there is no such key.
+            NotFound: there is no such key.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.revoke_key(key_id)
@@ -141,7 +141,7 @@ class Console:
 
         Raises:
             PermissionDenied: the key may not manage accounts.
-            InvalidRequest: there is no such account.
+            NotFound: there is no such account.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.account_of(account_id), await self._accounts.spend(account_id)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from corral.core.errors import InvalidRequest
+from corral.core.errors import InvalidRequest, NotFound
 from corral.core.prediction import Prediction, Status, Webhook, WebhookEvent
 from corral.core.webhooks import Delivery
 from corral.egress.failures import EgressRefused
@@ -109,12 +109,12 @@ class Webhooks:
         What is sent is made anew: the prediction as it stands by then, its text only for as long as that is kept.
 
         Raises:
-            InvalidRequest: there is no such delivery, or the account has none.
+            NotFound: there is no such delivery, or the account has none.
         """
         again = partial(outbox.replay, delivery_id=delivery_id, account_id=account_id, now_ms=self._now_ms())
         replayed = await self._store.write(again)
         if replayed is None:
-            raise InvalidRequest(f"There is no delivery '{delivery_id}'.")
+            raise NotFound(f"There is no delivery '{delivery_id}'.")
         return replayed
 
     async def sign(self, account_id: str, *, webhook_id: str, body: bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from corral.core.accounts import Account, Limits
-from corral.core.errors import InsufficientCredit, InvalidRequest
+from corral.core.errors import InsufficientCredit, InvalidRequest, NotFound
 from corral.core.pricing import usd
 from corral.store import ledger
 from corral.store.days import day_of, month_of
@@ -85,12 +85,13 @@ def credit(
     """Give credit, or take it back with a negative amount.
 
     Raises:
-        InvalidRequest: no such account, or an amount of 0 or beyond what a ledger holds.
+        NotFound: no such account.
+        InvalidRequest: an amount of 0 or beyond what a ledger holds.
         InsufficientCredit: more is taken back than is free.
     """
     row = lock_account(connection, account_id)
     if row is None:
-        raise InvalidRequest(f"There is no account '{account_id}'.", param="account")
+        raise NotFound(f"There is no account '{account_id}'.", param="account")
     after_nusd = row["available_nusd"] + amount_nusd
     if amount_nusd == 0 or max(abs(amount_nusd), abs(after_nusd)) > _MAX_NUSD:
         raise InvalidRequest(f"${usd(amount_nusd)} cannot be credited.", param="amount")
@@ -114,12 +115,13 @@ def set_limits(connection: Connection, account_id: str, limits: Limits) -> Accou
     """Replace the account's limits; running predictions go on under the old ones.
 
     Raises:
-        InvalidRequest: no such account, or a limit out of range.
+        NotFound: no such account.
+        InvalidRequest: a limit out of range.
     """
     _check_limits(limits)
     row = lock_account(connection, account_id)
     if row is None:
-        raise InvalidRequest(f"There is no account '{account_id}'.", param="account")
+        raise NotFound(f"There is no account '{account_id}'.", param="account")
     connection.execute(update(accounts).where(accounts.c.id == account_id).values(**asdict(limits)))
     return account_of({**row, **asdict(limits)})
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from corral.core.accounts import Account, ApiKey, Scope
-from corral.core.errors import InvalidRequest
+from corral.core.errors import InvalidRequest, NotFound
 from corral.store.accounts import check_name, get_account, lock_account
 from corral.store.ids import new_id
 from corral.store.schema import api_keys
@@ -48,7 +48,7 @@ def add_key(connection: Connection, new: NewKey, *, now_ms: int) -> ApiKey:
     if new.spend_limit_nusd is not None and new.spend_limit_nusd < 0:
         raise InvalidRequest("A spend limit must not be negative.", param="spend_limit_nusd")
     if get_account(connection, new.account_id) is None:
-        raise InvalidRequest(f"There is no account '{new.account_id}'.", param="account")
+        raise NotFound(f"There is no account '{new.account_id}'.", param="account")
     row = {
         "id": new_id("key"),
         "account_id": new.account_id,

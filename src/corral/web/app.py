@@ -1,6 +1,6 @@
 """Every page, in one router."""
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.responses import Response
 
 from corral.web.assets import PREFIX, send_asset
@@ -12,12 +12,14 @@ from corral.web.dashboard.webhooks import WebhookPages
 from corral.web.home import Home
 from corral.web.models.routes import add_models
 from corral.web.pages import Pages, Visit
+from corral.web.reference import ReferencePage
 from corral.web.sign_in import SignIn
 from corral.web.site import WebSite
+from corral.web.strays import add_stray_pages
 
 
-def pages_router(site: WebSite) -> APIRouter:
-    """The pages of *site*, to be included behind every door: an API's path is never a page's."""
+def add_pages(app: FastAPI, site: WebSite) -> None:
+    """Add the pages of *site* behind every door: an API's path is never a page's."""
     pages = Pages(site)
     pages.get(PREFIX + "{path:path}", _asset, signed_in=False)
     Home(pages)
@@ -27,8 +29,10 @@ def pages_router(site: WebSite) -> APIRouter:
     KeyPages(pages)
     WebhookPages(pages)
     AccountPages(pages)
+    ReferencePage(pages, app)
     add_models(pages)  # last: their addresses begin with any owner's name
-    return pages.router
+    app.include_router(pages.router)
+    add_stray_pages(app, pages)
 
 
 async def _asset(visit: Visit) -> Response:

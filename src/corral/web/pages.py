@@ -4,14 +4,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import APIRouter
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match
 
+from corral.api.head import IS_HEAD
 from corral.api.problems import report
 from corral.core.caller import Caller
 from corral.core.errors import CorralError
@@ -19,7 +21,7 @@ from corral.core.pricing import usd
 from corral.web.assets import asset_url
 from corral.web.forms import Form, first, read_form
 from corral.web.notes import OneTimeNotes
-from corral.web.refusals import TITLES, ForeignForm, SignInNeeded, status_of
+from corral.web.refusals import TITLES, ForeignForm, SignInNeeded, UnknownPage, status_of
 from corral.web.sessions import COOKIE, Session
 from corral.web.site import WebSite
 
@@ -82,16 +84,15 @@ class Pages:
     def get(self, path: str, show: Show, *, signed_in: bool = True) -> None:
         """Show a page at *path*: to those who are signed in, unless said otherwise."""
 
-        async def endpoint(request: Request) -> Response:
-            visit = await self._visit(request)
-            try:
-                if signed_in and visit.caller is None:
-                    return _to_sign_in(visit)
-                return await show(visit)
-            except Exception as error:  # noqa: BLE001 - the outermost edge of every page
-                return self._fail(visit, error)
+        async def act(visit: Visit) -> Response:
+            if signed_in and visit.caller is None:
+                return _to_sign_in(visit)
+            return await show(visit)
 
-        self.router.add_api_route(path, endpoint, methods=["GET", "HEAD"])
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(request, act)
+
+        self.router.add_api_route(path, endpoint, methods=["GET"])
 
     def post(self, path: str, act: Act, *, signed_in: bool = True, page: str = "") -> None:
         """Take a form at *path*, from our own pages only: it carries the session's token.
@@ -104,22 +105,21 @@ class Pages:
                 GET of *path* is that page itself.
         """
 
+        async def take(visit: Visit) -> Response:
+            _refuse_other_sites(visit.request)
+            if not signed_in:
+                return await act(visit, await read_form(visit.request))
+            _ = visit.signed_in  # before anything of a stranger's is read
+            form = await read_form(visit.request)
+            self._check_token(visit, form)
+            return await act(visit, form)
+
         async def endpoint(request: Request) -> Response:
-            visit = await self._visit(request)
-            try:
-                _refuse_other_sites(request)
-                if not signed_in:
-                    return await act(visit, await read_form(request))
-                _ = visit.signed_in  # before anything of a stranger's is read
-                form = await read_form(request)
-                self._check_token(visit, form)
-                return await act(visit, form)
-            except Exception as error:  # noqa: BLE001 - the outermost edge of every page
-                return self._fail(visit, error)
+            return await self._answer(request, take)
 
         self.router.add_api_route(path, endpoint, methods=["POST"])
         if page:
-            self.router.add_api_route(path, _to_page(page), methods=["GET", "HEAD"])
+            self.router.add_api_route(path, _to_page(page), methods=["GET"])
 
     def note(self, visit: Visit, subject: str, secret: str) -> None:
         """Keep a new *secret* for the page after the redirect, which shows it once."""
@@ -128,7 +128,7 @@ class Pages:
 
     def noted(self, visit: Visit, subject: str) -> str | None:
         """The secret that ``note`` kept for this session; None if it was shown before or has waited too long."""
-        if visit.session is None or visit.request.method == "HEAD":
+        if visit.session is None or visit.request.scope.get(IS_HEAD):
             return None
         return self._notes.take(visit.session, subject)
 
@@ -153,6 +153,33 @@ class Pages:
             "csrf": lambda: field,
             "sign_in_url": _sign_in_url(visit),
         }
+
+    async def refuse(self, request: Request, error: CorralError) -> Response:
+        """A page that says what is wrong, for a request that no page answers."""
+
+        async def show(_visit: Visit) -> Response:
+            raise error
+
+        return await self._answer(request, show)
+
+    def redirect_of(self, request: Request) -> str:
+        """The address without its final slashes, if a page is there; else empty."""
+        path = request.url.path.rstrip("/")
+        if path == request.url.path or not path:
+            return ""
+        scope = {**request.scope, "path": unquote(path), "method": "GET"}
+        if not any(route.matches(scope)[0] is Match.FULL for route in self.router.routes):
+            return ""
+        return path + (f"?{request.url.query}" if request.url.query else "")
+
+    async def _answer(self, request: Request, show: Show) -> Response:
+        visit = Visit(request=request, caller=None, session=None)
+        try:
+            _refuse_nul(request)
+            visit = await self._visit(request)
+            return await show(visit)
+        except Exception as error:  # noqa: BLE001 - the outermost edge of every page
+            return self._fail(visit, error)
 
     async def _visit(self, request: Request) -> Visit:
         session = self.site.sessions.read(request.cookies.get(COOKIE, ""))
@@ -204,6 +231,12 @@ def _to_sign_in(visit: Visit) -> Response:
         return redirect(_sign_in_url(visit))
     # A part of a page must not be answered with a whole other one.
     return Response(status_code=401, headers={"hx-redirect": SIGN_IN})
+
+
+def _refuse_nul(request: Request) -> None:
+    """PostgreSQL stores no NUL, so nothing can be there; asked for it, it fails."""
+    if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise UnknownPage(request.url.path)
 
 
 def _refuse_other_sites(request: Request) -> None:

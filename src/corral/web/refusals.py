@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from corral.api.body import BodyTooLarge, BodyTooSlow
 from corral.core.errors import (
     CorralError,
     DataRemoved,
@@ -10,6 +11,7 @@ from corral.core.errors import (
     IdempotencyConflict,
     InsufficientCredit,
     InvalidRequest,
+    NotFound,
     Overloaded,
     PermissionDenied,
     Unauthenticated,
@@ -17,12 +19,24 @@ from corral.core.errors import (
     UnknownPrediction,
 )
 
+MAX_SHOWN_CHARS: Final = 200
+"""Of what somebody typed into an address, where a page repeats it."""
+
 
 class UnknownPage(CorralError):
     """There is nothing at this address."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"There is no page at {path}.")
+        super().__init__(f"There is no page at {path[:MAX_SHOWN_CHARS]}.")
+
+
+class MethodNotAllowed(CorralError):
+    """The address exists, but does not take this HTTP method."""
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(
+            f"{path[:MAX_SHOWN_CHARS]} takes no {method} from browsers. Programs may use it, if it is of the API."
+        )
 
 
 class SignInNeeded(CorralError):
@@ -36,6 +50,10 @@ class ForeignForm(CorralError):
 STATUSES: Final[Mapping[type[CorralError], int]] = {
     CorralError: 500,
     InvalidRequest: 422,
+    NotFound: 404,
+    BodyTooSlow: 408,
+    BodyTooLarge: 413,
+    MethodNotAllowed: 405,
     UnknownModel: 404,
     UnknownPrediction: 404,
     UnknownPage: 404,
@@ -56,8 +74,11 @@ TITLES: Final[Mapping[int, str]] = {
     402: "Not enough credit",
     403: "Not allowed",
     404: "Nothing here",
+    405: "Not for browsers",
+    408: "Too slow",
     409: "Already done",
     410: "No longer here",
+    413: "Too large",
     422: "That does not fit",
     429: "Busy",
     500: "Something broke",

@@ -2,17 +2,18 @@
 
 ::
 
-    event: begin     {}                                  first on every connection: forget the text, all of it follows
+    event: begin     {"age_ms": 40}                      first on every connection: forget the text, all of it follows
     event: queued    {"position": 2}
-    event: started   {"prompt_tokens": 9, "seed": 1}
+    event: started   {"prompt_tokens": 9, "running_ms": 7}
     event: text      {"choice": 0, "text": "…", "tokens": 12}
     event: end       {}                                  it is settled, however it ended: ask for the rest
 
 A browser that connects again is told everything again, so no event needs a number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -25,22 +26,42 @@ from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent
 from corral.service.ports import Run
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """How long a run has been there, so that a page that joins late shows the same as one from the beginning."""
+
+    now_ms: Callable[[], int]
+    created_at_ms: int
+    admitted_at_ms: int | None
+    """When the engine took the run in; None if it had not when the page connected."""
+
+    def age_ms(self) -> int:
+        """Since the call."""
+        return max(0, self.now_ms() - self.created_at_ms)
+
+    def running_ms(self) -> int:
+        """Since the engine took the run in; 0 if it just did."""
+        return 0 if self.admitted_at_ms is None else max(0, self.now_ms() - self.admitted_at_ms)
+
+
 class PageStream(Stream):
     """One reader's stream, sans IO; see ``api.sse.Stream``."""
 
-    def __init__(self) -> None:
+    def __init__(self, clocks: "Clocks") -> None:
+        """*clocks* say how long the run has been there."""
+        self._clocks = clocks
         self._begun = False
 
     def feed(self, event: GenerationEvent) -> Iterator[bytes]:
         """What *event* puts on the wire."""
         if not self._begun:
-            yield _event("begin", {})
+            yield _event("begin", {"age_ms": self._clocks.age_ms()})
             self._begun = True
         match event:
             case Queued():
                 yield _event("queued", {"position": event.position, "recovering": event.recovering})
             case Started():
-                yield _event("started", {"prompt_tokens": event.prompt_tokens, "seed": event.seed})
+                yield _event("started", {"prompt_tokens": event.prompt_tokens, "running_ms": self._clocks.running_ms()})
             case Delta():
                 yield _event("text", {"choice": event.choice, "text": event.text, "tokens": event.completion_tokens})
             case ChoiceEnded():
@@ -58,14 +79,14 @@ class _Over(Problem):
 
     def response(self) -> Response:
         """A whole stream."""
-        return Response(_event("begin", {}) + _event("end", {}), media_type=EventStream.media_type)
+        return Response(_event("begin", {"age_ms": 0}) + _event("end", {}), media_type=EventStream.media_type)
 
 
-def watched(run: Run) -> EventStream:
+def watched(run: Run, clocks: Clocks) -> EventStream:
     """The answer to who watches *run*; how it ended is told on its page, and no error of the stream."""
     over = _Over(status=200, body={})
     return EventStream(
-        nullcontext(run), lambda _: PageStream(), refuse=lambda _: over, headers=lambda _: {}, ping_s=PING_S
+        nullcontext(run), lambda _: PageStream(clocks), refuse=lambda _: over, headers=lambda _: {}, ping_s=PING_S
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.e2e.pages.servers import VisitedServer, scripted_server, visited_server
+from tests.e2e.pages.servers import CRAWL_S, VisitedServer, scripted_server, visited_server
 from tests.e2e.pages.surfing import DESKTOP, Watch, sign_in
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -48,6 +48,13 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Visite
 async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VisitedServer]:
     """A server whose every answer has a thousand known tokens, at a known pace."""
     async with scripted_server(tmp_path_factory.mktemp("slow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def crawling(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VisitedServer]:
+    """As ``slow``, at a pace at which nothing ends before it is stopped."""
+    async with scripted_server(tmp_path_factory.mktemp("crawling"), step_s=CRAWL_S) as server:
         yield server
 
 

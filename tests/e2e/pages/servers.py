@@ -23,6 +23,8 @@ from tests.server.gateway import scripted
 MODEL = "meta/llama-2-70b-chat"
 STEP_S = 0.003
 """Between two tokens of the scripted model: slow enough to act in mid-answer, fast enough to wait for a thousand."""
+CRAWL_S = 0.03
+"""The same for a run that no test waits for: it still goes on when a busy machine has loaded a page anew."""
 _PATIENCE_S = 20
 
 _CODE = "def double(x: int) -> int:\n    return 2 * x  # <b>not bold</b>"
@@ -114,11 +116,11 @@ async def visited_server(data_dir: Path) -> AsyncGenerator[VisitedServer]:
 
 
 @asynccontextmanager
-async def scripted_server(data_dir: Path) -> AsyncGenerator[VisitedServer]:
-    """The same with an engine that always says ``scripted_answer()``, a token each ``STEP_S``."""
+async def scripted_server(data_dir: Path, *, step_s: float = STEP_S) -> AsyncGenerator[VisitedServer]:
+    """The same with an engine that always says ``answer_ids()``, a token each *step_s*."""
     ids = answer_ids()
     tokenizer = load_tokenizer(Path(demo.__file__).parent)
-    script = {"vocab_size": tokenizer.vocab_size, "kv_blocks": 4096, "step_s": STEP_S, "answer": ids}
+    script = {"vocab_size": tokenizer.vocab_size, "kv_blocks": 4096, "step_s": step_s, "answer": ids}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(bootstrap, "SupervisedEngine", scripted(script))
         async with visited_server(data_dir) as server:

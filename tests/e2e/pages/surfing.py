@@ -12,7 +12,7 @@ from tests.doors.live_server import SECRET
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
-_NARROW: ViewportSize = {"width": 320, "height": 640}
+NARROW: ViewportSize = {"width": 320, "height": 640}
 """What 1280 px are at 400 %, where a page must do without scrolling sideways."""
 AXE = Path(__file__).parents[2] / "node" / "node_modules" / "axe-core" / "axe.min.js"
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -82,7 +82,7 @@ async def all_can_read(page: Page) -> None:
             await page.emulate_media(color_scheme=scheme)
             found += [f"{scheme} {viewport['width']}: {fault}" for fault in await axe(page)]
     assert found == [], "\n".join(found)
-    await page.set_viewport_size(_NARROW)
+    await page.set_viewport_size(NARROW)
     assert await overflow_px(page) <= 0
 
 

@@ -15,7 +15,7 @@ from corral.core.pricing import usd, verify
 from tests.doors.live_server import SECRET
 from tests.e2e.pages.conftest import Open
 from tests.e2e.pages.servers import MODEL, VisitedServer
-from tests.e2e.pages.surfing import DESKTOP, PHONE, axe, overflow_px, shifts, watch_shifts
+from tests.e2e.pages.surfing import DESKTOP, PHONE, axe, number, overflow_px, shifts, watch_shifts
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +148,26 @@ async def test_a_run_is_watched_until_it_ends_and_over_a_reload(slow: VisitedSer
     await page.get_by_role("link", name="Verify").click()
     await expect(page.get_by_role("status")).to_contain_text("The receipt holds")
     assert verify(stored.receipt or {}) == []
+
+
+async def test_figures_of_a_run_count_while_it_goes_on_also_after_a_reload(
+    crawling: VisitedServer, open_page: Open
+) -> None:
+    reading, prediction = await begin(crawling, max_tokens=1000)
+    page = await open_page(crawling, f"/p/{prediction.id}", signed_in=True)
+    output = _figure(page, "Output tokens")
+    for load in ("first", "again"):
+        await expect(page.locator("#answer")).to_contain_text("A long answer")
+        before = await output.inner_text()
+        await expect(output).not_to_have_text(before)
+        for name in ("First token after", "Generated in", "Input tokens", "Tokens per second"):
+            assert number(await _figure(page, name).inner_text()) > 0, (load, name)
+        await page.reload()
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.locator("#status")).to_contain_text("canceled")
+    await reading
+    stored = await crawling.ended()
+    await expect(output).to_have_text(f"{stored.completion_tokens:,}")
 
 
 async def test_a_run_is_canceled_from_its_page(slow: VisitedServer, open_page: Open) -> None:

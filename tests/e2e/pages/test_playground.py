@@ -10,11 +10,12 @@ from playwright.async_api import Page, expect
 from corral.core.prediction import Status, StoppedBy
 from tests.e2e.pages.conftest import Open
 from tests.e2e.pages.servers import ANSWER_TOKENS, MODEL, VisitedServer
-from tests.e2e.pages.surfing import in_order, number, tab_order
+from tests.e2e.pages.surfing import PHONE, in_order, number, tab_order
 
 pytestmark = pytest.mark.anyio
 
 PATH = f"/{MODEL}"
+UNKNOWN = "\N{EN DASH}"
 FIGURES = ("Generated in", "Input tokens", "Output tokens", "Tokens per second", "Cost")
 SENTENCE = "The herd moves"
 
@@ -96,7 +97,7 @@ async def test_stop_stops_the_run_itself_and_keeps_what_was_said(slow: VisitedSe
     await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
     await expect(page.locator("#answer")).to_contain_text("inline")
     await page.click("#stop")
-    await expect(page.locator("#told")).to_have_text("Stopped.")
+    await expect(page.locator("#told")).to_have_text("Canceled.")
     prediction = await slow.newest()
     assert (prediction.status, prediction.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
     assert 0 < prediction.completion_tokens < ANSWER_TOKENS
@@ -123,6 +124,73 @@ async def test_a_run_survives_a_reload_of_the_page(slow: VisitedServer, open_pag
     await page.reload()
     await expect(page.locator("#answer")).to_contain_text(SENTENCE)
     assert (await page.inner_text("#answer")).count(SENTENCE) == text.count(SENTENCE)
+
+
+def known(figure: str) -> float:
+    """A figure; 0 for one that is not known yet."""
+    return 0 if figure == UNKNOWN else number(figure)
+
+
+async def test_figures_count_while_the_answer_comes_and_after_a_reload(
+    crawling: VisitedServer, open_page: Open
+) -> None:
+    page = await playground(open_page, crawling)
+    await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
+    output = page.locator("#figures dd").nth(FIGURES.index("Output tokens"))
+    for load in ("first", "again"):
+        await expect(output).not_to_have_text(re.compile(f"^({UNKNOWN}|0)$"))
+        before = await figures(page)
+        await expect(output).not_to_have_text(before["Output tokens"])
+        after = await figures(page)
+        assert not (await crawling.newest()).status.terminal, load
+        assert known(after["Generated in"]) > known(before["Generated in"]), load
+        assert known(after["Output tokens"]) > known(before["Output tokens"]), load
+        assert known(after["Tokens per second"]) > 0, load
+        assert known(after["Input tokens"]) > 0, load
+        if load == "first":
+            await page.reload()
+            assert number((await figures(page))["Output tokens"]) >= number(after["Output tokens"])
+    elapsed_s = number((await figures(page))["Generated in"])
+    await page.click("#stop")
+    await expect(page.locator("#told")).to_have_text("Canceled.")
+    prediction = await crawling.ended()
+    shown = await figures(page)
+    assert number(shown["Output tokens"]) == prediction.completion_tokens
+    assert number(shown["Generated in"]) == pytest.approx(elapsed_s, abs=1.5)
+
+
+async def test_stop_while_the_server_cannot_be_reached_stops_the_run_when_it_is_back(
+    crawling: VisitedServer, open_page: Open
+) -> None:
+    page = await playground(open_page, crawling)
+    await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
+    await expect(page.locator("#answer")).to_contain_text("inline")
+    await crawling.line.pull_out()
+    try:
+        await page.click("#stop")
+        await expect(page.locator("#told")).to_contain_text("The run is stopped as soon as it is back")
+    finally:
+        await crawling.line.plug_in()
+    await expect(page.locator("#told")).to_have_text("Canceled.")
+    prediction = await crawling.newest()
+    assert (prediction.status, prediction.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
+
+
+async def test_stop_while_the_server_cannot_be_reached_is_kept_over_a_reload(
+    crawling: VisitedServer, open_page: Open
+) -> None:
+    page = await playground(open_page, crawling)
+    await ask(page, "Say much.", max_tokens=ANSWER_TOKENS)
+    await expect(page.locator("#answer")).to_contain_text("inline")
+    # The page's posts go nowhere, as on a train; the server itself can be reached to load the page again.
+    await page.route("**/cancel", lambda route: route.abort())
+    await page.click("#stop")
+    await expect(page.locator("#told")).to_contain_text("The run is stopped as soon as it is back")
+    assert not (await crawling.newest()).status.terminal
+    await page.unroute("**/cancel")
+    await page.reload()
+    await expect(page.locator("#told")).to_have_text("Canceled.")
+    assert (await crawling.newest()).status is Status.CANCELED
 
 
 async def test_a_chat_of_three_turns_remembers_what_was_said(live: VisitedServer, open_page: Open) -> None:
@@ -158,6 +226,22 @@ async def test_return_asks_and_shift_return_makes_a_line(live: VisitedServer, op
     await done(page)
     shown = ((await live.newest()).input or {})["shown"]
     assert shown["prompt"] == "Hello\nthere"
+
+
+async def test_on_a_phone_return_makes_a_line_and_the_button_asks(live: VisitedServer, open_page: Open) -> None:
+    phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
+    page = await open_page(live, PATH, signed_in=True, **phone)
+    await expect(page.locator("[data-playground]")).to_have_attribute("data-ready", "yes")
+    await expect(page.locator(".by-keyboard:visible")).to_have_count(0)
+    await page.fill("#in-max_tokens", "4")
+    await page.fill("#in-prompt", "Hello")
+    await page.press("#in-prompt", "End")
+    await page.press("#in-prompt", "Enter")
+    await page.locator("#in-prompt").press_sequentially("there")
+    assert await page.input_value("#in-prompt") == "Hello\nthere"
+    await page.tap("#run")
+    await done(page)
+    assert (((await live.newest()).input or {})["shown"])["prompt"] == "Hello\nthere"
 
 
 async def test_a_run_needs_no_mouse(live: VisitedServer, open_page: Open) -> None:

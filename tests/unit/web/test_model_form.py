@@ -18,6 +18,7 @@ from corral.web.models.form import controls, read_inputs
 
 MODEL = demo_catalog().get("meta/llama-2-70b-chat")
 FIELDS = MODEL.input_fields("replicate")
+NO_RANGE = ["prompt", "system_prompt", "stop_sequences", "prompt_template", "log_performance_metrics"]
 SHOWN = [field for field in FIELDS if not field.hidden]
 
 
@@ -48,7 +49,9 @@ def test_a_control_tells_its_range_and_default() -> None:
     by_name = {control.name: control for control in controls(FIELDS, {}, {})}
     assert by_name["temperature"].range == "(minimum: 0, maximum: 5)"
     assert by_name["min_tokens"].range == "(minimum: -1)"
-    assert by_name["presence_penalty"].range == ""
+    assert by_name["presence_penalty"].range == "(minimum: -2, maximum: 2)"
+    assert by_name["seed"].range == "(minimum: -9223372036854775808, maximum: 18446744073709551616)"
+    assert [name for name, each in by_name.items() if each.range == ""] == NO_RANGE
     assert (by_name["temperature"].default, by_name["max_tokens"].default) == ("0.7", "512")
     assert by_name["log_performance_metrics"].default == "false"
     assert by_name["prompt_template"].default == r'"<s>[INST] <<SYS>>\n{system_prompt}\n<</SYS>>\n\n{prompt} [/INST]"'
@@ -74,9 +77,14 @@ def test_what_was_changed_is_read_by_its_type() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["1" * 400, "nan", "inf", "0x10", "1_000", "seven", "1e999"])
+@pytest.mark.parametrize("text", ["nan", "inf", "0x10", "1_000", "seven", "1,5"])
 def test_what_is_no_number_is_refused_in_the_words_of_the_api(text: str) -> None:
     assert fault_of(prompt="Hi", temperature=text) == {"temperature": "Invalid type. Expected: number, given: string"}
+
+
+@pytest.mark.parametrize("text", ["1" * 400, "9" * 10_000, "1e999", "+6"])
+def test_a_number_that_is_too_large_is_refused_for_that(text: str) -> None:
+    assert fault_of(prompt="Hi", temperature=text) == {"temperature": "Must be less than or equal to 5"}
 
 
 def test_every_fault_stands_beside_its_field() -> None:

@@ -12,6 +12,7 @@ from corral.core.pricing import NUSD_PER_USD, usd
 from corral.service.accounts import Spend
 from corral.web.dashboard.breakdown import BY, MEASURES, Breakdown, By, Measure, break_down
 from corral.web.dashboard.drawing import draw
+from corral.web.filters import read_filters
 from corral.web.pages import Pages, Visit
 
 _SPANS: Final = ("7", "30", "90")
@@ -45,14 +46,14 @@ class DashboardPages:
     async def page(self, visit: Visit) -> Response:
         """``GET /dashboard``."""
         figures = await self._figures(visit)
-        query = visit.request.query_params
-        days = self._console.days(int(_one_of(query.get("days"), _SPANS, "30")))
-        by = cast("By", _one_of(query.get("by"), BY, "model"))
+        asked = read_filters(visit.request.query_params, {"by": BY, "measure": MEASURES, "days": _SPANS})
+        days = self._console.days(int(asked.chosen.get("days", "30")))
+        by = cast("By", asked.chosen.get("by", "model"))
         used = await self._console.usage(visit.signed_in, days=len(days))
         names = await self._names(visit, by)
         usage = break_down(used, days=days, by=by, label=lambda name: names.get(name, name))
         usual = "cost" if usage.total.cost_nusd else "tokens"
-        measure = cast("Measure", _one_of(query.get("measure"), MEASURES, usual))
+        measure = cast("Measure", asked.chosen.get("measure", usual))
         values = {
             **figures,
             "usage": usage,
@@ -62,6 +63,7 @@ class DashboardPages:
                 ("days", "Days", list(_SPAN_TEXTS.items())),
             ),
             "chosen": {"by": by, "measure": measure, "days": str(len(days))},
+            "ignored": asked.ignored,
             "chart_title": f"{_MEASURE_TEXTS[measure]} a day by {by}",
             "chart": chart(usage, measure),
         }
@@ -127,8 +129,3 @@ def _limits(account: Account, spend: Spend) -> list[_Limit]:
         if limit is not None:
             found.append(_Limit(name=name, text=f"at most {limit:,}", share=None))
     return found
-
-
-def _one_of(value: str | None, allowed: Sequence[str], otherwise: str) -> str:
-    """A choice from an address, where anything may stand."""
-    return value if value is not None and value in allowed else otherwise

@@ -1,21 +1,23 @@
 """The list of an account's predictions and the page of one: watched while it runs, canceled, checked, told of again."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from corral.core.accounts import Scope
-from corral.core.errors import InvalidRequest
+from corral.core.errors import NotFound
 from corral.core.prediction import WEB, Prediction, Status
 from corral.core.pricing import verify
 from corral.core.webhooks import DeliveryState
 from corral.service.ports import PageRequest
 from corral.web.dashboard import shown
 from corral.web.dashboard.drawing import draw
+from corral.web.filters import read_filters
 from corral.web.forms import Form
 from corral.web.pages import Pages, Visit, redirect
-from corral.web.watching import watched
+from corral.web.watching import Clocks, watched
 
 PAGE: Final = 25
 DOORS: Final = ("openai", "replicate", "deepinfra", WEB)
@@ -53,7 +55,8 @@ class PredictionPages:
             ("model", "Model", models),
             ("door", "Door", DOORS),
         )
-        chosen = {name: query.get(name, "") for name, _, options in filters if query.get(name, "") in options}
+        asked = read_filters(query, {name: options for name, _, options in filters}, others=("before",))
+        chosen = asked.chosen
         before = query.get("before") or None
         wanted = PageRequest(
             before=before,
@@ -68,6 +71,7 @@ class PredictionPages:
             "predictions": page,
             "filters": filters,
             "chosen": chosen,
+            "ignored": asked.ignored,
             "newest": _address(chosen) if before else None,
             "older": _address({**chosen, "before": page[-1].id}) if len(found) > PAGE else None,
         }
@@ -79,14 +83,23 @@ class PredictionPages:
 
     async def watch(self, visit: Visit) -> Response:
         """``GET /p/{prediction_id}/events``: its text, live or from the log."""
-        run = await self._predictions.attach(visit.signed_in, visit.request.path_params["prediction_id"])
-        return watched(run)
+        prediction = await self._find(visit)
+        run = await self._predictions.attach(visit.signed_in, prediction.id)
+        clocks = Clocks(
+            now_ms=lambda: int(1000 * self._pages.site.clock()),
+            created_at_ms=prediction.created_at_ms,
+            admitted_at_ms=prediction.admitted_at_ms,
+        )
+        return watched(run, clocks)
 
     async def verified(self, visit: Visit) -> Response:
-        """``GET /p/{prediction_id}/receipt``: the same, with its receipt computed anew."""
+        """``GET /p/{prediction_id}/receipt``: the same, with its receipt computed anew.
+
+        While the prediction runs, on to its page, which says that the receipt comes with the end.
+        """
         prediction = await self._find(visit)
         if prediction.receipt is None:
-            raise InvalidRequest(f"The prediction is {prediction.status}; its receipt comes with its end.")
+            return redirect(f"/p/{prediction.id}#receipt")
         return await self._show(visit, prediction, problems=verify(prediction.receipt))
 
     async def cancel(self, visit: Visit, _sent: Form) -> Response:
@@ -99,7 +112,7 @@ class PredictionPages:
         prediction = await self._find(visit)
         delivery_id = visit.request.path_params["delivery_id"]
         if all(each.id != delivery_id for each in await self._console.deliveries(visit.signed_in, prediction.id)):
-            raise InvalidRequest(f"The prediction has no delivery '{delivery_id}'.")
+            raise NotFound(f"The prediction has no delivery '{delivery_id}'.")
         await self._console.replay(visit.signed_in, delivery_id)
         return redirect(f"/p/{prediction.id}#deliveries")
 
@@ -134,5 +147,5 @@ class PredictionPages:
         }
 
 
-def _address(query: dict[str, str]) -> str:
+def _address(query: Mapping[str, str]) -> str:
     return f"/p?{urlencode(query)}" if query else "/p"

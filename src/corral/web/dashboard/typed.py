@@ -10,7 +10,11 @@ from corral.core.errors import InvalidRequest
 from corral.core.pricing import parse_usd
 from corral.web.forms import Form
 
-_COUNT: Final = re.compile(r"[0-9]{1,15}")
+_MAX_REPEATED_CHARS: Final = 60
+_DIGITS: Final = re.compile(r"[0-9]+")
+MAX_COUNT: Final = 10**15
+"""Of a limit: far more than one can use, and far below what 64 bits hold."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_CHARS: Final = 1000
 """Of one field; no name, amount or note is longer."""
@@ -39,6 +43,9 @@ class Typed:
         if len(value) > MAX_CHARS:
             self.errors[name] = f"At most {MAX_CHARS} characters."
             return ""
+        if _CONTROL.search(value):
+            self.errors[name] = "Control characters cannot be stored: remove them."
+            return ""
         return value
 
     def many(self, name: str) -> tuple[str, ...]:
@@ -65,14 +72,15 @@ class Typed:
         return amount_nusd
 
     def count(self, name: str) -> int | None:
-        """A whole number from 1 on; None if nothing was typed."""
+        """A whole number from 1 to ``MAX_COUNT``; None if nothing was typed."""
         value = self.text(name)
         if not value:
             return None
-        if not _COUNT.fullmatch(value) or int(value) == 0:
-            self.errors[name] = f"'{value}' is no whole number from 1 on."
+        count = int(value) if _DIGITS.fullmatch(value) else 0
+        if not 1 <= count <= MAX_COUNT:
+            self.errors[name] = f"'{_short(value)}' is no whole number from 1 to {MAX_COUNT:,}."
             return None
-        return int(value)
+        return count
 
     def day_ms(self, name: str) -> int | None:
         """The beginning in UTC of a day, in Unix milliseconds; None if nothing was typed."""
@@ -102,3 +110,8 @@ class Typed:
     def has(self, name: str, value: str, *, default: bool = False) -> bool:
         """Whether a box is ticked: as it was sent, or *default* in a form that was not."""
         return value in self.sent.get(name, ()) if self.sent else default
+
+
+def _short(value: str) -> str:
+    """What was typed, as a message repeats it."""
+    return value if len(value) <= _MAX_REPEATED_CHARS else value[: _MAX_REPEATED_CHARS - 1] + "…"

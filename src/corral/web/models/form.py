@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from corral.catalog.inputs import InputField
+from corral.core.ranges import COUNT, UNSTATED, written
 from corral.web.forms import Form, first
 
-_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
-_DECIMAL: Final = re.compile(r"-?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,2})?")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_MAX_DIGITS: Final = 40
+"""More than any range has: what follows does not change on which side of a range an integer is."""
+_MAX_DECIMAL_CHARS: Final = 400
 _MISSING: Final = object()
 
 
@@ -30,10 +34,27 @@ class Control:
 
     @property
     def range(self) -> str:
-        """``(minimum: 0, maximum: 5)``; empty without bounds."""
-        bounds = {"minimum": self.field.minimum, "maximum": self.field.maximum}
-        parts = [f"{name}: {bound:g}" for name, bound in bounds.items() if bound is not None]
+        """``(minimum: 0, maximum: 5)``: what is accepted, without what only 64 bits bound; empty without bounds."""
+        if self.field.type not in ("integer", "number"):
+            return ""
+        accepted = self.field.accepted
+        bounds = {
+            "minimum": accepted.minimum,
+            "above": accepted.exclusive_minimum,
+            "maximum": accepted.maximum,
+            "below": accepted.exclusive_maximum,
+        }
+        stored = () if self.field.name in UNSTATED else (COUNT.minimum, COUNT.maximum)
+        parts = [f"{name}: {written(bound)}" for name, bound in bounds.items() if bound not in (None, *stored)]
         return f"({', '.join(parts)})" if parts else ""
+
+    @property
+    def inputmode(self) -> str:
+        """Which keyboard a phone shows: one of digits where no sign can be needed."""
+        least = self.field.accepted.minimum
+        if least is None or least < 0:
+            return "text"
+        return "numeric" if self.field.type == "integer" else "decimal"
 
     @property
     def default(self) -> str | None:
@@ -78,6 +99,12 @@ def read_inputs(form: Form, fields: tuple[InputField, ...]) -> dict[str, Any]:
     return inputs
 
 
+def typed_numbers(form: Form, fields: tuple[InputField, ...]) -> dict[str, str]:
+    """What was typed into each field of a number, for a form that is shown again."""
+    numeric = [field.name for field in fields if field.type in ("integer", "number") and not field.hidden]
+    return {name: first(form, name) for name in numeric if name in form}
+
+
 def _read(field: InputField, form: Form) -> object:
     if field.type == "boolean":
         return bool(form.get(field.name))
@@ -88,11 +115,15 @@ def _read(field: InputField, form: Form) -> object:
         # An empty line means something only where the default is another text.
         return text if text or field.has_default else _MISSING
     text = text.strip()
-    if not text:
-        return _MISSING
+    return _number(text) if text else _MISSING
+
+
+def _number(text: str) -> int | float | str:
+    """A number of any size; the text itself if it is none."""
     if _INTEGER.fullmatch(text):
-        return int(text)
-    return float(text) if _DECIMAL.fullmatch(text) else text
+        sign, digits = ("-", text[1:]) if text[0] == "-" else ("", text.removeprefix("+"))
+        return int(sign + (digits.lstrip("0") or "0")[:_MAX_DIGITS])
+    return float(text) if len(text) <= _MAX_DECIMAL_CHARS and _DECIMAL.fullmatch(text) else text
 
 
 def _shown(value: object) -> str:

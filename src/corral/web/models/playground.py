@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
@@ -22,12 +22,13 @@ from corral.web.forms import Form
 from corral.web.markdown import answer_markdown, markdown
 from corral.web.measures import NOTHING_YET, Figure, of_example, of_prediction
 from corral.web.models.asking import DIALECT, PROMPT, Question, question_of, read_question
-from corral.web.models.form import controls
+from corral.web.models.form import controls, read_inputs, typed_numbers
 from corral.web.models.heading import heading
 from corral.web.models.prices import EXAMPLE_INPUT_TOKENS, EXAMPLE_OUTPUT_TOKENS, EXAMPLE_USD, price_table
 from corral.web.models.turns import MESSAGES, as_data
-from corral.web.pages import Pages, Show, Visit
+from corral.web.pages import Pages, Show, Visit, redirect
 
+_MAX_SHOWN_CHARS: Final = 60
 _TURNS: Final = (Role.USER, Role.ASSISTANT)
 
 
@@ -54,7 +55,7 @@ class Shown:
     @property
     def json(self) -> str:
         """The whole prediction."""
-        return json.dumps(self.document, indent=2, ensure_ascii=False) if self.document else ""
+        return as_text(self.document) if self.document else ""
 
 
 class Playground:
@@ -73,27 +74,52 @@ class Playground:
         async def show(visit: Visit) -> Response:
             """With ``?prediction=`` or ``?example=`` the form holds its input; else the first example's."""
             query = visit.request.query_params
-            if "prediction" in query and visit.caller is not None:
-                with suppress(UnknownPrediction):
-                    prediction = await self._predictions.get(visit.caller, query["prediction"])
-                    if prediction.model == model.id:
-                        return await self._draw(visit, model, *self._of_prediction(visit, model, prediction))
-            wanted = query.get("example", "")
-            for example in model.page.examples:
-                if wanted in ("", example.id):
-                    return await self._draw(visit, model, *self._of_example(visit, model, example))
-            return await self._draw(visit, model, Question(inputs={}, chat=False), Shown())
+            notice = ""
+            if query.get("prediction"):
+                found = await self._wanted(visit, query["prediction"])
+                if isinstance(found, Prediction):
+                    if found.model != model.id:
+                        return redirect(self._address(found))
+                    return await self._draw(visit, model, *self._of_prediction(visit, model, found))
+                notice = found
+            examples, wanted = model.page.examples, query.get("example", "")
+            example = next((each for each in examples if each.id == wanted), None)
+            if wanted and example is None:
+                notice = f"There is no example “{wanted[:_MAX_SHOWN_CHARS]}”."
+            example = example or next(iter(examples), None)
+            drawn = (Question(inputs={}, chat=False), Shown())
+            if example is not None:
+                drawn = self._of_example(visit, model, example)
+            return await self._draw(visit, model, *drawn, notice=notice, status=404 if notice else 200)
 
         return show
+
+    async def _wanted(self, visit: Visit, prediction_id: str) -> Prediction | str:
+        """The prediction of the account, or why there is none to show."""
+        shown = prediction_id[:_MAX_SHOWN_CHARS]
+        if visit.caller is None:
+            return f"Sign in to see the prediction “{shown}”."
+        try:
+            return await self._predictions.get(visit.caller, prediction_id)
+        except UnknownPrediction:
+            return f"Your account has no prediction “{shown}”."
+
+    def _address(self, prediction: Prediction) -> str:
+        """Where a prediction of another model is shown: in that model's playground, if it is served."""
+        if any(model.id == prediction.model for model in self._predictions.catalog.models()):
+            return f"/{prediction.model}?prediction={quote(prediction.id)}"
+        return f"/p/{quote(prediction.id)}"
 
     async def again(
         self, visit: Visit, model: CatalogModel, form: Form, faults: Mapping[str, str], *, status: int
     ) -> Response:
         """The form as it was sent, with what is wrong beside each field."""
+        fields = model.input_fields(DIALECT)
         try:
             question = read_question(form, model)
         except InvalidRequest:
-            question = Question(inputs={}, chat=False)
+            question = Question(inputs=read_inputs(form, fields), chat=False)
+        question = replace(question, inputs={**question.inputs, **typed_numbers(form, fields)})
         return await self._draw(visit, model, question, Shown(), faults=faults, status=status)
 
     async def _draw(
@@ -104,6 +130,7 @@ class Playground:
         shown: Shown,
         *,
         faults: Mapping[str, str] | None = None,
+        notice: str = "",
         status: int = 200,
     ) -> Response:
         now_s = self._site.clock()
@@ -118,6 +145,7 @@ class Playground:
             "model": model,
             "controls": controls(model.input_fields(DIALECT), question.inputs, faults or {}),
             "fault": (faults or {}).get("", ""),
+            "notice": notice,
             "chat": question.chat,
             "turns": as_data(question.turns),
             "shown": shown,
@@ -161,6 +189,11 @@ class Playground:
             document=self._answers.prediction(prediction, base_url=self._site.base_url(visit.request)),
         )
         return question, shown
+
+
+def as_text(document: Mapping[str, Any]) -> str:
+    """JSON as the page shows it. Made here: a script would round integers beyond 2**53."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def _as_inputs(shown: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Running a model from its page: start, watch, stop, and how it ended."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +21,7 @@ from corral.service.ports import Ask, Idempotency
 from corral.web.forms import Form, first
 from corral.web.measures import of_prediction
 from corral.web.models.asking import Question, faults_of, read_question, shown_input, to_request
-from corral.web.models.playground import Playground
+from corral.web.models.playground import Playground, as_text
 from corral.web.pages import Act, Pages, Visit, redirect
 from corral.web.refusals import status_of
 
@@ -107,15 +108,15 @@ class Runs:
             "removed": prediction.data_removed,
             "text": None if texts is None else texts[0],
             "figures": [figure.value for figure in of_prediction(prediction)],
-            "document": self._answers.prediction(prediction, base_url=self._site.base_url(visit.request)),
+            "json": as_text(self._answers.prediction(prediction, base_url=self._site.base_url(visit.request))),
         }
 
 
 def _idempotency(once: str, model: CatalogModel, question: Question) -> Idempotency:
     """So that a form which is sent again, because its answer was lost on the way, runs once."""
     said = [[message.role, message.content] for message in question.turns]
-    body = orjson.dumps([model.id, dict(question.inputs), question.chat, said], option=orjson.OPT_SORT_KEYS)
-    return Idempotency(key=f"page-{once}", body_digest=hashlib.sha256(body).digest())
+    body = json.dumps([model.id, dict(question.inputs), question.chat, said], sort_keys=True)
+    return Idempotency(key=f"page-{once}", body_digest=hashlib.sha256(body.encode()).digest())
 
 
 def _by_script(visit: Visit) -> bool:

@@ -1,13 +1,39 @@
 // What every page does by script: theme, copying, the link that signs in, and the token that forms carry.
 
+const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
+const THEME_SIGNS = { system: "◐", light: "☀", dark: "☾" };
+
+/** The themes in the order in which the button goes through them: the first press changes what is seen. */
+function themes() {
+  return systemIsDark.matches ? ["system", "light", "dark"] : ["system", "dark", "light"];
+}
+
+function theme() {
+  return document.documentElement.dataset.theme ?? "system";
+}
+
 function switchTheme() {
-  const root = document.documentElement;
-  const dark = root.dataset.theme
-    ? root.dataset.theme === "dark"
-    : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
+  const order = themes();
+  const next = order[(order.indexOf(theme()) + 1) % order.length];
+  if (next === "system") {
+    delete document.documentElement.dataset.theme;
+    localStorage.removeItem("theme");
+  } else {
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("theme", next);
+  }
+  showTheme();
   document.dispatchEvent(new CustomEvent("corral:theme"));
+}
+
+function showTheme() {
+  const button = document.querySelector("[data-theme-switch]");
+  const order = themes();
+  const next = order[(order.indexOf(theme()) + 1) % order.length];
+  const name = (each) => (each === "system" ? "the system's" : each);
+  button.textContent = THEME_SIGNS[theme()];
+  button.setAttribute("aria-label", `Theme: ${name(theme())}. Change to ${name(next)}`);
+  button.title = button.getAttribute("aria-label");
 }
 
 async function copy(button) {
@@ -53,6 +79,9 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     event.detail.isError = false;
   }
 });
+
+systemIsDark.addEventListener("change", showTheme);
+showTheme();
 
 const signIn = document.querySelector("[data-sign-in]");
 if (signIn) followLink(signIn);

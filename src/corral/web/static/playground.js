@@ -1,6 +1,7 @@
 // The playground: asks, shows the answer as it comes, stops, and finds a run again after a reload or a lost connection.
 
 import { clear, showMarkdown } from "./answer.js";
+import { LiveFigures } from "./figures.js";
 
 const RETRY_MS = [500, 1000, 2000, 4000, 5000];
 const form = document.getElementById("ask");
@@ -9,7 +10,8 @@ const { model } = form.dataset;
 const draftKey = `draft:${model}`;
 const csrf = document.querySelector('meta[name="csrf-token"]')?.content ?? "";
 
-const run = { id: form.dataset.prediction, text: "", source: null, tries: 0, asked: "" };
+const live = new LiveFigures(at("figures"));
+const run = { id: form.dataset.prediction, text: "", source: null, tries: 0, asked: "", unwanted: false };
 let turns = JSON.parse(form.elements.turns.value || "[]");
 
 // 1. What is shown.
@@ -17,6 +19,11 @@ let turns = JSON.parse(form.elements.turns.value || "[]");
 function tell(sentence, bad = false) {
   at("told").textContent = sentence;
   at("told").classList.toggle("bad", bad);
+}
+
+/** Tell how the run goes; while it is to be stopped, that is what is told. */
+function say(sentence, bad = false) {
+  if (!run.unwanted) tell(sentence, bad);
 }
 
 function busy(on) {
@@ -118,7 +125,7 @@ async function ask() {
     return faults(answer.faults);
   }
   begin(answer.id);
-  if (run.unwanted) await stop();
+  if (run.unwanted) await cancel();
 }
 
 function begin(id) {
@@ -170,25 +177,32 @@ const pause = (tries) => new Promise((done) => setTimeout(done, RETRY_MS[Math.mi
 
 function watch() {
   run.source?.close();
+  live.stop();
   busy(true);
   const source = new EventSource(`/p/${run.id}/events`);
   run.source = source;
   at("permalink").href = `/p/${run.id}`;
   at("permalink").hidden = false;
-  source.addEventListener("begin", () => {
+  source.addEventListener("begin", (event) => {
     run.text = "";
     run.tries = 0;
-    tell("Waiting for the model…");
+    live.begin(JSON.parse(event.data).age_ms);
+    say("Waiting for the model…");
+  });
+  source.addEventListener("started", (event) => {
+    const { prompt_tokens: promptTokens, running_ms: runningMs } = JSON.parse(event.data);
+    live.started(promptTokens, runningMs);
   });
   source.addEventListener("queued", (event) => {
     const queued = JSON.parse(event.data);
     const why = queued.recovering ? " The engine recovers from a crash." : "";
-    tell(`Waiting: place ${queued.position} in the queue.${why}`);
+    say(`Waiting: place ${queued.position} in the queue.${why}`);
   });
   source.addEventListener("text", (event) => {
-    const { choice, text } = JSON.parse(event.data);
+    const { choice, text, tokens } = JSON.parse(event.data);
+    live.text(choice, tokens);
     if (choice !== 0) return;
-    if (!run.text) tell("The answer is coming…");
+    if (!run.text) say("The answer is coming…");
     run.text += text;
     draw();
   });
@@ -203,7 +217,8 @@ function watch() {
 }
 
 async function lost() {
-  tell("The connection is lost. Trying again; the run goes on meanwhile…", true);
+  live.stop();
+  say("The connection is lost. Trying again; the run goes on meanwhile…", true);
   await pause(run.tries);
   run.tries += 1;
   if (!form.classList.contains("running")) return;
@@ -222,7 +237,7 @@ async function conclude() {
     if (!told.over) return run.tries ? watch() : await lost();
     conclusion(told);
   } catch {
-    tell("The server cannot be reached. Trying again; the run goes on as soon as it is back…", true);
+    say("The server cannot be reached. Trying again; the run goes on as soon as it is back…", true);
     await pause(run.tries);
     run.tries += 1;
     if (form.classList.contains("running") && run.id === id) await conclude();
@@ -231,12 +246,15 @@ async function conclude() {
 
 function conclusion(told) {
   busy(false);
+  live.stop();
+  sessionStorage.removeItem(unwantedKey(told.id));
+  run.unwanted = false;
   figures(told.figures);
-  at("json").textContent = JSON.stringify(told.document, null, 2);
+  at("json").textContent = told.json;
   if (told.text !== null) run.text = told.text;
   draw();
   if (told.status === "failed") tell(told.error ?? "It failed.", true);
-  else if (told.status === "canceled") tell("Stopped.");
+  else if (told.status === "canceled") tell("Canceled.");
   else tell("Done.");
   if (mode() === "chat" && run.asked && told.status === "failed") {
     // Nothing was answered, so nothing was said: the message is there to be sent again.
@@ -256,22 +274,36 @@ function conclusion(told) {
 }
 
 async function stop() {
-  // Not by ``disabled``, which would drop the focus.
-  if (at("stop").getAttribute("aria-disabled") === "true") return;
+  if (run.unwanted) return;
+  run.unwanted = true;
   tell("Stopping…");
-  if (!run.id) {
-    // It may have begun all the same: it is stopped as soon as its name is known.
-    run.unwanted = true;
-    return;
-  }
+  // Without a name it may have begun all the same: it is stopped as soon as its name is known.
+  if (run.id) await cancel();
+}
+
+const unwantedKey = (id) => `unwanted:${id}`;
+
+/** Cancel the run, again and again until the server has it: also after a reload of the page. */
+async function cancel() {
+  const { id } = run;
+  sessionStorage.setItem(unwantedKey(id), "yes");
+  const headers = { accept: "application/json", "x-csrf-token": csrf, "content-type": "application/x-www-form-urlencoded" };
+  // Not by ``disabled``, which would drop the focus.
   at("stop").setAttribute("aria-disabled", "true");
-  try {
-    await fetch(`/run/${run.id}/cancel`, {
-      method: "POST",
-      headers: { accept: "application/json", "x-csrf-token": csrf, "content-type": "application/x-www-form-urlencoded" },
-    });
-  } catch {
-    tell("The server cannot be reached, so it was not stopped.", true);
+  for (let tries = 0; run.id === id && form.classList.contains("running"); tries += 1) {
+    try {
+      const answer = await fetch(`/run/${id}/cancel`, { method: "POST", headers });
+      if (answer.ok) break;
+      if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
+        run.source?.close();
+        refused(answer.status);
+        break;
+      }
+      tell("The server is busy. The run is stopped as soon as it answers…", true);
+    } catch {
+      tell("The server cannot be reached. The run is stopped as soon as it is back…", true);
+    }
+    await pause(tries);
   }
   at("stop").removeAttribute("aria-disabled");
 }
@@ -289,8 +321,10 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   ask();
 });
+const byTouch = matchMedia("(pointer: coarse)");
 form.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.target.tagName !== "TEXTAREA") return;
+  if (byTouch.matches) return; // a keyboard on the screen has no Shift and Return: Return is a new line
   event.preventDefault();
   ask();
 });
@@ -351,6 +385,7 @@ if (form.dataset.prediction) {
     drawTurns();
     clear(at("answer"));
     watch();
+    if (sessionStorage.getItem(unwantedKey(run.id))) stop();
   } else if (run.asked) {
     form.elements.prompt.value = "";
     conclude();

@@ -2,6 +2,7 @@
 // figures are asked for again.
 
 import { showMarkdown } from "./answer.js";
+import { LiveFigures } from "./figures.js";
 
 const texts = new WeakMap();
 
@@ -24,24 +25,32 @@ function begin() {
 
 function watch(answer) {
   const source = new EventSource(answer.dataset.events);
+  const figures = new LiveFigures(document.querySelector(".metrics"));
   // Whoever connects (again) is told everything from the beginning.
-  source.addEventListener("begin", () => {
+  source.addEventListener("begin", (event) => {
+    figures.begin(JSON.parse(event.data).age_ms);
     for (const place of answer.children) texts.set(place, "");
   });
-  source.addEventListener("text", (event) => {
-    const { choice, text } = JSON.parse(event.data);
-    const place = placeOf(answer, choice);
-    show(place, texts.get(place) + text);
+  source.addEventListener("started", (event) => {
+    const { prompt_tokens: promptTokens, running_ms: runningMs } = JSON.parse(event.data);
+    figures.started(promptTokens, runningMs);
     showProcessing();
   });
-  source.addEventListener("end", () => finish(source, answer));
+  source.addEventListener("text", (event) => {
+    const { choice, text, tokens } = JSON.parse(event.data);
+    figures.text(choice, tokens);
+    const place = placeOf(answer, choice);
+    show(place, texts.get(place) + text);
+  });
+  source.addEventListener("end", () => finish(source, answer, figures));
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) finish(source, answer);
+    if (source.readyState === EventSource.CLOSED) finish(source, answer, figures);
   });
 }
 
-function finish(source, answer) {
+function finish(source, answer, figures) {
   source.close();
+  figures.stop();
   answer.removeAttribute("aria-busy");
   document.body.dispatchEvent(new Event("corral:end"));
 }

@@ -99,7 +99,11 @@ class ModelAnswers:
                 "tokens_per_second": example.completion_tokens / took_s if took_s else 0.0,
                 "time_to_first_token": (example.started_at_ms - example.admitted_at_ms) / 1000,
             },
-            "urls": {"get": here, "cancel": f"{here}/cancel", "web": f"{self._base_url}/p/{example.id}"},
+            "urls": {
+                "get": here,
+                "cancel": f"{here}/cancel",
+                "web": f"{self._base_url}/{model.id}?example={example.id}",
+            },
         }
 
 

@@ -1,0 +1,39 @@
+"""Addresses that no route answers: a page for browsers, the API's own answer for programs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.web.pages import Pages, redirect
+from corral.web.refusals import MethodNotAllowed, UnknownPage
+
+_HTML: Final = "text/html"
+
+Handler = Callable[[Request, HTTPException], Awaitable[Response]]
+
+
+def add_stray_pages(app: FastAPI, pages: Pages) -> None:
+    """Answer browsers at unknown addresses of *app* with a page. Call it after every other handler of 404 and 405."""
+    for status in (404, 405):
+        found = app.exception_handlers.get(status) or app.exception_handlers[HTTPException]
+        app.add_exception_handler(status, _handler(pages, found))  # pyright: ignore[reportArgumentType] - of 404, 405
+
+
+def _handler(pages: Pages, otherwise: Handler) -> Handler:
+    async def handle(request: Request, refused: HTTPException) -> Response:
+        if request.method == "GET" and (path := pages.redirect_of(request)):
+            return redirect(path)
+        if request.method == "OPTIONS" or _HTML not in request.headers.get("accept", ""):
+            return await otherwise(request, refused)
+        if refused.status_code == 405:
+            of_program = await otherwise(request, refused)
+            answer = await pages.refuse(request, MethodNotAllowed(request.method, request.url.path))
+            answer.headers["allow"] = of_program.headers.get("allow", "")
+            return answer
+        return await pages.refuse(request, UnknownPage(request.url.path))
+
+    return handle
