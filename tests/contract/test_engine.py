@@ -103,6 +103,9 @@ async def test_a_request_that_breaks_a_rule_is_refused_before_the_engine_sees_it
                 ("min_p", 1.0),
                 ("min_p", -0.1),
                 ("repetition_penalty", 0.0),
+                ("repetition_penalty", 1e-300),
+                ("repetition_penalty", 0.0099),
+                ("repetition_penalty", 100.1),
                 ("presence_penalty", 2.1),
                 ("frequency_penalty", -2.1),
             ]

@@ -198,6 +198,14 @@ def made_in_vain(answer: Response) -> bool:
     return answer.status_code == 201 and "sampling values" in (answer.json().get("error") or "")
 
 
+async def test_a_token_id_beyond_the_vocabulary_is_named_as_part_of_the_prompt(server: OpenServer) -> None:
+    async with server.http() as http:
+        for path in ("/v1/completions", "/v1/openai/completions"):
+            answer = await http.post(path, json={"model": MODEL, "prompt": [5, 100_000], "max_tokens": 1})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+            assert "Token id 100000 of the prompt is not in the vocabulary" in answer.json()["error"]["message"]
+
+
 async def test_no_number_in_a_query_or_header_finds_a_5xx(server: OpenServer) -> None:
     async with await signed_in(server) as http:
         deploys = (await http.get("/deploy/list")).json()

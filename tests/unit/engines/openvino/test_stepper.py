@@ -176,9 +176,10 @@ def test_top_k_zero_keeps_the_whole_vocabulary(stepper: OpenVinoStepper) -> None
     "sampling",
     [
         Sampling(temperature=1e300),
-        Sampling(temperature=1.1e-4, repetition_penalty=1e-30),
-        Sampling(repetition_penalty=1e300),
-        Sampling(temperature=0, repetition_penalty=1e-45),
+        Sampling(temperature=1.1e-4, repetition_penalty=0.01),
+        Sampling(temperature=1e300, repetition_penalty=100),
+        Sampling(temperature=0, repetition_penalty=0.01),
+        Sampling(temperature=5e-324, presence_penalty=-2, frequency_penalty=-0.0),
         Sampling(temperature=2e-4, frequency_penalty=-2.0),
         Sampling(top_p=1e-9, top_k=1, min_p=0.99),
     ],
