@@ -109,6 +109,8 @@ ROUTES = [
     Route(path=f"/v1/models/{MODEL}/predictions", body=CREATE, fields=REPLICATE),
     Route(path="/v1/predictions", body={"version": MODEL, **CREATE}, fields=(("version",), *INPUTS[:2])),
 ]
+ACCOUNT = {"/v1/scoped-jwt", "/v1/api-tokens", "/v1/request-costs"}
+"""Take none of the large numbers."""
 QUERIES = [
     ("/v1/predictions", "cursor"),
     ("/v1/predictions", "created_after"),
@@ -190,7 +192,8 @@ async def test_no_number_in_a_body_finds_a_5xx_or_breaks_the_account(
             *(send(http, route, field, number) for route in ROUTES for field in route.fields for number in numbers)
         )
         assert await check_listing(http) > 40
-    assert {path for path, status in seen if status in (200, 201)} == {route.path for route in ROUTES}
+    answered = {path for path, status in seen if status in (200, 201)}
+    assert answered >= {route.path for route in ROUTES if numbers is NUMBERS or route.path not in ACCOUNT}
 
 
 def made_in_vain(answer: Response) -> bool:
