@@ -5,9 +5,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Premises:
     database_url: str = ""
     port: int = 0
     """0 takes a free one at each start."""
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Settings besides."""
 
     @classmethod
     def furnish(cls, directory: Path, database_url: str = "", *, more_pieces: Sequence[str] = ()) -> "Premises":
@@ -70,6 +72,7 @@ class Premises:
             "api_key": SECRET,
             "port": self.port,
             "webhook_allow_networks": "127.0.0.0/8",
+            **self.more,
         }
 
     @property
@@ -99,15 +102,19 @@ class Premises:
                 yield OpenServer(port=live.port, made=made)
 
     @asynccontextmanager
-    async def gateway(self, *, point: str = "", tell: str = "", **script: Any) -> AsyncIterator["Gateway"]:
+    async def gateway(
+        self, *, point: str = "", tell: str = "", log: Path | None = None, **script: Any
+    ) -> AsyncIterator["Gateway"]:
         """The server as a process, until the block ends or it kills itself at *point*; ends are told at *tell*."""
         orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point, "tell": tell}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.server.gateway", json.dumps(orders)),
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "NO_COLOR": "1"},
-            stdout=asyncio.subprocess.PIPE,
-        )
+        with nullcontext() if log is None else log.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.server.gateway", json.dumps(orders)),
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "NO_COLOR": "1"},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+            )
         try:
             async with asyncio.timeout(PATIENCE_S):
                 yield Gateway(port=await _port(process), process=process)

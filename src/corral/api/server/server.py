@@ -19,6 +19,7 @@ from corral.api.server.protocol import LimitedProtocol
 
 _TICK_S: Final = 1.0
 """How often the ``Date`` header changes."""
+_END_RUNS_S: Final = 10.0
 _LAST_WORDS_S: Final = 2.0
 """How long calls may take to write their end once their runs are stopped."""
 _CLOSE_S: Final = 1.0
@@ -105,7 +106,10 @@ class HttpServer(uvicorn.Server):
             connection.shutdown()
         await self._wait_for_calls(self._grace_s)
         if self._end_runs is not None:
-            await self._end_runs()
+            # With a database that cannot answer they are settled by the next start.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_RUNS_S):
+                    await self._end_runs()
             await self._wait_for_calls(_LAST_WORDS_S)
         await self._close(sockets or ())
         await self.lifespan.shutdown()
