@@ -72,6 +72,7 @@ async def test_every_route_needs_a_key_unless_it_is_on_the_list(predictions: Scr
                     error = body.get("error")
                     sentence = error if isinstance(error, str | None) else error["message"]
                     assert body.get("title") == "Unauthenticated" or sentence.startswith("Not authenticated")
+                    assert ("title" in body) == (body.get("status") == 401)
     assert predictions.requests == []
 
 
