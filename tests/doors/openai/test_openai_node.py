@@ -78,7 +78,7 @@ async def test_the_node_client_reads_every_answer_and_every_refusal(
 
     assert {name: (fault["kind"], fault["status"]) for name, fault in got["refusals"].items()} == {
         "unknownModel": ("NotFoundError", 404),
-        "tools": ("APIError", 405),
+        "tools": ("BadRequestError", 400),
         "range": ("UnprocessableEntityError", 422),
         "otherBody": ("ConflictError", 409),
         "key": ("AuthenticationError", 401),
