@@ -52,9 +52,20 @@ class NotFound(InvalidRequest):
 class PromptTooLong(InvalidRequest):
     """The prompt leaves no room for an answer; nothing is ever truncated silently."""
 
-    def __init__(self, *, prompt_tokens: int, context_tokens: int, param: str | None = None) -> None:
+    def __init__(
+        self, *, prompt_tokens: int, context_tokens: int, param: str | None = None, is_estimate: bool = False
+    ) -> None:
+        """Word the refusal.
+
+        Args:
+            prompt_tokens: of the prompt.
+            context_tokens: most that prompt and answer may have together.
+            param: the field that holds the prompt.
+            is_estimate: the prompt was not tokenized; from its length, it has at least *prompt_tokens*.
+        """
+        self.prompt_length = f"at least {prompt_tokens}" if is_estimate else str(prompt_tokens)
         super().__init__(
-            f"The prompt has {prompt_tokens} tokens, but the model's context holds "
+            f"The prompt has {self.prompt_length} tokens, but the model's context holds "
             f"{context_tokens}, and at least one must be left for the answer.",
             param=param,
         )

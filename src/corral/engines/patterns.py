@@ -8,7 +8,7 @@ texts, so ``^`` in front and ``$`` at the end are dropped. Knows nothing of engi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Final, NoReturn
 
 from corral.core.errors import InvalidRequest
@@ -107,18 +107,18 @@ class _Reader:
         """Until the end or a ``)``; returns spelling and size."""
         if depth > _MAX_DEPTH:
             self.refuse(f"is nested deeper than {_MAX_DEPTH}")
-        alternatives: list[tuple[str, ...]] = [()]
+        alternatives: list[list[str]] = [[]]
         size = 0
         while self._peek() not in {"", ")"}:
             if self._took("|"):
-                alternatives.append(())
+                alternatives.append([])
                 continue
             text, atom_size = self._repeated(*self._atom(depth))
-            alternatives[-1] += (text,)
+            alternatives[-1].append(text)
             size += atom_size
         if not all(alternatives):
             self.refuse("has an alternative that is empty; use '?'")
-        return _factored(alternatives), size
+        return _factored(list(map(tuple, alternatives))), size
 
     def _atom(self, depth: int) -> tuple[str, int]:
         character = self._take()
@@ -223,17 +223,20 @@ class _Reader:
 def _factored(alternatives: Sequence[tuple[str, ...]]) -> str:
     """One expression for all, in which no two alternatives begin alike.
 
-    Grammar engines turn plain alternatives of words into something that also matches mixtures of them.
+    Grammar engines turn plain alternatives of words into something that also matches mixtures of them. Calls itself
+    only where alternatives part, so that a long one needs no deep stack.
     """
+    columns = zip(*alternatives, strict=False)
+    shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    same = len(shared)
     tails: dict[str, list[tuple[str, ...]]] = {}
     for atoms in dict.fromkeys(alternatives):
-        if atoms:
-            tails.setdefault(atoms[0], []).append(atoms[1:])
-    options = [head + _factored(rest) for head, rest in tails.items()]
-    optional = () in alternatives and bool(options)
-    if len(options) == 1 and not optional:
-        return options[0]
-    return f"({'|'.join(options)}){'?' if optional else ''}" if options else ""
+        if len(atoms) > same:
+            tails.setdefault(atoms[same], []).append(atoms[same:])
+    if not tails:
+        return "".join(shared)
+    optional = any(len(atoms) == same for atoms in alternatives)
+    return f"{''.join(shared)}({'|'.join(map(_factored, tails.values()))}){'?' if optional else ''}"
 
 
 def _spell_character(code: int) -> str:

@@ -20,6 +20,8 @@ from corral.engines.patterns import read_pattern
 from corral.engines.schemas import read_schema
 
 MAX_PATTERN_CHARS: Final = 16 * 1024
+_LONG_SOURCE_CHARS: Final = 2000
+"""From here on a constraint is read in a thread: 64 KiB of one take a tenth of a second, which all runs would wait."""
 _REMEMBERED: Final = 1024
 _TRIAL_TOKENS: Final = 24
 _SLOWEST_TOKEN_S: Final = 0.1
@@ -55,7 +57,8 @@ class ConstraintVetting:
             EngineUnavailable: the stand-in cannot be started.
             Overloaded: too many constraints wait to be tried.
         """
-        plain = _plain(constraint)
+        is_short = len(constraint.source) < _LONG_SOURCE_CHARS
+        plain = _plain(constraint) if is_short else await asyncio.to_thread(_plain, constraint)
         digest = hashlib.sha256(f"{plain.kind}\0{plain.source}".encode()).digest()
         if digest not in self._refusals:
             refusal = await self._try(plain, flow)

@@ -4,23 +4,24 @@ import asyncio
 import hashlib
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
 from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
-from corral.core.generation import ChatPrompt, GenerationRequest, Prompt, RawPrompt, TokenPrompt
+from corral.core.generation import ChatPrompt, GenerationRequest, Message, Prompt, RawPrompt, TokenPrompt
 from corral.core.pricing import Price
-from corral.engines.base import Engine, EngineInfo, EngineRequest, check_sampling
-from corral.text.prompt import CHAT_FORMAT, chat_ids, raw_ids
+from corral.engines.base import Engine, EngineRequest, check_sampling
+from corral.text.prompt import CHAT_FORMAT, chat_ids, least_chat_tokens, least_raw_tokens, raw_ids
 from corral.text.stop import StopFilter
 from corral.text.tokenizer import Tokenizer
 
 MAX_CHOICES: Final = 4
-_LONG_PROMPT_CHARS: Final = 20_000
-"""From here on a prompt is encoded in a thread: encoding one this long takes milliseconds that other callers wait."""
+_LONG_PROMPT_CHARS: Final = 2000
+"""From here on a prompt is encoded in a thread: encoding so many Chinese characters takes two milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +89,9 @@ class Preparer:
         if not 1 <= request.choices <= MAX_CHOICES:
             raise InvalidRequest(f"The number of choices must be in [1, {MAX_CHOICES}].", param="n")
         info = self._engine.info
-        prompt_ids = tuple(await self._prompt_ids(request.prompt))
-        max_new_tokens = _max_new_tokens(request, info, prompt_tokens=len(prompt_ids))
+        context_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
+        prompt_ids = tuple(await self._prompt_ids(request.prompt, context_tokens))
+        max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(prompt_ids))
         seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
         engine_requests = tuple(
             EngineRequest(
@@ -114,18 +116,24 @@ class Preparer:
             engine_requests=engine_requests,
         )
 
-    async def _prompt_ids(self, prompt: Prompt) -> list[int]:
+    async def _prompt_ids(self, prompt: Prompt, context_tokens: int) -> list[int]:
         match prompt:
             case TokenPrompt(ids=ids):
                 return list(ids)
             case ChatPrompt(messages=messages):
-                if sum(len(message.content) for message in messages) < _LONG_PROMPT_CHARS:
-                    return chat_ids(messages, self.tokenizer)
-                return await asyncio.to_thread(chat_ids, messages, self.tokenizer)
+                work = partial(self._chat_ids, messages, context_tokens)
+                chars = sum(len(message.content) for message in messages)
             case RawPrompt(text=text):
-                if len(text) < _LONG_PROMPT_CHARS:
-                    return raw_ids(text, self.tokenizer)
-                return await asyncio.to_thread(raw_ids, text, self.tokenizer)
+                work, chars = partial(self._raw_ids, text, context_tokens), len(text)
+        return work() if chars < _LONG_PROMPT_CHARS else await asyncio.to_thread(work)
+
+    def _chat_ids(self, messages: Sequence[Message], context_tokens: int) -> list[int]:
+        _refuse_by_length(least_chat_tokens(messages, self.tokenizer), context_tokens, param="messages")
+        return chat_ids(messages, self.tokenizer)
+
+    def _raw_ids(self, text: str, context_tokens: int) -> list[int]:
+        _refuse_by_length(least_raw_tokens(text, self.tokenizer), context_tokens, param="prompt")
+        return raw_ids(text, self.tokenizer)
 
 
 def _format_of(prompt: Prompt) -> str:
@@ -138,8 +146,13 @@ def _format_of(prompt: Prompt) -> str:
             return "raw"
 
 
-def _max_new_tokens(request: GenerationRequest, info: EngineInfo, *, prompt_tokens: int) -> int:
-    context_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
+def _refuse_by_length(least_tokens: int, context_tokens: int, *, param: str) -> None:
+    """Refuse what cannot fit before it is tokenized: that would take seconds for megabytes."""
+    if least_tokens >= context_tokens:
+        raise PromptTooLong(prompt_tokens=least_tokens, context_tokens=context_tokens, param=param, is_estimate=True)
+
+
+def _max_new_tokens(request: GenerationRequest, context_tokens: int, *, prompt_tokens: int) -> int:
     room_tokens = context_tokens - prompt_tokens
     if room_tokens < 1:
         param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"

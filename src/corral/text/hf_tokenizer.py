@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Bpe
 from tokenizers.models import BPE
 
 from corral.core.errors import CheckpointRefused
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER, bytes_of_piece, missing_byte_piece
+from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER, bytes_of_piece, longest_piece_chars, missing_byte_piece
 
 _MAX_VOCAB_SIZE = 1_000_000
 _CONTROL_PIECES = ("<s>", "</s>", "<unk>")
@@ -73,6 +73,7 @@ class HfTokenizer:
         self._bos_token_id = _control_id("<s>", ids)
         self._eos_token_id = _control_id("</s>", ids)
         self._pieces = _bytes_by_id(ids, control)
+        self._longest_piece_chars = longest_piece_chars(self._pieces)
         # The cache would keep short prompts in memory and saves nothing, as texts are not split into words.
         self._bpe = Bpe(BPE(vocab=vocab, merges=merges, byte_fallback=True, cache_capacity=0))
 
@@ -90,6 +91,11 @@ class HfTokenizer:
     def eos_token_id(self) -> int:
         """Id of ``</s>``."""
         return self._eos_token_id
+
+    @property
+    def longest_piece_chars(self) -> int:
+        """Most characters of a text that one id can stand for."""
+        return self._longest_piece_chars
 
     def encode(self, text: str) -> list[int]:
         """Ids of text as data: no text, ``</s>`` included, becomes a control token."""

@@ -23,6 +23,7 @@ from corral.text.tokenizer import Tokenizer
 
 CHAT_FORMAT: Final = "llama-2"
 """Name of the format that ``chat_ids`` builds, as stored with each prediction."""
+_BOS, _EOS = "<s>", "</s>"
 _CONTROL_TOKEN = re.compile("(</?s>)")
 
 
@@ -57,7 +58,7 @@ def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     Raises:
         InvalidRequest: *text* is not valid Unicode.
     """
-    control = {"<s>": tokenizer.bos_token_id, "</s>": tokenizer.eos_token_id}
+    control = {_BOS: tokenizer.bos_token_id, _EOS: tokenizer.eos_token_id}
     ids: list[int] = []
     for part in _CONTROL_TOKEN.split(text):
         ids += [control[part]] if part in control else _encode(part, tokenizer, param="prompt")
@@ -94,22 +95,43 @@ def written_pieces(ids: Sequence[int], tokenizer: Tokenizer, *, text: str | None
     return pieces
 
 
+def least_chat_tokens(messages: Sequence[Message], tokenizer: Tokenizer) -> int:
+    """Fewest tokens that ``chat_ids`` can give, from the length of the messages alone."""
+    chars = len(_system(messages)) + sum(len(text.strip()) for _, text in _merged(messages))
+    return -(-chars // tokenizer.longest_piece_chars)
+
+
+def least_raw_tokens(text: str, tokenizer: Tokenizer) -> int:
+    """Fewest tokens that ``raw_ids`` can give, from the length of *text* alone."""
+    at = 0
+    while text.startswith(_BOS, at):  # all of them together become one token
+        at += len(_BOS)
+    return -(-(len(text) - at) // max(tokenizer.longest_piece_chars, len(_EOS)))
+
+
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """Pairs of user text and answer; only the last answer may be missing, and then is empty."""
-    system = [message.content for message in messages if message.role is Role.SYSTEM]
-    spoken = [message for message in messages if message.role is not Role.SYSTEM]
-    merged = [
-        (role, spell_markers("\n\n".join(message.content for message in run)))
-        for role, run in groupby(spoken, key=lambda message: message.role)
-    ]
+    merged, system = _merged(messages), _system(messages)
     if not merged or merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, ""))
-    texts = [text for _, text in merged]
-    if system:
-        texts[0] = "<<SYS>>\n" + spell_markers("\n\n".join(system)) + "\n<</SYS>>\n\n" + texts[0]
+    texts = [spell_markers(text) for _, text in merged]
+    if any(message.role is Role.SYSTEM for message in messages):
+        texts[0] = f"<<SYS>>\n{spell_markers(system)}\n<</SYS>>\n\n{texts[0]}"
     if len(texts) % 2:
         texts.append("")
     return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _merged(messages: Sequence[Message]) -> list[tuple[Role, str]]:
+    """What users and the assistant say, neighbours of one role joined."""
+    spoken = [message for message in messages if message.role is not Role.SYSTEM]
+    runs = groupby(spoken, key=lambda message: message.role)
+    return [(role, "\n\n".join(message.content for message in run)) for role, run in runs]
+
+
+def _system(messages: Sequence[Message]) -> str:
+    """What all system messages say; empty without one."""
+    return "\n\n".join(message.content for message in messages if message.role is Role.SYSTEM)
 
 
 def _encode(text: str, tokenizer: Tokenizer, *, param: str) -> list[int]:

@@ -5,7 +5,7 @@ from typing import cast
 from sentencepiece import SentencePieceProcessor
 
 from corral.core.errors import CheckpointRefused
-from corral.text.tokenizer import bytes_of_piece, missing_byte_piece
+from corral.text.tokenizer import bytes_of_piece, longest_piece_chars, missing_byte_piece
 
 _PROBE = "a  b <s>\n"
 """Text that a tokenizer which drops, folds or adds anything else than one leading space does not give back."""
@@ -30,6 +30,7 @@ class SentencePieceTokenizer:
         ids = range(self._vocab_size)
         pieces = [self._processor.IdToPiece(i) for i in ids]
         self._pieces = tuple(b"" if self._is_control(i) else bytes_of_piece(pieces[i]) for i in ids)
+        self._longest_piece_chars = longest_piece_chars(self._pieces)
         self._bos_token_id = self._control_id("<s>")
         self._eos_token_id = self._control_id("</s>")
         if missing := missing_byte_piece(pieces):
@@ -51,6 +52,11 @@ class SentencePieceTokenizer:
     def eos_token_id(self) -> int:
         """Id of ``</s>``."""
         return self._eos_token_id
+
+    @property
+    def longest_piece_chars(self) -> int:
+        """Most characters of a text that one id can stand for."""
+        return self._longest_piece_chars
 
     def encode(self, text: str) -> list[int]:
         """Ids of text as data: no text, ``</s>`` included, becomes a control token."""

@@ -30,6 +30,11 @@ class Tokenizer(Protocol):
         """Id of ``</s>``."""
         ...
 
+    @property
+    def longest_piece_chars(self) -> int:
+        """Most characters of a text that one id can stand for."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Ids of text as data: no text, ``</s>`` included, becomes a control token. Not for lone surrogates."""
         ...
@@ -46,6 +51,11 @@ class Tokenizer(Protocol):
 def bytes_of_piece(piece: str) -> bytes:
     """UTF-8 bytes that an ordinary or byte piece stands for."""
     return _BYTES_BY_PIECE.get(piece) or piece.replace(WORD_BORDER, " ").encode()
+
+
+def longest_piece_chars(pieces: Iterable[bytes]) -> int:
+    """Most characters of any piece, given what each stands for."""
+    return max(len(piece.decode(errors="replace")) for piece in pieces)
 
 
 def missing_byte_piece(pieces: Iterable[str]) -> str | None:

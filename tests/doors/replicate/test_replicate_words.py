@@ -301,3 +301,18 @@ def test_times_and_cursors_go_there_and_back() -> None:
         read_offset(after_id("a"))
     with pytest.raises(InvalidInput):
         read_time_ms("yesterday", param="created_after")
+
+
+def test_a_template_that_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(ModelRefusal, match=r"E1002 .* more than 2097152 characters"):
+        fill("{prompt}" * 100_000, prompt="a" * 1_000_000, system_prompt="")
+    assert fill("{prompt} {prompt}", prompt="a" * 1_000_000, system_prompt="").count("a") == 2_000_000
+
+
+def test_a_dialogue_of_a_megabyte_is_read_at_once() -> None:
+    sandwich = "[INST] hi [/INST] a" + " " * 1_000_000 + "b [INST] more [/INST]"
+    assert as_reference(sandwich, system_prompt="") == (
+        "<s>[INST] hi [/INST] a" + " " * 1_000_000 + "b </s><s>[INST] more [/INST]"
+    )
+    for text in ("\n" * 1_000_000, "[INST]" * 300_000, "<s>" * 600_000):
+        assert as_reference(text, system_prompt="") is None

@@ -10,6 +10,11 @@ from corral.core.errors import InvalidRequest
 from corral.engines.patterns import read_pattern
 
 
+def test_a_pattern_may_be_as_long_as_the_stack_is_not_deep() -> None:
+    assert read_pattern("a" * 16_000).text == "a" * 16_000
+    assert read_pattern("a" * 3000 + "b|" + "a" * 3000 + "c").text == "a" * 3000 + "(b|c)"
+
+
 @pytest.mark.parametrize(
     ("source", "plain"),
     [

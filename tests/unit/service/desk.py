@@ -51,6 +51,7 @@ class ByteTokenizer:
     vocab_size = FIRST_BYTE_ID + 256
     bos_token_id = 1
     eos_token_id = 2
+    longest_piece_chars = 1
 
     def encode(self, text: str) -> list[int]:
         return [FIRST_BYTE_ID + byte for byte in text.encode()]

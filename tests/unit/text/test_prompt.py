@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Message, Role
-from corral.text.prompt import chat_ids, raw_ids, written_pieces
+from corral.text.prompt import chat_ids, least_chat_tokens, least_raw_tokens, raw_ids, written_pieces
 from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from corral.text.tokenizer import Tokenizer
 
@@ -185,3 +185,40 @@ def test_the_pieces_of_a_written_prompt_are_the_prompt_byte_for_byte(demo_or_lla
 def test_the_text_of_a_prompt_of_token_ids_means_the_same_ids(demo_or_llama2: Tokenizer, text: str) -> None:
     ids = raw_ids(text, demo_or_llama2)
     assert raw_ids(b"".join(written_pieces(ids, demo_or_llama2)).decode(), demo_or_llama2) == ids
+
+
+def test_a_length_never_counts_more_tokens_than_there_are(any_tokenizer: Tokenizer) -> None:
+    long = any_tokenizer.piece_bytes(
+        max(range(any_tokenizer.vocab_size), key=lambda one: len(any_tokenizer.piece_bytes(one)))
+    ).decode(errors="replace")
+    for text in (
+        "",
+        " ",
+        "a",
+        "漢" * 9,
+        " " * 40,
+        "\n" * 40,
+        long * 9,
+        "<s>" * 20 + "a",
+        "</s>" * 20,
+        "a </s><s> b" * 5,
+    ):
+        assert least_raw_tokens(text, any_tokenizer) <= len(raw_ids(text, any_tokenizer))
+        for messages in (
+            [user(text)],
+            [system(text), user("a")],
+            [user(text), user("a"), user(text)],
+            [user("a"), assistant(text), user(text)],
+            [system(text), assistant(text)],
+        ):
+            assert least_chat_tokens(messages, any_tokenizer) <= len(chat_ids(messages, any_tokenizer))
+
+
+def test_a_length_counts_all_that_cannot_be_trimmed(any_tokenizer: Tokenizer) -> None:
+    most = any_tokenizer.longest_piece_chars
+    blank = " " * (most * 1000)
+    assert least_chat_tokens([user(f"a{blank}b")], any_tokenizer) >= 1000
+    assert least_chat_tokens([user("a"), user(blank), user("b")], any_tokenizer) >= 1000
+    assert least_chat_tokens([system(blank), user("b")], any_tokenizer) >= 1000
+    assert least_chat_tokens([user(blank)], any_tokenizer) == 0
+    assert least_raw_tokens(blank, any_tokenizer) >= 1000 * most // max(most, 4)

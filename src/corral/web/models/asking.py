@@ -43,6 +43,12 @@ class Question:
     turns: tuple[Message, ...] = ()
     """What was said before, in a chat."""
 
+    @property
+    def text_chars(self) -> int:
+        """How much text it holds."""
+        said = sum(len(turn.content) for turn in self.turns)
+        return said + sum(len(value) for value in self.inputs.values() if isinstance(value, str))
+
 
 def read_question(form: Form, model: CatalogModel) -> Question:
     """What a form asks of *model*.

@@ -1,17 +1,19 @@
 """The page with code for what is in a model's form."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 
 from corral.api.doors.replicate.faults import ModelRefusal
+from corral.api.long_work import work_on_text
 from corral.catalog.model import CatalogModel
 from corral.core.errors import InvalidRequest
 from corral.web.forms import Form
 from corral.web.models.asking import Question, faults_of, question_of, read_question, to_request
 from corral.web.models.heading import heading
-from corral.web.models.snippets import KEY, all_code
+from corral.web.models.snippets import KEY, DoorCode, all_code
 from corral.web.pages import Act, Pages, Show, Visit
 
 
@@ -44,10 +46,10 @@ class CodePage:
 
     async def _draw(self, visit: Visit, model: CatalogModel, question: Question) -> Response:
         faults: Mapping[str, str] = {}
-        doors: list[Any] = []
+        doors: list[DoorCode] = []
         try:
-            request = to_request(question, model)
-            doors = all_code(question, model, request, base_url=self._site.base_url(visit.request))
+            base_url = self._site.base_url(visit.request)
+            doors = await work_on_text(partial(_code, question, model, base_url), chars=question.text_chars)
         except (InvalidRequest, ModelRefusal) as refused:
             faults = faults_of(refused)
         values: dict[str, Any] = {"model": model, "doors": doors, "faults": faults, "key": KEY}
@@ -58,3 +60,7 @@ class CodePage:
         return self._pages.draw(
             visit, "model/code.html", {**values, "heading": heading(model, runs=runs, price=price, here="API")}
         )
+
+
+def _code(question: Question, model: CatalogModel, base_url: str) -> list[DoorCode]:
+    return all_code(question, model, to_request(question, model), base_url=base_url)

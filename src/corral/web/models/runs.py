@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from corral.api.doors.replicate.answers import BASE_URL, MODEL, VERSION, Answers
 from corral.api.doors.replicate.faults import ModelRefusal
 from corral.api.doors.replicate.logs import PERFORMANCE
+from corral.api.long_work import work_on_text
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.errors import CorralError
@@ -51,7 +53,7 @@ class Runs:
             caller = visit.signed_in
             try:
                 question = read_question(form, model)
-                ask = self._ask(visit.request, caller, model, question, once=first(form, "once"))
+                ask = await self._ask(visit.request, caller, model, question, once=first(form, "once"))
                 async with self._predictions.open(ask) as run:
                     prediction_id = run.id
             except (CorralError, ModelRefusal) as error:
@@ -72,8 +74,10 @@ class Runs:
         prediction = await self._predictions.cancel(visit.signed_in, visit.request.path_params["prediction_id"])
         return _json(self._told(visit, prediction))
 
-    def _ask(self, request: Request, caller: Caller, model: CatalogModel, question: Question, *, once: str) -> Ask:
-        generation = to_request(question, model)
+    async def _ask(
+        self, request: Request, caller: Caller, model: CatalogModel, question: Question, *, once: str
+    ) -> Ask:
+        generation = await work_on_text(partial(to_request, question, model), chars=question.text_chars)
         return Ask(
             caller=caller,
             door=WEB,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import orjson
@@ -20,6 +21,7 @@ from corral.api.doors.deepinfra.stream import TokenStream
 from corral.api.doors.deepinfra.translate import to_core
 from corral.api.doors.deepinfra.wire import FIELDS, InferenceInput, read_input
 from corral.api.form import is_form, read_form
+from corral.api.long_work import work_on_text
 from corral.api.run_headers import run_headers, weights_header
 from corral.api.site import Site
 from corral.api.sse import EventStream
@@ -118,7 +120,8 @@ async def _read_document(request: Request, *, limit_bytes: int) -> object:
     if not is_form(content_type):
         return await read_document(request, limit_bytes=limit_bytes)
     body = await read_body(request, limit_bytes=limit_bytes)
-    return from_parts(await read_form(body, content_type))
+    parts = await read_form(body, content_type)
+    return await work_on_text(partial(from_parts, parts), chars=len(body))
 
 
 def _shown(document: object) -> dict[str, Any]:

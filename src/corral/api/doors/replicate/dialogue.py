@@ -1,4 +1,4 @@
-r"""A dialogue that the caller wrote into ``prompt``, with instruction tags as the model's page shows it. Pure.
+r"""Dialogues that callers write into ``prompt`` by hand, with the instruction tags that the model's page shows.
 
 ::
 
@@ -6,18 +6,16 @@ r"""A dialogue that the caller wrote into ``prompt``, with instruction tags as t
     Hello! How are you?
     [INST] I'm great, thanks for asking. [/INST]
 
-It becomes Meta's reference format, which differs by white space, a BOS and an EOS for each turn, and the system prompt
-inside the first one. Wrapped whole into the template, as on Replicate, it would be nothing the model was trained on.
+A dialogue is rewritten in Meta's reference format, which differs by white space, a BOS and an EOS for each turn, and
+the system prompt inside the first turn. Wrapped whole into the template, as on Replicate, it would be a prompt of a
+kind that the model was never trained on.
 """
 
 import re
 from typing import Final
 
-_TURN: Final = re.compile(
-    r"\s*(?:<s>)?\s*\[INST\](?P<user>.*?)\[/INST\](?P<answer>.*?)(?=(?:<s>\s*)?\[INST\]|\Z)", re.S
-)
-_TAG: Final = re.compile(r"\[/?INST\]|</?s>")
-_END: Final = re.compile(r"\s*(?:</s>)?\s*\Z")
+_TAG: Final = re.compile(r"(\[/?INST\]|</?s>)")
+"""Alternatives of fixed length: splitting takes time in proportion to the text, whatever it is."""
 _SYSTEM: Final = "<<SYS>>"
 
 
@@ -38,13 +36,25 @@ def as_reference(prompt: str, *, system_prompt: str) -> str | None:
 
 
 def _turns(prompt: str) -> list[tuple[str, str]]:
-    """User text and answer of each turn, trimmed; empty if the whole prompt is not made of such."""
+    """User text and answer of each turn, trimmed; empty if the prompt is anything else than a list of turns.
+
+    A turn is ``[<s>] [INST] user [/INST] answer [</s>]``; what is in brackets here may be missing, and white space may
+    stand anywhere between.
+    """
+    parts = _TAG.split(prompt)
+    texts, tags = [text.strip() for text in parts[::2]], parts[1::2]
     turns: list[tuple[str, str]] = []
-    at = 0
-    while match := _TURN.match(prompt, at):
-        user, answer = match["user"].strip(), _END.sub("", match["answer"]).strip()
-        if _TAG.search(user) or _TAG.search(answer):
+    at = 0  # texts[at] stands before tags[at]
+    while at < len(tags):
+        if texts[at]:
             return []
-        turns.append((user, answer))
-        at = match.end()
-    return turns if at == len(prompt) else []
+        if tags[at] == "<s>" and not texts[at + 1]:
+            at += 1
+        if tags[at : at + 2] != ["[INST]", "[/INST]"]:
+            return []
+        turns.append((texts[at + 1], texts[at + 2]))
+        at += 2
+        texts[at] = ""  # the answer is read
+        if tags[at : at + 1] == ["</s>"]:
+            at += 1
+    return [] if texts[-1] else turns

@@ -13,6 +13,8 @@ from corral.core.ranges import Range, written
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
+_MAX_STOPS_CHARS: Final = 2 * MAX_STOPS * (MAX_STOP_CHARS + 1)
+"""Of the whole field; leaves room for sequences that stand in it twice."""
 
 _TYPE_NAMES: Final[Mapping[type, str]] = {
     bool: "boolean",
@@ -81,8 +83,9 @@ def _out_of_range(accepted: Range, where: str, value: float) -> Iterator[Fault]:
 
 def _faults_together(values: Mapping[str, Any]) -> Iterator[Fault]:
     """What no single field's schema says."""
-    wanted = stops(values)
-    if len(wanted) > MAX_STOPS or any(len(stop) > MAX_STOP_CHARS for stop in wanted):
+    too_long = len(values["stop_sequences"] or "") > _MAX_STOPS_CHARS
+    wanted = () if too_long else stops(values)
+    if too_long or len(wanted) > MAX_STOPS or any(len(stop) > MAX_STOP_CHARS for stop in wanted):
         description = f"At most {MAX_STOPS} sequences of at most {MAX_STOP_CHARS} characters"
         yield Fault(type="string_lte", field="input.stop_sequences", description=description)
     if values["replicate_weights"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -21,7 +22,8 @@ from corral.api.doors.replicate.pages import address, after_id, page, read_id, w
 from corral.api.doors.replicate.prefer import CANCEL_AFTER, read_cancel_after, read_wait
 from corral.api.doors.replicate.stream import LAST_EVENT_ID, Beyond, PredictionStream, read_position
 from corral.api.doors.replicate.times import read_time_ms
-from corral.api.doors.replicate.translate import to_core, unformatted
+from corral.api.doors.replicate.translate import text_chars, to_core, unformatted
+from corral.api.long_work import work_on_text
 from corral.api.run_headers import weights_header
 from corral.api.site import Site
 from corral.api.terms import nusd, read_idempotency, read_max_cost
@@ -160,13 +162,14 @@ class PredictionRoutes:
         """Start it, or write down that it cannot run; and whether an idempotency key led to an earlier one."""
         template = next(field.default for field in model.input_fields("replicate") if field.name == "prompt_template")
         try:
-            ask = replace(ask, request=to_core(model.id, values, default_template=template))
+            work = partial(to_core, model.id, values, default_template=template)
+            ask = replace(ask, request=await work_on_text(work, chars=text_chars(values)))
             async with self._predictions.open(ask) as run:
                 prediction_id, attached = run.id, run.attached
         except ModelRefusal as refusal:
             return await self._predictions.fail(ask, str(refusal)), False
         except PromptTooLong as error:
-            length, most = error.prompt_tokens, error.context_tokens - 1
+            length, most = error.prompt_length, error.context_tokens - 1
             reason = f"E1002 PromptTooLong: Prompt length ({length}) exceeds maximum input length ({most})"
             return await self._predictions.fail(ask, reason), False
         return await self._predictions.get(ask.caller, prediction_id), attached

@@ -40,6 +40,11 @@ def unformatted(model: str, values: Mapping[str, Any]) -> GenerationRequest:
     return GenerationRequest(model=model, prompt=RawPrompt(values["prompt"]))
 
 
+def text_chars(values: Mapping[str, Any]) -> int:
+    """How much text ``to_core`` works on."""
+    return sum(len(value) for value in values.values() if isinstance(value, str))
+
+
 def formatted(values: Mapping[str, Any], *, default_template: str) -> str:
     """The prompt as the model reads it, control tokens spelt out.
 
