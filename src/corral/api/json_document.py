@@ -10,7 +10,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -101,7 +101,7 @@ def decode_utf8(text: bytes, *, what: str) -> str:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def _no_collections() -> Generator[None]:
     """Keep the garbage collector from walking a half-read document again and again, while all threads wait.
 
     For half a million lists that takes ten times as long as reading them.
