@@ -40,6 +40,7 @@ COMPLETION: dict[str, Any] = {
 }
 PATHS = {
     "/v1/chat/completions": CHAT,
+    "/v1/openai/chat/completions": CHAT,
     "/v1/completions": COMPLETION,
     "/v1/estimate": CHAT,
 }
