@@ -124,9 +124,9 @@ async def test_every_answer_tells_browsers_to_keep_out(server: LiveServer) -> No
             assert "access-control-allow-origin" not in headers
 
 
-async def _status(live: LiveServer, head: bytes) -> int:
+async def _status(live: LiveServer, head: bytes, *, path: bytes = b"/health") -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
-    writer.write(b"GET /health HTTP/1.1\r\n" + head + b"Connection: close\r\n\r\n")
+    writer.write(b"GET %b HTTP/1.1\r\n" % path + head + b"Connection: close\r\n\r\n")
     line = await reader.readline()
     await reader.read()
     writer.close()
@@ -154,6 +154,7 @@ async def test_allowed_hosts_are_served_too_and_a_star_serves_all(predictions: S
             assert await _status(live, b"Host: [::2]\r\n") == 200
             assert await _status(live, b"Host: localhost\r\n") == 200
             assert await _status(live, b"Host: example.org\r\n") == other
+            assert await _status(live, b"", path=b"/nothing") == (404 if other == 200 else 421)
 
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + SECRET.encode() + b"\r\n"

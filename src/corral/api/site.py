@@ -81,4 +81,5 @@ class Site:
 
 def reached_at(request: Request, public_url: str) -> str:
     """Where a client reaches this server, without a final slash: *public_url*, or if that is empty, as it just did."""
-    return (public_url or f"{request.url.scheme}://{request.headers['host']}").rstrip("/")
+    # ``netloc`` is the Host header, or the address of the socket where an HTTP/1.0 client sends none.
+    return (public_url or f"{request.url.scheme}://{request.url.netloc}").rstrip("/")
