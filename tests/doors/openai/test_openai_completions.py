@@ -161,7 +161,7 @@ async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, pred
     predictions.script = answer("a", choices=4)
     for extra in (
         {"logprobs": 0, "n": 4, "best_of": 4},
-        {"logprobs": 20, "max_tokens": 1_000_000, "n": 4},
+        {"logprobs": 1, "temperature": 0, "max_tokens": 1_000_000, "n": 4},
         {"prompt": [2**31 - 1, 0], "n": 4},
         {"prompt": [1] * 2**18, "n": 4.0},
     ):
@@ -189,19 +189,26 @@ async def test_log_probabilities_say_where_in_the_text_each_token_begins(
     predictions.script = answer(" ä", "b", echo=ECHO)
     parts: list[dict[str, Any]] = []
     if stream:
-        read = await chunks(server, "/v1/completions", prompt="Hé", echo=True, logprobs=1)
+        read = await chunks(server, "/v1/completions", prompt="Hé", echo=True, logprobs=0)
         parts = [chunk["choices"][0]["logprobs"] for chunk in read[:-1]]
         assert read[-1]["choices"][0]["logprobs"] is None
     else:
         async with server.openai() as client:
-            parts = [(await create(client, echo=True, logprobs=1)).choices[0].logprobs.model_dump()]
+            parts = [(await create(client, echo=True, logprobs=0)).choices[0].logprobs.model_dump()]
+    assert all(part.pop("top_logprobs") is None for part in parts)
     joined = {name: list(chain.from_iterable(part[name] for part in parts)) for name in parts[0]}
     assert joined == {
         "tokens": ["", "H", "é", " ä", "b", "</s>"],
         "token_logprobs": [None, -1.5, -2.5, -0.25, -0.5, -0.75],
-        "top_logprobs": [None, {"H": -1.5}, {"é": -2.5}, {" ä": -0.25}, {"b": -0.5}, {"</s>": -0.75}],
         "text_offset": [0, 0, 1, 2, 4, 5],
     }
+
+
+@pytest.mark.anyio
+async def test_a_greedy_answer_has_each_token_alone_among_the_most_likely(server: LiveServer) -> None:
+    async with server.openai() as client:
+        (choice,) = (await create(client, logprobs=1, temperature=0)).choices
+    assert [list(top) for top in choice.logprobs.top_logprobs] == [[" Hello"], ["!"], ["</s>"]]
 
 
 @pytest.mark.anyio

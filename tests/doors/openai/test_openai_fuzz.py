@@ -35,7 +35,7 @@ COMPLETION: dict[str, Any] = {
     "prompt": [1, 2],
     "response_format": {"type": "regex", "regex": "a{3}"},
     "echo": True,
-    "logprobs": 2,
+    "logprobs": 0,
     "stream": True,
 }
 PATHS = {

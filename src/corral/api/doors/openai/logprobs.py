@@ -1,7 +1,7 @@
 """Log probabilities of an answer's tokens, in the two shapes this door has. Pure.
 
-The engine tells the probability of the token that was chosen, not of its rivals; so where a list of the most likely
-ones is asked for, the chosen token stands there alone.
+The engine tells the probability of the token that was chosen, not of its rivals; so a list of the most likely ones is
+given only where it holds the chosen token alone (see ``translate``).
 """
 
 import codecs

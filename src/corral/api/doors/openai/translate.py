@@ -101,6 +101,8 @@ def chat_to_core(body: ChatCompletionRequest, *, model: str) -> GenerationReques
     _refuse_unsupported(body, HARMLESS)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    if body.top_logprobs:
+        _check_rivals(body, body.top_logprobs, param="top_logprobs", prompt_too=False)
     limit = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     if limit == 0:
         raise _no_room("max_completion_tokens" if body.max_tokens is None else "max_tokens")
@@ -115,6 +117,8 @@ def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequ
         del harmless["best_of"]
     _refuse_unsupported(body, harmless)
     echo = body.echo is True
+    if body.logprobs:
+        _check_rivals(body, body.logprobs, param="logprobs", prompt_too=echo)
     if body.max_tokens == 0 and not echo:
         raise _no_room("max_tokens", echo=True)
     return _request(
@@ -146,6 +150,23 @@ def _request(
         constraint=to_constraint(body.response_format),
         echo=echo,
         pieces=pieces,
+    )
+
+
+def _check_rivals(body: SharedRequest, top: int, *, param: str, prompt_too: bool) -> None:
+    """Refuse lists of the most likely tokens, unless the chosen token is certainly the only one in them.
+
+    Engines tell the probability of the chosen token alone.
+    """
+    sampling = _sampling(body)
+    most_likely = Sampling(temperature=0, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p)
+    if top == 1 and sampling == most_likely and body.response_format is None and not prompt_too:
+        return
+    less = "use 0, which gives the probability of each chosen token" if param == "logprobs" else "leave it out"
+    raise Unsupported(
+        f"'{param}' of {top} is not supported: the engine tells the probability of the chosen token, not of others; "
+        f"{less}. 1 is supported with 'temperature' 0, without penalties, response_format and echo.",
+        param=param,
     )
 
 
