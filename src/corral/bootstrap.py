@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import secrets
 import sys
 import time
@@ -205,7 +206,26 @@ def open_store(settings: Settings) -> Store:
         BadSetting: it cannot be used.
     """
     prepare_data_dir(settings.data_dir)
-    return Store.open(settings.database_url or f"sqlite:///{settings.data_dir.resolve() / DATABASE_FILE}")
+    return Store.open(_database_url(settings))
+
+
+def open_books(settings: Settings) -> Store:
+    """As ``open_store``, for commands: an SQLite database that this user may not write is opened for reading only.
+
+    Raises:
+        BadSetting: it cannot be used.
+    """
+    url = _database_url(settings)
+    file = Path(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite:///"):
+        return Store.open(url)
+    if file.is_file() and not all(os.access(place, os.W_OK) for place in (file, file.parent)):
+        return Store.open_to_read(file)
+    return open_store(settings)
+
+
+def _database_url(settings: Settings) -> str:
+    return settings.database_url or f"sqlite:///{settings.data_dir.resolve() / DATABASE_FILE}"
 
 
 def open_accounts(settings: Settings, store: Store) -> Accounts:

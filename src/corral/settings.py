@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
+from corral.core.addresses import base_url, host_name
 from corral.core.errors import BadSetting
 
 PREFIX: Final = "CORRAL_"
@@ -25,6 +27,8 @@ _HUB_VARIABLE: Final = "HF_TOKEN"
 _FLAGS: Final = {"served_as": "--as"}
 """Flags that are not spelt as their settings."""
 _ORIGIN: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
+_PATHS: Final = ("data_dir", "prices")
+
 QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
 
 
@@ -41,7 +45,7 @@ def default_config_dir() -> Path:
 class Settings(BaseModel):
     """What an operator may choose. Field descriptions are the documentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     model: str = Field(
         "corral/demo", min_length=1, description="Catalog name, or path of a checkpoint: a directory or a .gguf file."
@@ -60,7 +64,7 @@ class Settings(BaseModel):
         default_factory=default_data_dir, description="Where keys, the database and models are kept."
     )
     api_key: SecretStr | None = Field(
-        None, max_length=512, description="The first API key, instead of a generated one."
+        None, min_length=12, max_length=512, description="The first API key, instead of a generated one."
     )
     url: str = Field(
         "",
@@ -68,7 +72,6 @@ class Settings(BaseModel):
     )
     hub_url: str = Field(
         "https://huggingface.co",
-        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$",
         description="Hugging Face Hub, or a mirror of it, that `corral pull` fetches from.",
     )
     hub_token: SecretStr | None = Field(
@@ -84,7 +87,6 @@ class Settings(BaseModel):
     public_url: str = Field(
         "",
         max_length=2048,
-        pattern=r"^(https?://[^\s/?#@\\]+(/[^\s?#\\]*)?)?$",
         description="Where clients reach this server, for the addresses that it hands out; empty: as each was reached.",
     )
     concurrent_per_model: int = Field(
@@ -173,12 +175,50 @@ class Settings(BaseModel):
     step_timeout_s: float = Field(60, gt=0, le=86400, description="A step of the engine that takes longer is a hang.")
     load_timeout_s: float = Field(900, gt=0, le=86400, description="Silence this long while loading is a hang.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_what_types_let_pass(cls, given: object, info: ValidationInfo) -> object:
+        name = info.field_name or ""
+        if isinstance(given, bool) and cls.model_fields[name].annotation is not bool:
+            raise ValueError("true and false are for switches")
+        if isinstance(given, str) and "\0" in given:
+            raise ValueError("it holds a null character")
+        if given == "" and name in _PATHS:
+            raise ValueError("it is empty")
+        return given
+
     @field_validator("api_key", "hub_token")
     @classmethod
     def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and not (key.get_secret_value() and all("!" <= c <= "~" for c in key.get_secret_value())):
-            raise ValueError("must be visible ASCII without spaces")
+        text = "x" if key is None else key.get_secret_value()
+        if not (text and all("!" <= character <= "~" for character in text)):
+            raise ValueError("it holds a space, or a character that is not ASCII")
+        if _is_quoted(text):
+            raise ValueError("the quotes around it are part of it here; leave them out")
         return key
+
+    @field_validator("host")
+    @classmethod
+    def _host_can_be_listened_on(cls, host: str) -> str:
+        return host_name(host)
+
+    @field_validator("public_url", "url")
+    @classmethod
+    def _is_a_base_url(cls, url: str) -> str:
+        return base_url(url) if url else url
+
+    @field_validator("hub_url")
+    @classmethod
+    def _hub_url_is_a_host(cls, url: str) -> str:
+        return base_url(url, path=False)
+
+    @field_validator(*_PATHS)
+    @classmethod
+    def _expand_home(cls, path: Path | None) -> Path | None:
+        try:
+            return None if path is None else path.expanduser()
+        except RuntimeError as error:
+            raise ValueError("there is no home directory of that user") from error
 
     @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "webhook_allow_networks", mode="before")
     @classmethod
@@ -192,6 +232,11 @@ class Settings(BaseModel):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"'{origin}' is no origin: write scheme, host and port only, as https://app.example")
         return origins
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_can_match(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(host if host == "*" else host_name(host) for host in hosts)
 
 
 def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -217,13 +262,15 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
             name = variable.removeprefix(PREFIX).lower()
             values[name], origins[name] = environ[variable], variable
+            if _is_quoted(environ[variable]):
+                raise BadSetting(f"{variable}: the quotes around the value are part of it here; leave them out.")
     for name, value in chosen.items():
         if value is not None:
             values[name], origins[name] = value, _FLAGS.get(name) or "--" + name.replace("_", "-")
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise BadSetting(_sentence(error, origins)) from None
+        raise BadSetting(_sentence(error, values, origins)) from None
 
 
 def worker_environment() -> dict[str, str]:
@@ -234,19 +281,75 @@ def worker_environment() -> dict[str, str]:
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadSetting(f"{CONFIG_VARIABLE}: {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise BadSetting(f"{CONFIG_VARIABLE}: {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise BadSetting(f"{CONFIG_VARIABLE}: {path} is not TOML in UTF-8: {error}.") from error
 
 
-def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+
+
+_SECRET: Final = frozenset({"api_key", "hub_token", "database_url"})
+_MAX_SHOWN_CHARACTERS: Final = 100
+_EXPECTED: Final = {
+    "api_key": "12 to 512 visible ASCII characters without spaces",
+    "hub_token": "1 to 512 visible ASCII characters without spaces",
+    "url": "a URL such as http://127.0.0.1:8000",
+    "data_dir": "the path of a directory",
+    "prices": "the path of a TOML file",
+    "host": "an IP address or a host name without a port, such as 0.0.0.0",
+    "public_url": "a URL such as https://ai.example.org or https://example.org/ai",
+    "hub_url": "a URL without a path, such as https://huggingface.co",
+    "allowed_hosts": "host names or IP addresses without scheme and port, such as ai.example.org, or *",
+    "cors_origins": "origins of scheme, host and port only, such as https://app.example.org, or *",
+    "trusted_proxies": "networks such as 10.1.0.0/16, whose address is 0 after the prefix",
+    "webhook_allow_networks": "networks such as 10.1.0.0/16, whose address is 0 after the prefix",
+}
+"""What a setting takes, where its type does not say it."""
+
+
+def _sentence(error: ValidationError, values: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     sentences: list[str] = []
-    for problem in error.errors(include_input=False, include_url=False):
+    for problem in error.errors(include_url=False):
         name = str(problem["loc"][0])
         origin = origins.get(name, name)
         if problem["type"] == "extra_forbidden":
-            near = get_close_matches(name, Settings.model_fields, n=1)
-            hint = f" Did you mean {PREFIX}{near[0].upper()}?" if near else ""
-            sentences.append(f"{origin}: there is no such setting.{hint}")
-        else:
-            sentences.append(f"{origin}: {problem['msg'].removeprefix('Value error, ')}.")
-    return " ".join(sentences)
+            sentences.append(f"{origin}: there is no such setting.{_nearest(name, origin)}")
+            continue
+        why = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else ""
+        given = str(problem["input"] if len(problem["loc"]) > 1 else values.get(name))
+        shown = f"'{given}'" if len(given) <= _MAX_SHOWN_CHARACTERS else f"'{given[:_MAX_SHOWN_CHARACTERS]}…'"
+        reason = f": {why}" if why and shown not in why else ""
+        subject = "the value" if name in _SECRET or "@" in given else shown  # a URL may hold a password
+        sentences.append(f"{origin}: {subject} is not accepted{reason}. Give {expected(name)}.")
+    return " ".join(dict.fromkeys(sentences))  # a type that is a union has a problem for each of its members
+
+
+def _nearest(name: str, origin: str) -> str:
+    """A question with the setting of the nearest name, spelled as where *name* stands."""
+    near = get_close_matches(name, Settings.model_fields, n=1)
+    if not near:
+        return ""
+    return f" Did you mean {PREFIX}{near[0].upper()}?" if origin.startswith(PREFIX) else f" Did you mean {near[0]}?"
+
+
+def expected(name: str) -> str:
+    """What the setting *name* takes, as the object of "give"."""
+    if name in _EXPECTED:
+        return _EXPECTED[name]
+    field = Settings.model_fields[name]
+    if options := get_args(field.annotation):
+        texts = [each for each in options if isinstance(each, str)]
+        if texts:
+            return f"one of {', '.join(texts)}"
+    if field.annotation is bool:
+        return "true or false"
+    if field.annotation is not int and field.annotation is not float:
+        return "text that is not empty"
+    low, high = "", ""
+    for rule in field.metadata:
+        low = f"from {rule.ge:g}" if isinstance(rule, Ge) else f"above {rule.gt:g}" if isinstance(rule, Gt) else low
+        high = f" to {rule.le}" if isinstance(rule, Le) else high
+    return f"a {'whole number' if field.annotation is int else 'number'} {low}{high}"

@@ -4,7 +4,7 @@ Apart from ``bootstrap``, so that commands which only handle files start without
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, demo_checkpoint
@@ -21,6 +21,9 @@ from corral.text.load import load_tokenizer
 
 if TYPE_CHECKING:
     from corral.catalog.hub import Hub
+
+
+_MAX_SHOWN_CHARACTERS: Final = 200
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -121,9 +124,13 @@ def _local_path(given: str) -> Path | None:
     A link to a directory is followed, so that it has one name; a link to a file keeps its own, which says more than the
     one in a store of downloads.
     """
-    path = Path(given).expanduser()
-    if not path.exists():
-        return None
+    try:
+        path = Path(given).expanduser()
+        if not path.exists():
+            return None
+    except (OSError, RuntimeError, ValueError) as error:  # no permission; no such user's home; a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadSetting(f"model: {given[:_MAX_SHOWN_CHARACTERS]} cannot be looked at: {reason}.") from error
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 

@@ -48,7 +48,11 @@ def run_in_pipes(app: typer.Typer, arguments: Sequence[str], stdin: bytes) -> Re
         said = f"corral: {done.exception}\n"
     elif done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return Result(status=done.exit_code, stdout=done.stdout_bytes, stderr=done.stderr_bytes + said.encode())
+    return Result(
+        status=done.exit_code,
+        stdout=done.stdout_bytes,
+        stderr=done.stderr_bytes + said.encode(errors="backslashreplace"),
+    )
 
 
 def command(url: str, *arguments: str) -> list[str]:

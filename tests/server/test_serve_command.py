@@ -152,7 +152,7 @@ def test_a_start_on_a_port_in_use_names_it(tmp_path: Path) -> None:
     ("arguments", "settings", "said"),
     [
         ([], {"CORRAL_PROT": "1"}, "CORRAL_PROT: there is no such setting. Did you mean CORRAL_PORT?"),
-        (["--quantize", "int2"], {}, "--quantize: Input should be"),
+        (["--quantize", "int2"], {}, "--quantize: 'int2' is not accepted. Give one of int8, int4, bf16, f32."),
         (["no/such"], {}, "no/such is neither a directory, a .gguf file nor a model of the catalog"),
         (["meta/llama-2-7b-chat"], {}, "`corral pull meta-llama/Llama-2-7b-chat-hf` fetches them"),
         (["--data-dir", "/proc/corral"], {}, "data_dir: /proc/corral cannot be written"),

@@ -1,8 +1,10 @@
 """Which server the commands mean, and with which key: options before settings before the login before this machine."""
 
+from pathlib import Path
+
 from corral.cli.channel import Channel, is_this_machine, server_root
 from corral.cli.connection import Connection
-from corral.cli.login import LOGIN_FILE, Login, LoginFile
+from corral.cli.login import LOGIN_FILE, Login, LoginFile, LoginUnusable
 from corral.cli.waiting import waiting
 from corral.settings import Settings, default_config_dir, load_settings
 from corral.store.key_file import KEY_FILE, read_secret
@@ -13,7 +15,7 @@ def connect(url: str | None) -> Connection:
 
     Raises:
         BadSetting: a setting is unknown or bad.
-        LoginUnusable: the login cannot be read.
+        LoginUnusable: the login, or this machine's key, cannot be read.
     """
     settings = load_settings({"url": url})
     login = login_file().read()
@@ -52,5 +54,15 @@ def _key(address: str, settings: Settings, login: Login | None) -> str | None:
     if login is not None and server_root(login.url) == server_root(address):
         return login.token
     if is_this_machine(address):
-        return read_secret(settings.data_dir / KEY_FILE)
+        return _key_of_this_machine(settings.data_dir / KEY_FILE)
     return None
+
+
+def _key_of_this_machine(path: Path) -> str | None:
+    try:
+        return read_secret(path)
+    except (OSError, ValueError) as error:  # bytes that are not ASCII are a ValueError
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise LoginUnusable(
+            f"The API key in {path} cannot be read: {reason}. Set CORRAL_API_KEY, or log in with `corral auth login`."
+        ) from error

@@ -6,6 +6,7 @@ Money becomes integer nano-dollars, never by way of a float.
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from math import isfinite
 from typing import Final
 
 import typer
@@ -84,6 +85,17 @@ def count_limit(text: str) -> Limit:
     if not _COUNT.fullmatch(text) or int(text) == 0:
         raise typer.BadParameter(f"'{text}' is neither a whole number from 1 on nor '{NO_LIMIT}'.")
     return Limit(value=int(text))
+
+
+def finite(number: float | None) -> float | None:
+    """*number*, which is not an infinity and not NaN; for ``callback=``.
+
+    Raises:
+        BadParameter: it is one of them.
+    """
+    if number is not None and not isfinite(number):
+        raise typer.BadParameter(f"{number} is not a finite number.")
+    return number
 
 
 def day(text: str) -> str:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from corral.core.errors import CorralError
 from corral.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from corral.store.store import Store
 
 T = TypeVar("T")
+
+
+class BooksFailed(CorralError):
+    """The database refused a command's work: its disk is full, or the file is damaged."""
 
 
 class Consult(Protocol):
@@ -56,13 +61,18 @@ def consult_webhooks(settings: Settings, work: "Callable[[Accounts, Webhooks], A
 
 
 def _with_store(settings: Settings, work: "Callable[[Store], Awaitable[T]]") -> T:
-    from corral.bootstrap import open_store  # noqa: PLC0415 - as above
+    from corral.bootstrap import open_books  # noqa: PLC0415 - as above
+    from corral.store.failures import StoreFailed  # noqa: PLC0415 - as above
 
-    store = open_store(settings)
+    store = open_books(settings)
 
     async def run() -> T:
         try:
             return await work(store)
+        except StoreFailed as error:  # a full disk or a damaged file; for a server that is a bug or an alarm
+            raise BooksFailed(str(error)) from error
+        except UnicodeEncodeError as error:
+            raise BooksFailed(f"'{error.object}' holds bytes that are not UTF-8 text.") from error
         finally:
             await store.close()
 

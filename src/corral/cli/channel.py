@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -164,19 +165,29 @@ class Channel:
         """
         with self._explained(request.timeout_s), ExitStack() as stack:
             with self._waiting():
-                response = stack.enter_context(
-                    self._http.stream(
-                        request.method,
-                        request.path,
-                        params=request.query,
-                        headers=request.headers,
-                        json=request.json,
-                        files=[(part.name, (part.filename, part.content, part.media_type)) for part in request.form]
-                        or None,
-                        timeout=httpx2.Timeout(request.timeout_s, connect=min(request.timeout_s, _CONNECT_TIMEOUT_S)),
-                    )
-                )
+                response = self._http.send(self._encoded(request), stream=True)
+                stack.callback(response.close)
             yield Reply(response)
+
+    def _encoded(self, request: Request) -> httpx2.Request:
+        """The request in bytes.
+
+        Raises:
+            RequestFailed: text is not UTF-8, the address is too long, or a number is not finite.
+        """
+        try:
+            return self._http.build_request(
+                request.method,
+                request.path,
+                params=request.query,
+                headers=request.headers,
+                json=request.json,
+                files=[(part.name, (part.filename, part.content, part.media_type)) for part in request.form] or None,
+                timeout=httpx2.Timeout(request.timeout_s, connect=min(request.timeout_s, _CONNECT_TIMEOUT_S)),
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            reason = "it holds bytes that are not UTF-8 text" if isinstance(error, UnicodeError) else error
+            raise RequestFailed(f"The request cannot be sent: {reason}.") from error
 
     @contextmanager
     def _explained(self, timeout_s: float) -> Generator[None]:
@@ -253,6 +264,18 @@ def reason(body: bytes) -> str | None:
     except (msgspec.DecodeError, RecursionError, IndexError):
         return None
     return one_line(text)[:_MAX_REASON_CHARACTERS] or None
+
+
+def path_segment(text: str) -> str:
+    """*text* as one segment of a URL's path.
+
+    Raises:
+        RequestFailed: it holds bytes that are not UTF-8 text.
+    """
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError as error:
+        raise RequestFailed(f"'{text}' holds bytes that are not UTF-8 text.") from error
 
 
 def one_line(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from corral.cli.amounts import finite
 from corral.cli.channel import OpenServer
 from corral.cli.client import AnswerOptions, Client, ServedModel
 from corral.cli.completion import model_completion
@@ -42,7 +43,10 @@ def chat_command(open_server: OpenServer) -> Callable[..., None]:
         ] = None,
         system: Annotated[str | None, typer.Option(help="System message: how the model shall behave.")] = None,
         url: Url = None,
-        temperature: Annotated[float | None, typer.Option(min=0, help="0 always takes the likeliest token.")] = None,
+        temperature: Annotated[
+            float | None,
+            typer.Option(min=0, callback=finite, help="0 always takes the likeliest token."),
+        ] = None,
         max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
         seed: Annotated[int | None, typer.Option(help="Same seed, nearly always the same answer.")] = None,
     ) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import msgspec
 import typer
 
-from corral.cli.channel import OpenServer, Request, decode
+from corral.cli.channel import OpenServer, Request, decode, path_segment
 from corral.cli.completion import model_completion
 from corral.cli.options import AsJson, Url
 from corral.cli.tables import Column, draws_tables, print_json, print_table
@@ -97,7 +96,7 @@ def info_command(open_server: OpenServer) -> Callable[..., None]:
     ) -> None:
         """Print what the server tells of a deployment, as JSON."""
         with open_server(url) as server:
-            print_json(decode(server.ask(Request(path=f"/deploy/{quote(deploy_id, safe='')}")), dict[str, Any]))
+            print_json(decode(server.ask(Request(path=f"/deploy/{path_segment(deploy_id)}")), dict[str, Any]))
 
     return info
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final
-from urllib.parse import quote
 
 import msgspec
 import orjson
 import typer
 
-from corral.cli.channel import Event, OpenServer, Reply, Request, decode, one_line
+from corral.cli.channel import Event, OpenServer, Reply, Request, decode, one_line, path_segment
 from corral.cli.completion import model_completion
 from corral.cli.connection import Refused, RequestFailed
 from corral.cli.inputs import parts
@@ -86,7 +85,7 @@ def infer_command(open_server: OpenServer) -> Callable[..., None]:
 
 def _path(model: str | None, deploy_id: str | None) -> str:
     if deploy_id is not None:
-        return f"/v1/inference/deploy/{quote(deploy_id, safe='')}"
+        return f"/v1/inference/deploy/{path_segment(deploy_id)}"
     if model is None:
         raise typer.BadParameter("say which model, or which deployment with -d.", param_hint="-m")
     return f"/v1/inference/{check_name(model)}"

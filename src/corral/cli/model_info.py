@@ -6,12 +6,11 @@ They print in a pipe what ``deepctl model`` prints. Must not know of HTTP.
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import msgspec
 import typer
 
-from corral.cli.channel import Channel, OpenServer, Request, decode
+from corral.cli.channel import Channel, OpenServer, Request, decode, path_segment
 from corral.cli.completion import model_completion
 from corral.cli.model_page import ModelPage, model_page
 from corral.cli.options import AsJson, Url
@@ -123,7 +122,7 @@ def check_name(name: str) -> str:
     """
     if not all(part.strip(".") for part in name.split("/")):
         raise typer.BadParameter(f"'{name}' is no name of a model; one is owner/name.", param_hint="--model")
-    return quote(name)
+    return "/".join(map(path_segment, name.split("/")))
 
 
 def _asked_for(visibility: Visibility, server: Channel) -> tuple[Visibility, ...]:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from contextlib import closing
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import typer
 
-from corral.cli.channel import Channel, Event, OpenServer, Reach, Request, decode, one_line
+from corral.cli.channel import Channel, Event, OpenServer, Reach, Request, decode, one_line, path_segment
 from corral.cli.connection import RequestFailed
 from corral.cli.following import follow
 from corral.cli.options import AsJson, Url
@@ -195,7 +195,7 @@ def _cursor(following: str | None) -> str | None:
 
 
 def _path(prediction_id: str) -> str:
-    return f"/v1/predictions/{quote(prediction_id, safe='')}"
+    return f"/v1/predictions/{path_segment(prediction_id)}"
 
 
 def _row(prediction: _Prediction) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from corral.core.errors import BadSetting, InvalidRequest
@@ -18,6 +18,7 @@ RECEIPT_FORMAT: Final = 2
 _ADDED_IN: Final = {"weights_id": 2}
 """Fields that earlier formats do not have."""
 _FORMATS: Final = range(1, RECEIPT_FORMAT + 1)
+_MAX_PRICE_NUSD: Final = 10**9
 _MAX_REPEATED_CHARS: Final = 60
 _USD: Final = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,9})?")
 
@@ -40,14 +41,18 @@ def nusd_per_token(usd_per_million: str) -> int:
     """From a price list's ``"0.65"`` dollars per million tokens to nano-dollars per token.
 
     Raises:
-        BadSetting: not a number, negative, or finer than $0.001 per million, which a nano-dollar cannot hold.
+        BadSetting: not a number, negative, above $1 per token (so that any cost fits 64 bits), or finer than $0.001
+            per million, which a nano-dollar cannot hold.
     """
     try:
         exact = Decimal(usd_per_million) * NUSD_PER_USD / _TOKENS_PER_QUOTE
-    except InvalidOperation:
-        raise BadSetting(f"'{usd_per_million}' is not a price in dollars per million tokens.") from None
-    if not exact.is_finite() or exact < 0 or exact != exact.to_integral_value():
-        raise BadSetting(f"'{usd_per_million}' must be a multiple of 0.001 dollars per million, and not negative.")
+    except ArithmeticError:  # not a number, or an exponent that no Decimal holds
+        exact = Decimal("NaN")
+    if not exact.is_finite() or not 0 <= exact <= _MAX_PRICE_NUSD or exact != exact.to_integral_value():
+        raise BadSetting(
+            f"'{usd_per_million}' is not a price: give dollars per million tokens from 0 to {_MAX_PRICE_NUSD // 1000} "
+            'in multiples of 0.001, such as "0.65".'
+        )
     return int(exact)
 
 

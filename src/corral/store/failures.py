@@ -7,6 +7,7 @@ import sqlite3
 from typing import Final, cast
 
 from psycopg import Error as PsycopgError
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -19,6 +20,8 @@ _OUT_OF_RANGE: Final = "22003"
 _TOO_LARGE: Final = f"A number in the request does not fit 64 bits: at most {2**63 - 1} can be stored."
 _LATER_CLASSES: Final = ("08", "53", "55", "57")
 """SQLSTATE classes of lost connections, exhausted resources, lock timeouts and shutdowns."""
+_REFUSED_CLASSES: Final = ("08", "28", "3D", "53", "57")
+"""SQLSTATE classes of a connection that was refused: no connection, wrong user, no database, exhausted, shut down."""
 _LATER_SQLITE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
@@ -53,6 +56,22 @@ def told(error: BaseException) -> BaseException:
     if isinstance(cause, sqlite3.Error):
         return _told_by_sqlite(cause)
     return StoreFailed(f"The database driver failed: {type(cause).__name__}.")
+
+
+def why_not_opened(error: DBAPIError, url: URL) -> str:
+    """Why a database could not be opened or migrated, with its host or file, and never its password."""
+    cause = error.orig
+    if not isinstance(cause, PsycopgError):
+        return f"{url.database}: {told(error)}"
+    host = url.host or "its default socket"
+    place = f"PostgreSQL at {f'[{host}]' if ':' in host else host}{f':{url.port}' if url.port else ''}"
+    if cause.sqlstate is not None and not cause.sqlstate.startswith(_REFUSED_CLASSES):
+        return f"{place}: {told(error)}"
+    # What libpq says while it connects names host, user and database, never a row or a password. The first line is
+    # about the first address; "failed: " and "FATAL: " come before the reason.
+    said = (str(cause).splitlines() or [type(cause).__name__])[0]
+    reason = said.rpartition("failed: ")[2].removeprefix("FATAL:").strip()
+    return f"cannot connect to {place}: {reason}."
 
 
 def _told_by_postgres(cause: PsycopgError) -> Exception:

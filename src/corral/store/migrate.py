@@ -38,6 +38,24 @@ def migrate(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
+def check_revision(engine: Engine) -> None:
+    """Check that a database, which may not be written, has the schema of this program.
+
+    Raises:
+        BadSetting: it has another, or none.
+    """
+    config = Config()
+    config.set_main_option("script_location", "corral.store:migrations")
+    with engine.begin() as connection:
+        found = MigrationContext.configure(connection).get_current_heads()
+    heads = ScriptDirectory.from_config(config).get_heads()
+    if found != tuple(heads):
+        raise BadSetting(
+            f"The database is at revision '{', '.join(found) or 'none'}', and this version of Corral needs "
+            f"'{', '.join(heads)}', but the database cannot be written. Run the command as a user who may write it."
+        )
+
+
 def _lock(connection: Connection) -> None:
     """Let one program migrate at a time. SQLite's BEGIN IMMEDIATE has done so already."""
     if connection.dialect.name == "postgresql":

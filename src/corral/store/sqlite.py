@@ -150,7 +150,8 @@ def _prepare(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         _enter_wal(path)
     except (OSError, sqlite3.Error) as error:
-        raise BadSetting(f"The database {path} cannot be used: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadSetting(f"The database {path} cannot be used: {reason}.") from error
 
 
 def _enter_wal(path: Path) -> None:

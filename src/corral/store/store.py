@@ -19,10 +19,11 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from corral.core.errors import BadSetting, Overloaded
-from corral.store.failures import StoreClosed, told
-from corral.store.migrate import migrate
+from corral.store.failures import StoreClosed, why_not_opened
+from corral.store.migrate import check_revision, migrate
 from corral.store.postgres import PostgresDatabase
 from corral.store.sqlite import SqliteDatabase
+from corral.store.sqlite_read_only import ReadOnlySqliteDatabase
 
 MAX_WAITING: Final = 10_000
 """Works that may wait or run at once; more are refused."""
@@ -68,9 +69,24 @@ class Store:
         except BaseException as error:
             database.close()
             if isinstance(error, DBAPIError):
-                raise BadSetting(f"The database cannot be opened. {told(error)}") from None
+                raise BadSetting(f"database_url: {why_not_opened(error, database.engine.url)}") from None
             raise
         database.start()
+        return cls(database)
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> "Store":
+        """Open an SQLite file that may not be written; every ``write`` is refused.
+
+        Raises:
+            BadSetting: it cannot be read, or has another schema than this program's.
+        """
+        database = ReadOnlySqliteDatabase(path)
+        try:
+            check_revision(database.engine)
+        except BaseException:
+            database.close()
+            raise
         return cls(database)
 
     @property
@@ -116,21 +132,24 @@ class Store:
         return cast("T", await asyncio.shield(asyncio.wrap_future(reply)))
 
 
+_EXAMPLES: Final = "postgresql://user:password@host:5432/name or sqlite:////var/lib/corral/corral.db"
+
+
 def _database(url: str) -> SqliteDatabase | PostgresDatabase:
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise BadSetting("The database's URL cannot be read.") from None
+    except (ArgumentError, ValueError):  # the value is not repeated: it may hold a password
+        raise BadSetting(f"database_url: it is not a URL. Give one such as {_EXAMPLES}.") from None
     match parsed.drivername:
         case "sqlite":
             return SqliteDatabase(_file(parsed))
         case "postgresql" | "postgres" | "postgresql+psycopg":
             return PostgresDatabase(parsed.set(drivername="postgresql+psycopg"))
         case other:
-            raise BadSetting(f"The database must be sqlite:///… or postgresql://…, not {other}.")
+            raise BadSetting(f"database_url: '{other}' is not supported. Give a URL such as {_EXAMPLES}.")
 
 
 def _file(url: URL) -> Path:
     if not url.database or url.database == ":memory:" or url.query:
-        raise BadSetting("The database's URL must name a file, as in sqlite:////var/lib/corral/corral.db.")
+        raise BadSetting("database_url: it must name a file, as in sqlite:////var/lib/corral/corral.db.")
     return Path(url.database)

@@ -317,12 +317,19 @@ async def test_a_transaction_has_its_time_limits_on_postgresql(postgres_url: str
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ("mysql://root:hunter2@localhost/x", "not mysql"),
+        ("mysql://root:hunter2@localhost/x", "database_url: 'mysql' is not supported"),
         ("sqlite://", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
         ("sqlite:////nowhere/at/all/corral.db", "cannot be used"),
-        ("hunter2", "cannot be read"),
-        ("postgresql://postgres:hunter2@127.0.0.1:1/x", "cannot be opened"),
+        ("hunter2", "database_url: it is not a URL. Give one such as postgresql://user"),
+        ("postgresql://postgres:hunter2@127.0.0.1:x/x", "database_url: it is not a URL"),
+        (
+            "postgresql://postgres:hunter2@127.0.0.1:1/x",
+            "cannot connect to PostgreSQL at 127.0.0.1:1: Connection refused.",
+        ),
+        ("postgresql://postgres:hunter2@[::1]:1/x", r"cannot connect to PostgreSQL at \[::1\]:1: "),
+        ("postgresql://postgres:hunter2@nowhere.invalid/x", "at nowhere.invalid: failed to resolve host"),
+        ("postgresql://postgres:hunter2@127.0.0.1/x?bogus=1", 'at 127.0.0.1: invalid connection option "bogus"'),
     ],
 )
 async def test_a_database_that_cannot_be_opened_is_named_without_its_password(bad: str, said: str) -> None:
@@ -342,3 +349,8 @@ async def test_the_hold_of_a_claim_is_on_disk_before_it_is_told(books: Books, ur
     second = Store.open(url)
     assert await Books(second, books.account, books.key).balance() == (DOLLAR - HOLD, HOLD)
     await second.close()
+
+
+async def test_a_database_that_does_not_exist_is_named_with_its_server(postgres_server: str) -> None:
+    with pytest.raises(BadSetting, match=r'PostgreSQL at .*: database "no-such-database" does not exist'):
+        await asyncio.to_thread(Store.open, f"{postgres_server}/no-such-database")

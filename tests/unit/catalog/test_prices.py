@@ -40,23 +40,54 @@ def test_an_operators_prices_win_from_their_day_on(tmp_path: Path) -> None:
     assert demo_catalog(read_price_book(book)).get("corral/demo").price_at(NOW_S).output_nusd == 0
 
 
+DAY = "since = 2026-01-01"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "x",
-        "a = 1",
-        "[[a]]\nsince = 2026-01-01",
-        '[[a]]\nsince = 1\ninput_usd_per_million = "1"\noutput_usd_per_million = "1"',
-        '[[a]]\nsince = 2026-01-01\ninput_usd_per_million = "0.0001"\noutput_usd_per_million = "1"',
-        '[[a]]\nsince = 2026-01-01\ninput_usd_per_million = "-1"\noutput_usd_per_million = "1"',
-        '[[a]]\nsince = 2026-01-01\ninput_usd_per_million = "nan"\noutput_usd_per_million = "1"',
+        ("x", "is not TOML in UTF-8: "),
+        ("a = 1", 'a must be an array of tables, each under a line [["a"]].'),
+        ("a = [1]", 'a must be an array of tables, each under a line [["a"]].'),
+        ("[a]\nx = 1", 'a must be an array of tables, each under a line [["a"]].'),
+        (f"[[a]]\n{DAY}", '[["a"]] number 1: input_usd_per_million, output_usd_per_million is missing.'),
+        (
+            f"[[a]]\n{DAY}\ninput_usd_per_million = 1\noutput_usd_per_million = 1\ncached = 1",
+            '[["a"]] number 1: there is no key cached; a price has',
+        ),
+        (
+            "[[a]]\nsince = 1\ninput_usd_per_million = 1\noutput_usd_per_million = 1",
+            '[["a"]] number 1: since must be a date such as 2026-01-31 without quotes, not 1.',
+        ),
+        (
+            2 * f"[[a]]\n{DAY}\ninput_usd_per_million = 1\noutput_usd_per_million = 1\n",
+            '[["a"]]: two prices begin on the same day (since).',
+        ),
+        ("[[a]]\n[[A]]", '[["a"]] and [["A"]] name the same model; use one spelling.'),
+        *(
+            (
+                f"[[a]]\n{DAY}\ninput_usd_per_million = 1\noutput_usd_per_million = 1\n"
+                f'[[a]]\n{DAY}\ninput_usd_per_million = 1\noutput_usd_per_million = "{price}"',
+                f"""[["a"]] number 2: output_usd_per_million: '{price}' is not a price: give dollars per million""",
+            )
+            for price in ("0.0001", "-1", "nan", "inf", "cheap", "", "1000000.001", "1e30", "9e999999999999999999")
+        ),
     ],
 )
-def test_a_price_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_bad_price_is_refused_by_file_table_and_key(tmp_path: Path, text: str, said: str) -> None:
     book = tmp_path / "prices.toml"
     book.write_text(text)
-    with pytest.raises(BadSetting):
+    with pytest.raises(BadSetting) as caught:
         read_price_book(book)
+    assert str(caught.value).startswith(f"prices: {book}")
+    assert said in str(caught.value)
+
+
+def test_the_dearest_price_fits_any_bill(tmp_path: Path) -> None:
+    book = tmp_path / "prices.toml"
+    book.write_text(f"[[a]]\n{DAY}\ninput_usd_per_million = 1\noutput_usd_per_million = 1000000")
+    (dated,) = read_price_book(book)["a"]
+    assert dated.price.cost_nusd(prompt_tokens=0, completion_tokens=2**32) < 2**63
 
 
 def test_a_price_for_a_model_that_does_not_exist_is_refused(tmp_path: Path) -> None:
