@@ -45,7 +45,7 @@ from corral.service.predictions import PredictionService
 from corral.service.prepare import Preparer
 from corral.service.sign_ins import SignIns
 from corral.service.webhooks import Renderer, Webhooks
-from corral.settings import Settings, worker_environment
+from corral.settings import Settings, served_hosts, worker_environment
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer
@@ -179,7 +179,7 @@ def _app(
         capability_key=site.capability_key,
         public_url=settings.public_url,
     )
-    app = create_app(site, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
+    app = create_app(site, allowed_hosts=served_hosts(settings), cors_origins=settings.cors_origins)
     add_pages(app, web_site)
     return app
 

@@ -11,11 +11,12 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from corral.core.addresses import base_url, host_name
+from corral.core.addresses import base_url, host_name, is_any_address
 from corral.core.errors import BadSetting
 
 PREFIX: Final = "CORRAL_"
@@ -58,7 +59,7 @@ class Settings(BaseModel):
     stands_in: bool = Field(
         False, description="Let the checkpoint answer to the names of known models too, free and marked as a stand-in."
     )
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` or `::` for every one.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Where keys, the database and models are kept."
@@ -118,7 +119,8 @@ class Settings(BaseModel):
         3000, ge=0, le=10**6, description="Other requests of an account to Replicate's API; 0: any number."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="Host names that requests may ask for besides loopback ones; `*` allows any."
+        (),
+        description="Host names that requests may ask for besides loopback, `host` and `public_url`; `*`: any.",
     )
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins of web pages that may call the APIs, such as `https://app.example`; `*`: any."
@@ -146,7 +148,9 @@ class Settings(BaseModel):
     webhook_allow_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="Networks that webhooks may go to besides public addresses, such as `10.1.0.0/16`."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged; `debug`: settings in force, every request, the engine's counters."
+    )
     quantize: QUANTIZATIONS = Field("int8", description="How weights are stored when a checkpoint is converted.")
     kv_cache: Literal["auto", "u8", "f16", "f32"] = Field(
         "auto", description="Precision of the KV cache; auto is f32 where a whole context is small, else u8."
@@ -271,6 +275,19 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
         return Settings(**values)
     except ValidationError as error:
         raise BadSetting(_sentence(error, values, origins)) from None
+
+
+def shown_settings(settings: Settings) -> dict[str, str]:
+    """Every setting as text for a log, of the secret ones only whether they are set."""
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    return {name: ("set" if value else "not set") if name in _SECRET else str(value) for name, value in values.items()}
+
+
+def served_hosts(settings: Settings) -> tuple[str, ...]:
+    """Host names that requests may ask for: those allowed, that of ``public_url``, and the address listened on."""
+    public = (urlsplit(settings.public_url).hostname,) if settings.public_url else ()
+    own = () if is_any_address(settings.host) else (settings.host,)
+    return (*settings.allowed_hosts, *(host_name(name) for name in public if name), *own)
 
 
 def worker_environment() -> dict[str, str]:

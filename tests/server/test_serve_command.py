@@ -18,6 +18,10 @@ import pytest
 from tests.oracle.llama import TinyLlama
 
 PATIENCE_S = 60
+ROOT = Path(__file__).parents[2]
+PROGRAM = ".venv/bin/corral"
+"""As ``make run`` starts it, seen from ROOT."""
+HOME = Path("/nowhere")
 DEMO = Path(__file__).parents[2] / "src" / "corral" / "demo"
 
 
@@ -29,7 +33,8 @@ def environment(**settings: str) -> dict[str, str]:
 @contextmanager
 def serve(*arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "corral", "serve", "--port", "0", *arguments],
+        [PROGRAM, "serve", "--port", "0", *arguments],
+        cwd=ROOT,
         env=environment(**settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,10 +78,12 @@ def refusal(*arguments: str, **settings: str) -> str:
     return done.stderr
 
 
-def paste(line: str) -> str:
+def paste(line: str, cwd: Path = ROOT, **environ: str) -> str:
+    """Run a line in a fresh shell: nothing of Corral in its PATH or its environment."""
     done = subprocess.run(
         ["bash", "-c", line],
-        env={**environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cwd=cwd,
+        env={"PATH": os.defpath, "HOME": str(HOME), **environ},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -86,24 +93,73 @@ def paste(line: str) -> str:
     return done.stdout
 
 
-def test_the_three_lines_of_the_banner_can_be_pasted(tmp_path: Path) -> None:
+def pasted_lines(banner: str) -> tuple[str, str]:
+    """The two lines of the banner that are there to be pasted: curl's and ``corral chat``'s."""
+    lines = [line.strip() for line in banner.splitlines()]
+    (curl,) = [line for line in lines if line.startswith("curl ")]
+    (chat,) = [line for line in lines if " chat 'Hello!'" in line]
+    return curl, chat
+
+
+def test_the_lines_of_the_banner_can_be_pasted_into_a_fresh_shell(tmp_path: Path) -> None:
     data_dir = tmp_path / "data with a space"
     with serve("--data-dir", str(data_dir)) as process:
         banner = banner_of(process)
-        lines = [line.strip() for line in banner.splitlines()]
         key = (data_dir / "api-key").read_text().strip()
         assert f"API key  {key}" in banner
         assert "stands in for meta/llama-2-7b-chat, meta-llama/Llama-2-7b-chat-hf" in banner
-        (curl,) = [line for line in lines if line.startswith("curl ")]
-        (python,) = [line for line in lines if "import openai" in line]
-        (chat,) = [line for line in lines if " chat " in line and "curl" not in line]
+        curl, chat = pasted_lines(banner)
+        assert f"CORRAL_DATA_DIR='{data_dir}' {PROGRAM} chat" in chat
         assert json.loads(paste(curl + " --silent"))["choices"][0]["message"]["content"].strip()
-        assert paste(python).strip()
-        assert paste(f"CORRAL_DATA_DIR='{data_dir}' {chat}").strip()
-    with serve("--data-dir", str(data_dir)) as process:
+        assert paste(chat).strip()
+    with serve(
+        "--data-dir", str(data_dir), "--host", "::", CORRAL_PUBLIC_URL="https://ai.example.org/corral"
+    ) as process:
         again = banner_of(process)
         assert key not in again
         assert str(data_dir / "api-key") in again
+        assert "Corral answers at https://ai.example.org/corral\n" in again
+        assert "pages    https://ai.example.org/corral/sign-in#" in again
+        curl, chat = pasted_lines(again)
+        assert json.loads(paste(curl + " --silent"))["choices"]
+        assert paste(chat).strip()
+        here = next(line.split()[1] for line in again.splitlines() if line.startswith("  here "))
+        port = here.rpartition(":")[2]
+        for host in ("127.0.0.1", "[::1]"):
+            assert json.loads(paste(f"curl --silent --noproxy '*' http://{host}:{port}/health"))["status"] == "ready"
+        asked = f"curl --silent --header 'Host: ai.example.org' {here}/health"
+        assert json.loads(paste(asked))["status"] == "ready"
+
+
+def test_a_banner_without_a_reader_stops_no_server_and_debug_says_what_it_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    secret = "my-own-key-of-24-letters"
+    log = tmp_path / "log"
+    line = f"exec {PROGRAM} serve --port {port} --log-level debug > /dev/full 2> {log}"
+    settings = {"CORRAL_API_KEY": secret, "CORRAL_DATA_DIR": str(tmp_path / "data")}
+    process = subprocess.Popen(["bash", "-c", line], cwd=ROOT, env=environment(**settings))
+    deadline = threading.Timer(PATIENCE_S, process.kill)
+    deadline.start()
+    try:
+        while process.poll() is None and "banner_not_printed" not in (log.read_text() if log.exists() else ""):
+            threading.Event().wait(0.05)
+        asked = f"{PROGRAM} chat Hello! --url http://127.0.0.1:{port}"
+        assert paste(asked, CORRAL_API_KEY=secret).strip()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        deadline.cancel()
+        process.kill()
+        process.wait()
+    logged = log.read_text()
+    assert secret not in logged
+    (settings_line,) = [each for each in logged.splitlines() if "event=settings_in_force" in each]
+    assert " api_key=set " in settings_line
+    assert f" port={port} " in settings_line
+    assert "event=engine_counters running=0" in logged
+    assert "event=request_ended" in logged
+    assert "route=/v1/chat/completions" in logged
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

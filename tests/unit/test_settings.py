@@ -47,7 +47,7 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
     ("variable", "value", "said"),
     [
         ("CORRAL_PROT", "1", "CORRAL_PROT: there is no such setting. Did you mean CORRAL_PORT?"),
-        ("CORRAL_CORS_ORIGINS", "https://a.example/", "'https://a.example/' is no origin: write scheme, host and port"),
+        ("CORRAL_CORS_ORIGINS", "https://a.example/", "is not accepted. Give origins of scheme, host and port only"),
         *(
             ("CORRAL_PORT", port, f"CORRAL_PORT: '{port}' is not accepted. Give a whole number from 0 to 65535.")
             for port in ("eighty", "70000", "-1", "9" * 30, "80.5", "1e3", "", "nan")

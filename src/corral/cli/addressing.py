@@ -6,6 +6,7 @@ from corral.cli.channel import Channel, is_this_machine, server_root
 from corral.cli.connection import Connection
 from corral.cli.login import LOGIN_FILE, Login, LoginFile, LoginUnusable
 from corral.cli.waiting import waiting
+from corral.core.addresses import reachable_host
 from corral.settings import Settings, default_config_dir, load_settings
 from corral.store.key_file import KEY_FILE, read_secret
 
@@ -43,8 +44,7 @@ def open_server(url: str | None) -> Channel:
 
 
 def _here(settings: Settings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+    return f"http://{reachable_host(settings.host)}:{settings.port}"
 
 
 def _key(address: str, settings: Settings, login: Login | None) -> str | None:

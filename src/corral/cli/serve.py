@@ -2,21 +2,22 @@
 
 import asyncio
 import resource
-import shlex
 import socket
 import sys
 from contextlib import suppress
 
+import structlog
 from rich.console import Console
 
 from corral.api.server.limits import ConnectionLimits
 from corral.api.server.server import HttpServer
 from corral.bootstrap import Server, build, configure_logs
+from corral.cli.banner import banner
+from corral.cli.engine_log import log_engine_counters
 from corral.cli.progress import StartProgress
+from corral.cli.streams import OutputFailed, discard_output
 from corral.core.errors import BadSetting, CorralError
-from corral.settings import Settings
-from corral.store.key_file import KEY_FILE
-from corral.web.sessions import LINK_S
+from corral.settings import Settings, shown_settings
 
 _BACKLOG = 2048
 _MAX_FILES = 2**16
@@ -24,6 +25,8 @@ _OTHER_FILES = 256
 """Files that are no connections: the database, its log, the worker's socket, webhooks that are being sent."""
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter; with Python's 5 ms the store's thread starves under many streams."""
+
+_log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
@@ -33,6 +36,7 @@ def serve(settings: Settings) -> None:
         CorralError: the server cannot start; the message says why.
     """
     configure_logs(settings.log_level)
+    _log.debug("settings_in_force", **shown_settings(settings))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     listener = _listen(settings.host, settings.port)
     with listener, StartProgress(Console(stderr=True)) as progress:
@@ -64,16 +68,32 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
             return error
         progress.stop()
         link = server.links.make(await server.accounts.key_id_of(server.api_key))
-        sys.stdout.write(banner(server, settings, port=listener.getsockname()[1], link=link))
-        sys.stdout.flush()
+        _print(banner(server, settings, port=listener.getsockname()[1], link=link))
         return None
 
     async with server.run(), asyncio.TaskGroup() as tasks:
         announcing = tasks.create_task(announce())
+        counting = tasks.create_task(_log_counters(server, settings))
         await http.serve(sockets=[listener])
         announcing.cancel()
+        counting.cancel()
     if not announcing.cancelled() and (refusal := announcing.result()) is not None:
         raise refusal
+
+
+async def _log_counters(server: Server, settings: Settings) -> None:
+    if settings.log_level == "debug":
+        await log_engine_counters(server.engine)
+
+
+def _print(text: str) -> None:
+    """Print the banner. A server whose output goes nowhere serves all the same: its key is in the data directory."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (BrokenPipeError, OutputFailed) as error:
+        _log.warning("banner_not_printed", reason=str(error))
+        discard_output()
 
 
 def _raise_file_limit() -> int:
@@ -100,56 +120,12 @@ def _connection_limits(settings: Settings, *, max_files: int) -> ConnectionLimit
     )
 
 
-def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
-    """What a newcomer needs: the address, the key, three lines to paste, and a *link* that signs in once."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    info = server.engine.info
-    first = server.catalog.models()[0]
-    stand_ins = [model.id for model in server.catalog.models() if model.stands_in]
-    key_file = settings.data_dir / KEY_FILE
-    if settings.api_key is not None:
-        key, pasted = "as set in CORRAL_API_KEY", "$CORRAL_API_KEY"
-    elif server.api_key_is_new:
-        key, pasted = f"{server.api_key}  (kept in {key_file})", server.api_key
-    else:
-        key, pasted = f"in {key_file}", f"$(cat {shlex.quote(str(key_file))})"
-    asked = f'{{"model": "{first.id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    python = (
-        f'import openai, sys; print(openai.OpenAI(base_url="{url}/v1", api_key=sys.argv[1]).chat.completions.create('
-        f'model="{first.id}", messages=[{{"role": "user", "content": "Hello!"}}]).choices[0].message.content)'
-    )
-    lines = [
-        "",
-        f"Corral answers at {url}",
-        f"  model    {first.id} ({info.engine}, {info.weights}, context {info.context_tokens} tokens)",
-        *([f"  note     the demo model stands in for {', '.join(stand_ins)}"] if stand_ins else []),
-        *([_suggestion(server.suggested_name, settings)] if server.suggested_name else []),
-        f"  API key  {key}",
-        f"  pages    {url}/sign-in#{link}  (signs in once, for {LINK_S // 60} minutes)",
-        "",
-        "Try it:",
-        f"  curl {url}/v1/chat/completions -H \"Authorization: Bearer {pasted}\" -H 'Content-Type: application/json' "
-        f"-d '{asked}'",
-        f"  python -c '{python}' \"{pasted}\"",
-        f"  corral chat 'Hello!' --url {url}",  # named, for who pastes it may be logged in at another server
-        "",
-        "Ctrl-C stops it.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _suggestion(name: str, settings: Settings) -> str:
-    return (
-        f"  note     the weights have the shape of {name}, as its fine-tunes do; if they are that model, serve them as "
-        f"corral serve {shlex.quote(settings.model)} --as {name}"
-    )
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    every = host == "::" and socket.has_dualstack_ipv6()  # IPv4 too, as 0.0.0.0 is said for every IPv4 address
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise BadSetting(f"host and port: cannot listen on {host}:{port}: {error.strerror}.") from error
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=every)
+    except (OSError, UnicodeError) as error:  # a name that no resolver takes is a UnicodeError
+        reason = error.strerror if isinstance(error, OSError) else error
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise BadSetting(f"host and port: cannot listen on {place}: {reason}.") from error

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,6 +25,21 @@ def host_name(text: str) -> str:
     if len(name) > _MAX_NAME_CHARACTERS or not all(map(_LABEL.fullmatch, name.split("."))):
         raise ValueError(f"'{text}' is neither a host name nor an IP address")
     return name
+
+
+def is_any_address(host: str) -> bool:
+    """Whether a server that listens on *host* listens on every address of the machine: ``0.0.0.0`` or ``::``."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def reachable_host(host: str) -> str:
+    """The host for a URL by which this machine reaches a server that listens on *host*."""
+    if is_any_address(host):
+        return "[::1]" if ":" in host and not socket.has_dualstack_ipv6() else "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
 
 
 def base_url(text: str, *, path: bool = True) -> str:
