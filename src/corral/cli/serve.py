@@ -64,7 +64,7 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
         try:
             await server.engine.ready()
         except CorralError as error:
-            http.stop()
+            http.stop(is_failed_start=True)
             return error
         progress.stop()
         link = server.links.make(await server.accounts.key_id_of(server.api_key))

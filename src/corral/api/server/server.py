@@ -1,6 +1,7 @@
 """uvicorn's server with this project's protocol, and a stop that lets every open call end with an answer."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -65,10 +66,12 @@ class HttpServer(uvicorn.Server):
         self._on_stop = on_stop
         self._end_runs = end_runs
         self._told_to_stop = asyncio.Event()
+        self._is_failed_start = False
         self._told_twice = asyncio.Event()
 
-    def stop(self) -> None:
-        """Begin to stop; told a second time, do not wait for open calls."""
+    def stop(self, *, is_failed_start: bool = False) -> None:
+        """Begin to stop; told a second time, do not wait for open calls. A failed start is told of by its error."""
+        self._is_failed_start = is_failed_start
         if self.should_exit:
             self._told_twice.set()
         self.should_exit = True
@@ -101,7 +104,8 @@ class HttpServer(uvicorn.Server):
         """Answer every open call, then close."""
         tasks = self.server_state.tasks
         self._on_stop()
-        _log.info("server_stopping", requests=len(tasks), grace_s=self._grace_s)
+        level = logging.DEBUG if self._is_failed_start else logging.INFO
+        _log.log(level, "server_stopping", requests=len(tasks), grace_s=self._grace_s)
         for connection in list(self.server_state.connections):
             connection.shutdown()
         await self._wait_for_calls(self._grace_s)
