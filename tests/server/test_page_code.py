@@ -70,6 +70,15 @@ async def code_for(server: RealServer, fields: dict[str, str]) -> dict[str, str]
     return {name: html.unescape(code) for name, code in CODE.findall(page)}
 
 
+async def test_the_line_that_sets_the_key_is_valid_shell_as_it_stands(server: RealServer) -> None:
+    async with AsyncClient(base_url=server.url, timeout=60) as stranger:
+        page = (await stranger.get(f"/{MODEL}/api")).text
+    found = re.search(r'<code id="set-key">(.*?)</code>', page)
+    assert found is not None
+    line = html.unescape(re.sub(r"<[^>]+>", "", found[1]))
+    assert await run("bash", f'{line}; printf %s "$CORRAL_API_KEY"') == "your key"
+
+
 async def run(name: str, code: str) -> str:
     """What a program prints, as somebody pastes it."""
     command = {"python": [sys.executable, "-"], "node": [str(NODE), "--input-type=module", "-"]}
