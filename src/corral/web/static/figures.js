@@ -20,8 +20,8 @@ export class LiveFigures {
   started(promptTokens, runningMs) {
     this.startedAt = performance.now() - runningMs;
     this.#put("Input tokens", promptTokens.toLocaleString("en"));
+    // Not at once: what was there before a reload comes first, and figures must not jump back to nothing.
     this.timer ??= setInterval(() => this.#tick(), TICK_MS);
-    this.#tick();
   }
 
   /** Choice *choice* has *tokens* tokens so far. */
@@ -42,8 +42,9 @@ export class LiveFigures {
     const elapsedMs = performance.now() - this.startedAt;
     const tokens = [...this.tokens.values()].reduce((sum, each) => sum + each, 0);
     this.#put("Generated in", seconds(elapsedMs));
+    if (tokens === 0) return;
     this.#put("Output tokens", tokens.toLocaleString("en"));
-    if (tokens > 0) this.#put("Tokens per second", `${rate((1000 * tokens) / elapsedMs)} tokens / second`);
+    this.#put("Tokens per second", `${rate((1000 * tokens) / elapsedMs)} tokens / second`);
   }
 
   #put(name, text) {
