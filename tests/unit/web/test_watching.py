@@ -25,7 +25,7 @@ def test_everything_begins_with_begin_and_ends_with_end() -> None:
     )  # fmt: skip
     assert told(stream(), *events) == [
         b'event: begin\ndata: {"age_ms":500}\n\n',
-        b'event: queued\ndata: {"position":2}\n\n',
+        b'event: queued\ndata: {"position":2,"recovering":false}\n\n',
         b'event: started\ndata: {"prompt_tokens":9,"running_ms":0}\n\n',
         b'event: text\ndata: {"choice":0,"text":"a\\nb","tokens":1}\n\n',
         b'event: text\ndata: {"choice":0,"text":"","tokens":2}\n\n',
