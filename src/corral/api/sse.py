@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from itertools import chain, groupby
 from typing import Protocol
 
+import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +22,7 @@ from corral.service.ports import Run
 PING = b": ping\n\n"
 """A comment: keeps proxies from closing a silent connection, and every client skips it."""
 
+_ESCAPES = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -28,6 +30,14 @@ def encode(data: bytes, *, event: str | None = None, event_id: str | None = None
     """One event. Every line of *data* gets its own ``data:``, so no text can end an event or begin another."""
     head = (f"event: {event}\n" if event else "") + (f"id: {event_id}\n" if event_id else "")
     return head.encode() + b"".join(b"data: %b\n" % line for line in _LINE_END.split(data)) + b"\n"
+
+
+def event_json(value: object) -> bytes:
+    """*value* as JSON for an event, with U+0085, U+2028 and U+2029 escaped: readers of httpx and requests cut there."""
+    data = orjson.dumps(value)
+    for character, escape in _ESCAPES:
+        data = data.replace(character, escape)
+    return data
 
 
 def comment(text: str) -> bytes:

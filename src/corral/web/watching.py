@@ -16,12 +16,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from starlette.responses import Response
 
 from corral.api.problems import Problem
 from corral.api.site import PING_S
-from corral.api.sse import EventStream, Stream, encode
+from corral.api.sse import EventStream, Stream, encode, event_json
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.service.ports import Run
 
@@ -91,4 +90,4 @@ def watched(run: Run, clocks: Clocks) -> EventStream:
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
-    return encode(orjson.dumps(data), event=name)
+    return encode(event_json(data), event=name)

@@ -21,7 +21,7 @@ CHAT = "meta/llama-2-7b-chat"
 TINY = MODEL
 PLAIN: dict[str, Any] = {"prompt_template": "{prompt}", "system_prompt": ""}
 """Spares the scripted engine the long default prompt."""
-TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
+TERMINAL = {"succeeded", "failed", "canceled"}
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 

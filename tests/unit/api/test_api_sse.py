@@ -1,10 +1,12 @@
 """The bytes of an event, and what waits for a slow reader."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api.sse import Inbox, encode
+from corral.api.sse import Inbox, encode, event_json
 from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Started, Usage
 
 STARTED = Started(prompt_tokens=1, seed=1)
@@ -38,6 +40,13 @@ def test_no_text_ends_an_event_or_begins_another(text: str) -> None:
     assert (blank, rest) == ("", "")
     assert "\n".join(line.removeprefix("data: ") for line in lines) == text.replace("\r\n", "\n").replace("\r", "\n")
     assert all(line.startswith("data: ") for line in lines)
+
+
+@given(st.text(alphabet=st.sampled_from('a"\\\u0085\u2028\u2029\x0b\x0c\x1c\x1d\x1e\n\ré漢')))
+def test_json_of_an_event_is_one_line_for_every_reader(text: str) -> None:
+    data = event_json({"text": text}).decode()
+    assert data.splitlines() == [data]
+    assert json.loads(data) == {"text": text}
 
 
 @pytest.mark.anyio

@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import orjson
-
 from corral.api.answer_ids import request_id
 from corral.api.doors.deepinfra.answers import cost_nusd, dollars
 from corral.api.doors.deepinfra.wire_answers import StreamDetails, StreamToken
 from corral.api.problems import Problem
 from corral.api.site import NativeTerms
-from corral.api.sse import Stream, encode
+from corral.api.sse import Stream, encode, event_json
 from corral.core.generation import (
     ChoiceEnded,
     Delta,
@@ -117,7 +115,7 @@ class TokenStream(Stream):
 
     def fail(self, problem: Problem) -> bytes:
         """An error after the first byte."""
-        return encode(orjson.dumps({"error_type": "generation_error", "error_message": str(problem.body["error"])}))
+        return encode(event_json({"error_type": "generation_error", "error_message": str(problem.body["error"])}))
 
     def _last(self, usage: Usage) -> bytes:
         reason = _reason(self._end)
@@ -142,11 +140,11 @@ class TokenStream(Stream):
             "num_input_tokens": usage.prompt_tokens,
             "estimated_cost": dollars(cost_nusd(usage, self._run.price)),
         }
-        return _head(shown) + b"," + orjson.dumps(rest)[1:] + b"\n\n"
+        return _head(shown) + b"," + event_json(rest)[1:] + b"\n\n"
 
 
 def _head(token: StreamToken) -> bytes:
-    return b'data: {"token":' + orjson.dumps(token)
+    return b'data: {"token":' + event_json(token)
 
 
 def _shown(token: _Token, text: str) -> StreamToken:

@@ -8,13 +8,11 @@ of each.
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
-import orjson
-
 from corral.api.doors.openai.answers import answer_id, created_s, from_usage
 from corral.api.doors.openai.logprobs import LegacyTokens, chat_logprobs
 from corral.api.doors.openai.wire import SharedRequest
 from corral.api.problems import Problem
-from corral.api.sse import Stream, encode, queue_comment
+from corral.api.sse import Stream, encode, event_json, queue_comment
 from corral.core.generation import (
     ChoiceEnded,
     Delta,
@@ -68,11 +66,11 @@ class ChatWords:
 
     def more(self, delta: Delta) -> bytes:
         """A delta."""
-        text = b'"delta":{"role":"assistant","content":%b}' % orjson.dumps(delta.text)
+        text = b'"delta":{"role":"assistant","content":%b}' % event_json(delta.text)
         if self._top_logprobs is None:
             return text
         logprobs = chat_logprobs(delta.pieces, delta.logprobs, top=self._top_logprobs)
-        return text + b',"logprobs":' + orjson.dumps(logprobs)
+        return text + b',"logprobs":' + event_json(logprobs)
 
 
 class CompletionWords:
@@ -99,7 +97,7 @@ class CompletionWords:
 
     def _text(self, choice: int, text: str, pieces: Sequence[bytes], logprobs: Sequence[float | None]) -> bytes:
         shown = None if self._tokens is None else self._tokens[choice].feed(pieces, logprobs)
-        return b'"text":%b,"logprobs":%b' % (orjson.dumps(text), orjson.dumps(shown))
+        return b'"text":%b,"logprobs":%b' % (event_json(text), event_json(shown))
 
 
 class AnswerStream(Stream):
@@ -113,7 +111,7 @@ class AnswerStream(Stream):
             "created": created_s(run),
             "model": body.model,
         }
-        self._head = b"data: " + orjson.dumps(shared)[:-1] + b',"choices":[{"index":'
+        self._head = b"data: " + event_json(shared)[:-1] + b',"choices":[{"index":'
         self._words = words
         self._price = run.price
         options = body.stream_options
@@ -150,7 +148,7 @@ class AnswerStream(Stream):
 
     def fail(self, problem: Problem) -> bytes:
         """An error after the first byte. No ``[DONE]`` follows, so the answer cannot be taken for complete."""
-        return encode(orjson.dumps(problem.body))
+        return encode(event_json(problem.body))
 
     def _chunk(self, choice: int, middle: bytes, reason: FinishReason | None = None) -> bytes:
         """A chunk without its usage and end."""
@@ -166,4 +164,4 @@ class AnswerStream(Stream):
         return self._usage(Usage(prompt_tokens=self._prompt_tokens, completion_tokens=completion_tokens))
 
     def _usage(self, usage: Usage) -> bytes:
-        return b',"usage":' + orjson.dumps(from_usage(usage, self._price)) + b"}\n\n"
+        return b',"usage":' + event_json(from_usage(usage, self._price)) + b"}\n\n"

@@ -11,7 +11,7 @@ from corral.api.doors.replicate.times import rfc3339
 from corral.api.doors.replicate.wire import PredictionAnswer, PredictionUrls
 from corral.catalog.catalog import Catalog
 from corral.core.errors import UnknownModel
-from corral.core.prediction import WEB, Prediction, Status, StoppedBy, WebhookEvent
+from corral.core.prediction import WEB, Prediction, Status, WebhookEvent
 
 UNKNOWN_VERSION: Final = "hidden"
 """Replicate's word for a version that is not told."""
@@ -21,7 +21,7 @@ BASE_URL: Final = "base_url"
 MODEL: Final = "model"
 VERSION: Final = "version"
 
-WireStatus = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
+WireStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 
 
 class Answers:
@@ -96,7 +96,7 @@ def output(prediction: Prediction) -> list[str] | None:
 
 
 def status(prediction: Prediction) -> WireStatus:
-    """Its status. ``aborted`` only where a deadline came before the engine began."""
+    """Its status. Never ``aborted``: Replicate's Python client 1.0.7 then fails to list any prediction."""
     match prediction.status:
         case Status.STARTING:
             return "starting" if prediction.admitted_at_ms is None else "processing"
@@ -107,8 +107,7 @@ def status(prediction: Prediction) -> WireStatus:
         case Status.FAILED:
             return "failed"
         case Status.CANCELED:
-            never_began = started_at_ms(prediction) is None
-            return "aborted" if never_began and prediction.stopped_by is StoppedBy.DEADLINE else "canceled"
+            return "canceled"
 
 
 def metrics(prediction: Prediction) -> dict[str, Any]:

@@ -72,7 +72,9 @@ def _webhook_faults(body: Mapping[str, Any]) -> Iterator[Fault]:
         url = body.get(name)
         if not isinstance(url, str | None):
             yield _wrong_type(name, "string", url)
-        elif url is not None and not (url.startswith(("https://", "http://")) and len(url) <= MAX_URL_CHARS):
+        elif url is not None and not (
+            url[:8].lower().startswith(("https://", "http://")) and len(url) <= MAX_URL_CHARS
+        ):
             yield Fault(type="format", field=name, description="Does not match format 'uri'")
     if None not in (body.get("webhook"), body.get("webhook_completed")):
         description = "Must not be sent together with webhook"

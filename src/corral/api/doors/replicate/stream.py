@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from corral.api.disconnect import ClientGone, while_connected
 from corral.api.doors.replicate.chunks import LEAD, cut
 from corral.api.problems import report
-from corral.api.sse import PING, encode, queue_comment
+from corral.api.sse import PING, encode, event_json, queue_comment
 from corral.core.errors import CorralError, ServerStopping
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.core.prediction import Prediction, Status
@@ -111,12 +110,12 @@ class Words:
                     reason = {"reason": "error"}
                     if self._after.beyond is not Beyond.ERROR:
                         detail = {"detail": prediction.error or "The prediction failed."}
-                        yield self._event("error", orjson.dumps(detail), Beyond.ERROR)
+                        yield self._event("error", event_json(detail), Beyond.ERROR)
                 case Status.CANCELED:
                     reason = {"reason": "canceled"}
                 case Status.STARTING | Status.PROCESSING | Status.SUCCEEDED:
                     return
-        yield self._event("done", orjson.dumps(reason), Beyond.DONE)
+        yield self._event("done", event_json(reason), Beyond.DONE)
 
     def differs(self) -> bool:
         """Whether the reader was told other tokens up to its position than the log has there now."""
@@ -130,8 +129,8 @@ class Words:
 
         self._digest = digest
         if self._after.beyond is not Beyond.ERROR:
-            yield self._event("error", orjson.dumps({"detail": _DIFFERS}), Beyond.ERROR)
-        yield self._event("done", orjson.dumps({"reason": "error"}), Beyond.DONE)
+            yield self._event("error", event_json({"detail": _DIFFERS}), Beyond.ERROR)
+        yield self._event("done", event_json({"reason": "error"}), Beyond.DONE)
 
     def _output(self, number: int, text: str) -> Iterator[bytes]:
         if text and self._nothing_shown:
@@ -203,7 +202,7 @@ class PredictionStream(Response):
                     yield body
         except ServerStopping as error:
             # Without an id, so that a reader who comes again goes on where it stopped.
-            yield encode(orjson.dumps({"detail": str(error)}), event="error")
+            yield encode(event_json({"detail": str(error)}), event="error")
             return
         except CorralError:
             ended = await self._find(self._run.id)
