@@ -17,6 +17,7 @@
     ├── DataRemoved               the text is past its time; counts and cost stay
     ├── Overloaded                try again after ``retry_after_s``
     │   └── RateLimited           the account's own limit, not the server's load
+    ├── StorageUnavailable        the database cannot be written or reached; try again after ``retry_after_s``
     ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
     │   └── ServerStopping        the server was told to stop
     ├── EngineFailed              the engine died on this run more often than it is retried
@@ -132,6 +133,12 @@ class Overloaded(CorralError):
 
 class RateLimited(Overloaded):
     """The account used up its requests, tokens or places for now."""
+
+
+class StorageUnavailable(CorralError):
+    """The database cannot be written or reached now: disk full, read-only, I/O error, connection lost."""
+
+    retry_after_s = 5
 
 
 class EngineUnavailable(CorralError):

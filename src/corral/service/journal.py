@@ -6,15 +6,18 @@ Every write leaves the books balanced, so a gateway may die after any of them. K
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from corral.core.errors import InvalidRequest
+import structlog
+
+from corral.core.errors import CorralError, InvalidRequest, Overloaded, StorageUnavailable
 from corral.core.generation import GenerationEvent
 from corral.core.prediction import Status, StoppedBy, Webhook
 from corral.engines.base import Engine
 from corral.service.live import LiveRun, Outcome
 from corral.service.settling import (
+    Numbered,
     addressee_of,
     claim_of,
     emitted_before,
@@ -23,9 +26,14 @@ from corral.service.settling import (
     news_of,
     rows_of,
     settlement_of,
+    unstored,
+    without_output,
 )
 from corral.store import claims, counters, outbox, settlements, streams
+from corral.store.failures import StoreFailed
 from corral.store.store import Connection, Store
+
+_log = structlog.get_logger(__name__)
 
 _ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_LENGTH: Final = 26
@@ -34,6 +42,34 @@ _ID_LENGTH: Final = 26
 def new_prediction_id() -> str:
     """26 characters of base32 without look-alikes: 130 random bits."""
     return "".join(_ID_ALPHABET[byte & 31] for byte in secrets.token_bytes(_ID_LENGTH))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moved:
+    """What a run has emitted beyond what is known to be stored."""
+
+    live: LiveRun
+    events: Numbered
+    engine_tokens: int
+
+
+def _write_one(connection: Connection, moved: _Moved, now_ms: int) -> int:
+    """Store the progress of one run; how many tokens of the engine are new to the store.
+
+    Of an earlier commit whose answer was lost the store knows more than the run does.
+    """
+    live = moved.live
+    before = streams.progress(connection, live.id)
+    if before.is_over:
+        return 0
+    begins = live.stored_events == 0 and settlements.started(
+        connection, live.id, now_ms=live.started_at_ms or now_ms, admitted_at_ms=live.admitted_at_ms
+    )
+    rows = rows_of(moved.events, after_seq=before.last_seq)
+    streams.append(connection, live.id, rows, engine_tokens=moved.engine_tokens)
+    if (whom := addressee_of(live)) is not None:
+        outbox.tell(connection, whom, news_of(moved.events, begins=begins), now_ms=now_ms)
+    return moved.engine_tokens - before.engine_tokens
 
 
 class Journal:
@@ -62,6 +98,8 @@ class Journal:
         self._clock = clock
         self._concurrent_per_model = concurrent_per_model
         self._on_news = on_news
+        self._refused: set[str] = set()
+        """Ids of runs whose progress the database refuses."""
         self._epoch = f"gateway_{secrets.token_hex(8)}"
         # What the engine did before is in somebody else's counters, if in any.
         stats = engine.stats()
@@ -74,33 +112,39 @@ class Journal:
         """Unix time in milliseconds."""
         return int(self._clock() * 1000)
 
-    async def claim(self, live: LiveRun) -> claims.Claimed | claims.Attached:
+    async def claim(self, live: LiveRun, *, again: bool = False) -> claims.Claimed | claims.Attached:
         """Hold the worst case, or find the prediction that the same request made; see ``store.claims.claim``."""
         wanted = replace(claim_of(live), concurrent_per_model=self._concurrent_per_model)
-        return await self._store.write(lambda connection: claims.claim(connection, wanted, now_ms=live.created_at_ms))
+        return await self._store.write(
+            lambda connection: claims.claim(connection, wanted, now_ms=live.created_at_ms, again=again)
+        )
 
-    async def settle(self, live: LiveRun, outcome: Outcome, last: Sequence[GenerationEvent]) -> None:
+    async def settle(
+        self, live: LiveRun, outcome: Outcome, last: Sequence[GenerationEvent], *, with_output: bool = True
+    ) -> None:
         """End a run: state, bill, usage, counters, and its log with the *last* events, in one transaction.
 
-        May be tried again after an error: what was done in spite of it is not done twice.
+        May be tried again after an error: what was done in spite of it is recognised, and not done twice.
         """
         async with live.writing:
             now_ms = self.now_ms()
-            settlement = settlement_of(emitted_by(live), outcome, rows_of(live, last), now_ms=now_ms)
-            settlement = replace(settlement, silent=live.refused)
-            fresh_tokens = live.engine_tokens - live.stored_tokens
+            events, engine_tokens = unstored(live, last) if with_output else (), live.engine_tokens
+            emitted = emitted_by(live) if with_output else without_output(emitted_by(live))
+            settlement = replace(settlement_of(emitted, outcome, (), now_ms=now_ms), silent=live.refused)
             never_ran = outcome.error is not None and not len(live.log)
 
             def write(connection: Connection) -> None:
-                settled = settlements.settle(connection, settlement, now_ms=now_ms)
-                if settled.receipt != settlement.receipt.as_dict():
+                before = streams.progress(connection, live.id)
+                log = rows_of(events, after_seq=before.last_seq)
+                settlements.settle(connection, replace(settlement, log=log), now_ms=now_ms)
+                if before.is_over:
                     return
                 if never_ran:  # refused by the engine: the same request may be made again under its idempotency key
                     claims.release_idempotency(connection, live.id)
-                counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
+                counters.count_tokens(connection, self._epoch, delivered=engine_tokens - before.engine_tokens)
 
             await self._store.write(write)
-            self._stored(live, live.engine_tokens, len(live.log))
+            self._stored(live, engine_tokens, len(live.log))
             self._tell_of(live.ask.webhook)
 
     async def refuse(self, claim: claims.Claim, reason: str) -> str:
@@ -141,33 +185,56 @@ class Journal:
         self._tell_of(left.prediction.webhook)
 
     async def flush(self, lives: Sequence[LiveRun]) -> None:
-        """Store what runs have emitted since the last time."""
+        """Store what runs have emitted since the last time: all in one transaction, or each alone if it is refused.
+
+        A run whose progress the database refuses alone is stored no more before its end, so that it holds up nobody.
+        """
         async with AsyncExitStack() as writing:
             for live in lives:
                 await writing.enter_async_context(live.writing)
             moved = [
-                (live, rows_of(live), live.engine_tokens, len(live.log))
+                _Moved(live=live, events=unstored(live), engine_tokens=live.engine_tokens)
                 for live in lives
-                if len(live.log) > live.stored_events
+                if len(live.log) > live.stored_events and live.id not in self._refused
             ]
-            now_ms = self.now_ms()
+            try:
+                await self._write_progress(moved)
+            except (Overloaded, StorageUnavailable):
+                raise
+            except (CorralError, StoreFailed) as error:
+                _log.warning("flush_refused", runs=len(moved), reason=str(error))
+                for one in moved:
+                    await self._write_alone(one)
 
-            def write(connection: Connection) -> None:
-                for live, rows, engine_tokens, _ in moved:
-                    begins = live.stored_events == 0 and settlements.started(
-                        connection, live.id, now_ms=live.started_at_ms or now_ms, admitted_at_ms=live.admitted_at_ms
-                    )
-                    streams.append(connection, live.id, rows, engine_tokens=engine_tokens)
-                    if (whom := addressee_of(live)) is not None:
-                        outbox.tell(connection, whom, news_of(live, begins=begins), now_ms=now_ms)
-                fresh_tokens = sum(tokens - live.stored_tokens for live, _, tokens, _ in moved)
-                counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
+    async def _write_alone(self, moved: "_Moved") -> None:
+        try:
+            await self._write_progress([moved])
+        except (Overloaded, StorageUnavailable):
+            raise
+        except (CorralError, StoreFailed) as error:
+            _log.error("run_progress_refused", prediction=moved.live.id, reason=str(error))
+            self._refused.add(moved.live.id)
 
-            if moved:
-                await self._store.write(write)
-            for live, _, engine_tokens, events in moved:
-                self._stored(live, engine_tokens, events)
-                self._tell_of(live.ask.webhook)
+    async def _write_progress(self, moved: Sequence["_Moved"]) -> None:
+        now_ms = self.now_ms()
+
+        def write(connection: Connection) -> None:
+            fresh_tokens = sum(_write_one(connection, one, now_ms) for one in moved)
+            counters.count_tokens(connection, self._epoch, delivered=fresh_tokens)
+
+        if moved:
+            await self._store.write(write)
+        for one in moved:
+            self._stored(one.live, one.engine_tokens, one.live.stored_events + len(one.events))
+            self._tell_of(one.live.ask.webhook)
+
+    def forget(self, live: LiveRun) -> None:
+        """Keep nothing of a run that is over."""
+        self._refused.discard(live.id)
+
+    async def probe(self) -> None:
+        """Write a row that changes nothing, to find out whether the database can be written again."""
+        await self._store.write(lambda connection: counters.count_tokens(connection, self._epoch))
 
     async def balance(self) -> None:
         """With no run alive, put the engine's own count beside what runs received: a difference shows in reconcile."""

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,8 @@ from corral.core.errors import (
     EngineUnavailable,
     Overloaded,
     ServerStopping,
+    StorageUnavailable,
+    UnknownPrediction,
 )
 from corral.core.generation import Finished, GenerationEvent
 from corral.core.prediction import Prediction, Status, StoppedBy
@@ -47,7 +50,9 @@ FLUSH_INTERVAL_S: Final = 0.25
 """What a crash of the gateway can lose of a stream's log; a run that is taken up again computes it once more."""
 RETENTION_INTERVAL_S: Final = 60.0
 SETTLE_AGAIN_S: Final = 1.0
-"""A database that cannot answer now is asked again after this long."""
+"""A settlement that the database could not write is tried again after this long."""
+CLAIM_AGAIN_S: Final = 0.5
+"""A claim that the database gave no answer to is tried once more after this long."""
 STOPPING: Final = "The server is being stopped. Send the request again in a few seconds."
 STOPPED: Final = "The server was stopped before the answer was complete. Send the request again in a few seconds."
 _RECOVERING: Final = "Requests that were running at repeated crashes of the engine are tried one by one."
@@ -92,6 +97,8 @@ class PredictionService(Readings):
         self._tasks: asyncio.TaskGroup | None = None
         """Owns every run; None while no new one may begin."""
         self._stopping = False
+        self._unsettled: dict[str, str] = {}
+        """Ids of runs that are over and that the database could not write yet, with the reason."""
 
     @property
     def catalog(self) -> Catalog:
@@ -100,14 +107,21 @@ class PredictionService(Readings):
 
     @property
     def status(self) -> ServerStatus:
-        """State of the server: the first that holds of stopping, starting, recovering, ready."""
+        """State of the server: the first that holds of stopping, storage_failed, starting, recovering, ready."""
         if self._stopping:
             return ServerStatus(state=ServerState.STOPPING)
+        if (reason := self._storage_failure) is not None:
+            return ServerStatus(state=ServerState.STORAGE_FAILED, reason=reason)
         if not self._preparer.ready:
             return ServerStatus(state=ServerState.STARTING)
         if self._engine.stats().recovering:
             return ServerStatus(state=ServerState.RECOVERING, reason=_RECOVERING)
         return ServerStatus(state=ServerState.READY)
+
+    @property
+    def _storage_failure(self) -> str | None:
+        """Why the database cannot be written, as far as is known."""
+        return self._store.failure or next(iter(self._unsettled.values()), None)
 
     @property
     def ready(self) -> bool:
@@ -188,6 +202,8 @@ class PredictionService(Readings):
         return await self._stored(caller, prediction_id)
 
     async def _prepare(self, ask: Ask) -> Prepared:
+        if (reason := self._storage_failure) is not None:
+            raise StorageUnavailable(reason)
         ask.caller.require(Scope.INFERENCE)
         ask.caller.require_model(ask.request.model)
         check_webhook(ask.webhook)
@@ -215,7 +231,11 @@ class PredictionService(Readings):
     async def _claim_and_drive(self, live: LiveRun) -> None:
         # Not in the opener's task: one that goes away during the claim would leave a hold that nobody settles.
         try:
-            claimed = await self._journal.claim(live)
+            claimed = await self._claim(live)
+        except StorageUnavailable as error:
+            live.refuse(error)
+            live.log.close(error)
+            await self._settle_lost_claim(live, error)
         except Exception as error:  # noqa: BLE001 - handed on to whoever opens the run
             live.refuse(error)
             live.log.close(EngineUnavailable("The run was refused."))
@@ -226,6 +246,24 @@ class PredictionService(Readings):
         self._end(live)
         return None
 
+    async def _claim(self, live: LiveRun) -> claims.Claimed | claims.Attached:
+        """Claim; once more where the database gave no answer, for the commit may have been done all the same."""
+        try:
+            return await self._journal.claim(live)
+        except StorageUnavailable:
+            await asyncio.sleep(CLAIM_AGAIN_S)
+            return await self._journal.claim(live, again=True)
+
+    async def _settle_lost_claim(self, live: LiveRun, error: StorageUnavailable) -> None:
+        """Settle a claim that may stand although its caller was answered with *error*; else its hold would stay."""
+        outcome = Outcome(status=Status.FAILED, stopped_by=StoppedBy.NOT_ADMITTED, error=error)
+        try:
+            await self._settle(live, outcome, [])
+        except UnknownPrediction:
+            return  # it does not stand
+        except (CorralError, StoreFailed) as failure:
+            _log.error("lost_claim_not_settled", prediction=live.id, reason=str(failure))
+
     async def _drive(self, live: LiveRun) -> None:
         """Run to the end, settle, and only then tell readers that it is over."""
         try:
@@ -234,7 +272,7 @@ class PredictionService(Readings):
                 error = outcome.error or EngineUnavailable("The server is being restarted.")
                 outcome = Outcome(status=Status.FAILED, stopped_by=StoppedBy.NOT_ADMITTED, error=error)
             if outcome.stopped_by is StoppedBy.RESTART and live.ask.goes_on:
-                await self._journal.flush([live])  # the next start takes it up
+                await self._flush_for_restart(live)
                 live.log.close(ServerStopping("The server is being restarted; the run goes on afterwards."))
                 return
             last: list[GenerationEvent] = [Finished(usage=live.usage)] if outcome.status is Status.SUCCEEDED else []
@@ -242,6 +280,9 @@ class PredictionService(Readings):
             live.log.append(last)
             stopping = ServerStopping(STOPPED) if outcome.stopped_by is StoppedBy.RESTART else None
             live.log.close(stopping or outcome.error or error_of(outcome.status, None))
+        except (Overloaded, StorageUnavailable) as error:  # the server stops, and the database cannot be written
+            _log.warning("settlement_left_for_restart", prediction=live.id, reason=str(error))
+            live.log.close(ServerStopping(STOPPED))
         except Exception:  # noqa: BLE001 - the edge of a run: a bug in one must not end the server and all others
             incident = secrets.token_hex(8)
             _log.exception("run_failed", prediction=live.id, incident=incident)
@@ -249,19 +290,39 @@ class PredictionService(Readings):
         finally:
             self._end(live)
 
+    async def _flush_for_restart(self, live: LiveRun) -> None:
+        try:
+            await self._journal.flush([live])
+        except (CorralError, StoreFailed) as error:  # the next start computes from what is stored
+            _log.warning("flush_failed", prediction=live.id, reason=str(error))
+
     async def _settle(self, live: LiveRun, outcome: Outcome, last: list[GenerationEvent]) -> None:
-        """Settle as soon as the database can answer: a hold must not stay because it could not for a moment."""
-        while True:
-            try:
-                return await self._journal.settle(live, outcome, last)
-            except Overloaded as error:
-                if self._tasks is None:
-                    raise
-                _log.warning("settlement_waits", prediction=live.id, reason=str(error))
-            await asyncio.sleep(SETTLE_AGAIN_S)
+        """Settle as soon as the database writes; without its output if the database refuses that."""
+        with_output = True
+        try:
+            while True:
+                try:
+                    return await self._journal.settle(live, outcome, last, with_output=with_output)
+                except (Overloaded, StorageUnavailable) as error:
+                    if self._tasks is None:
+                        raise
+                    if live.id not in self._unsettled:
+                        _log.warning("settlement_retry", prediction=live.id, reason=str(error))
+                    self._unsettled[live.id] = str(error)
+                except StoreFailed as error:
+                    if not with_output:
+                        raise
+                    _log.error("settlement_refused", prediction=live.id, reason=str(error))
+                    failure = EngineFailed("The result could not be stored.")
+                    outcome = replace(outcome, status=Status.FAILED, stopped_by=StoppedBy.ENGINE, error=failure)
+                    with_output = False
+                await asyncio.sleep(SETTLE_AGAIN_S)
+        finally:
+            self._unsettled.pop(live.id, None)
 
     def _end(self, live: LiveRun) -> None:
         del self._live[live.id]
+        self._journal.forget(live)
         live.refuse(EngineFailed("Something went wrong here."))
         live.settled.set()
 
@@ -269,13 +330,17 @@ class PredictionService(Readings):
         while True:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             try:
+                if self._store.failure is not None:
+                    await self._journal.probe()
                 if self._live:
                     # One that is being stored already is left for the next round, to hold up nobody else's.
                     await self._journal.flush([live for live in self._live.values() if not live.writing.locked()])
                 else:
                     await self._journal.balance()
+            except StorageUnavailable:
+                continue  # logged by the store, and shown by ``status``
             except (CorralError, StoreFailed) as error:
-                _log.warning("journal_waits", reason=str(error))
+                _log.warning("flush_failed", reason=str(error))
 
     async def _remove_what_is_past_its_time(self) -> None:
         while True:

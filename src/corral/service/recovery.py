@@ -4,12 +4,13 @@ Whoever takes a prediction out of here settles it or makes it live, so nothing i
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 
-from corral.core.errors import CorralError, EngineFailed
+from corral.core.errors import CorralError, EngineFailed, Overloaded, StorageUnavailable
 from corral.core.generation import GenerationEvent
 from corral.core.prediction import Status, StoppedBy
 from corral.engines.base import Engine
@@ -23,6 +24,9 @@ from corral.store.store import Store
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+AGAIN_S: Final = 1.0
+"""What the database could not do is tried again after this long."""
 GoOn = Callable[[settlements.Unfinished, Ask, Prepared, list[GenerationEvent]], None]
 """Makes a prediction live again, given what was stored of it."""
 
@@ -74,13 +78,17 @@ class Recovery:
         left = self._left.pop(prediction_id, None)
         if left is None:
             return False
-        await self._write_off(left, Outcome(status=Status.CANCELED, stopped_by=StoppedBy.CALLER, error=None))
+        try:
+            await self._write_off(left, Outcome(status=Status.CANCELED, stopped_by=StoppedBy.CALLER, error=None))
+        except (Overloaded, StorageUnavailable):
+            self._left[prediction_id] = left
+            raise
         return True
 
     async def _take_up(self, left: settlements.Unfinished) -> None:
         stored = left.prediction
         try:
-            ask, events = ask_of(stored), await self._events_of(stored.id)
+            ask, events = ask_of(stored), await _until_stored(stored.id, lambda: self._events_of(stored.id))
             prepared = await self._preparer.prepare(ask.request, flow=stored.account_id)
         except Exception as error:  # noqa: BLE001 - the edge of a run: one that cannot be read must not stop the others
             await self._give_up(left, type(error).__name__)
@@ -97,8 +105,9 @@ class Recovery:
             return
         _log.warning("run_not_taken_up", prediction=left.prediction.id, reason=reason)
         failure = EngineFailed("The server was restarted.")
+        outcome = Outcome(status=Status.FAILED, stopped_by=StoppedBy.RESTART, error=failure)
         try:
-            await self._write_off(left, Outcome(status=Status.FAILED, stopped_by=StoppedBy.RESTART, error=failure))
+            await _until_stored(left.prediction.id, lambda: self._write_off(left, outcome))
         except Exception:  # noqa: BLE001 - the edge of a run, as above
             _log.exception("run_not_settled", prediction=left.prediction.id)
 
@@ -108,3 +117,13 @@ class Recovery:
     async def _events_of(self, prediction_id: str) -> list[GenerationEvent]:
         rows = await self._store.read(partial(streams.read_from, prediction_id=prediction_id))
         return [event for row in rows for event in decode_events(row.payload)]
+
+
+async def _until_stored(prediction_id: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try *attempt* until the database can be written; every attempt recognises what an earlier one did."""
+    while True:
+        try:
+            return await attempt()
+        except (Overloaded, StorageUnavailable) as error:
+            _log.warning("recovery_retry", prediction=prediction_id, reason=str(error))
+        await asyncio.sleep(AGAIN_S)

@@ -180,14 +180,27 @@ def emitted_never(claim: Claim) -> Emitted:
     )
 
 
-def rows_of(live: LiveRun, last: Sequence[GenerationEvent] = ()) -> list[LogRow]:
-    """The part of the log that is not stored yet, with *last* at its end."""
-    fresh = live.log.since(live.stored_events)
-    events = [*(event for _, event in fresh), *last]
-    if not events:
+Numbered = Sequence[tuple[int, GenerationEvent]]
+"""Events with their numbers in the log."""
+
+
+def unstored(live: LiveRun, last: Sequence[GenerationEvent] = ()) -> Numbered:
+    """The events that are not known to be stored, with *last* at their end."""
+    return [*live.log.since(live.stored_events), *enumerate(last, len(live.log) + 1)]
+
+
+def rows_of(events: Numbered, *, after_seq: int) -> list[LogRow]:
+    """The part of *events* beyond the number *after_seq*, for the stored log."""
+    fresh = [(number, event) for number, event in events if number > after_seq]
+    if not fresh:
         return []
-    before = live.stored_events
-    return [LogRow(first_seq=before + 1, last_seq=before + len(events), payload=encode_events(events))]
+    payload = encode_events(event for _, event in fresh)
+    return [LogRow(first_seq=fresh[0][0], last_seq=fresh[-1][0], payload=payload)]
+
+
+def without_output(emitted: Emitted) -> Emitted:
+    """What is settled of a run whose output the database refuses: nothing, free of charge."""
+    return replace(emitted, prompt_tokens=0, choices=(), completion_tokens=0, chunks=None, stops=[])
 
 
 def addressee_of(live: LiveRun) -> Addressee | None:
@@ -198,10 +211,9 @@ def addressee_of(live: LiveRun) -> Addressee | None:
     return Addressee(prediction_id=live.id, account_id=live.ask.caller.account_id, webhook=webhook)
 
 
-def news_of(live: LiveRun, *, begins: bool) -> list[WebhookEvent]:
-    """What there is to tell of the part of the log that is not stored yet."""
-    fresh = (event for _, event in live.log.since(live.stored_events))
-    speaks = any(isinstance(event, Delta) and event.text for event in fresh)
+def news_of(events: Numbered, *, begins: bool) -> list[WebhookEvent]:
+    """What there is to tell of *events*."""
+    speaks = any(isinstance(event, Delta) and event.text for _, event in events)
     return [*(BEGINNING if begins else ()), *((WebhookEvent.OUTPUT,) if speaks else ())]
 
 

@@ -18,7 +18,7 @@ from corral.store import keys, ledger, scoped_tokens
 from corral.store.accounts import lock_account, move
 from corral.store.ledger import transfer
 from corral.store.limits import check_model_places, check_money, check_rates, check_token
-from corral.store.predictions import prediction_of, seed_column, webhook_column
+from corral.store.predictions import find_row, prediction_of, seed_column, webhook_column
 from corral.store.schema import idempotency_keys, predictions
 
 
@@ -103,8 +103,14 @@ _FORGOTTEN: Final = (
 )
 
 
-def claim(connection: Connection, wanted: Claim, *, now_ms: int) -> Claimed | Attached:
+def claim(connection: Connection, wanted: Claim, *, now_ms: int, again: bool = False) -> Claimed | Attached:
     """Hold the worst case of a run and write its prediction, or find the one that the same request made.
+
+    Args:
+        connection: of the transaction.
+        wanted: the run.
+        now_ms: when.
+        again: the answer to an earlier try was lost, so that the prediction may stand already.
 
     Raises:
         Unauthenticated: the key or its account is gone, or the key was revoked.
@@ -117,6 +123,8 @@ def claim(connection: Connection, wanted: Claim, *, now_ms: int) -> Claimed | At
     account = lock_account(connection, wanted.account_id)
     if account is None:
         raise Unauthenticated("There is no such account.")
+    if again and (stands := find_row(connection, wanted.prediction_id)) is not None:
+        return Claimed(prediction=prediction_of(stands))
     key = _usable_key(connection, wanted, now_ms)  # before an attach, which shows the old run
     if wanted.idempotency is not None:
         found = _attach(connection, wanted.account_id, wanted.idempotency)

@@ -11,18 +11,29 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from corral.core.errors import CorralError, InvalidRequest, Overloaded
+from corral.core.errors import CorralError, InvalidRequest, Overloaded, StorageUnavailable
 
 _RETRY_AFTER_S: Final = 1
 _AGAIN: Final = frozenset({"40001", "40P01"})
 """SQLSTATEs of a serialization failure and of a deadlock: nothing was done, and the next try may succeed."""
 _OUT_OF_RANGE: Final = "22003"
 _TOO_LARGE: Final = f"A number in the request does not fit 64 bits: at most {2**63 - 1} can be stored."
-_LATER_CLASSES: Final = ("08", "53", "55", "57")
-"""SQLSTATE classes of lost connections, exhausted resources, lock timeouts and shutdowns."""
 _REFUSED_CLASSES: Final = ("08", "28", "3D", "53", "57")
 """SQLSTATE classes of a connection that was refused: no connection, wrong user, no database, exhausted, shut down."""
+_BUSY_CLASS: Final = "55"
+"""SQLSTATE class of lock timeouts."""
+_STORAGE_CLASSES: Final = ("08", "25006", "53", "57", "58")
+"""SQLSTATE classes of lost connections, a read-only database, exhausted resources, shutdowns and system errors."""
+_STORAGE_SQLITE: Final = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+)
 _LATER_SQLITE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+_STORAGE_WORDS: Final = {
+    "25006": "The database cannot be written: it is read-only.",
+    "53100": "The database cannot be written: its disk is full.",
+}
 
 
 class StoreFailed(RuntimeError):
@@ -77,8 +88,10 @@ def why_not_opened(error: DBAPIError, url: URL) -> str:
 def _told_by_postgres(cause: PsycopgError) -> Exception:
     state = cause.sqlstate
     # Without a state there was no answer: the connection is gone or was never made.
-    if state is None or state.startswith(_LATER_CLASSES) or state in _AGAIN:
-        return Overloaded("The database cannot answer now.", retry_after_s=_RETRY_AFTER_S)
+    if state is None or state.startswith(_STORAGE_CLASSES):
+        return StorageUnavailable(_STORAGE_WORDS.get(state or "", "The database cannot be reached."))
+    if state.startswith(_BUSY_CLASS) or state in _AGAIN:
+        return Overloaded("The database is too busy.", retry_after_s=_RETRY_AFTER_S)
     if state == _OUT_OF_RANGE:
         return InvalidRequest(_TOO_LARGE)
     return StoreFailed(f"The database refused: {type(cause).__name__} {state}, {cause.diag.constraint_name}.")
@@ -89,4 +102,6 @@ def _told_by_sqlite(cause: sqlite3.Error) -> Exception:
     code = cast("int", getattr(cause, "sqlite_errorcode", -1))
     if code & 0xFF in _LATER_SQLITE:
         return Overloaded("The database is too busy.", retry_after_s=_RETRY_AFTER_S)
+    if code & 0xFF in _STORAGE_SQLITE:
+        return StorageUnavailable(f"The database cannot be written: {cause}.")
     return StoreFailed(f"The database refused: {cause}.")

@@ -127,6 +127,11 @@ def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_
     return len(ids)
 
 
+def find_row(connection: Connection, prediction_id: str) -> RowMapping | None:
+    """One prediction's row, any account's; None if there is none of that id."""
+    return connection.execute(_FIND, {"prediction_id": prediction_id}).mappings().one_or_none()
+
+
 def row_of(connection: Connection, account_id: str | None, prediction_id: str) -> RowMapping:
     """One prediction's row; an *account_id* of None is any account's.
 
@@ -135,7 +140,7 @@ def row_of(connection: Connection, account_id: str | None, prediction_id: str) -
     """
     row = None
     if prediction_id.isascii() and prediction_id.isprintable():  # others no database need be asked for
-        row = connection.execute(_FIND, {"prediction_id": prediction_id}).mappings().one_or_none()
+        row = find_row(connection, prediction_id)
     if row is None or account_id not in (None, row["account_id"]):
         raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
     return row

@@ -137,7 +137,11 @@ def _attempt(connection: Connection, work: Callable[[Connection], Any]) -> _Outc
     try:
         value = work(connection)
     except BaseException as error:  # noqa: BLE001 - whoever awaits this work is told
-        connection.exec_driver_sql("ROLLBACK TO work")
+        try:
+            connection.exec_driver_sql("ROLLBACK TO work")
+        except DBAPIError:
+            # A full disk or an I/O error undoes the whole transaction, savepoint and all: that is what happened.
+            raise error from None
         outcome = _Outcome(error=error)
     else:
         outcome = _Outcome(value=value)

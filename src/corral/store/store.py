@@ -15,15 +15,18 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
+import structlog
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from corral.core.errors import BadSetting, Overloaded
+from corral.core.errors import BadSetting, Overloaded, StorageUnavailable
 from corral.store.failures import StoreClosed, why_not_opened
 from corral.store.migrate import check_revision, migrate
 from corral.store.postgres import PostgresDatabase
 from corral.store.sqlite import SqliteDatabase
 from corral.store.sqlite_read_only import ReadOnlySqliteDatabase
+
+_log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 10_000
 """Works that may wait or run at once; more are refused."""
@@ -50,6 +53,7 @@ class Store:
         """Take *database* over; ``open`` is the way to get one."""
         self._database = database
         self._closed = False
+        self._failure: str | None = None
         self._closing = threading.Lock()
         self._places = threading.Semaphore(MAX_WAITING)
 
@@ -94,6 +98,11 @@ class Store:
         """Transactions committed for writes since it was opened."""
         return self._database.commits
 
+    @property
+    def failure(self) -> str | None:
+        """Why the last transaction could not be done, if the database cannot be written or reached; else None."""
+        return self._failure
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run *work* in a transaction; return what it returns once that is on disk.
 
@@ -101,15 +110,21 @@ class Store:
         nothing but use its connection. Cancelling the caller does not cancel it: it is done in full, or not at all.
 
         Raises:
-            Overloaded: too much is waiting, or the database cannot be had now.
+            Overloaded: too much is waiting, or the database is locked.
+            StorageUnavailable: the database cannot be written or reached. Of a commit whose answer was lost nobody
+                knows whether it was done, so *work* must recognise what it did before it is tried again.
             StoreFailed: the database refused.
             StoreClosed: after ``close``.
         """
-        return await self._wait(self._database.submit_write, work)
+        done = await self._watched(self._database.submit_write, work)
+        if self._failure is not None:
+            self._failure = None
+            _log.info("database_recovered")
+        return done
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run *work* on one snapshot of everything committed. Raises as ``write`` does, also when *work* writes."""
-        return await self._wait(self._database.submit_read, work)
+        return await self._watched(self._database.submit_read, work)
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the database. Closing twice does nothing."""
@@ -117,6 +132,17 @@ class Store:
             closed, self._closed = self._closed, True
         if not closed:
             await asyncio.to_thread(self._database.close)
+
+    async def _watched(
+        self, submit: Callable[[Callable[[Connection], Any]], Future[Any]], work: Callable[[Connection], T]
+    ) -> T:
+        try:
+            return await self._wait(submit, work)
+        except StorageUnavailable as error:
+            if self._failure is None:
+                _log.error("database_unavailable", reason=str(error))
+            self._failure = str(error)
+            raise
 
     async def _wait(
         self, submit: Callable[[Callable[[Connection], Any]], Future[Any]], work: Callable[[Connection], T]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from corral.core.errors import UnknownPrediction
+from corral.core.prediction import Status
 from corral.store.schema import predictions, stream_rows
 
 
@@ -19,6 +20,21 @@ class LogRow:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How much of a run is stored."""
+
+    last_seq: int
+    """Number of the last event in the stream log; 0 for none, and where no text is kept."""
+    engine_tokens: int
+    is_over: bool
+
+
+_PROGRESS: Final = select(
+    predictions.c.status,
+    predictions.c.engine_tokens,
+    select(func.max(stream_rows.c.last_seq)).where(stream_rows.c.prediction_id == predictions.c.id).scalar_subquery(),
+).where(predictions.c.id == bindparam("prediction_id"))
 _KEPT: Final = select(predictions.c.data_removed).where(predictions.c.id == bindparam("prediction_id"))
 _INSERT: Final = insert(stream_rows)
 _DELIVERED: Final = (
@@ -29,6 +45,19 @@ _READ: Final = (
     .where(stream_rows.c.prediction_id == bindparam("prediction_id"), stream_rows.c.last_seq > bindparam("after_seq"))
     .order_by(stream_rows.c.first_seq)
 )
+
+
+def progress(connection: Connection, prediction_id: str) -> Progress:
+    """How much of a run is stored: more than its gateway knows where the answer to a commit was lost.
+
+    Raises:
+        UnknownPrediction: there is none of that id.
+    """
+    row = connection.execute(_PROGRESS, {"prediction_id": prediction_id}).one_or_none()
+    if row is None:
+        raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
+    status, engine_tokens, last_seq = row
+    return Progress(last_seq=last_seq or 0, engine_tokens=engine_tokens, is_over=Status(status).terminal)
 
 
 def append(

@@ -14,6 +14,7 @@ from corral.core.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
+    StorageUnavailable,
     Unauthenticated,
     UnknownModel,
     UnknownPrediction,
@@ -66,6 +67,7 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     DataRemoved: 410,
     Overloaded: 429,
     EngineUnavailable: 503,
+    StorageUnavailable: 503,
 }
 """A class without a row is shown as its nearest base."""
 

@@ -176,7 +176,7 @@ class Desk:
 
 @asynccontextmanager
 async def serving(
-    database: Path,
+    database: Path | str,
     engine: SupervisedEngine,
     *,
     retention_s: int = 3600,
@@ -186,9 +186,9 @@ async def serving(
     on_news: Callable[[], None] = lambda: None,
     max_outage_s: float = 3600,
 ) -> AsyncIterator[Desk]:
-    """A service over an engine and a database, as one process of the server has it."""
+    """A service over an engine and a database (SQLite's file, or a URL), as one process of the server has it."""
     clock = clock or Clock()
-    store = Store.open(f"sqlite:///{database}")
+    store = Store.open(database if isinstance(database, str) else f"sqlite:///{database}")
     try:
         service = PredictionService(
             store=store,
@@ -219,7 +219,7 @@ async def working(policy: SupervisorPolicy | None = None, **options: Any) -> Asy
 
 @asynccontextmanager
 async def open_desk(
-    database: Path,
+    database: Path | str,
     says: str = "",
     *,
     credit_nusd: int = DOLLAR,

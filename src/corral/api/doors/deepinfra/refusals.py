@@ -21,6 +21,7 @@ from corral.core.errors import (
     Overloaded,
     PermissionDenied,
     RateLimited,
+    StorageUnavailable,
     Unauthenticated,
     UnknownModel,
     UnknownPrediction,
@@ -60,6 +61,7 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     DataRemoved: 410,
     Overloaded: 429,
     EngineUnavailable: 503,
+    StorageUnavailable: 503,
     EngineFailed: 500,
 }
 """How each error is answered; a class without a row is answered as its nearest base."""
@@ -92,7 +94,7 @@ def _headers(error: CorralError) -> dict[str, str]:
             return {"www-authenticate": "Bearer"}
         case MethodNotAllowed():
             return {"allow": error.allow}
-        case Overloaded():
+        case Overloaded() | StorageUnavailable():
             return {"retry-after": str(error.retry_after_s)}
         case EngineUnavailable():
             return {"retry-after": str(error.retry_after_s)}

@@ -24,6 +24,7 @@ from corral.core.errors import (
     PromptTooLong,
     RateLimited,
     ServerStopping,
+    StorageUnavailable,
     Unauthenticated,
     UnknownModel,
     UnknownPrediction,
@@ -69,6 +70,7 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     Overloaded: _Row(429, "rate_limit_error", "overloaded", "Model busy, retry later"),
     RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded", "Rate limited"),
     EngineUnavailable: _Row(503, "server_error", "engine_unavailable"),
+    StorageUnavailable: _Row(503, "server_error", "storage_unavailable"),
     ServerStopping: _Row(503, "server_error", "server_stopping"),
     EngineFailed: _Row(500, "server_error", "engine_failed"),
 }
@@ -118,7 +120,7 @@ def _headers(error: CorralError) -> dict[str, str]:
             return {"www-authenticate": "Bearer"}
         case MethodNotAllowed():
             return {"allow": error.allow}
-        case Overloaded():
+        case Overloaded() | StorageUnavailable():
             return {"retry-after": str(error.retry_after_s)}
         case EngineUnavailable():
             return {"retry-after": str(error.retry_after_s)}

@@ -24,6 +24,7 @@ from corral.core.errors import (
     PermissionDenied,
     RateLimited,
     ServerStopping,
+    StorageUnavailable,
     Unauthenticated,
     UnknownModel,
     UnknownPrediction,
@@ -68,6 +69,7 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     RateLimited: _Row(429, "Too many requests"),
     NotOffered: _Row(501, "Not offered"),
     EngineUnavailable: _Row(503, "Model is starting"),
+    StorageUnavailable: _Row(503, "Database is not available"),
     ServerStopping: _Row(503, "Server is stopping"),
     EngineFailed: _Row(500, "Model failed"),
 }
@@ -92,7 +94,7 @@ def from_error(error: CorralError) -> Problem:
         case InvalidRequest() if row.status == 422 and error.param is not None:
             field = _FIELDS.get(error.param, f"input.{error.param}")
             body["invalid_fields"] = [{"type": "invalid", "field": field, "description": str(error)}]
-        case Overloaded():
+        case Overloaded() | StorageUnavailable():
             body["retry_after"] = error.retry_after_s
         case _:
             pass
@@ -111,7 +113,7 @@ def _headers(error: CorralError) -> dict[str, str]:
             return {"www-authenticate": "Bearer"}
         case MethodNotAllowed():
             return {"allow": error.allow}
-        case Overloaded():
+        case Overloaded() | StorageUnavailable():
             return {"retry-after": str(error.retry_after_s)}
         case EngineUnavailable():
             return {"retry-after": str(error.retry_after_s)}
