@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,7 @@ from corral.service.prepare import Preparer
 from corral.service.sign_ins import SignIns
 from corral.service.webhooks import Renderer, Webhooks
 from corral.settings import Settings, served_hosts, worker_environment
+from corral.store.gateway_lock import only_server
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer
@@ -207,6 +208,16 @@ def open_store(settings: Settings) -> Store:
     """
     prepare_data_dir(settings.data_dir)
     return Store.open(_database_url(settings))
+
+
+def hold_database(settings: Settings, *, address: str) -> AbstractContextManager[None]:
+    """Keep other servers off the database while the block lasts; see ``store.gateway_lock.only_server``.
+
+    Raises:
+        BadSetting: the data directory cannot be used.
+    """
+    prepare_data_dir(settings.data_dir)
+    return only_server(_database_url(settings), address=address)
 
 
 def open_books(settings: Settings) -> Store:

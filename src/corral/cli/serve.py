@@ -11,7 +11,7 @@ from rich.console import Console
 
 from corral.api.server.limits import ConnectionLimits
 from corral.api.server.server import HttpServer
-from corral.bootstrap import Server, build, configure_logs
+from corral.bootstrap import Server, build, configure_logs, hold_database
 from corral.cli.banner import banner
 from corral.cli.engine_log import log_engine_counters
 from corral.cli.progress import StartProgress
@@ -39,7 +39,12 @@ def serve(settings: Settings) -> None:
     _log.debug("settings_in_force", **shown_settings(settings))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     listener = _listen(settings.host, settings.port)
-    with listener, StartProgress(Console(stderr=True)) as progress:
+    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    with (
+        listener,
+        hold_database(settings, address=address),
+        StartProgress(Console(stderr=True)) as progress,
+    ):
         server = build(settings, progress.report)
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(_serve(server, settings, listener, progress))
