@@ -1,8 +1,14 @@
 """Fixtures that every test may use."""
 
+import logging
+
 import pytest
+import structlog
 
 import corral.engines.openvino  # noqa: F401  # pyright: ignore[reportUnusedImport] - turns OpenVINO's telemetry off
+
+# As the server has it: structlog's own default writes every level to standard output, among what commands print there.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
 
 
 @pytest.fixture

@@ -80,8 +80,6 @@ def test_only_the_limits_that_are_named_change(ledgers: Ledgers) -> None:
         "nan",
         "inf",
         "1.0000000001",
-        "1000000000.1",
-        "99999999999",
         "",
         "1,5",
         "\N{ARABIC-INDIC DIGIT ONE}",
@@ -91,6 +89,14 @@ def test_only_the_limits_that_are_named_change(ledgers: Ledgers) -> None:
 def test_an_amount_that_is_none_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
     ledgers.said("account", "create", "ann")
     assert "no amount in dollars" in ledgers.refused("account", "credit", "ann", amount, status=2)
+    assert ledgers.json("account", "show", "ann")["available_usd"] == "0"
+
+
+@pytest.mark.parametrize("amount", ["1000000000.1", "99999999999"])
+def test_an_amount_beyond_a_thousand_million_dollars_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
+    ledgers.said("account", "create", "ann")
+    said = " ".join(ledgers.refused("account", "credit", "ann", amount, status=2).split())
+    assert f"'{amount}' is more than 1,000,000,000 dollars" in said
     assert ledgers.json("account", "show", "ann")["available_usd"] == "0"
 
 

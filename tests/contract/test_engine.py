@@ -163,6 +163,7 @@ async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: E
     restarts = before.restarts
     ids: list[int] = []
     end = None
+    computed_tokens = 0
     async with engine.open(asked) as batches:
         async for batch in batches:
             ids, end = [*ids, *batch.ids], batch.end
@@ -170,12 +171,15 @@ async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: E
                 os.kill(pid, signal.SIGKILL)
                 while engine.stats().restarts == restarts:
                     await asyncio.sleep(0)
+                computed_tokens = engine.stats().emitted_tokens - before.emitted_tokens
     assert (ids, end) == undisturbed
     after = engine.stats()
     assert after.restarts == restarts + 1
     assert after.delivered_tokens == before.delivered_tokens + 300
     assert after.discarded_tokens == before.discarded_tokens
-    assert (after.replayed_tokens > before.replayed_tokens) is (sampling is not GREEDY)
+    # On a busy machine the worker may have computed the whole answer before it was killed.
+    was_cut = computed_tokens < len(ids)
+    assert (after.replayed_tokens > before.replayed_tokens) is (was_cut and sampling is not GREEDY)
     await until_idle(engine)
 
 
@@ -215,7 +219,10 @@ async def test_every_token_is_counted_as_delivered_discarded_or_replayed(engine:
     after = engine.stats()
     assert after.delivered_tokens - before.delivered_tokens == 100 + 40 + taken_tokens
     assert after.replayed_tokens - before.replayed_tokens == 60
-    assert after.discarded_tokens - before.discarded_tokens < 300 - taken_tokens
+    # The reader left at once, but how far the engine had come by then is a matter of time.
+    discarded_tokens = after.discarded_tokens - before.discarded_tokens
+    assert 0 <= discarded_tokens <= 300 - taken_tokens
+    assert after.emitted_tokens - before.emitted_tokens == 100 + 40 + taken_tokens + 60 + discarded_tokens
 
 
 async def test_tokens_that_wait_for_a_reader_who_leaves_are_discarded(engine: Engine) -> None:

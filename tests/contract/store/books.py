@@ -121,7 +121,8 @@ class Books:
     @classmethod
     async def begin(cls, store: Store, *, credit_nusd: int = DOLLAR, unlimited: bool = False) -> "Books":
         def make(connection: Connection) -> tuple[Account, ApiKey]:
-            name = f"Ann {next(_numbers)}"
+            taken = {each.name for each in accounts.list_accounts(connection)}
+            name = "Ann" if "Ann" not in taken else f"Ann {next(_numbers)}"
             account = accounts.create_account(connection, name=name, unlimited=unlimited, now_ms=NOON)
             if credit_nusd:
                 account = accounts.credit(connection, account.id, credit_nusd, now_ms=NOON)
