@@ -57,9 +57,10 @@ class Event:
     data: str
 
     @property
-    def number(self) -> int:
+    def number(self) -> tuple[int, int]:
         """The part of the id that orders events."""
-        return int(self.id.partition(":")[2].partition("-")[0])
+        number, _, characters = self.id.partition(":")[2].partition("-")[0].partition(".")
+        return int(number), int(characters or 0)
 
 
 def parse(text: str) -> list[Event]:
@@ -82,8 +83,8 @@ def text_of(events: list[Event]) -> str:
 
 
 def as_lines(text: str) -> str:
-    """Event streams have one kind of line end, and the scripted engine says any byte."""
-    return re.sub(r"[\r\n]+", "\n", text)
+    """Event streams have one kind of line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 async def create(http: AsyncClient, model: str = TINY, *, prefer: str | None = None, **given: Any) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """The pure parts: inputs, template, dialogue, chunks, headers, rates, cursors and stream positions."""
 
+import re
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from replicate.client import Client
+from replicate.stream import EventSource
 
 from corral.api.doors.replicate.chunks import shown
 from corral.api.doors.replicate.dialogue import as_reference
@@ -25,10 +29,14 @@ from corral.core.generation import Delta, Message, RawPrompt, Role, Started
 from corral.text.load import load_tokenizer
 from corral.text.prompt import chat_ids, raw_ids
 from tests.doors.door_contract import every_error
-from tests.doors.replicate.scenes import parse, text_of
+from tests.doors.replicate.scenes import as_lines, parse, text_of
 
 FIELDS = input_fields("replicate")
 TEMPLATE = next(field.default for field in FIELDS if field.name == "prompt_template")
+
+
+SEPARATORS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Where ``str.splitlines`` cuts, line ends aside."""
 
 
 def values(**given: Any) -> dict[str, Any]:
@@ -198,41 +206,106 @@ def test_a_dialogue_is_recognised_only_in_the_models_own_template() -> None:
     assert bare.prompt == RawPrompt(DIALOGUE)
 
 
-@given(st.lists(st.sampled_from([" ", "https:", "data:", "http", "s:", "a", " data:", "\n", "é"]), max_size=9))
-def test_17_no_chunk_begins_like_a_file_and_the_stream_adds_up_to_the_list(texts: list[str]) -> None:
+PIECES = [
+    "",
+    " ",
+    "https:",
+    "data:",
+    "http",
+    "s:",
+    "a",
+    " data:",
+    "\n",
+    "é",
+    "\r",
+    "\r\n",
+    *"\v\f\x1c\x1d\x1e\x85\u2028\u2029",
+]
+"""What answers are made of that some reader of a stream takes for something else."""
+TOKENS = st.lists(st.sampled_from("\r\n\v") | st.sampled_from(PIECES), max_size=4).map("".join)
+
+
+@given(st.lists(TOKENS, max_size=6), st.data())
+def test_17_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_resumed(
+    texts: list[str], data: st.DataObject
+) -> None:
     chunks = shown(texts)
     assert not any(chunk.startswith(("https:", "data:")) or chunk == "" for chunk in chunks)
     assert "".join(chunks) == "".join(texts).removeprefix(" ")
     for end in range(len(texts)):
         assert chunks[: len(shown(texts[:end]))] == shown(texts[:end])  # append-only
-    deltas = [_delta(text, number) for number, text in enumerate(texts, 2)]
-    whole = _events(deltas, BEGINNING)
-    assert text_of(whole) == "".join(chunks)
-    for index, event in enumerate(whole):
+    joined = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
+    body = _stream(texts, joined)
+    whole = parse(body)
+    assert text_of(whole) == as_lines("".join(chunks))
+    assert not any(event.data.startswith(("https:", "data:")) for event in whole)
+    assert _read_by_the_official_client(body) == SEPARATORS.sub("", as_lines("".join(chunks)))
+    assert [event.number for event in whole] == sorted({event.number for event in whole})
+    again = data.draw(st.permutations(joined))
+    for index, event in enumerate(whole[:-1]):
+        rest = parse(_stream(texts, again, read_position(event.id, created_s=7)))
+        assert text_of(rest) == text_of(whole[index + 1 :])
+        assert all(one.number > event.number for one in rest)
+        assert rest[-1].name == "done"
+
+
+def test_18_a_reader_of_another_text_is_told_so_in_the_middle_of_a_token_too() -> None:
+    texts = ["é", "ab\vcd\r"]
+    for event in parse(_stream(texts, [False, False]))[1:3]:
         after = read_position(event.id, created_s=7)
-        again = _events([(number, delta) for number, delta in deltas if number > after.number], after)
-        assert text_of(again) == text_of(whole[index + 1 :])
-        assert [one.id for one in again] == [one.id for one in whole[index + 1 :]]
+        assert (after.number, after.beyond) == (2, Beyond.PART)
+        for other in (["é", "aB\vcd\r"], ["é", "aB", "\vcd\r"], ["é", "a"], ["é"]):
+            error, done = parse(_stream(other, [False] * len(other), after))
+            assert (error.name, done.data) == ("error", '{"reason":"error"}')
+            (again,) = parse(_stream(other, [False] * len(other), read_position(error.id, created_s=7)))
+            assert again == done
+        same = parse(_stream(["é", "ab", "\vcd", "\r"], [False] * 4, after))
+        assert text_of(same) == ("cd\n" if event.data == "ab\v" else "\n")
 
 
-def _delta(text: str, number: int) -> tuple[int, Delta]:
-    return number, Delta(choice=0, text=text, ids=(5,), logprobs=(-1.0,), completion_tokens=number)
-
-
-def _events(deltas: list[tuple[int, Delta]], after: Position) -> list[Any]:
+def _stream(texts: list[str], joined: list[bool], after: Position = BEGINNING) -> str:
+    """The stream of a log of *texts*, each joined to the one before it where *joined* says so."""
     words = Words(created_s=7, after=after, digest="{:08x}".format)
-    started = [] if after.number else list(words.feed(1, Started(prompt_tokens=1, seed=1)))
-    return parse(
-        b"".join([*started, *(body for number, delta in deltas for body in words.feed(number, delta))]).decode()
-    )
+    bodies = [] if after.number else list(words.feed(1, Started(prompt_tokens=1, seed=1)))
+    groups: list[tuple[int, str]] = []
+    for number, (text, to_the_last) in enumerate(zip(texts, joined, strict=True), 2):
+        if number > after.number:
+            before = groups.pop()[1] if to_the_last and groups else ""
+            groups.append((number, before + text))
+    for number, text in groups:
+        delta = Delta(choice=0, text=text, ids=(5,), logprobs=(-1.0,), completion_tokens=number)
+        bodies += words.feed(number, delta)
+    bodies += words.refuse() if words.differs(over=True) else words.end(None)
+    return b"".join(bodies).decode()
+
+
+def _read_by_the_official_client(body: str) -> str:
+    """What replicate-python prints."""
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body.encode())
+    return "".join(map(str, EventSource(Client(api_token="none"), response)))
 
 
 def test_18_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
-    assert read_position("7:13", created_s=7) == Position(number=3, beyond=Beyond.ONE_CHARACTER)
-    checked = Position(number=3, beyond=Beyond.ONE_CHARACTER, digest="00ff12ab")
-    assert read_position("7:13-00ff12ab", created_s=7) == checked
+    assert read_position("7:13", created_s=7) == Position(number=3, beyond=Beyond.PART, characters=1)
+    checked = Position(number=3, beyond=Beyond.PART, characters=25, digest="00ff12ab")
+    assert read_position("7:13.25-00ff12ab", created_s=7) == checked
+    assert read_position("7:12.25", created_s=7) == Position(number=3)
     assert read_position("7:15", created_s=7).beyond is Beyond.DONE
-    for text in (None, "", "8:13", "7:x", "7:-1", "7:13 ", "7:13-", "7:13-00FF12AB", "7:13-0", "7" * 99, "७:1"):
+    for text in (
+        None,
+        "",
+        "8:13",
+        "7:x",
+        "7:-1",
+        "7:13 ",
+        "7:13-",
+        "7:13-00FF12AB",
+        "7:13-0",
+        "7:13.",
+        "7:13.-1",
+        "7" * 99,
+        "७:1",
+    ):
         assert read_position(text, created_s=7) == BEGINNING
 
 

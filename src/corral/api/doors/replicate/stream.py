@@ -2,12 +2,16 @@
 
 An event's id is ``<seconds of creation>:<number>-<digest>``. The number is 4 times the log's own number of what was
 shown up to there, plus what was told beyond it (see ``Beyond``), and the digest is that of the token ids up to there
-(see ``ports.Run.digest``). So an id means the same after a restart, however tokens were joined into events, and a
-reader whose text was computed again and differs gets an error instead of a mix of two texts. Ids without a digest are
-taken, too.
+(see ``ports.Run.digest``). After a part of the next text it is ``<number>.<characters>``, and the digest covers the
+part, too. So an id means the same after a restart, however tokens were joined into events, and a reader whose text was
+computed again and differs gets an error instead of a mix of two texts. Ids without a digest are taken, too.
+
+An event cannot carry a carriage return: it is sent as a line feed, and together with a line feed that follows it as
+one. So one at the end of a text is held back until the next character, or the end, is known.
 """
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +31,9 @@ from corral.core.prediction import Prediction, Status
 from corral.service.ports import Run
 
 LAST_EVENT_ID: Final = "last-event-id"
-_ID: Final = re.compile(r"([0-9]{1,15}):([0-9]{1,15})(?:-([0-9a-f]{8}))?\Z")
+_ID: Final = re.compile(r"([0-9]{1,15}):([0-9]{1,15})(?:\.([0-9]{1,9}))?(?:-([0-9a-f]{8}))?\Z")
+_DIGEST_BYTES: Final = 4
+_CARRIAGE_RETURN: Final = "\r"
 _STARTED: Final = 1
 """Number of the log's first event, before any text."""
 _DIFFERS: Final = (
@@ -47,8 +53,8 @@ class Beyond(IntEnum):
     """What a reader was told beyond the last event of the log that it has seen whole."""
 
     NOTHING = 0
-    ONE_CHARACTER = 1
-    """The first of two chunks into which a text was cut; see ``chunks.cut``."""
+    PART = 1
+    """The first characters of the text that follows; see ``chunks.cut``."""
     ERROR = 2
     DONE = 3
 
@@ -60,8 +66,10 @@ class Position:
     number: int = 0
     """Of the last event of the log that it has seen whole."""
     beyond: Beyond = Beyond.NOTHING
+    characters: int = 0
+    """How many it has seen of the text after that event."""
     digest: str | None = None
-    """Of the token ids up to there; None where the id had none."""
+    """Of the token ids and characters up to there; None where the id had none."""
 
 
 BEGINNING: Final = Position()
@@ -73,7 +81,8 @@ def read_position(last_event_id: str | None, *, created_s: int) -> Position:
     if match is None or int(match[1]) != created_s:
         return BEGINNING
     number, beyond = divmod(int(match[2]), len(Beyond))
-    return Position(number=number, beyond=Beyond(beyond), digest=match[3])
+    characters = int(match[3] or 1) if beyond == Beyond.PART else 0
+    return Position(number=number, beyond=Beyond(beyond), characters=characters, digest=match[4])
 
 
 class Words:
@@ -85,25 +94,34 @@ class Words:
         self._digest = digest
         self._after = after
         self._number = after.number
+        """Of the last event of the log that was fed, from the first text on."""
         self._nothing_shown = after.number <= _STARTED
-        self._owes_a_character = after.beyond is Beyond.ONE_CHARACTER
+        self._skipped = ""
+        """What the reader has seen of the text after *after*, as far as it was fed."""
+        self._held = ""
+        """A carriage return at the end of what was fed."""
+        self._differs: bool | None = None
+        """None until the reader's position is reached."""
 
     def feed(self, number: int, event: GenerationEvent) -> Iterator[bytes]:
-        """What an event of the log puts on the wire."""
+        """What an event of the log puts on the wire; no text once the reader ``differs``."""
         match event:
             case Queued():
                 yield queue_comment(event)
                 return
-            case Delta():
-                if event.choice == 0:
-                    yield from self._output(number, event.text)
-            case Started() | ChoiceEnded() | Finished():
+            case Delta() if event.choice == 0 and not self.differs():
+                yield from self._output(number, event.text)
+            case Started() | Delta() | ChoiceEnded() | Finished():
                 pass
-        self._number = number
+        if number <= _STARTED or not self._nothing_shown:
+            self._number = number
 
     def end(self, prediction: Prediction | None) -> Iterator[bytes]:
         """The last events; *prediction* is how it ended, None where it succeeded. Nothing if it goes on elsewhere."""
         reason: dict[str, str] = {}
+        if self._held and (prediction is None or prediction.status.terminal):
+            self._held = ""
+            yield self._event("output", b"\n", Beyond.NOTHING)
         if prediction is not None:
             match prediction.status:
                 case Status.FAILED:
@@ -117,9 +135,15 @@ class Words:
                     return
         yield self._event("done", event_json(reason), Beyond.DONE)
 
-    def differs(self) -> bool:
-        """Whether the reader was told other tokens up to its position than the log has there now."""
-        return self._after.digest is not None and self._digest(self._after.number) != self._after.digest
+    def differs(self, *, over: bool = False) -> bool:
+        """Whether the reader was told other text up to its position than there is now.
+
+        False as long as the text does not reach that far, unless the log is *over*.
+        """
+        if self._differs is None and (over or len(self._skipped) == self._after.characters):
+            now = self._digest_after(self._after.number, self._skipped)
+            self._differs = self._after.digest is not None and now != self._after.digest
+        return bool(self._differs)
 
     def refuse(self) -> Iterator[bytes]:
         """The events for a reader whose text differs. Their ids keep its digest, so that it is told once."""
@@ -127,7 +151,7 @@ class Words:
         def digest(_number: int) -> str | None:
             return self._after.digest
 
-        self._digest = digest
+        self._digest, self._number = digest, self._after.number
         if self._after.beyond is not Beyond.ERROR:
             yield self._event("error", event_json({"detail": _DIFFERS}), Beyond.ERROR)
         yield self._event("done", event_json({"reason": "error"}), Beyond.DONE)
@@ -135,19 +159,43 @@ class Words:
     def _output(self, number: int, text: str) -> Iterator[bytes]:
         if text and self._nothing_shown:
             text, self._nothing_shown = text.removeprefix(LEAD), False
-        if text and self._owes_a_character:
-            text, self._owes_a_character = text[1:], False
-        *first, last = cut(text) or [""]
+        told = text[: self._after.characters - len(self._skipped)]
+        self._skipped += told
+        rest = self._held + text[len(told) :]
+        if self.differs():
+            return
+        body = rest.removesuffix(_CARRIAGE_RETURN)
+        ahead, self._held = len(self._held), rest[len(body) :]
+        seen = len(told) - ahead
+        *first, last = cut(body) or [""]
         for chunk in first:
-            yield self._event("output", chunk.encode(), Beyond.ONE_CHARACTER)
-        self._number = number
-        if last:
+            seen += len(chunk)
+            yield self._part(chunk, text[:seen])
+        if last and self._held:
+            yield self._part(last, text[: seen + len(last)])
+        elif last:
+            self._number = number
             yield self._event("output", last.encode(), Beyond.NOTHING)
 
-    def _event(self, name: str, data: bytes, beyond: Beyond) -> bytes:
-        digest = self._digest(self._number)
+    def _part(self, chunk: str, seen: str) -> bytes:
+        """The event of a chunk; *seen* is what was told of the text after the last event, this chunk included."""
+        if not seen:
+            return self._event("output", chunk.encode(), Beyond.NOTHING)
+        return self._event("output", chunk.encode(), Beyond.PART, seen=seen)
+
+    def _digest_after(self, number: int, seen: str) -> str | None:
+        """The digest of the token ids up to an event, and of what is *seen* of the text after it."""
+        digest = self._digest(number)
+        if digest is None or not seen:
+            return digest
+        return hashlib.blake2b(f"{digest}{seen}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+    def _event(self, name: str, data: bytes, beyond: Beyond, *, seen: str = "") -> bytes:
+        digest = self._digest_after(self._number, seen)
         check = "" if digest is None else f"-{digest}"
-        return encode(data, event=name, event_id=f"{self._created_s}:{len(Beyond) * self._number + beyond}{check}")
+        part = f".{len(seen)}" if seen else ""
+        number = len(Beyond) * self._number + beyond
+        return encode(data, event=name, event_id=f"{self._created_s}:{number}{part}{check}")
 
 
 class PredictionStream(Response):
@@ -191,15 +239,12 @@ class PredictionStream(Response):
     async def _bodies(self) -> AsyncIterator[bytes]:
         words = Words(created_s=self._run.created_at_ms // 1000, after=self._after, digest=self._run.digest)
         ended: Prediction | None = None
-        differs: bool | None = None
         try:
             async for number, event in self._run.events(after=self._after.number):
-                if differs is None and number > 0:  # a queue position has no number: the log may not reach *after* yet
-                    differs = words.differs()
-                if differs:
-                    break
                 for body in words.feed(number, event):
                     yield body
+                if number > 0 and words.differs():  # a queue position has none: the log may not reach *after* yet
+                    break
         except ServerStopping as error:
             # Without an id, so that a reader who comes again goes on where it stopped.
             yield encode(event_json({"detail": str(error)}), event="error")
@@ -210,7 +255,7 @@ class PredictionStream(Response):
             report(error)
             return
         over = ended is None or ended.status.terminal
-        for body in words.refuse() if over and words.differs() else words.end(ended):
+        for body in words.refuse() if over and words.differs(over=True) else words.end(ended):
             yield body
 
     async def _send(self, send: Send, body: bytes) -> None:
