@@ -1,4 +1,4 @@
-"""The account's routes on the real server: keys, tokens that keys sign, costs, usage, logs. Assertions 50 and 51."""
+"""The account's routes on the real server: keys, tokens that keys sign, costs, usage, logs."""
 
 import asyncio
 import base64
@@ -94,7 +94,7 @@ async def test_the_keys_of_others_are_not_there(ann: AsyncClient, http: AsyncCli
         assert (await ann.delete(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
 
 
-async def test_50_a_request_is_found_by_each_of_its_ids_and_told_with_its_exact_cost(
+async def test_a_request_is_found_by_each_of_its_ids_and_told_with_its_exact_cost(
     ann: AsyncClient, http: AsyncClient
 ) -> None:
     native = await ann.post(PATH, json={**HELLO, "max_new_tokens": 4})
@@ -133,7 +133,7 @@ async def test_a_token_sees_nothing_of_what_else_its_account_asked(ann: AsyncCli
     assert (await ann.post(f"{path}/cancel", headers=bearer(token))).status_code == 200
 
 
-async def test_51_a_token_made_by_the_api_runs_its_models_only_and_until_it_expires(ann: AsyncClient) -> None:
+async def test_a_token_made_by_the_api_runs_its_models_only_and_until_it_expires(ann: AsyncClient) -> None:
     made = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first", "models": [MODEL], "expires_delta": 3600})
     token = made.json()["token"]
     assert token.startswith("jwt:")
@@ -159,7 +159,7 @@ async def test_51_a_token_made_by_the_api_runs_its_models_only_and_until_it_expi
     assert openai.status_code == 200
 
 
-async def test_51_a_token_signed_by_hand_is_as_good(ann: AsyncClient, key: str) -> None:
+async def test_a_token_signed_by_hand_is_as_good(ann: AsyncClient, key: str) -> None:
     me = await uid(ann)
     assert await status_of(ann, signed(me, "first", key)) == 200
     assert await status_of(ann, signed(me, "first", key, model=MODEL)) == 200
@@ -200,7 +200,7 @@ async def test_a_token_that_is_not_wholly_good_is_no_key_at_all(ann: AsyncClient
         assert (await ann.get(path)).status_code == 404
 
 
-async def test_51_a_token_spends_no_more_than_its_limit(ann: AsyncClient, key: str) -> None:
+async def test_a_token_spends_no_more_than_its_limit(ann: AsyncClient, key: str) -> None:
     limit = float(Decimal(2 * COST_NUSD + 100) / 10**9)
     token = (await ann.post("/v1/scoped-jwt", json={"spending_limit": limit})).json()["token"]
     by_hand = signed(await uid(ann), "first", key, spending_limit=limit)
@@ -211,7 +211,7 @@ async def test_51_a_token_spends_no_more_than_its_limit(ann: AsyncClient, key: s
     assert (await ann.get("/v1/scoped-jwt", params={"jwtoken": token})).json()["spending_limit"] == limit
 
 
-async def test_51_a_revoked_key_ends_its_tokens(ann: AsyncClient, running: Server) -> None:
+async def test_a_revoked_key_ends_its_tokens(ann: AsyncClient, running: Server) -> None:
     me = await uid(ann)
     made, secret = await running.accounts.create_key(me, KeyTerms(name="third"))
     token = signed(me, "third", secret)

@@ -66,14 +66,14 @@ async def node(real: LiveServer) -> dict[str, Any]:
 
 
 @needs(CLIENTS, "client-deps")
-async def test_01_deepinfras_own_client_reads_a_wrong_key_as_such(python: dict[str, Any]) -> None:
+async def test_deepinfras_own_client_reads_a_wrong_key_as_such(python: dict[str, Any]) -> None:
     refused = python["deepinfra"]["refused"]
     assert refused["kind"] == "AuthenticationError"
     assert "not valid" in refused["message"]
 
 
 @needs(CLIENTS, "client-deps")
-async def test_06_deepinfras_own_python_client_generates(python: dict[str, Any], text: str) -> None:
+async def test_deepinfras_own_python_client_generates(python: dict[str, Any], text: str) -> None:
     got = python["deepinfra"]
     assert (got["text"], got["status"]) == (text, "succeeded")
     assert (got["num_tokens"], got["num_input_tokens"]) == (35, 5)
@@ -81,7 +81,7 @@ async def test_06_deepinfras_own_python_client_generates(python: dict[str, Any],
 
 
 @needs(TESTS / "node" / "node_modules" / "deepinfra", "node-deps")
-async def test_07_deepinfras_own_node_client_generates(node: dict[str, Any], text: str) -> None:
+async def test_deepinfras_own_node_client_generates(node: dict[str, Any], text: str) -> None:
     native = node["native"]
     status = native["inference_status"]
     assert native["results"] == [{"generated_text": text}]
@@ -92,13 +92,13 @@ async def test_07_deepinfras_own_node_client_generates(node: dict[str, Any], tex
 
 
 @needs(CLIENTS, "client-deps")
-async def test_18_langchains_native_stream_yields_every_token(python: dict[str, Any], text: str) -> None:
+async def test_langchains_native_stream_yields_every_token(python: dict[str, Any], text: str) -> None:
     assert python["langchain_community"]["native"] == text
     assert python["langchain_community"]["native_stream"] == text
 
 
 @needs(TESTS / "node" / "node_modules" / "openai", "node-deps")
-async def test_21_the_node_clients_stream_ends_once_with_usage_and_without_the_end_token(
+async def test_the_node_clients_stream_ends_once_with_usage_and_without_the_end_token(
     node: dict[str, Any], text: str
 ) -> None:
     chunks = node["chunks"]
@@ -111,7 +111,7 @@ async def test_21_the_node_clients_stream_ends_once_with_usage_and_without_the_e
 
 
 @needs(CLIENTS, "client-deps")
-async def test_24_llama_index_completes_and_chats_and_sends_no_tools(python: dict[str, Any], text: str) -> None:
+async def test_llama_index_completes_and_chats_and_sends_no_tools(python: dict[str, Any], text: str) -> None:
     got = python["llama_index"]
     assert got.pop("calls_functions") is False
     assert {answer.strip() for answer in got.values()} == {text.strip()}
@@ -119,7 +119,7 @@ async def test_24_llama_index_completes_and_chats_and_sends_no_tools(python: dic
 
 @needs(CLIENTS, "client-deps")
 @needs(LANGCHAIN, "client-deps")
-async def test_25_both_langchain_packages_chat_stream_and_carry_a_history(
+async def test_both_langchain_packages_chat_stream_and_carry_a_history(
     python: dict[str, Any], real: LiveServer, http: AsyncClient, text: str
 ) -> None:
     turns = "[INST] Hello! [/INST] Hi. </s><s>[INST] Tell me a joke [/INST]"
@@ -132,11 +132,11 @@ async def test_25_both_langchain_packages_chat_stream_and_carry_a_history(
 
 
 @needs(CLIENTS, "client-deps")
-async def test_26_litellm_completes_streams_and_limits(python: dict[str, Any], text: str) -> None:
+async def test_litellm_completes_streams_and_limits(python: dict[str, Any], text: str) -> None:
     assert python["litellm"] == {"text": text, "short_tokens": 1, "stream": text}
 
 
 @needs(TESTS / "node" / "node_modules" / "@ai-sdk" / "deepinfra", "node-deps")
-async def test_27_vercels_provider_generates_and_streams(node: dict[str, Any], text: str) -> None:
+async def test_vercels_provider_generates_and_streams(node: dict[str, Any], text: str) -> None:
     assert (node["whole"], node["streamed"], node["finish"]) == (text, text, "stop")
     assert (node["usage"]["inputTokens"], node["usage"]["outputTokens"]) == (5, 35)

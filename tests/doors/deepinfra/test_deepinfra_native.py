@@ -1,4 +1,4 @@
-"""Native inference on the real server: assertions 1 to 19 of what a replacement for DeepInfra has to hold."""
+"""Native inference on the real server, as its clients rely on it."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 JOKE = "[INST] Tell me a joke [/INST]"
 
 
-async def test_01_bearer_in_any_case_is_accepted_and_a_missing_or_wrong_key_is_401(real: LiveServer) -> None:
+async def test_bearer_in_any_case_is_accepted_and_a_missing_or_wrong_key_is_401(real: LiveServer) -> None:
     async with real.http(key=None) as http:
         for scheme in ("bearer", "Bearer", "BEARER"):
             headers = {"authorization": f"{scheme} {SECRET}"}
@@ -32,7 +32,7 @@ async def test_01_bearer_in_any_case_is_accepted_and_a_missing_or_wrong_key_is_4
                 assert refused.json()["error"]
 
 
-async def test_02_the_other_key_header_is_read_where_authorization_is_absent(real: LiveServer) -> None:
+async def test_the_other_key_header_is_read_where_authorization_is_absent(real: LiveServer) -> None:
     async with real.http(key=None) as http:
         assert (await http.post(PATH, json=HELLO, headers={"xi-api-key": SECRET})).status_code == 200
         both = {"xi-api-key": SECRET, "authorization": "Bearer wrong"}
@@ -45,7 +45,7 @@ async def test_02_the_other_key_header_is_read_where_authorization_is_absent(rea
             assert (await http.post(path, json=chat, headers=both)).status_code == 401
 
 
-async def test_03_a_gzip_body_is_read_on_chat_completions_and_native(http: AsyncClient) -> None:
+async def test_a_gzip_body_is_read_on_chat_completions_and_native(http: AsyncClient) -> None:
     chat = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
     completion = {"model": MODEL, "prompt": "Hello!", "max_tokens": 4}
     for path, body in (
@@ -58,14 +58,14 @@ async def test_03_a_gzip_body_is_read_on_chat_completions_and_native(http: Async
         assert response.status_code == 200, response.text
 
 
-async def test_04_json_is_read_without_a_content_type_and_under_a_wrong_one(http: AsyncClient) -> None:
+async def test_json_is_read_without_a_content_type_and_under_a_wrong_one(http: AsyncClient) -> None:
     body = json.dumps({**HELLO, "max_new_tokens": 4}).encode()
     assert (await http.post(PATH, content=body)).status_code == 200
     as_curl_sends_it = {"content-type": "application/x-www-form-urlencoded"}
     assert (await http.post(PATH, content=body, headers=as_curl_sends_it)).status_code == 200
 
 
-async def test_05_unknown_paths_are_404_and_wrong_methods_405_both_in_json(http: AsyncClient) -> None:
+async def test_unknown_paths_are_404_and_wrong_methods_405_both_in_json(http: AsyncClient) -> None:
     for path in ("/v1/inference", "/v1/inference/a/b/c", "/v1/openai", "/inference", "/deploy/a/b"):
         response = await http.post(path, json=HELLO)
         assert response.status_code == 404, path
@@ -75,20 +75,20 @@ async def test_05_unknown_paths_are_404_and_wrong_methods_405_both_in_json(http:
     assert wrong.json() == dict.fromkeys(("error", "detail"), f"{PATH} takes OPTIONS, POST; not GET.")
 
 
-async def test_08_request_ids_have_their_shape_and_differ(http: AsyncClient) -> None:
+async def test_request_ids_have_their_shape_and_differ(http: AsyncClient) -> None:
     ids = {(await infer(http, max_new_tokens=1))["request_id"] for _ in range(8)}
     assert len(ids) == 8
     assert all(re.fullmatch(r"R[A-Za-z0-9]{23}", request_id) for request_id in ids)
 
 
-async def test_09_the_text_is_the_completion_only(http: AsyncClient) -> None:
+async def test_the_text_is_the_completion_only(http: AsyncClient) -> None:
     answer = await infer(http)
     text = answer["results"][0]["generated_text"]
     assert text.startswith(" Hello!")
     assert HELLO["input"] not in text
 
 
-async def test_10_a_form_of_strings_gives_what_the_same_json_gives(http: AsyncClient) -> None:
+async def test_a_form_of_strings_gives_what_the_same_json_gives(http: AsyncClient) -> None:
     as_json = await infer(http, input=JOKE, max_new_tokens=10, stream=False, stop=["</s>", "memory"], top_k=5)
     stops = ('["</s>", "memory"]',), ("</s>", "memory")
     for values in stops:
@@ -107,7 +107,7 @@ async def test_10_a_form_of_strings_gives_what_the_same_json_gives(http: AsyncCl
         assert refused.json()["detail"][0]["loc"][:2] == ["body", name]
 
 
-async def test_11_several_responses_are_given_whole_and_refused_as_a_stream(http: AsyncClient) -> None:
+async def test_several_responses_are_given_whole_and_refused_as_a_stream(http: AsyncClient) -> None:
     answer = await infer(http, temperature=1, num_responses=2, seed=3)
     assert len(answer["results"]) == 2
     one = await infer(http, temperature=1, num_responses=1, seed=3)
@@ -118,7 +118,7 @@ async def test_11_several_responses_are_given_whole_and_refused_as_a_stream(http
     assert refused.json()["detail"][0]["loc"] == ["body", "num_responses"]
 
 
-async def test_12_the_text_ends_with_the_stop_string(http: AsyncClient) -> None:
+async def test_the_text_ends_with_the_stop_string(http: AsyncClient) -> None:
     for stops in (["llama"], ["fail the", "llama"], ["a", "b", "c", " llama"], [str(n) for n in range(100, 116)]):
         answer = await infer(http, input=JOKE, stop=stops)
         text = answer["results"][0]["generated_text"]
@@ -130,7 +130,7 @@ async def test_12_the_text_ends_with_the_stop_string(http: AsyncClient) -> None:
         assert refused.json()["detail"][0]["loc"][:2] == ["body", "stop"]
 
 
-async def test_13_defaults_are_those_of_the_settings_and_the_catalog(http: AsyncClient) -> None:
+async def test_defaults_are_those_of_the_settings_and_the_catalog(http: AsyncClient) -> None:
     unset = await infer(http, input=JOKE)
     assert unset["results"] == (await infer(http, input=JOKE, repetition_penalty=1))["results"]
     described = (await http.get(f"/models/{MODEL}")).json()
@@ -163,7 +163,7 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
-async def test_14_every_range_has_two_sides_and_greedy_answers_repeat(http: AsyncClient) -> None:
+async def test_every_range_has_two_sides_and_greedy_answers_repeat(http: AsyncClient) -> None:
     described = (await http.get(f"/models/{MODEL}")).json()
     assert EDGES.keys() == {field["name"] for field in described["in_fields"]}
     for name, (inside, outside) in EDGES.items():
@@ -180,7 +180,7 @@ async def test_14_every_range_has_two_sides_and_greedy_answers_repeat(http: Asyn
     assert missing.json()["detail"][0] == {"loc": ["body", "input"], "msg": "Field required", "type": "missing"}
 
 
-async def test_15_the_input_is_raw_and_bos_is_never_doubled(http: AsyncClient) -> None:
+async def test_the_input_is_raw_and_bos_is_never_doubled(http: AsyncClient) -> None:
     count = 1 + len(load_tokenizer(demo_checkpoint()).encode("Hello!"))
     assert (await infer(http, input="Hello!", max_new_tokens=1))["num_input_tokens"] == count
     assert (await infer(http, input="<s>Hello!", max_new_tokens=1))["num_input_tokens"] == count
@@ -191,7 +191,7 @@ async def test_15_the_input_is_raw_and_bos_is_never_doubled(http: AsyncClient) -
     assert with_turns != (await infer(http, input=plain, max_new_tokens=1))["num_input_tokens"]
 
 
-async def test_16_versions_and_deploys_are_found_or_404(http: AsyncClient) -> None:
+async def test_versions_and_deploys_are_found_or_404(http: AsyncClient) -> None:
     answer = await infer(http)
     versions = (await http.get(f"/models/{MODEL}/versions")).json()
     assert len(versions) >= 1
@@ -209,7 +209,7 @@ async def test_16_versions_and_deploys_are_found_or_404(http: AsyncClient) -> No
         assert isinstance(unknown.json()["error"], str)
 
 
-async def test_17_a_stream_is_one_event_a_token_and_the_last_one_tells_the_rest(http: AsyncClient) -> None:
+async def test_a_stream_is_one_event_a_token_and_the_last_one_tells_the_rest(http: AsyncClient) -> None:
     for fields, reason in (
         ({}, "eos_token"),
         ({"max_new_tokens": 5}, "length"),
@@ -236,7 +236,7 @@ async def test_17_a_stream_is_one_event_a_token_and_the_last_one_tells_the_rest(
             assert last["token"] == {**last["token"], "id": 2, "text": ""}
 
 
-async def test_18_no_event_has_a_key_that_a_client_takes_for_an_error(http: AsyncClient) -> None:
+async def test_no_event_has_a_key_that_a_client_takes_for_an_error(http: AsyncClient) -> None:
     response = await http.post(PATH, json={**HELLO, "input": JOKE, "stream": True})
     assert "error" not in response.text
 

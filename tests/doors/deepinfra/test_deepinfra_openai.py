@@ -1,4 +1,4 @@
-"""DeepInfra's OpenAI routes on the real server: assertions 20 to 43, as far as no other client is needed for them."""
+"""DeepInfra's OpenAI routes on the real server, as far as no other client is needed."""
 
 import asyncio
 import json
@@ -57,12 +57,12 @@ async def chunks_of(http: AsyncClient, **fields: Any) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
-async def test_01_the_official_client_reads_a_wrong_key_as_such(client: AsyncOpenAI) -> None:
+async def test_the_official_client_reads_a_wrong_key_as_such(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.AuthenticationError, match="not valid"):
         await client.with_options(api_key="wrong").chat.completions.create(**ASKED)
 
 
-async def test_20_a_chat_is_parsed_and_its_usage_and_cost_add_up(client: AsyncOpenAI) -> None:
+async def test_a_chat_is_parsed_and_its_usage_and_cost_add_up(client: AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(**ASKED)
     assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", answer.id)
     assert answer.model == MODEL
@@ -73,7 +73,7 @@ async def test_20_a_chat_is_parsed_and_its_usage_and_cost_add_up(client: AsyncOp
     assert answer.choices[0].message.content.startswith(" Hello!")
 
 
-async def test_21_a_stream_ends_once_with_usage_and_without_the_end_token(client: AsyncOpenAI) -> None:
+async def test_a_stream_ends_once_with_usage_and_without_the_end_token(client: AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(**ASKED, stream=True)
     chunks = [chunk async for chunk in stream]
     assert all(len(chunk.choices) == 1 for chunk in chunks)
@@ -84,7 +84,7 @@ async def test_21_a_stream_ends_once_with_usage_and_without_the_end_token(client
     assert "</s>" not in str(chunks)
 
 
-async def test_22_usage_is_left_out_or_in_every_chunk_as_asked(http: AsyncClient) -> None:
+async def test_usage_is_left_out_or_in_every_chunk_as_asked(http: AsyncClient) -> None:
     without = await chunks_of(http, stream_options={"include_usage": False})
     assert not any(chunk.get("usage") for chunk in without)
     always = await chunks_of(http, stream_options={"continuous_usage_stats": True})
@@ -92,14 +92,14 @@ async def test_22_usage_is_left_out_or_in_every_chunk_as_asked(http: AsyncClient
     assert all(chunk["choices"] for chunk in [*without, *always])
 
 
-async def test_23_a_stream_says_what_the_whole_answer_says(http: AsyncClient) -> None:
+async def test_a_stream_says_what_the_whole_answer_says(http: AsyncClient) -> None:
     whole = content(await chat(http))
     streamed = await chunks_of(http)
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in streamed) == whole
     assert whole.startswith(" ")
 
 
-async def test_28_the_routes_without_openai_in_them_answer_the_same(http: AsyncClient) -> None:
+async def test_the_routes_without_openai_in_them_answer_the_same(http: AsyncClient) -> None:
     assert content(await chat(http, "/v1/chat/completions")) == content(await chat(http))
     body = {"model": MODEL, "prompt": HELLO["input"], "temperature": 0}
     texts = [
@@ -108,7 +108,7 @@ async def test_28_the_routes_without_openai_in_them_answer_the_same(http: AsyncC
     assert texts[0] == texts[1] == (await infer(http))["results"][0]["generated_text"]
 
 
-async def test_29_the_prompt_is_metas_format_wherever_the_system_message_stands(http: AsyncClient) -> None:
+async def test_the_prompt_is_metas_format_wherever_the_system_message_stands(http: AsyncClient) -> None:
     async def prompt_tokens(*messages: dict[str, str]) -> int:
         return (await chat(http, messages=messages, max_tokens=1))["usage"]["prompt_tokens"]
 
@@ -134,7 +134,7 @@ async def test_29_the_prompt_is_metas_format_wherever_the_system_message_stands(
     assert content(as_chat) == (await infer(http, input=two_turns))["results"][0]["generated_text"]
 
 
-async def test_30_parts_names_unknown_keys_and_developers_are_read(http: AsyncClient) -> None:
+async def test_parts_names_unknown_keys_and_developers_are_read(http: AsyncClient) -> None:
     plain = content(await chat(http))
     parts = {
         "role": "user",
@@ -149,14 +149,14 @@ async def test_30_parts_names_unknown_keys_and_developers_are_read(http: AsyncCl
     assert content(await chat(http, messages=history))
 
 
-async def test_31_a_final_assistant_message_is_continued(http: AsyncClient) -> None:
+async def test_a_final_assistant_message_is_continued(http: AsyncClient) -> None:
     whole = content(await chat(http, messages=[JOKE]))
     begun = {"role": "assistant", "content": "Why did the llama"}
     continued = content(await chat(http, messages=[JOKE, begun]))
     assert begun["content"] + continued == whole.strip()
 
 
-async def test_32_tools_are_405_and_asking_for_none_is_not(http: AsyncClient) -> None:
+async def test_tools_are_405_and_asking_for_none_is_not(http: AsyncClient) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     refused = await http.post(CHAT, json={**ASKED, "tools": [tool]})
     assert refused.status_code == 405
@@ -169,7 +169,7 @@ async def test_32_tools_are_405_and_asking_for_none_is_not(http: AsyncClient) ->
     assert await chat(http, tools=[], tool_choice="none", max_tokens=1)
 
 
-async def test_33_formats_are_kept_to(http: AsyncClient) -> None:
+async def test_formats_are_kept_to(http: AsyncClient) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
     schema["additionalProperties"] = False
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
@@ -180,7 +180,7 @@ async def test_33_formats_are_kept_to(http: AsyncClient) -> None:
         assert isinstance(json.loads(content(any_object)), dict)
 
 
-async def test_34_two_choices_are_numbered_and_summed_and_five_are_refused(http: AsyncClient) -> None:
+async def test_two_choices_are_numbered_and_summed_and_five_are_refused(http: AsyncClient) -> None:
     answer = await chat(http, n=2, temperature=1, seed=1)
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     one = await chat(http, n=1, temperature=1, seed=1)
@@ -191,12 +191,12 @@ async def test_34_two_choices_are_numbered_and_summed_and_five_are_refused(http:
     assert (await http.post(CHAT, json={**ASKED, "n": 5})).status_code == 422
 
 
-async def test_35_a_seed_fixes_the_text(http: AsyncClient) -> None:
+async def test_a_seed_fixes_the_text(http: AsyncClient) -> None:
     texts = [content(await chat(http, temperature=2, seed=seed, max_tokens=30)) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
-async def test_36_log_probabilities_are_one_a_token(http: AsyncClient) -> None:
+async def test_log_probabilities_are_one_a_token(http: AsyncClient) -> None:
     answer = await chat(http, logprobs=True, top_logprobs=1, temperature=0)
     entries = answer["choices"][0]["logprobs"]["content"]
     assert len(entries) == answer["usage"]["completion_tokens"]
@@ -204,14 +204,14 @@ async def test_36_log_probabilities_are_one_a_token(http: AsyncClient) -> None:
     assert "".join(entry["token"] for entry in entries) == content(answer)
 
 
-async def test_37_a_chats_text_excludes_the_stop_string(http: AsyncClient) -> None:
+async def test_a_chats_text_excludes_the_stop_string(http: AsyncClient) -> None:
     for stop in ("llama", ["llama"], ["llama", *(f"no such text {n}" for n in range(15))]):
         answer = await chat(http, messages=[JOKE], stop=stop)
         assert content(answer) == " Why did the "
         assert answer["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_38_a_prompt_that_is_too_long_is_400_and_one_that_fits_is_answered_as_far_as_it_goes(
+async def test_a_prompt_that_is_too_long_is_400_and_one_that_fits_is_answered_as_far_as_it_goes(
     http: AsyncClient,
 ) -> None:
     token = next(
@@ -236,13 +236,13 @@ async def test_38_a_prompt_that_is_too_long_is_400_and_one_that_fits_is_answered
         assert fits["choices"][0]["finish_reason"] == "length"
 
 
-async def test_39_one_token_is_one_token(http: AsyncClient) -> None:
+async def test_one_token_is_one_token(http: AsyncClient) -> None:
     answer = await chat(http, max_tokens=1)
     assert answer["usage"]["completion_tokens"] == 1
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
-async def test_40_an_unknown_model_is_404_and_a_wrong_type_422(client: AsyncOpenAI, http: AsyncClient) -> None:
+async def test_an_unknown_model_is_404_and_a_wrong_type_422(client: AsyncOpenAI, http: AsyncClient) -> None:
     with pytest.raises(openai.NotFoundError, match="not found"):
         await client.chat.completions.create(model="a/b", messages=[USER])
     wrong = await http.post(CHAT, json={**ASKED, "temperature": "warm"})
@@ -250,7 +250,7 @@ async def test_40_an_unknown_model_is_404_and_a_wrong_type_422(client: AsyncOpen
     assert wrong.json()["detail"][0]["loc"][0] == "body"
 
 
-async def test_42_a_client_that_leaves_frees_its_place(http: AsyncClient, running: Server) -> None:
+async def test_a_client_that_leaves_frees_its_place(http: AsyncClient, running: Server) -> None:
     body = {**HELLO, "response_format": {"type": "regex", "regex": "[ab]{500}"}, "stream": True}
     async with http.stream("POST", PATH, json=body) as response:
         assert response.status_code == 200
@@ -265,7 +265,7 @@ async def test_42_a_client_that_leaves_frees_its_place(http: AsyncClient, runnin
     assert (stored.status, stored.stopped_by) == ("canceled", "disconnect")
 
 
-async def test_43_completions_echo_read_ids_and_tell_log_probabilities(http: AsyncClient) -> None:
+async def test_completions_echo_read_ids_and_tell_log_probabilities(http: AsyncClient) -> None:
     body = {"model": MODEL, "temperature": 0, "max_tokens": 4}
     echoed = (await http.post(COMPLETIONS, json={**body, "prompt": "Hello!", "echo": True, "logprobs": 0})).json()
     choice = echoed["choices"][0]
@@ -277,7 +277,7 @@ async def test_43_completions_echo_read_ids_and_tell_log_probabilities(http: Asy
     assert by_ids["choices"][0]["text"] == by_text["choices"][0]["text"]
 
 
-async def test_41_too_many_runs_of_one_model_are_429_and_another_model_is_served(tmp_path: Path) -> None:
+async def test_too_many_runs_of_one_model_are_429_and_another_model_is_served(tmp_path: Path) -> None:
     chosen = {"data_dir": tmp_path, "api_key": SECRET, "concurrent_per_model": 2}
     made = build(load_settings(chosen, {}), lambda _: None)
     long = {**HELLO, "response_format": {"type": "regex", "regex": "[ab]{500}"}, "stream": True}
@@ -298,7 +298,7 @@ async def test_41_too_many_runs_of_one_model_are_429_and_another_model_is_served
                     await asyncio.sleep(0.02)
 
 
-async def test_09_13_17_the_settings_follow_the_page_of_2023(tmp_path: Path, http: AsyncClient) -> None:
+async def test_the_settings_follow_the_page_of_2023(tmp_path: Path, http: AsyncClient) -> None:
     chosen = {
         "data_dir": tmp_path,
         "api_key": SECRET,

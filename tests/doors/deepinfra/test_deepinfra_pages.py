@@ -1,4 +1,4 @@
-"""What DeepInfra's pages of 2023 and 2024 show, word for word, and what deepctl asks: assertions 44 to 49.
+"""What DeepInfra's pages of 2023 and 2024 show, word for word, and what deepctl asks.
 
 ``pages/`` holds the commands of the pages as they are, and what ``deepctl model info`` printed. deepctl itself is on no
 registry: its requests are made here as it makes them, and its printing is done again.
@@ -81,7 +81,7 @@ async def test_the_curl_commands_of_the_pages_are_answered(real: LiveServer) -> 
     assert "</s>" not in stream
 
 
-async def test_44_anyone_may_list_the_models_and_both_lists_agree(real: LiveServer, http: AsyncClient) -> None:
+async def test_anyone_may_list_the_models_and_both_lists_agree(real: LiveServer, http: AsyncClient) -> None:
     async with real.http(key=None) as stranger:
         listed = {each["model_name"]: each for each in (await stranger.get("/models/list")).json()}
     assert set(NAMES) <= listed.keys()
@@ -95,7 +95,7 @@ async def test_44_anyone_may_list_the_models_and_both_lists_agree(real: LiveServ
     assert (await http.get("/models/featured")).json() == []
 
 
-async def test_45_model_info_has_every_heading_in_its_order(http: AsyncClient) -> None:
+async def test_model_info_has_every_heading_in_its_order(http: AsyncClient) -> None:
     shown = model_info((await http.get(f"/models/{LARGE}")).json())
     headings = [
         f"model: {LARGE}\n",
@@ -129,7 +129,7 @@ async def test_45_model_info_has_every_heading_in_its_order(http: AsyncClient) -
     assert "input" in schema["schema_in"]["properties"]
 
 
-async def test_45_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -> None:
+async def test_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -> None:
     model = demo_catalog().get(LARGE)
     document = described(
         model,
@@ -148,7 +148,7 @@ async def test_45_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -
     assert shown[shown.index("CURL invocation:") :].rstrip("\n") == page("model_info.txt").rstrip("\n")
 
 
-async def test_46_lists_versions_deploys_and_logs_have_what_deepctl_reads(http: AsyncClient) -> None:
+async def test_lists_versions_deploys_and_logs_have_what_deepctl_reads(http: AsyncClient) -> None:
     for path in ("/models/private/list", "/models/deployment/list", "/models/lora/list"):
         assert (await http.get(path)).json() == []
     (await http.post(PATH, json={"input": "Hi", "max_new_tokens": 1})).raise_for_status()
@@ -169,13 +169,13 @@ async def test_46_lists_versions_deploys_and_logs_have_what_deepctl_reads(http: 
         assert (refused.status_code, list(refused.json())) == (405, ["error"])
 
 
-async def test_47_a_token_is_good_if_me_is_answered(real: LiveServer, http: AsyncClient) -> None:
+async def test_a_token_is_good_if_me_is_answered(real: LiveServer, http: AsyncClient) -> None:
     assert (await http.get("/v1/me")).status_code == 200
     async with real.http(key="wrong") as stranger:
         assert (await stranger.get("/v1/me")).status_code == 401
 
 
-async def test_48_infer_sends_a_form_and_reads_one_json_document(http: AsyncClient) -> None:
+async def test_infer_sends_a_form_and_reads_one_json_document(http: AsyncClient) -> None:
     parts = [("input", (None, "[INST] Hello! [/INST]", "text/plain")), ("max_new_tokens", (None, "8", "text/plain"))]
     response = await http.post(PATH, files=parts, timeout=30)
     document = response.json()
@@ -186,7 +186,7 @@ async def test_48_infer_sends_a_form_and_reads_one_json_document(http: AsyncClie
     assert refused.json()["detail"][0]["loc"] == ["body", "temperature"]
 
 
-async def test_49_every_deepctl_is_served(real: LiveServer) -> None:
+async def test_every_deepctl_is_served(real: LiveServer) -> None:
     async with real.http(key=None) as stranger:
         answer = (await stranger.get("/cli/version", params={"version": "0.6.0"})).json()
     assert answer.keys() == {"min", "update", "latest"}

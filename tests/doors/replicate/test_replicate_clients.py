@@ -80,20 +80,20 @@ def said(events: list[dict[str, Any]]) -> str:
 
 
 @needs_node
-async def test_01_a_base_url_with_v1_and_a_key_of_the_environment_are_all_that_node_needs(got: dict[str, Any]) -> None:
+async def test_a_base_url_with_v1_and_a_key_of_the_environment_are_all_that_node_needs(got: dict[str, Any]) -> None:
     assert got["models"]["account"]["name"] == "local"
     assert got["whole"]["output"]
 
 
 @needs_node
-async def test_02_a_wrong_key_is_an_error_with_its_status_in_node(got: dict[str, Any]) -> None:
+async def test_a_wrong_key_is_an_error_with_its_status_in_node(got: dict[str, Any]) -> None:
     wrong = got["refusals"]["wrongKey"]
     assert (wrong["name"], wrong["status"], wrong["requests"]) == ("ApiError", 401, 1)
     assert "You did not pass a valid authentication token" in wrong["message"]
 
 
 @needs_node
-async def test_06_run_in_node_gives_an_array_and_tells_of_progress(got: dict[str, Any]) -> None:
+async def test_run_in_node_gives_an_array_and_tells_of_progress(got: dict[str, Any]) -> None:
     for way in ("whole", "ofVersion", "polled"):
         answer = got[way]
         assert answer["output"] == answer["stored"] == got["waited"]["output"]
@@ -104,7 +104,7 @@ async def test_06_run_in_node_gives_an_array_and_tells_of_progress(got: dict[str
 
 
 @needs_node
-async def test_13_a_stream_in_node_ends_with_done_and_has_the_same_text(got: dict[str, Any]) -> None:
+async def test_a_stream_in_node_ends_with_done_and_has_the_same_text(got: dict[str, Any]) -> None:
     events = got["streamed"]
     assert [event["event"] for event in events] == ["output"] * (len(events) - 1) + ["done"]
     assert events[-1]["data"] == "{}"
@@ -113,7 +113,7 @@ async def test_13_a_stream_in_node_ends_with_done_and_has_the_same_text(got: dic
 
 
 @needs_node
-async def test_09_a_wait_that_is_too_short_still_gives_the_whole_text_in_node(got: dict[str, Any]) -> None:
+async def test_a_wait_that_is_too_short_still_gives_the_whole_text_in_node(got: dict[str, Any]) -> None:
     for answer in (got["unversioned"], got["versioned"]):
         assert [each["status"] for each in answer["seen"]][:2] == ["starting", "processing"]
         assert answer["output"] == answer["stored"]
@@ -121,7 +121,7 @@ async def test_09_a_wait_that_is_too_short_still_gives_the_whole_text_in_node(go
 
 
 @needs_node
-async def test_19_cancel_in_node_ends_the_stream_and_keeps_what_there_is(got: dict[str, Any]) -> None:
+async def test_cancel_in_node_ends_the_stream_and_keeps_what_there_is(got: dict[str, Any]) -> None:
     answer, events, later = (got["canceled"][name] for name in ("answer", "events", "later"))
     assert answer["status"] == later["status"] == "canceled"
     assert answer["output"] == later["output"]
@@ -131,20 +131,20 @@ async def test_19_cancel_in_node_ends_the_stream_and_keeps_what_there_is(got: di
 
 
 @needs_node
-async def test_19_an_aborted_run_in_node_is_canceled_and_gives_what_there_is(got: dict[str, Any]) -> None:
+async def test_an_aborted_run_in_node_is_canceled_and_gives_what_there_is(got: dict[str, Any]) -> None:
     assert got["aborted"]["seen"][-1] == "canceled"
     assert got["aborted"]["output"]
 
 
 @needs_node
-async def test_20_a_run_that_fails_is_an_error_with_its_reason_in_node(got: dict[str, Any]) -> None:
+async def test_a_run_that_fails_is_an_error_with_its_reason_in_node(got: dict[str, Any]) -> None:
     refused = got["refusals"]
     assert refused["tooLong"]["message"].startswith("Prediction failed: E1002 PromptTooLong: Prompt length (")
     assert refused["tooLongStreamed"]["message"].startswith('{"detail":"E1002 PromptTooLong: ')
 
 
 @needs_node
-async def test_29_models_collections_hardware_and_account_are_read_by_node(got: dict[str, Any]) -> None:
+async def test_models_collections_hardware_and_account_are_read_by_node(got: dict[str, Any]) -> None:
     models = got["models"]
     assert models["model"]["default_example"]["status"] == "succeeded"
     assert models["version"] == models["model"]["latest_version"]["id"] == models["versions"][0]
@@ -157,7 +157,7 @@ async def test_29_models_collections_hardware_and_account_are_read_by_node(got: 
     assert models["secret"]["key"].startswith("whsec_")
 
 
-async def test_28_more_than_a_page_is_walked_to_its_end_and_no_further(slow: OpenServer) -> None:
+async def test_more_than_a_page_is_walked_to_its_end_and_no_further(slow: OpenServer) -> None:
     async with official(slow.url) as client, slow.http() as http:
         pages = [page async for page in async_paginate(client.predictions.async_list)]
         ids = [prediction.id for page in pages for prediction in page.results]
@@ -172,7 +172,7 @@ async def test_28_more_than_a_page_is_walked_to_its_end_and_no_further(slow: Ope
 
 
 @needs_node
-async def test_28_node_walks_the_same_pages(got: dict[str, Any], slow: OpenServer) -> None:
+async def test_node_walks_the_same_pages(got: dict[str, Any], slow: OpenServer) -> None:
     async with official(slow.url) as client:
         pages = [page async for page in async_paginate(client.predictions.async_list)]
     assert [[each["id"] for each in page] for page in got["pages"]] == [
@@ -182,12 +182,12 @@ async def test_28_node_walks_the_same_pages(got: dict[str, Any], slow: OpenServe
 
 
 @needs_node
-async def test_16_every_text_arrives_unchanged_in_node(got: dict[str, Any]) -> None:
+async def test_every_text_arrives_unchanged_in_node(got: dict[str, Any]) -> None:
     spoken = got["spoken"]
     assert said(spoken["events"]) == "".join(spoken["output"]) == "".join(spoken["stored"]) == SPOKEN
 
 
-async def test_16_every_text_arrives_unchanged_in_python(speaking: OpenServer) -> None:
+async def test_every_text_arrives_unchanged_in_python(speaking: OpenServer) -> None:
     async with official(speaking.url) as client:
         live = [event async for event in await client.async_stream(TINY, input=GIVEN)]
         prediction = (await client.predictions.async_list()).results[0]
@@ -198,7 +198,7 @@ async def test_16_every_text_arrives_unchanged_in_python(speaking: OpenServer) -
     assert "".join(prediction.output) == SPOKEN
 
 
-async def test_17_an_address_in_the_text_is_text_in_python(speaking: OpenServer) -> None:
+async def test_an_address_in_the_text_is_text_in_python(speaking: OpenServer) -> None:
     async with official(speaking.url) as client:
         streamed = await in_thread(lambda: [str(event) for event in client.stream(TINY, input=GIVEN)])
         whole = await in_thread(client.run, TINY, input=GIVEN)

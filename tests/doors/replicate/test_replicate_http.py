@@ -16,7 +16,7 @@ SHORT: dict[str, Any] = {"prompt": "What are you?", "seed": 7, "max_tokens": 40}
 LONG: dict[str, Any] = {**SHORT, "min_tokens": 300, "max_tokens": 300}
 
 
-async def test_07_create_without_prefer_answers_at_once_and_has_absolute_addresses(server: RealServer) -> None:
+async def test_create_without_prefer_answers_at_once_and_has_absolute_addresses(server: RealServer) -> None:
     async with server.http() as http:
         begun = time.monotonic()
         answer = await http.post(f"/v1/models/{CHAT}/predictions", json={"input": LONG, "stream": True})
@@ -34,7 +34,7 @@ async def test_07_create_without_prefer_answers_at_once_and_has_absolute_address
     assert not urlsplit(body["urls"]["stream"]).path.startswith("/v1/files/")
 
 
-async def test_08_a_wait_that_is_long_enough_gives_the_whole_prediction(server: RealServer) -> None:
+async def test_a_wait_that_is_long_enough_gives_the_whole_prediction(server: RealServer) -> None:
     async with server.http() as http:
         for prefer, applied in (("wait=10", "wait=10"), ("wait", "wait"), ("wait=900", "wait=60")):
             headers = {"prefer": prefer}
@@ -47,7 +47,7 @@ async def test_08_a_wait_that_is_long_enough_gives_the_whole_prediction(server: 
             assert body == await get(http, body)
 
 
-async def test_11_status_output_and_times_only_move_forwards(server: RealServer) -> None:
+async def test_status_output_and_times_only_move_forwards(server: RealServer) -> None:
     async with server.http() as http:
         seen = await until(http, await create(http, CHAT, **LONG))
     order = ["starting", "processing", "succeeded"]
@@ -64,7 +64,7 @@ async def test_11_status_output_and_times_only_move_forwards(server: RealServer)
     assert times == sorted(times)
 
 
-async def test_12_metrics_agree_with_each_other(server: RealServer) -> None:
+async def test_metrics_agree_with_each_other(server: RealServer) -> None:
     async with server.http() as http:
         begun = time.monotonic()
         body = await create(http, CHAT, prefer="wait", **LONG)
@@ -78,7 +78,7 @@ async def test_12_metrics_agree_with_each_other(server: RealServer) -> None:
     assert metrics["tokens_per_second"] == pytest.approx(300 / metrics["predict_time"])
 
 
-async def test_13_ids_are_on_every_event_ordered_and_unique_and_done_is_last(server: RealServer) -> None:
+async def test_ids_are_on_every_event_ordered_and_unique_and_done_is_last(server: RealServer) -> None:
     async with server.http() as http:
         created = await create(http, CHAT, **LONG)
         live = await read_stream(http, created)
@@ -94,7 +94,7 @@ async def test_13_ids_are_on_every_event_ordered_and_unique_and_done_is_last(ser
     assert len(seconds) == 1
 
 
-async def test_14_a_stream_needs_no_key_and_any_other_address_is_refused(server: RealServer) -> None:
+async def test_a_stream_needs_no_key_and_any_other_address_is_refused(server: RealServer) -> None:
     async with server.http(key=None) as stranger, server.http() as http:
         mine, other = [await create(http, CHAT, prefer="wait", **SHORT) for _ in range(2)]
         url = mine["urls"]["stream"]
@@ -112,7 +112,7 @@ async def test_14_a_stream_needs_no_key_and_any_other_address_is_refused(server:
         assert (await stranger.get(mine["urls"]["get"])).status_code == 401
 
 
-async def test_15_a_stream_is_told_from_a_page_by_its_headers(server: RealServer) -> None:
+async def test_a_stream_is_told_from_a_page_by_its_headers(server: RealServer) -> None:
     async with server.http() as http:
         answer = await read_stream(http, await create(http, CHAT, **SHORT))
     assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
@@ -122,7 +122,7 @@ async def test_15_a_stream_is_told_from_a_page_by_its_headers(server: RealServer
     assert "content-encoding" not in answer.headers
 
 
-async def test_18_late_twice_and_from_any_event_on_the_stream_is_the_same(server: RealServer) -> None:
+async def test_late_twice_and_from_any_event_on_the_stream_is_the_same(server: RealServer) -> None:
     async with server.http() as http:
         body = (await until(http, await create(http, CHAT, **LONG)))[-1]
         whole = "".join(body["output"])
@@ -159,7 +159,7 @@ async def test_an_id_without_a_digest_resumes_and_one_with_another_digest_gets_a
             assert (await read_stream(http, created, after=done.id)).status_code == 204
 
 
-async def test_19_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server: RealServer) -> None:
+async def test_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server: RealServer) -> None:
     async with server.http() as http:
         running = await create(http, CHAT, **{**LONG, "min_tokens": 3000, "max_tokens": 3000})
         await until(http, running, "processing")
@@ -175,7 +175,7 @@ async def test_19_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server:
         assert (unknown.status_code, unknown.json()["title"]) == (404, "Prediction not found")
 
 
-async def test_20_a_failed_run_tells_its_stream_the_reason(server: RealServer) -> None:
+async def test_a_failed_run_tells_its_stream_the_reason(server: RealServer) -> None:
     async with server.http() as http:
         failed = await create(http, CHAT, prompt="word " * 5000)
         events = parse((await read_stream(http, failed)).text)
@@ -198,7 +198,7 @@ async def refused(server: RealServer, body: Any, path: str = f"/v1/models/{CHAT}
     return answer.status_code, answer.json()
 
 
-async def test_21_what_cannot_be_read_is_refused_field_by_field(server: RealServer) -> None:
+async def test_what_cannot_be_read_is_refused_field_by_field(server: RealServer) -> None:
     status, body = await refused(server, {"input": {"temperature": 9}})
     assert (status, body["title"]) == (422, "Input validation failed")
     assert body["detail"] == "- input: prompt is required\n- input.temperature: Must be less than or equal to 5\n"
@@ -217,7 +217,7 @@ async def test_21_what_cannot_be_read_is_refused_field_by_field(server: RealServ
     assert (await refused(server, {"input": SHORT}, "/v1/models/no/body/predictions"))[0] == 404
 
 
-async def test_21_unknown_keys_are_refused_at_the_top_and_let_through_in_the_input(server: RealServer) -> None:
+async def test_unknown_keys_are_refused_at_the_top_and_let_through_in_the_input(server: RealServer) -> None:
     status, body = await refused(server, {"model": CHAT, "version": CHAT, "input": SHORT}, "/v1/predictions")
     assert (status, body["detail"]) == (422, "- Additional property model is not allowed\n")
     assert (await refused(server, []))[1]["invalid_fields"][0]["type"] == "invalid_type"
@@ -235,7 +235,7 @@ async def test_21_unknown_keys_are_refused_at_the_top_and_let_through_in_the_inp
         assert plain["output"]
 
 
-async def test_23_limits_count_exactly(server: RealServer) -> None:
+async def test_limits_count_exactly(server: RealServer) -> None:
     async with server.http() as http:
         most = await create(http, CHAT, prefer="wait", **{**SHORT, "max_tokens": 5, "min_tokens": 5})
         least = await create(http, CHAT, prefer="wait", prompt="Hi", min_new_tokens=90, max_new_tokens=95)
@@ -243,7 +243,7 @@ async def test_23_limits_count_exactly(server: RealServer) -> None:
     assert 90 <= least["metrics"]["output_token_count"] <= 95
 
 
-async def test_22_limits_by_two_names_fail_unless_they_agree(server: RealServer) -> None:
+async def test_limits_by_two_names_fail_unless_they_agree(server: RealServer) -> None:
     async with server.http() as http:
         for limits, code in (
             ({"max_tokens": 20, "max_new_tokens": 30}, "E1102 InvalidArgumentMaxTokens"),
@@ -255,7 +255,7 @@ async def test_22_limits_by_two_names_fail_unless_they_agree(server: RealServer)
     assert agreed["metrics"]["output_token_count"] <= 3
 
 
-async def test_25_output_ends_before_a_stop_sequence_wherever_tokens_end(server: RealServer) -> None:
+async def test_output_ends_before_a_stop_sequence_wherever_tokens_end(server: RealServer) -> None:
     async with server.http() as http:
         free = await create(http, CHAT, prefer="wait", **SHORT)
         text = "".join(free["output"])
@@ -266,7 +266,7 @@ async def test_25_output_ends_before_a_stop_sequence_wherever_tokens_end(server:
         assert "".join(tail["output"]) == text
 
 
-async def test_26_templates_are_filled_or_refused_and_one_bos_leads(server: RealServer) -> None:
+async def test_templates_are_filled_or_refused_and_one_bos_leads(server: RealServer) -> None:
     async with server.http() as http:
         default = await create(http, CHAT, prefer="wait", prompt="Hi", system_prompt="Be kind.", max_tokens=2)
         assert "Formatted prompt: `<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST]`\n" in default["logs"]
@@ -282,7 +282,7 @@ async def test_26_templates_are_filled_or_refused_and_one_bos_leads(server: Real
         assert (await create(http, CHAT, prompt="", prompt_template="{prompt}"))["error"].startswith("E1001")
 
 
-async def test_27_performance_is_logged_where_it_was_asked_for(server: RealServer) -> None:
+async def test_performance_is_logged_where_it_was_asked_for(server: RealServer) -> None:
     async with server.http() as http:
         asked = await create(http, CHAT, prefer="wait", **SHORT, log_performance_metrics=True)
         plain = await create(http, CHAT, prefer="wait", **SHORT, log_performance_metrics=False)
@@ -294,7 +294,7 @@ async def test_27_performance_is_logged_where_it_was_asked_for(server: RealServe
     assert "Serverside" not in plain["logs"]
 
 
-async def test_29_search_readme_examples_and_covers_are_answered(server: RealServer) -> None:
+async def test_search_readme_examples_and_covers_are_answered(server: RealServer) -> None:
     async with server.http() as http:
         for body in (b"llama", b'"llama"', b' "Llama" '):
             found = (await http.request("QUERY", "/v1/models", content=body)).json()["results"]
@@ -315,7 +315,7 @@ async def test_29_search_readme_examples_and_covers_are_answered(server: RealSer
     assert "sandbox" in cover.headers["content-security-policy"]
 
 
-async def test_34_no_route_redirects_and_every_answer_may_not_be_kept(server: RealServer) -> None:
+async def test_no_route_redirects_and_every_answer_may_not_be_kept(server: RealServer) -> None:
     async with server.http() as http:
         body = await create(http, CHAT, prefer="wait", **SHORT)
         for prefix in ("/v1", "", "/v1/v1"):

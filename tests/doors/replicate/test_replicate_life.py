@@ -33,7 +33,7 @@ def settings_of(premises: Premises, **settings: Any) -> Iterator[None]:
         yield
 
 
-async def test_09_a_wait_that_is_too_short_gives_starting_and_no_output(tmp_path: Path) -> None:
+async def test_a_wait_that_is_too_short_gives_starting_and_no_output(tmp_path: Path) -> None:
     async with scripted(tmp_path, step_s=SLOW) as (_, http):
         begun = time.monotonic()
         early = await create(http, prefer="wait=1", **LONG)
@@ -44,7 +44,7 @@ async def test_09_a_wait_that_is_too_short_gives_starting_and_no_output(tmp_path
         assert seen[-1]["status"] == "succeeded"
 
 
-async def test_31_a_deadline_cancels_what_runs_and_aborts_what_waits(tmp_path: Path) -> None:
+async def test_a_deadline_cancels_what_runs_and_aborts_what_waits(tmp_path: Path) -> None:
     async with scripted(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
         path = f"/v1/models/{TINY}/predictions"
         answers = [
@@ -62,7 +62,7 @@ async def test_31_a_deadline_cancels_what_runs_and_aborts_what_waits(tmp_path: P
         assert refused.status_code == 422
 
 
-async def test_19_what_waits_is_canceled_at_once_and_its_stream_was_kept_alive(tmp_path: Path) -> None:
+async def test_what_waits_is_canceled_at_once_and_its_stream_was_kept_alive(tmp_path: Path) -> None:
     async with scripted(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
         running = await create(http, **ENDLESS)
         waiting = await create(http, **ENDLESS)
@@ -76,7 +76,7 @@ async def test_19_what_waits_is_canceled_at_once_and_its_stream_was_kept_alive(t
         assert (await http.post(running["urls"]["cancel"])).json()["status"] == "canceled"
 
 
-async def test_33_a_client_that_goes_away_stops_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_goes_away_stops_nothing(tmp_path: Path) -> None:
     async with scripted(tmp_path, step_s=SLOW) as (server, http):
         async with AsyncClient(base_url=server.url, headers=http.headers, timeout=0.3) as impatient:
             with pytest.raises(ReadTimeout):
@@ -88,7 +88,7 @@ async def test_33_a_client_that_goes_away_stops_nothing(tmp_path: Path) -> None:
         assert (await until(http, left))[-1]["status"] == "succeeded"
 
 
-async def test_32_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Path) -> None:
+async def test_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     async with premises.books() as books:
         _, secret = await books.open_account()
@@ -104,7 +104,7 @@ async def test_32_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path:
             assert len((await http.get("/v1/predictions")).json()["results"]) == 2
 
 
-async def test_35_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_path: Path) -> None:
+async def test_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     async with premises.books() as books:
         _, secret = await books.open_account(privacy=True)
@@ -117,7 +117,7 @@ async def test_35_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_
         assert (await get(http, body))["id"] == body["id"]
 
 
-async def test_30_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_path: Path) -> None:
+async def test_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     with settings_of(premises, webhook_allow_networks="127.0.0.0/8"):
         async with receiving() as post, premises.server(step_s=SLOW) as server, server.http() as http:
@@ -157,7 +157,7 @@ async def test_a_hundred_waits_half_of_them_canceled_all_end_and_the_books_agree
         await server.books.check(account_id, credit_nusd=10**12)
 
 
-async def test_18_a_stream_resumes_after_a_restart_of_the_server(tmp_path: Path) -> None:
+async def test_a_stream_resumes_after_a_restart_of_the_server(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     async with premises.server(step_s=SLOW) as server, server.http() as http:
         body = await create(http, **LONG)

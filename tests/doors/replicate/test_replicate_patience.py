@@ -60,7 +60,7 @@ class Counting(httpx.HTTPTransport):
         """Asked of it as well, though only the blocking half of the client sends through it."""
 
 
-async def test_15_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(tmp_path: Path) -> None:
+async def test_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(tmp_path: Path) -> None:
     few = {**GIVEN, "max_tokens": 3}
     impatient = httpx.Timeout(5, read=0.5)
     with instead(bootstrap, Site=partial(Site, ping_s=0.1)):
@@ -81,7 +81,7 @@ async def test_15_a_queue_longer_than_the_clients_patience_does_not_end_its_stre
     assert events.result()[-1] == "done"
 
 
-async def test_15_without_comments_the_client_would_have_given_up(tmp_path: Path) -> None:
+async def test_without_comments_the_client_would_have_given_up(tmp_path: Path) -> None:
     async with Premises.furnish(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
         await create(http, **ENDLESS)
         waiting = await create(http, **ENDLESS)
@@ -91,7 +91,7 @@ async def test_15_without_comments_the_client_would_have_given_up(tmp_path: Path
                 await in_thread(lambda: list(prediction.stream()))
 
 
-async def test_02_a_post_with_a_wrong_key_is_sent_once(tmp_path: Path) -> None:
+async def test_a_post_with_a_wrong_key_is_sent_once(tmp_path: Path) -> None:
     counting = Counting()
     async with (
         Premises.furnish(tmp_path).server() as server,
@@ -102,7 +102,7 @@ async def test_02_a_post_with_a_wrong_key_is_sent_once(tmp_path: Path) -> None:
     assert (caught.value.status, counting.statuses) == (401, [401])
 
 
-async def test_32_a_get_in_python_waits_as_long_as_it_is_told_and_succeeds(tmp_path: Path) -> None:
+async def test_a_get_in_python_waits_as_long_as_it_is_told_and_succeeds(tmp_path: Path) -> None:
     premises, counting = Premises.furnish(tmp_path), Counting()
     async with premises.books() as books:
         _, secret = await books.open_account()
@@ -118,7 +118,7 @@ async def test_32_a_get_in_python_waits_as_long_as_it_is_told_and_succeeds(tmp_p
 
 
 @needs_node
-async def test_32_posts_that_node_sends_again_create_one_prediction(tmp_path: Path) -> None:
+async def test_posts_that_node_sends_again_create_one_prediction(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     async with premises.books() as books:
         _, secret = await books.open_account()
@@ -132,7 +132,7 @@ async def test_32_posts_that_node_sends_again_create_one_prediction(tmp_path: Pa
     assert [one["id"] for one in made] == [got["id"]]
 
 
-async def test_30_output_is_told_at_most_every_half_second_and_the_end_once(tmp_path: Path) -> None:
+async def test_output_is_told_at_most_every_half_second_and_the_end_once(tmp_path: Path) -> None:
     async with receiving() as post, Premises.furnish(tmp_path).server(step_s=SLOW) as server, server.http() as http:
         events = {"webhook": post.url, "webhook_events_filter": ["start", "output", "logs", "completed"]}
         made = (await http.post(POST_PATH, json={"input": {**GIVEN, "max_tokens": 100}, **events})).json()
@@ -158,7 +158,7 @@ async def test_30_output_is_told_at_most_every_half_second_and_the_end_once(tmp_
 
 
 @needs_node
-async def test_30_the_end_is_told_again_after_a_500_under_the_same_id_and_no_redirect_is_followed(
+async def test_the_end_is_told_again_after_a_500_under_the_same_id_and_no_redirect_is_followed(
     tmp_path: Path,
 ) -> None:
     quick = partial(Deliverer, policy=DeliveryPolicy(retry_delays_s=(0.05,) * 3, poll_s=0.02))
@@ -181,7 +181,7 @@ async def test_30_the_end_is_told_again_after_a_500_under_the_same_id_and_no_red
     assert said == [True, False]
 
 
-async def test_35_after_the_retention_time_a_prediction_has_no_text_and_is_still_there(tmp_path: Path) -> None:
+async def test_after_the_retention_time_a_prediction_has_no_text_and_is_still_there(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     with (
         instead(Premises, choices={**premises.choices, "retention_s": 1}),

@@ -27,7 +27,7 @@ SHORTER = {**LONG, "min_tokens": 200, "max_tokens": 200}
 VERSION_2 = Path(__file__).parents[3] / ".venv-clients-replicate2" / "bin" / "python"
 
 
-async def test_01_the_base_url_comes_from_the_environment_without_v1(
+async def test_the_base_url_comes_from_the_environment_without_v1(
     server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REPLICATE_BASE_URL", server.url)
@@ -39,9 +39,7 @@ async def test_01_the_base_url_comes_from_the_environment_without_v1(
 
 @pytest.mark.skipif(not VERSION_2.exists() and os.environ.get("CI") != "true", reason="`make client-deps` has not run")
 @pytest.mark.parametrize("suffix", ["/v1", ""])
-async def test_01_the_client_of_version_2_finds_every_route_with_v1_and_without(
-    server: RealServer, suffix: str
-) -> None:
+async def test_the_client_of_version_2_finds_every_route_with_v1_and_without(server: RealServer, suffix: str) -> None:
     script = Path(__file__).with_name("version_2.py")
     process = await asyncio.create_subprocess_exec(
         *(VERSION_2, script, CHAT),
@@ -58,7 +56,7 @@ async def test_01_the_client_of_version_2_finds_every_route_with_v1_and_without(
     assert output.decode().splitlines()[-1] == "every call answered"
 
 
-async def test_02_a_wrong_key_is_a_problem_that_the_client_reads(server: RealServer) -> None:
+async def test_a_wrong_key_is_a_problem_that_the_client_reads(server: RealServer) -> None:
     client = Client(api_token="wrong", base_url=server.url)
     with pytest.raises(ReplicateError) as caught:
         await in_thread(client.run, CHAT, input=INPUT)
@@ -78,7 +76,7 @@ async def test_02_a_wrong_key_is_a_problem_that_the_client_reads(server: RealSer
     }
 
 
-async def test_03_run_of_a_model_gives_a_list_that_adds_up_to_the_output(client: Client) -> None:
+async def test_run_of_a_model_gives_a_list_that_adds_up_to_the_output(client: Client) -> None:
     output = await in_thread(client.run, CHAT, input=INPUT)
     assert isinstance(output, list)
     assert output
@@ -89,7 +87,7 @@ async def test_03_run_of_a_model_gives_a_list_that_adds_up_to_the_output(client:
 
 
 @pytest.mark.parametrize("version", [ALIAS, None])
-async def test_04_run_of_a_version_gives_an_iterator_of_the_same_text(client: Client, version: str | None) -> None:
+async def test_run_of_a_version_gives_an_iterator_of_the_same_text(client: Client, version: str | None) -> None:
     if version is None:
         version = (await in_thread(client.models.get, CHAT)).latest_version.id
     whole = await in_thread(client.run, CHAT, input=INPUT)
@@ -98,7 +96,7 @@ async def test_04_run_of_a_version_gives_an_iterator_of_the_same_text(client: Cl
     assert list(iterator) == whole
 
 
-async def test_05_the_asynchronous_calls_do_the_same_and_eight_at_once_succeed(client: Client) -> None:
+async def test_the_asynchronous_calls_do_the_same_and_eight_at_once_succeed(client: Client) -> None:
     whole = await in_thread(client.run, CHAT, input=INPUT)
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(client.async_run(CHAT, input=INPUT)) for _ in range(8)]
@@ -107,7 +105,7 @@ async def test_05_the_asynchronous_calls_do_the_same_and_eight_at_once_succeed(c
     assert "".join(streamed) == "".join(whole)
 
 
-async def test_09_run_with_a_wait_that_is_too_short_still_gives_the_whole_text(client: Client) -> None:
+async def test_run_with_a_wait_that_is_too_short_still_gives_the_whole_text(client: Client) -> None:
     version = (await in_thread(client.models.get, CHAT)).latest_version.id
     async with asyncio.TaskGroup() as tasks:  # side by side, so that either takes longer than its wait
         unversioned = tasks.create_task(in_thread(client.run, CHAT, input=LONG, wait=1))
@@ -119,14 +117,14 @@ async def test_09_run_with_a_wait_that_is_too_short_still_gives_the_whole_text(c
     assert unversioned.result() == versioned.result() == latest.output
 
 
-async def test_10_the_polling_iterator_gives_every_chunk_once_and_in_order(client: Client) -> None:
+async def test_the_polling_iterator_gives_every_chunk_once_and_in_order(client: Client) -> None:
     version = (await in_thread(client.models.get, CHAT)).latest_version.id
     whole = await in_thread(client.run, CHAT, input=SHORTER)
     polled = await in_thread(lambda: list(client.run(f"{CHAT}:{version}", input=SHORTER, wait=False)))
     assert polled == whole
 
 
-async def test_13_a_stream_has_only_known_events_and_the_output_of_the_prediction(client: Client) -> None:
+async def test_a_stream_has_only_known_events_and_the_output_of_the_prediction(client: Client) -> None:
     prediction = await in_thread(client.predictions.create, model=CHAT, input=INPUT, stream=True)
     events = await in_thread(lambda: list(prediction.stream()))
     await in_thread(prediction.reload)
@@ -137,7 +135,7 @@ async def test_13_a_stream_has_only_known_events_and_the_output_of_the_predictio
     assert "".join(streamed) == "".join(prediction.output)
 
 
-async def test_19_cancel_in_mid_run_keeps_what_there_is(client: Client) -> None:
+async def test_cancel_in_mid_run_keeps_what_there_is(client: Client) -> None:
     prediction = await in_thread(
         client.predictions.create, model=CHAT, input={**LONG, "min_tokens": 3500, "max_tokens": 3500}
     )
@@ -156,7 +154,7 @@ async def test_19_cancel_in_mid_run_keeps_what_there_is(client: Client) -> None:
     assert caught.value.status == 404
 
 
-async def test_20_a_run_that_fails_raises_with_its_prediction(client: Client) -> None:
+async def test_a_run_that_fails_raises_with_its_prediction(client: Client) -> None:
     too_long = {"prompt": "word " * 5000}
     with pytest.raises(ModelError) as caught:
         await in_thread(client.run, CHAT, input=too_long)
@@ -169,7 +167,7 @@ async def test_20_a_run_that_fails_raises_with_its_prediction(client: Client) ->
         await in_thread(lambda: list(prediction.stream()))
 
 
-async def test_24_the_same_seed_gives_the_same_text_and_zero_temperature_needs_none(client: Client) -> None:
+async def test_the_same_seed_gives_the_same_text_and_zero_temperature_needs_none(client: Client) -> None:
     async def run(**changes: object) -> Prediction:
         created = await in_thread(client.models.predictions.create, CHAT, input={**INPUT, **changes}, wait=True)
         assert created.status == "succeeded"
@@ -185,7 +183,7 @@ async def test_24_the_same_seed_gives_the_same_text_and_zero_temperature_needs_n
     assert all("Random seed used: `0`" not in str(one.logs) for one in drawn)
 
 
-async def test_28_lists_are_newest_first_and_walked_without_duplicates(client: Client) -> None:
+async def test_lists_are_newest_first_and_walked_without_duplicates(client: Client) -> None:
     created = [await in_thread(client.predictions.create, model=CHAT, input=INPUT) for _ in range(3)]
     pages = [page async for page in async_paginate(client.predictions.async_list)]
     ids = [prediction.id for page in pages for prediction in page.results]
@@ -194,7 +192,7 @@ async def test_28_lists_are_newest_first_and_walked_without_duplicates(client: C
     assert pages[-1].next is None
 
 
-async def test_29_models_versions_collections_hardware_and_account_validate(client: Client) -> None:
+async def test_models_versions_collections_hardware_and_account_validate(client: Client) -> None:
     for size in ("7b", "13b", "70b"):
         model = await in_thread(client.models.get, f"meta/llama-2-{size}-chat")
         assert model.run_count >= 0
@@ -228,7 +226,7 @@ async def test_29_models_versions_collections_hardware_and_account_validate(clie
     assert deployed.status == "succeeded"
 
 
-async def test_15_the_first_event_does_not_wait_for_the_last(client: Client) -> None:
+async def test_the_first_event_does_not_wait_for_the_last(client: Client) -> None:
     begun = time.monotonic()
     stream = await client.async_stream(CHAT, input=SHORTER)
     arrivals = [time.monotonic() - begun async for _ in stream]

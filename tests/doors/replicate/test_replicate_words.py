@@ -66,7 +66,7 @@ def faults(**given: Any) -> list[tuple[str, str]]:
         ("min_new_tokens", [-1], [-2], [2**63]),
     ],
 )
-def test_21_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
+def test_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
     name: str, good: list[Any], low: list[Any], high: list[Any]
 ) -> None:
     for value in good:
@@ -76,7 +76,7 @@ def test_21_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
     assert faults(**{name: "1"}) == faults(**{name: True}) == [("invalid_type", f"input.{name}")]
 
 
-def test_21_types_are_json_schemas_and_every_fault_is_told_at_once() -> None:
+def test_types_are_json_schemas_and_every_fault_is_told_at_once() -> None:
     assert faults(prompt=None) == [("required", "input")]
     assert faults(prompt=1, log_performance_metrics=1, prompt_template="", top_p=2) == [
         ("invalid_type", "input.prompt"),
@@ -96,12 +96,12 @@ def test_21_types_are_json_schemas_and_every_fault_is_told_at_once() -> None:
     assert "nobody" not in values(nobody="knows this", debug=True)
 
 
-def test_25_stop_sequences_are_split_at_commas_and_nothing_is_trimmed() -> None:
+def test_stop_sequences_are_split_at_commas_and_nothing_is_trimmed() -> None:
     asked = to_core("m", values(stop_sequences="END, and,,\n\n"), default_template=TEMPLATE)
     assert asked.stopping.stop == ("END", " and", "\n\n")
 
 
-def test_22_older_names_of_limits_agree_or_are_refused() -> None:
+def test_older_names_of_limits_agree_or_are_refused() -> None:
     def limits(**given: Any) -> tuple[int | None, int]:
         stopping = to_core("m", values(**given), default_template=TEMPLATE).stopping
         return stopping.max_tokens, stopping.min_tokens
@@ -128,7 +128,7 @@ def test_sampling_is_the_cores_and_a_nucleus_of_nothing_is_greedy() -> None:
     assert to_core("m", values(seed=0), default_template=TEMPLATE).seed is None
 
 
-def test_26_a_template_has_two_fields_and_doubled_braces() -> None:
+def test_a_template_has_two_fields_and_doubled_braces() -> None:
     def filled(template: str, prompt: str = "Hi", system_prompt: str = "Be") -> str:
         return fill(template, prompt=prompt, system_prompt=system_prompt)
 
@@ -226,7 +226,7 @@ TOKENS = st.lists(st.sampled_from("\r\n\v") | st.sampled_from(PIECES), max_size=
 
 
 @given(st.lists(TOKENS, max_size=6), st.data())
-def test_17_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_resumed(
+def test_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_resumed(
     texts: list[str], data: st.DataObject
 ) -> None:
     chunks = shown(texts)
@@ -249,7 +249,7 @@ def test_17_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_res
         assert rest[-1].name == "done"
 
 
-def test_18_a_reader_of_another_text_is_told_so_in_the_middle_of_a_token_too() -> None:
+def test_a_reader_of_another_text_is_told_so_in_the_middle_of_a_token_too() -> None:
     texts = ["é", "ab\vcd\r"]
     for event in parse(_stream(texts, [False, False]))[1:3]:
         after = read_position(event.id, created_s=7)
@@ -285,7 +285,7 @@ def _read_by_the_official_client(body: str) -> str:
     return "".join(map(str, EventSource(Client(api_token="none"), response)))
 
 
-def test_18_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
+def test_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
     assert read_position("7:13", created_s=7) == Position(number=3, beyond=Beyond.PART, characters=1)
     checked = Position(number=3, beyond=Beyond.PART, characters=25, digest="00ff12ab")
     assert read_position("7:13.25-00ff12ab", created_s=7) == checked
@@ -323,7 +323,7 @@ def test_prefer_is_clamped_or_ignored_and_never_refused() -> None:
         assert read_wait([text]) is None
 
 
-def test_31_cancel_after_reads_durations_from_five_seconds_to_a_day() -> None:
+def test_cancel_after_reads_durations_from_five_seconds_to_a_day() -> None:
     durations = {"5": 5, "30s": 30, "5m": 300, "1h": 3600, "1h30m45s": 5445, "7.5": 7.5, "24h": 86400, " 6S ": 6}
     for text, seconds in durations.items():
         assert read_cancel_after([text]) == seconds
@@ -335,7 +335,7 @@ def test_31_cancel_after_reads_durations_from_five_seconds_to_a_day() -> None:
         read_cancel_after(["5s", "5s"])
 
 
-def test_32_a_bucket_holds_a_minute_and_fills_evenly() -> None:
+def test_a_bucket_holds_a_minute_and_fills_evenly() -> None:
     now = [1000.0]
     rates = Rates(creates_per_minute=60, requests_per_minute=0, clock=lambda: now[0])
     ann = Caller(account_id="acct_a", key_id="key_a", scopes=frozenset())
