@@ -3,6 +3,7 @@
 Every write leaves the books balanced, so a gateway may die after any of them. Knows no SQL.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -101,12 +102,15 @@ class Journal:
         self._refused: set[str] = set()
         """Ids of runs whose progress the database refuses."""
         self._epoch = f"gateway_{secrets.token_hex(8)}"
+        self._epoch_beside = f"{self._epoch}_beside"
         # What the engine did before is in somebody else's counters, if in any.
         stats = engine.stats()
         self._counted = stats.delivered_tokens
-        """Delivered tokens that are in this epoch's counters."""
-        self._aside = (stats.discarded_tokens, stats.replayed_tokens)
-        """Discarded and replayed tokens that are."""
+        """Delivered tokens that are stored with a run."""
+        self._aside_before = (stats.discarded_tokens, stats.replayed_tokens)
+        self._beside = (0, 0, 0)
+        """Delivered, discarded and replayed tokens of no run, as they were written last."""
+        self._balancing = asyncio.Lock()
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
@@ -237,20 +241,17 @@ class Journal:
         await self._store.write(lambda connection: counters.count_tokens(connection, self._epoch))
 
     async def balance(self) -> None:
-        """With no run alive, put the engine's own count beside what runs received: a difference shows in reconcile."""
-        stats = self._engine.stats()
-        aside = (stats.discarded_tokens, stats.replayed_tokens)
-        delivered = stats.delivered_tokens - self._counted
-        discarded, replayed = aside[0] - self._aside[0], aside[1] - self._aside[1]
-        if not (delivered or discarded or replayed):
-            return
-        # Before the write, for a run that begins and ends during it counts on.
-        self._counted, self._aside = stats.delivered_tokens, aside
-        await self._store.write(
-            lambda connection: counters.count_tokens(
-                connection, self._epoch, delivered=delivered, discarded=discarded, replayed=replayed
-            )
-        )
+        """With no run alive, put the engine's own count beside what runs received: a difference shows in reconcile.
+
+        May be tried again after an error, for whole amounts are written, in a row that nothing else changes.
+        """
+        async with self._balancing:
+            stats, (discarded, replayed) = self._engine.stats(), self._aside_before
+            delivered = stats.delivered_tokens - self._counted
+            beside = (delivered, stats.discarded_tokens - discarded, stats.replayed_tokens - replayed)
+            if beside != self._beside:
+                await self._store.write(lambda connection: counters.put_tokens(connection, self._epoch_beside, *beside))
+                self._beside = beside
 
     def _tell_of(self, webhook: Webhook | None) -> None:
         if webhook is not None:

@@ -298,7 +298,7 @@ class PredictionService(Readings):
 
     async def _settle(self, live: LiveRun, outcome: Outcome, last: list[GenerationEvent]) -> None:
         """Settle as soon as the database writes; without its output if the database refuses that."""
-        with_output = True
+        with_output, told = True, False
         try:
             while True:
                 try:
@@ -306,9 +306,11 @@ class PredictionService(Readings):
                 except (Overloaded, StorageUnavailable) as error:
                     if self._tasks is None:
                         raise
-                    if live.id not in self._unsettled:
+                    if not told:
                         _log.warning("settlement_retry", prediction=live.id, reason=str(error))
-                    self._unsettled[live.id] = str(error)
+                    told = True
+                    if isinstance(error, StorageUnavailable):
+                        self._unsettled[live.id] = str(error)
                 except StoreFailed as error:
                     if not with_output:
                         raise
@@ -363,7 +365,10 @@ class PredictionService(Readings):
             live.stop(StoppedBy.RESTART)
         for live in list(self._live.values()):
             await live.settled.wait()
-        await self._journal.balance()
+        try:
+            await self._journal.balance()
+        except (CorralError, StoreFailed) as error:  # shows in reconcile; the server stops all the same
+            _log.warning("engine_count_not_stored", reason=str(error))
 
     def _go_on(self, left: settlements.Unfinished, ask: Ask, prepared: Prepared, events: list[GenerationEvent]) -> None:
         stored = left.prediction

@@ -17,6 +17,21 @@ _ADD: Final = (
         replayed_tokens=engine_counters.c.replayed_tokens + bindparam("replayed"),
     )
 )
+_PUT: Final = (
+    update(engine_counters)
+    .where(engine_counters.c.epoch == bindparam("of"))
+    .values(
+        delivered_tokens=bindparam("delivered"),
+        discarded_tokens=bindparam("discarded"),
+        replayed_tokens=bindparam("replayed"),
+    )
+)
+
+
+def put_tokens(connection: Connection, epoch: str, delivered: int, discarded: int, replayed: int) -> None:
+    """Set the counters of *epoch*; doing it twice changes nothing."""
+    insert_if_absent(connection, engine_counters, {"epoch": epoch, **_NOTHING})
+    connection.execute(_PUT, {"of": epoch, "delivered": delivered, "discarded": discarded, "replayed": replayed})
 
 
 def count_tokens(

@@ -2,21 +2,29 @@
 
 import asyncio
 import shutil
+import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
-from corral.core.errors import StorageUnavailable
+from corral.core.errors import Overloaded, StorageUnavailable
 from corral.core.prediction import Status, StoppedBy
 from corral.core.server_state import ServerState
-from corral.service import predictions
+from corral.service import predictions, recovery
 from corral.store import streams
 from corral.store.failures import StoreFailed
+from corral.store.schema import engine_counters
+from corral.store.store import Store
 from tests.engines import DEADLINE_S
-from tests.unit.service.desk import Desk, limited, numbered, open_desk
+from tests.unit.service.desk import Desk, limited, numbered, open_desk, seat, serving, working
 
 pytestmark = pytest.mark.anyio
 
@@ -136,3 +144,116 @@ async def test_commits_whose_answers_are_lost_are_recognised(
         for tokens in range(30, 90, 10):
             await one(tokens)
         assert writes[0] > 20
+
+
+async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.01)
+    settle, states = predictions.Journal.settle, list[ServerState]()
+
+    async def busy(journal: Any, *of_run: Any, **terms: Any) -> None:
+        states.append(desk.service.status.state)
+        if len(states) < 4:
+            raise Overloaded("The database is too busy.", retry_after_s=1)
+        await settle(journal, *of_run, **terms)
+
+    monkeypatch.setattr(predictions.Journal, "settle", busy)
+    async with open_desk(database) as desk:
+        assert len((await desk.answer(limited(5))).choices[0].ids) == 5
+    assert states == [ServerState.READY] * 4
+
+
+async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_fail(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", 0.01)
+    async with open_desk(database, step_s=0.003) as desk:
+        write, tries = desk.store.write, [0]
+
+        async def failing(work: Callable[[Any], Any]) -> Any:
+            tries[0] += 1
+            if tries[0] == 1:
+                raise StorageUnavailable("The database cannot be written: database or disk is full.")
+            done = await write(work)
+            if tries[0] == 2:
+                raise StorageUnavailable("The database cannot be reached.")
+            return done
+
+        await desk.answer(limited(5))
+        await desk.balanced()
+        stats, asides = desk.engine.stats(), desk.engine.stats().discarded_tokens + 7
+        more = replace(stats, emitted_tokens=stats.emitted_tokens + 7, discarded_tokens=asides)
+        monkeypatch.setattr(desk.store, "write", failing)
+        monkeypatch.setattr(desk.engine, "stats", lambda: more)
+        await until(lambda: tries[0] >= 3)
+        sums = select(func.sum(engine_counters.c.delivered_tokens), func.sum(engine_counters.c.discarded_tokens))
+        stored = await desk.store.read(lambda connection: tuple(connection.execute(sums).one()))
+        assert stored == (stats.delivered_tokens, asides)
+
+
+async def test_a_server_stops_although_the_database_cannot_be_written(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", DEADLINE_S)
+
+    async def full(_work: Any) -> None:
+        raise StorageUnavailable("The database cannot be written: database or disk is full.")
+
+    async with working() as engine, serving(database, engine) as desk:
+        await seat(desk)
+        await desk.answer(limited(5))
+        stats = engine.stats()
+        monkeypatch.setattr(engine, "stats", lambda: replace(stats, discarded_tokens=stats.discarded_tokens + 7))
+        monkeypatch.setattr(desk.store, "write", full)
+
+
+async def test_what_an_earlier_process_left_is_settled_or_gone_on_with_once_the_database_works(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "AGAIN_S", 0.01)
+    async with working(step_s=0.005) as engine:
+        ids: list[str] = []
+        async with serving(database, engine) as desk:
+            await seat(desk)
+            for _ in range(2):
+                async with desk.service.open(desk.ask(limited(200), background=True)) as run:
+                    await anext(run.events())
+                ids.append(run.id)
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE predictions SET background = 0 WHERE id = ?", [ids[0]])
+        failed = fail_at_first(monkeypatch)
+        async with serving(database, engine) as again:
+            again.sit_down_again(desk)
+            given_up, gone_on = [await again.settled(prediction_id) for prediction_id in ids]
+            await again.balanced()
+            assert (await again.account()).held_nusd == 0
+    assert (given_up.status, given_up.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
+    assert (gone_on.status, gone_on.completion_tokens) == (Status.SUCCEEDED, 200)
+    assert failed == {ids[0]: 2, ids[1]: 2, "write_off": 2}
+
+
+def fail_at_first(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Let recovery's reads and writes fail twice, a write once of them after it is done; what failed, how often."""
+    read, write, failed = Store.read, Store.write, Counter[str]()
+    gone = StorageUnavailable("The database cannot be reached.")
+
+    async def fail_reading(store: Store, work: Any) -> Any:
+        if isinstance(work, partial) and work.func is streams.read_from:
+            prediction_id = work.keywords["prediction_id"]
+            if failed[prediction_id] < 2:
+                failed[prediction_id] += 1
+                raise gone
+        return await read(store, work)
+
+    async def fail_writing(store: Store, work: Any) -> Any:
+        if "write_off" in getattr(work, "__qualname__", "") and failed["write_off"] < 2:
+            failed["write_off"] += 1
+            if failed["write_off"] == 2:
+                await write(store, work)
+            raise gone
+        return await write(store, work)
+
+    monkeypatch.setattr(Store, "read", fail_reading)
+    monkeypatch.setattr(Store, "write", fail_writing)
+    return failed

@@ -1,0 +1,90 @@
+"""What HTTP clients are told while the database cannot grow, and that everything goes on once it can."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from httpx2 import AsyncClient
+
+from corral.api.app import create_app
+from corral.api.site import Site
+from corral.core.prediction import Status
+from corral.service import predictions
+from corral.service.accounts import KeyTerms
+from tests.doors.live_server import serving
+from tests.unit.service.desk import Desk, open_desk
+from tests.unit.service.test_storage_failures import until
+
+pytestmark = pytest.mark.anyio
+
+FULL = "The database cannot be written: database or disk is full."
+TOKENS = 400
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@asynccontextmanager
+async def http_to(desk: Desk) -> AsyncIterator[AsyncClient]:
+    """A client of the desk's account, and a server in front of the desk's service."""
+    _, secret = await desk.accounts.create_key(desk.account_id, KeyTerms(name="http"))
+    app = create_app(Site(predictions=desk.service, keys=desk.accounts, clock=desk.clock))
+    async with serving(app) as live, live.http(key=secret) as http:
+        yield http
+
+
+def refusal_of(path: str) -> dict[str, Any]:
+    """What the door of *path* answers."""
+    if path.startswith("/v1/inference/"):
+        return {"error": FULL}
+    if path.endswith("/predictions"):
+        return {"title": "Database is not available", "detail": FULL, "status": 503, "retry_after": 5}
+    return {"error": {"message": FULL, "type": "server_error", "param": None, "code": "storage_unavailable"}}
+
+
+async def limit_pages(desk: Desk, pages: int) -> None:
+    """Let the file grow to so many pages, or no more if it has them: SQLite then answers as on a full disk."""
+    await desk.store.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
+
+
+async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_waits(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.05)
+    asks = [
+        ("/v1/chat/completions", {"model": "corral/demo", "messages": MESSAGES, "max_tokens": 5}),
+        ("/v1/chat/completions", {"model": "corral/demo", "messages": MESSAGES, "max_tokens": 5, "stream": True}),
+        ("/v1/completions", {"model": "corral/demo", "prompt": "Hi", "max_tokens": 5}),
+        ("/v1/openai/chat/completions", {"model": "corral/demo", "messages": MESSAGES, "max_tokens": 5}),
+        ("/v1/inference/corral/demo", {"input": "Hi", "max_new_tokens": 5}),
+        ("/v1/inference/corral/demo", {"input": "Hi", "max_new_tokens": 5, "stream": True}),
+        ("/v1/models/corral/demo/predictions", {"input": {"prompt": "Hi", "max_new_tokens": 5}}),
+    ]
+    with structlog.testing.capture_logs() as logs:
+        async with open_desk(database, step_s=0.005) as desk, http_to(desk) as http:
+            waiting = await http.post(asks[-1][0], json={"input": {"prompt": "Hi", "max_new_tokens": TOKENS}})
+            assert waiting.status_code == 201, waiting.text
+            await limit_pages(desk, 1)
+            await until(lambda: any(log["event"] == "settlement_retry" for log in logs))
+
+            health = await http.get("/health")
+            assert (health.status_code, health.headers["retry-after"]) == (503, "1")
+            assert health.json() == {"status": "storage_failed", "reason": FULL}
+            for path, body in asks:
+                refused = await http.post(path, json=body)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5"), path
+                assert refused.json() == refusal_of(path), path
+            assert (await desk.service.get(desk.caller, waiting.json()["id"])).status is Status.PROCESSING
+            told = [log for log in logs if log["event"] == "database_unavailable"]
+            assert {(log["log_level"], log["reason"]) for log in told} == {("error", FULL)}
+
+            await limit_pages(desk, 2**30)
+            settled = await desk.settled(waiting.json()["id"])
+            assert (settled.status, settled.completion_tokens) == (Status.SUCCEEDED, TOKENS)
+            await until(lambda: desk.service.ready)
+            assert (await http.get("/health")).json() == {"status": "ready"}
+            for path, body in asks:
+                answered = await http.post(path, json=body)
+                assert answered.status_code in {200, 201}, answered.text
+    assert any(log["event"] == "database_recovered" for log in logs)
