@@ -2,13 +2,18 @@
 
 import ipaddress
 from collections.abc import Collection
+from typing import Final
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANY_HOST = "*"
+from corral.core.addresses import base_url
+
+ANY_HOST: Final = "*"
+FORWARDED_HOST: Final = "corral.forwarded_host"
+"""Name in a scope of the host that a trusted proxy was asked for."""
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -24,7 +29,8 @@ class HostCheck:
     """Refuses requests made in another host's name.
 
     A page of any site can have its own name resolved to this machine (DNS rebinding) and would then read answers as
-    its own; the Host header still bears the page's name. Loopback names are always served.
+    its own; the Host header still bears the page's name. Loopback names are always served. Where a trusted proxy says
+    which host it was asked for, that one must be allowed too, and stands for the Host header from here on.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
@@ -35,16 +41,36 @@ class HostCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on, or answer 421."""
-        if scope["type"] != "http" or self._any:
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        forwarded: str | None = scope.get(FORWARDED_HOST)
         hosts = Headers(scope=scope).getlist("host")
-        if len(hosts) == 1 and self._serves(host_name(hosts[0])):
+        if not self._any and not (len(hosts) == 1 and self._serves(host_name(hosts[0]))):
+            return await _refusal("Host")(scope, receive, send)
+        if forwarded is None:
             return await self._app(scope, receive, send)
-        body = orjson.dumps({"detail": "The Host header does not name an allowed host of this server."})
-        return await Response(body, 421, media_type="application/json")(scope, receive, send)
+        if not (_is_authority(forwarded) and self._serves(host_name(forwarded))):
+            return await _refusal("X-Forwarded-Host")(scope, receive, send)
+        headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+        scope["headers"] = [*headers, (b"host", forwarded.encode("ascii"))]
+        return await self._app(scope, receive, send)
 
     def _serves(self, name: str) -> bool:
-        return name in self._allowed or is_loopback(name)
+        return self._any or name in self._allowed or is_loopback(name)
+
+
+def _refusal(header: str) -> Response:
+    detail = f"The {header} header does not name an allowed host of this server."
+    return Response(orjson.dumps({"detail": detail}), 421, media_type="application/json")
+
+
+def _is_authority(text: str) -> bool:
+    """Whether it is a host name or address, perhaps with a port, and nothing else."""
+    try:
+        base_url(f"http://{text}", path=False)
+    except ValueError:
+        return False
+    return "/" not in text
 
 
 def host_name(host: str) -> str:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from corral.api.server.connections import Connections
 from corral.api.server.limits import ConnectionLimits
 from corral.api.server.protocol import LimitedProtocol
+from corral.api.server.proxies import TrustedProxies
 
 _TICK_S: Final = 1.0
 """How often the ``Date`` header changes."""
@@ -51,14 +52,14 @@ class HttpServer(uvicorn.Server):
         protocol = partial(LimitedProtocol, limits=limits, connections=Connections(limits))
         super().__init__(
             uvicorn.Config(
-                cast("Any", app),
+                cast("Any", TrustedProxies(app, networks=limits.trusted_proxies)),
                 http=cast("type[asyncio.Protocol]", protocol),
                 ws="none",
                 lifespan="on" if lifespan else "off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                forwarded_allow_ips=[str(network) for network in limits.trusted_proxies],
+                proxy_headers=False,  # TrustedProxies reads them
                 timeout_keep_alive=round(limits.keep_alive_s),
             )
         )
