@@ -167,6 +167,7 @@ def _app(
         capability_key=_derived(settings, CAPABILITIES),
         webhook_secret=webhook_secret,
         rates=_rates(settings),
+        replicate_aborted_status=settings.replicate_aborted_status,
         files=files,
     )
     web_site = WebSite(
@@ -178,6 +179,7 @@ def _app(
         links=links,
         clock=clock,
         capability_key=site.capability_key,
+        replicate_aborted_status=settings.replicate_aborted_status,
         public_url=settings.public_url,
     )
     app = create_app(site, allowed_hosts=served_hosts(settings), cors_origins=settings.cors_origins)
@@ -281,7 +283,11 @@ def _deliverer(
 
 def renderers(settings: Settings, catalog: Catalog) -> Mapping[str, Renderer]:
     """How each door that has webhooks writes their bodies, by its name."""
-    replicate = Answers(catalog, capability_key=_derived(settings, CAPABILITIES))
+    replicate = Answers(
+        catalog,
+        capability_key=_derived(settings, CAPABILITIES),
+        aborted_status=settings.replicate_aborted_status,
+    )
     return {REPLICATE: replicate.render, deepinfra_webhook.DOOR: deepinfra_webhook.render}
 
 

@@ -118,6 +118,10 @@ class Settings(BaseModel):
     replicate_requests_per_minute: int = Field(
         3000, ge=0, le=10**6, description="Other requests of an account to Replicate's API; 0: any number."
     )
+    replicate_aborted_status: bool = Field(
+        False,
+        description="Whether predictions that were stopped before they began are `aborted` instead of `canceled`.",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (),
         description="Host names that requests may ask for besides loopback, `host` and `public_url`; `*`: any.",

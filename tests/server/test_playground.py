@@ -218,3 +218,17 @@ async def test_another_door_s_prediction_opens_in_the_form_as_far_as_it_fits(
     assert ("Hello there</textarea>" in page.text) is fits
     elsewhere = (await person.browser.get(f"/corral/demo?prediction={made}")).text
     assert f'data-prediction="{made}"' not in elsewhere
+
+
+@pytest.mark.parametrize(("stops", "text"), [(["END", " and"], "END, and"), (["a,b"], "")])
+async def test_a_list_of_stop_sequences_opens_in_the_form_as_text_where_a_text_can_say_it(
+    server: RealServer, person: Person, stops: list[str], text: str
+) -> None:
+    async with server.http() as program:
+        body = {"input": {"prompt": "Hello there", "stop_sequences": stops, "max_tokens": 2}}
+        made = (await program.post("/v1/models/meta/llama-2-7b-chat/predictions", json=body)).json()["id"]
+    page = (await person.browser.get(f"/meta/llama-2-7b-chat?prediction={made}")).text
+    assert "Hello there</textarea>" in page
+    found = re.search(r'<textarea[^>]* name="stop_sequences"[^>]*>([^<]*)<', page)
+    assert found is not None
+    assert found[1].strip("\n") == text

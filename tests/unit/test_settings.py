@@ -33,7 +33,7 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
         "concurrent_per_model": "9", "deepinfra_repetition_penalty": "1.2",
         "deepinfra_full_text": "true", "deepinfra_stream_done": "true",
         "deepinfra_stream_eos_text": "true",
-        "replicate_creates_per_minute": "0", "replicate_requests_per_minute": "1",
+        "replicate_creates_per_minute": "0", "replicate_requests_per_minute": "1", "replicate_aborted_status": "true",
     }  # fmt: skip
     assert values.keys() == Settings.model_fields.keys()
     settings = load_settings({}, {f"CORRAL_{name.upper()}": value for name, value in values.items()})

@@ -64,6 +64,8 @@ class Site:
     capability_key: bytes = field(default_factory=partial(secrets.token_bytes, 32))
     """What addresses that need no API key are made with; they are good for as long as it stays the same."""
     rates: RateTerms = field(default_factory=RateTerms)
+    replicate_aborted_status: bool = False
+    """Whether Replicate's door tells what was stopped before it began as ``aborted`` instead of ``canceled``."""
     webhook_secret: Callable[[str], Awaitable[str]] = _no_secret
     """What receivers of an account's webhooks check signatures with."""
     files: Files | None = None

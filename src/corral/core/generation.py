@@ -86,6 +86,8 @@ class Stopping:
     """The end of sequence is not chosen before this many tokens."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these, wherever it falls across token borders."""
+    hidden_lead: str = ""
+    """One character that is not shown where an answer begins with it, so that no stop string can begin in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from corral.core.generation import ChoiceEnded, Delta, FinishReason, GenerationEvent
+from corral.core.generation import ChoiceEnded, Delta, FinishReason, GenerationEvent, Stopping
 from corral.core.prediction import StoppedBy
 from corral.engines.base import EndReason, TokenBatch
 from corral.text.decode import IncrementalDecoder
@@ -24,7 +24,7 @@ class Ending:
 class Answer:
     """One choice as it grows. Every token gives exactly one Delta, so that a reader can go on after any of them."""
 
-    def __init__(self, tokenizer: Tokenizer, *, choice: int, stop: tuple[str, ...], pieces: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, choice: int, stopping: Stopping, pieces: bool) -> None:
         self.ids: list[int] = []
         """Tokens that count; those that came after a stop string do not."""
         self.texts: list[str] = []
@@ -34,7 +34,7 @@ class Answer:
         self._choice = choice
         self._pieces = pieces
         self._decoder = IncrementalDecoder(tokenizer)
-        self._stops = StopFilter(stop) if stop else None
+        self._stops = StopFilter(stopping.stop, hidden_lead=stopping.hidden_lead) if stopping.stop else None
 
     def feed(self, batch: TokenBatch) -> list[Delta]:
         """Take in what the engine emitted. Sets ``ending`` when the choice is over; nothing counts after that."""

@@ -77,7 +77,7 @@ class LiveRun:
         self._stopping: StoppedBy | None = None
         self._scope: asyncio.Timeout | None = None
         self.answers = [
-            Answer(tokenizer, choice=choice, stop=ask.request.stopping.stop, pieces=ask.request.pieces)
+            Answer(tokenizer, choice=choice, stopping=ask.request.stopping, pieces=ask.request.pieces)
             for choice in range(len(prepared.engine_requests))
         ]
 

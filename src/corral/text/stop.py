@@ -23,8 +23,8 @@ class StopFilter:
     may still grow into a stop string is held back.
     """
 
-    def __init__(self, stops: Iterable[str]) -> None:
-        """Watch for *stops*.
+    def __init__(self, stops: Iterable[str], *, hidden_lead: str = "") -> None:
+        """Watch for *stops*, none of which can begin in *hidden_lead*, a character, where the text begins with it.
 
         Raises:
             InvalidRequest: one of them is empty.
@@ -32,6 +32,7 @@ class StopFilter:
         self._stops = tuple(dict.fromkeys(stops))
         if "" in self._stops:
             raise InvalidRequest("A stop string must not be empty.", param="stop")
+        self._hidden_lead = hidden_lead
         self._held = ""
         self._matched: str | None = None
 
@@ -39,6 +40,11 @@ class StopFilter:
         """Text that no stop string can reach any more; nothing after a match."""
         if self._matched is not None:
             return StopResult(text="", matched=self._matched)
+        if text and self._hidden_lead:
+            lead, self._hidden_lead = self._hidden_lead, ""
+            if text.startswith(lead):
+                rest = self.feed(text.removeprefix(lead))
+                return StopResult(text=lead + rest.text, matched=rest.matched)
         text = self._held + text
         if match := self._first_match(text):
             start, self._matched = match

@@ -27,6 +27,8 @@ class WebSite:
     """Unix time in seconds."""
     capability_key: bytes
     """What addresses that need no session are made with."""
+    replicate_aborted_status: bool = False
+    """As in ``corral.api.site``, for the JSON of a prediction."""
     public_url: str = ""
     """Where the server is reached; empty: as each browser reached it."""
 

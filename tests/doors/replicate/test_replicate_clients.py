@@ -168,6 +168,12 @@ async def test_more_than_a_page_is_walked_to_its_end_and_no_further(slow: OpenSe
     times = [prediction.created_at or "" for page in pages for prediction in page.results]
     assert times == sorted(times, reverse=True)
     assert str(pages[0].next).startswith(f"{slow.url}/v1/predictions?cursor=")
+    async with slow.http() as http:
+        first = (await http.get(f"/v1/models/{TINY}/predictions")).json()
+        assert first["next"].startswith(f"{slow.url}/v1/models/{TINY}/predictions?cursor=")
+        second = (await http.get(first["next"])).json()
+    of_model = [one["id"] for one in (*first["results"], *second["results"])]
+    assert (len(first["results"]), of_model, second["next"]) == (100, ids, None)
     assert pages[-1].next is exactly["next"] is None
 
 

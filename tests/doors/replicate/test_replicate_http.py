@@ -266,6 +266,36 @@ async def test_output_ends_before_a_stop_sequence_wherever_tokens_end(server: Re
         assert "".join(tail["output"]) == text
 
 
+async def test_the_space_that_is_left_out_before_a_first_word_matches_no_stop_sequence(server: RealServer) -> None:
+    async with server.http() as http:
+        text = "".join((await create(http, CHAT, prefer="wait", **SHORT))["output"])
+        word, begins = text.split(" ")[0], f" {text[:6]}"
+        assert word
+        assert begins not in text
+        for stops, shown in ((" ", word), ([" "], word), (begins, text), ([begins, " "], word), (word, "")):
+            stopped = await create(http, CHAT, prefer="wait", **SHORT, stop_sequences=stops)
+            assert ("".join(stopped["output"]), stopped["input"]["stop_sequences"]) == (shown, stops)
+            assert text_of(parse((await read_stream(http, stopped)).text)) == shown
+
+
+async def test_the_predictions_of_a_model_are_those_and_no_others(server: RealServer) -> None:
+    async with server.http() as http:
+        of_chat, of_other = [await create(http, model, prefer="wait", **SHORT) for model in (CHAT, "corral/demo")]
+        for model, mine, other in ((CHAT, of_chat, of_other), ("corral/demo", of_other, of_chat)):
+            for prefix in ("/v1", "", "/v1/v1"):
+                page = (await http.get(f"{prefix}/models/{model}/predictions")).json()
+                assert page["results"][0] == await get(http, mine)
+                assert other["id"] not in [one["id"] for one in page["results"]]
+                assert {one["model"] for one in page["results"]} == {model}
+        path = f"/v1/models/{CHAT}/predictions"
+        none = await http.get(path, params={"created_before": of_chat["created_at"], "created_after": "2100-01-01"})
+        assert none.json() == {"previous": None, "next": None, "results": []}
+        unknown = await http.get("/v1/models/no/body/predictions")
+        assert (unknown.status_code, unknown.json()["title"]) == (404, "Model not found")
+        assert (await http.get(path, params={"cursor": "x"})).status_code == 422
+        assert (await http.put(path)).headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
 async def test_templates_are_filled_or_refused_and_one_bos_leads(server: RealServer) -> None:
     async with server.http() as http:
         default = await create(http, CHAT, prefer="wait", prompt="Hi", system_prompt="Be kind.", max_tokens=2)

@@ -72,6 +72,15 @@ def test_without_stop_strings_text_passes_at_once() -> None:
     assert StopFilter([]).feed("text") == StopResult(text="text", matched=None)
 
 
+@given(stops=st.lists(st.text(" ab", min_size=1, max_size=3), max_size=4), parts=st.lists(st.text(" ab", max_size=4)))
+def test_no_stop_string_begins_in_the_hidden_lead(stops: list[str], parts: list[str]) -> None:
+    stop_filter = StopFilter(stops, hidden_lead=" ")
+    shown = "".join(stop_filter.feed(part).text for part in parts) + stop_filter.flush()
+    text = "".join(parts)
+    lead = text[: len(text) - len(text.removeprefix(" "))]
+    assert shown == lead + naive(text.removeprefix(" "), stops)[0]
+
+
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         StopFilter(["a", ""])

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
 
 from corral.api.doors.replicate.answers import Answers
+from corral.api.doors.replicate.inputs import STOP_SEQUENCES, stops_text
 from corral.api.doors.replicate.model_answers import ModelAnswers
 from corral.catalog.cards import known_card
 from corral.catalog.model import CatalogModel
@@ -66,7 +67,11 @@ class Playground:
         self._pages = pages
         self._site = pages.site
         self._predictions = pages.site.predictions
-        self._answers = Answers(self._predictions.catalog, capability_key=pages.site.capability_key)
+        self._answers = Answers(
+            self._predictions.catalog,
+            capability_key=pages.site.capability_key,
+            aborted_status=pages.site.replicate_aborted_status,
+        )
         for model in self._predictions.catalog.models():
             pages.get(f"/{model.id}", self._page_of(model), signed_in=False)
 
@@ -198,7 +203,10 @@ def as_text(document: Mapping[str, Any]) -> str:
 
 def _as_inputs(shown: Mapping[str, Any]) -> Mapping[str, Any]:
     """The shown input of a prediction, if this form can hold it; another door's may have what does not fit."""
-    return shown if isinstance(shown.get(PROMPT), str) or _is_conversation(shown.get(MESSAGES)) else {}
+    if not (isinstance(shown.get(PROMPT), str) or _is_conversation(shown.get(MESSAGES))):
+        return {}
+    given = shown.get(STOP_SEQUENCES)
+    return {**shown, STOP_SEQUENCES: stops_text(cast("list[object]", given))} if isinstance(given, list) else shown
 
 
 def _is_conversation(given: object) -> bool:

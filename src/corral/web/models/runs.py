@@ -41,7 +41,11 @@ class Runs:
         self._site = pages.site
         self._predictions = pages.site.predictions
         self._playground = playground
-        self._answers = Answers(self._predictions.catalog, capability_key=pages.site.capability_key)
+        self._answers = Answers(
+            self._predictions.catalog,
+            capability_key=pages.site.capability_key,
+            aborted_status=pages.site.replicate_aborted_status,
+        )
         for model in self._predictions.catalog.models():
             pages.post(f"/{model.id}/run", self._start_of(model), page=f"/{model.id}")
         pages.get("/run/{prediction_id}", self.show)

@@ -21,15 +21,22 @@ BASE_URL: Final = "base_url"
 MODEL: Final = "model"
 VERSION: Final = "version"
 
-WireStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
+WireStatus = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
 
 
 class Answers:
     """Predictions in this door's words, whichever door they came through."""
 
-    def __init__(self, catalog: Catalog, *, capability_key: bytes) -> None:
-        """*capability_key* is what stream addresses are made with."""
+    def __init__(self, catalog: Catalog, *, capability_key: bytes, aborted_status: bool = False) -> None:
+        """Put together.
+
+        Args:
+            catalog: names versions.
+            capability_key: what stream addresses are made with.
+            aborted_status: whether what was stopped before it began is told as ``aborted``; see ``status``.
+        """
         self._catalog = catalog
+        self._aborted_status = aborted_status
         self._key = capability_key
 
     def prediction(self, prediction: Prediction, *, base_url: str) -> PredictionAnswer:
@@ -43,7 +50,7 @@ class Answers:
             "output": output(prediction),
             "logs": logs(prediction),
             "error": prediction.error if prediction.status is Status.FAILED else None,
-            "status": status(prediction),
+            "status": status(prediction, aborted_status=self._aborted_status),
             "created_at": rfc3339(prediction.created_at_ms),
             "started_at": _time(started_at_ms(prediction)),
             "completed_at": _time(prediction.completed_at_ms),
@@ -95,8 +102,12 @@ def output(prediction: Prediction) -> list[str] | None:
     return chunks if chunks or prediction.status is Status.SUCCEEDED else None
 
 
-def status(prediction: Prediction) -> WireStatus:
-    """Its status. Never ``aborted``: Replicate's Python client 1.0.7 then fails to list any prediction."""
+def status(prediction: Prediction, *, aborted_status: bool = False) -> WireStatus:
+    """Its status.
+
+    Replicate documents ``aborted`` for what was stopped before it began. It is told only where *aborted_status* asks
+    for it: Replicate's Python client 1.0.7 then fails to list any prediction, and its Node client waits for ever.
+    """
     match prediction.status:
         case Status.STARTING:
             return "starting" if prediction.admitted_at_ms is None else "processing"
@@ -107,7 +118,7 @@ def status(prediction: Prediction) -> WireStatus:
         case Status.FAILED:
             return "failed"
         case Status.CANCELED:
-            return "canceled"
+            return "aborted" if aborted_status and started_at_ms(prediction) is None else "canceled"
 
 
 def metrics(prediction: Prediction) -> dict[str, Any]:

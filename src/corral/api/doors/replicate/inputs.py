@@ -4,13 +4,14 @@ Types of faults and their descriptions are those of the JSON Schema validator th
 no field are let through unread, as they are there; ``null`` is taken for a field that is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from corral.api.doors.replicate.faults import Fault, invalid
 from corral.catalog.inputs import InputField
 from corral.core.ranges import Range, written
 
+STOP_SEQUENCES: Final = "stop_sequences"
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
 _MAX_STOPS_CHARS: Final = 2 * MAX_STOPS * (MAX_STOP_CHARS + 1)
@@ -53,13 +54,25 @@ def read_input(given: object, fields: Iterable[InputField]) -> dict[str, Any]:
 
 
 def stops(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The stop sequences: what stands between commas, untrimmed."""
-    return tuple(dict.fromkeys(stop for stop in (values["stop_sequences"] or "").split(",") if stop))
+    """The stop sequences: what stands between commas, untrimmed, or the entries of a list."""
+    given: str | list[str] = values[STOP_SEQUENCES] or ""
+    return tuple(dict.fromkeys(stop for stop in (given.split(",") if isinstance(given, str) else given) if stop))
+
+
+def stops_text(listed: Sequence[object]) -> str | None:
+    """A list of stop sequences as one text; None where an entry is no text or has a comma in it."""
+    entries = [entry for entry in listed if isinstance(entry, str) and "," not in entry]
+    return ",".join(entries) if len(entries) == len(listed) else None
 
 
 def _faults(field: InputField, value: object) -> Iterator[Fault]:
     where = f"input.{field.name}"
-    if not _is(field.type, value):
+    if field.name == STOP_SEQUENCES and isinstance(value, list):
+        for index, entry in enumerate(cast("list[object]", value)):
+            if not isinstance(entry, str):
+                yield _wrong_type(f"{where}.{index}", "string", entry)
+                return
+    elif not _is(field.type, value):
         yield _wrong_type(where, field.type, value)
     elif isinstance(value, str):
         if field.min_length is not None and len(value) < field.min_length:
@@ -83,11 +96,12 @@ def _out_of_range(accepted: Range, where: str, value: float) -> Iterator[Fault]:
 
 def _faults_together(values: Mapping[str, Any]) -> Iterator[Fault]:
     """What no single field's schema says."""
-    too_long = len(values["stop_sequences"] or "") > _MAX_STOPS_CHARS
+    given: str | list[str] = values[STOP_SEQUENCES] or ""
+    too_long = len(given if isinstance(given, str) else ",".join(given)) > _MAX_STOPS_CHARS
     wanted = () if too_long else stops(values)
     if too_long or len(wanted) > MAX_STOPS or any(len(stop) > MAX_STOP_CHARS for stop in wanted):
         description = f"At most {MAX_STOPS} sequences of at most {MAX_STOP_CHARS} characters"
-        yield Fault(type="string_lte", field="input.stop_sequences", description=description)
+        yield Fault(type="string_lte", field=f"input.{STOP_SEQUENCES}", description=description)
     if values["replicate_weights"]:
         description = "Fine-tuned weights cannot be fetched here"
         yield Fault(type="not_offered", field="input.replicate_weights", description=description)

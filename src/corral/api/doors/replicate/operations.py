@@ -98,11 +98,10 @@ CREATE_OF_MODEL: Final = _create("Create a prediction of a model", wire.Predicti
 CREATE_OF_DEPLOYMENT: Final = _create("Create a prediction of a deployment", wire.PredictionBody, *MODEL_NAME)
 GET: Final = _read("Read a prediction", wire.PredictionAnswer, _parameter("prediction_id"), statuses=(404,))
 CANCEL: Final = _read("Stop a prediction", wire.PredictionAnswer, _parameter("prediction_id"), statuses=(404,))
-LIST: Final = _read(
-    "List predictions",
-    wire.PredictionPage,
-    *map(_query, ("cursor", "created_after", "created_before", "source")),
-    statuses=(404, 422),
+_PAGE: Final = tuple(map(_query, ("cursor", "created_after", "created_before", "source")))
+LIST: Final = _read("List predictions", wire.PredictionPage, *_PAGE, statuses=(404, 422))
+LIST_OF_MODEL: Final = _read(
+    "List predictions of a model", wire.PredictionPage, *MODEL_NAME, *_PAGE, statuses=(404, 422)
 )
 STREAM: Final = Operation(
     summary="Stream a prediction",

@@ -52,7 +52,11 @@ class PredictionRoutes:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._predictions = site.predictions
-        self.answers = Answers(site.predictions.catalog, capability_key=site.capability_key)
+        self.answers = Answers(
+            site.predictions.catalog,
+            capability_key=site.capability_key,
+            aborted_status=site.replicate_aborted_status,
+        )
 
     async def create(self, request: Request, caller: Caller) -> Response:
         """``POST /predictions``."""
@@ -90,6 +94,13 @@ class PredictionRoutes:
 
     async def list(self, request: Request, caller: Caller) -> Response:
         """``GET /predictions``: through whichever door they came."""
+        return await self._list(request, caller, None)
+
+    async def list_of_model(self, request: Request, caller: Caller) -> Response:
+        """``GET /models/{owner}/{name}/predictions``."""
+        return await self._list(request, caller, self._predictions.catalog.get(named(request)))
+
+    async def _list(self, request: Request, caller: Caller, model: CatalogModel | None) -> Response:
         asked = dict(request.query_params)
         base_url, cursor = self._site.base_url(request), asked.pop("cursor", None)
         bounds = {name: asked[name] for name in ("created_after", "created_before") if name in asked}
@@ -100,6 +111,7 @@ class PredictionRoutes:
             created_from_ms=times_ms.get("created_after"),
             created_before_ms=times_ms.get("created_before"),
             door=WEB if source else None,
+            model=None if model is None else model.id,
             limit=PAGE_PREDICTIONS,
         )
         try:
@@ -110,7 +122,8 @@ class PredictionRoutes:
         if len(found) == PAGE_PREDICTIONS:
             rest = replace(wanted, before=found[-1].id, limit=1)
             if await self._predictions.page(caller, rest):
-                following = address(f"{base_url}/v1/predictions", after_id(found[-1].id), {**bounds, **source})
+                url = f"{base_url}/v1/predictions" if model is None else f"{base_url}/v1/models/{model.id}/predictions"
+                following = address(url, after_id(found[-1].id), {**bounds, **source})
         return as_json(page([self.answers.prediction(one, base_url=base_url) for one in found], following=following))
 
     async def stream(self, request: Request) -> Response:

@@ -120,6 +120,7 @@ def _add_predictions(paths: _Paths, routes: PredictionRoutes) -> None:
     path = "/deployments/{owner}/{name}/predictions"
     paths.add("POST", path, routes.create_of_deployment, of_deployment, scopes=_RUN, kind=create)
     paths.add("GET", "/predictions", routes.list, operations.LIST, tokens=False)
+    paths.add("GET", f"{_MODEL}/predictions", routes.list_of_model, operations.LIST_OF_MODEL, tokens=False)
     paths.add("GET", "/predictions/{prediction_id}", routes.get, operations.GET)
     paths.add("POST", "/predictions/{prediction_id}/cancel", routes.cancel, operations.CANCEL, scopes=_RUN)
     paths.add_open("/streams/{prediction_id}/{token}", routes.stream, operations.STREAM)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from corral.api.doors.replicate.chunks import LEAD
 from corral.api.doors.replicate.dialogue import as_reference
 from corral.api.doors.replicate.faults import ModelRefusal
 from corral.api.doors.replicate.inputs import stops
@@ -30,7 +31,7 @@ def to_core(model: str, values: Mapping[str, Any], *, default_template: str) -> 
         model=model,
         prompt=RawPrompt(formatted(values, default_template=default_template)),
         sampling=_sampling(values),
-        stopping=Stopping(max_tokens=max_tokens, min_tokens=min_tokens, stop=stops(values)),
+        stopping=Stopping(max_tokens=max_tokens, min_tokens=min_tokens, stop=stops(values), hidden_lead=LEAD),
         seed=values["seed"] or None,  # 0 draws one, as it does there
     )
 

@@ -47,7 +47,7 @@ class PredictionAnswer(TypedDict):
     output: list[str] | None
     logs: str
     error: str | None
-    status: Literal["starting", "processing", "succeeded", "failed", "canceled"]
+    status: Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
     created_at: str
     started_at: str | None
     completed_at: str | None
