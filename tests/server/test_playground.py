@@ -58,7 +58,8 @@ async def person(server: RealServer) -> AsyncIterator[Person]:
 async def test_a_run_is_told_as_it_comes_and_then_with_its_figures(person: Person) -> None:
     started = await person.send(f"{MODEL}/run", prompt="What is a token?", seed="1")
     events = await person.watch(started["id"])
-    assert events[0] == ("begin", {})
+    assert events[0][0] == "begin"
+    assert events[0][1].keys() == {"age_ms"}
     assert events[-1] == ("end", {})
     told = await person.told(started["id"])
     assert "".join(data["text"] for name, data in events if name == "text") == told["text"]
@@ -66,8 +67,9 @@ async def test_a_run_is_told_as_it_comes_and_then_with_its_figures(person: Perso
     assert re.fullmatch(r"[0-9.]+ s", told["figures"][0])
     assert re.fullmatch(r"[0-9,.]+ tokens / second", told["figures"][3])
     assert told["figures"][4] == "$0"
-    assert told["document"]["input"] == {"prompt": "What is a token?", "seed": 1}
-    assert told["document"]["urls"]["web"].endswith(f"/p/{started['id']}")
+    document = json.loads(told["json"])
+    assert document["input"] == {"prompt": "What is a token?", "seed": 1}
+    assert document["urls"]["web"].endswith(f"/p/{started['id']}")
 
 
 async def test_a_run_that_is_over_is_told_again_from_its_beginning(person: Person) -> None:
@@ -134,7 +136,7 @@ async def test_a_chat_remembers_what_was_said(person: Person) -> None:
         await person.watch(started["id"])
         told = await person.told(started["id"])
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": told["text"].strip()}]
-    said = told["document"]["input"]["messages"]
+    said = json.loads(told["json"])["input"]["messages"]
     assert [message["role"] for message in said] == ["system", "user", "assistant", "user", "assistant", "user"]
     page = (await person.browser.get(f"{MODEL}?prediction={started['id']}")).text
     assert page.count('class="turn turn-user"') == 2
@@ -158,8 +160,10 @@ async def test_nobody_sees_or_stops_another_account_s_run(server: RealServer, pe
         else:
             answer = await browser.get(address)
         assert answer.status_code == 404
-        shown = (await browser.get(f"{MODEL}?prediction={started['id']}")).text
-        assert started["id"] not in shown
+        shown = await browser.get(f"{MODEL}?prediction={started['id']}")
+        unknown = await browser.get(f"{MODEL}?prediction={'0' * 26}")
+        assert (shown.status_code, unknown.status_code) == (404, 404)
+        assert shown.text == unknown.text.replace("0" * 26, started["id"])
 
 
 @pytest.mark.parametrize("path", [f"{MODEL}/run", "/run/x/cancel"])
