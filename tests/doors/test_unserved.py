@@ -1,7 +1,9 @@
 """Requests that no handler takes: unknown paths, other methods, HEAD, OPTIONS, pages of other origins."""
 
 import asyncio
+import logging
 import re
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -192,6 +194,16 @@ async def test_allowed_origins_may_use_keys_and_read_answers_and_errors(
         assert ("access-control-allow-origin" in other.headers) == (told == "*")
 
 
+@pytest.fixture
+def debug_level() -> Iterator[None]:
+    """Log at level debug."""
+    config = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    yield
+    structlog.configure(**config)
+
+
+@pytest.mark.usefixtures("debug_level")
 async def test_every_request_has_an_id_in_its_log_lines_and_its_answer(server: LiveServer) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         async with server.http() as http:
@@ -207,6 +219,7 @@ async def test_every_request_has_an_id_in_its_log_lines_and_its_answer(server: L
     assert {log["log_level"] for log in ended} == {"debug"}
 
 
+@pytest.mark.usefixtures("debug_level")
 async def test_a_client_that_leaves_while_its_body_is_read_is_no_error(server: LiveServer) -> None:
     with structlog.testing.capture_logs() as logs:
         for path in ("/v1/chat/completions", "/v1/predictions", f"/v1/inference/{MODEL}"):

@@ -44,10 +44,10 @@ def mine(point: str) -> None:
         victims = [live for live in lives if live.ask.shown_input.get("user") == VICTIM]
         return any(live.stored_tokens > 0 for live in victims) if point == "mid_stream" else bool(victims)
 
-    async def act_and_die(journal: Journal, subject: LiveRun | Sequence[LiveRun], *rest: Any) -> Any:
+    async def act_and_die(journal: Journal, subject: LiveRun | Sequence[LiveRun], *rest: Any, **terms: Any) -> Any:
         if point == "before_settlement" and dies_at(subject):
             os.kill(os.getpid(), signal.SIGKILL)
-        done = await act(journal, subject, *rest)
+        done = await act(journal, subject, *rest, **terms)
         if dies_at(subject):
             os.kill(os.getpid(), signal.SIGKILL)
         return done

@@ -1,7 +1,7 @@
 """Reading predictions: as they stand, at their end, in pages, and their events live or from the log. Knows no SQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -61,11 +61,12 @@ class Readings:
     async def get(self, caller: Caller, prediction_id: str) -> Prediction:
         """One of the account's predictions as it stands now, output so far included."""
         _require_sight(caller)
-        return self._as_it_stands(await self._stored(caller, prediction_id))
+        return self._as_it_stands(await self._current(partial(self._stored, caller, prediction_id)))
 
     async def find(self, prediction_id: str) -> Prediction:
         """A prediction as it stands now, whosever it is."""
-        return self._as_it_stands(await self._store.read(partial(predictions.find, prediction_id=prediction_id)))
+        find = partial(predictions.find, prediction_id=prediction_id)
+        return self._as_it_stands(await self._current(partial(self._store.read, find)))
 
     async def wait(self, caller: Caller, prediction_id: str, *, timeout_s: float) -> Prediction:
         """One of the account's predictions at its end, or as it stands after *timeout_s*."""
@@ -85,9 +86,10 @@ class Readings:
         terms = asdict(wanted)
         before, limit = terms.pop("before"), terms.pop("limit")
         filters = predictions.Filters(**terms)
-        stored = await self._store.read(
-            partial(predictions.page, account_id=caller.account_id, before=before, filters=filters, limit=limit)
-        )
+        read = partial(predictions.page, account_id=caller.account_id, before=before, filters=filters, limit=limit)
+        stored = await self._store.read(read)
+        if any(map(self._ended_meanwhile, stored)):
+            stored = await self._store.read(read)
         return [self._as_it_stands(one) for one in stored if not self._is_refused(one.id)]
 
     async def run_counts(self) -> Mapping[str, int]:
@@ -118,6 +120,8 @@ class Readings:
             return predictions.prediction_of(row), predictions.price_in(row), rows
 
         stored, price, rows = await self._store.read(read)
+        if self._ended_meanwhile(stored):
+            stored, price, rows = await self._store.read(read)
         if not stored.status.terminal:
             if prediction_id in self._recovery:
                 await self._recovery.over()
@@ -129,6 +133,15 @@ class Readings:
         removed = stored.data_removed and stored.status is Status.SUCCEEDED
         log.close(DataRemoved(_REMOVED) if removed else error_of(stored.status, stored.error))
         return ReadableRun(id=stored.id, created_at_ms=stored.created_at_ms, price=price, attached=attached, log=log)
+
+    async def _current(self, read: Callable[[], Awaitable[Prediction]]) -> Prediction:
+        """What *read* returns, or returns when asked again, if the run ended after its row was read."""
+        stored = await read()
+        return await read() if self._ended_meanwhile(stored) else stored
+
+    def _ended_meanwhile(self, stored: Prediction) -> bool:
+        """Whether the row is older than the run's end: it has no output yet, and no live run that holds it."""
+        return not stored.status.terminal and stored.id not in self._live and stored.id not in self._recovery
 
     def _is_refused(self, prediction_id: str) -> bool:
         """Whether its caller was answered with an error; it is listed no more, though not settled yet."""

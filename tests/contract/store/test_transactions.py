@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event, insert, text
 
 import corral.store.sqlite
 import corral.store.store
-from corral.core.errors import BadSetting, CorralError, InvalidRequest, Overloaded
+from corral.core.errors import BadSetting, CorralError, InvalidRequest, Overloaded, StorageUnavailable
 from corral.store import accounts
 from corral.store.claims import claim
 from corral.store.failures import StoreClosed, StoreFailed
@@ -157,7 +157,7 @@ async def test_closing_finishes_what_was_asked_for_and_refuses_the_rest(url: str
 
 
 async def test_a_read_cannot_write(store: Store) -> None:
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StorageUnavailable, match=r"read-?only"):
         await store.read(name_account("a"))
     assert await names(store) == []
 

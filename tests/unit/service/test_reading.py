@@ -1,16 +1,19 @@
 """One run, many readers: live, late, slow, resumed after any event, and after the end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from corral.core.errors import UnknownPrediction
 from corral.core.generation import Delta, Finished, GenerationEvent, Queued, Sampling, Started
+from corral.core.prediction import Prediction, Status
 from corral.engines.supervisor import SupervisorPolicy
 from corral.service.ports import Run
-from tests.unit.service.desk import Desk, apart, limited, numbered, open_desk, text_of
+from tests.unit.service.desk import Desk, apart, collected, limited, numbered, open_desk, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -143,3 +146,29 @@ async def test_nobody_sees_another_accounts_runs(database: Path) -> None:
         assert await desk.service.page(eve) == []
         assert (await desk.service.get(ann, run.id)).id == run.id
         desk.caller, desk.account_id = ann, ann.account_id
+
+
+LOOKS: dict[str, Callable[[Desk, str], Awaitable[Prediction]]] = {
+    "get": lambda desk, prediction_id: desk.service.get(desk.caller, prediction_id),
+    "find": lambda desk, prediction_id: desk.service.find(prediction_id),
+    "page": lambda desk, _: desk.newest(),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_a_run_that_ends_while_its_row_is_read_is_shown_as_it_ended(
+    database: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Desk, str], Awaitable[Prediction]]
+) -> None:
+    async with open_desk(database, "hello", step_s=0.002) as desk, desk.service.open(desk.ask()) as run:
+        read = desk.store.read
+
+        async def read_before_the_end(work: Any) -> Any:
+            found = await read(work)
+            monkeypatch.setattr(desk.store, "read", read)
+            await collected(run)
+            await desk.settled(run.id)
+            return found
+
+        monkeypatch.setattr(desk.store, "read", read_before_the_end)
+        shown = await look(desk, run.id)
+        assert (shown.status, shown.texts) == (Status.SUCCEEDED, ["hello"])

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from corral.core.errors import InvalidRequest, Overloaded
+from corral.core.errors import InvalidRequest, Overloaded, StorageUnavailable
 from corral.store.days import day_of, month_of
 from corral.store.failures import StoreFailed, may_be_repeated, told
 from corral.store.ids import new_id
@@ -40,11 +40,11 @@ def of_driver(cause: BaseException) -> DBAPIError:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (of_driver(psycopg.OperationalError("connection to my secret failed")), Overloaded),
+        (of_driver(psycopg.OperationalError("connection to my secret failed")), StorageUnavailable),
         (of_driver(psycopg.errors.LockNotAvailable("my secret")), Overloaded),
-        (of_driver(psycopg.errors.QueryCanceled("my secret")), Overloaded),
-        (of_driver(psycopg.errors.AdminShutdown("my secret")), Overloaded),
-        (of_driver(psycopg.errors.TooManyConnections("my secret")), Overloaded),
+        (of_driver(psycopg.errors.QueryCanceled("my secret")), StorageUnavailable),
+        (of_driver(psycopg.errors.AdminShutdown("my secret")), StorageUnavailable),
+        (of_driver(psycopg.errors.TooManyConnections("my secret")), StorageUnavailable),
         (of_driver(psycopg.errors.CheckViolation("my secret")), StoreFailed),
         (of_driver(psycopg.errors.UniqueViolation("my secret")), StoreFailed),
         (of_driver(ValueError("my secret")), StoreFailed),
