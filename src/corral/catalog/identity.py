@@ -42,4 +42,5 @@ def contradiction(card: ModelCard, config: Config) -> str | None:
 
 def suggest_name(config: Config) -> str | None:
     """A known model that the checkpoint may be, by its shape alone: for a person to confirm with ``--as``."""
-    return next((card.names[0] for card in model_cards() if contradiction(card, config) is None), None)
+    published = (card for card in model_cards() if card.hub)  # nobody may give the shipped demo's name
+    return next((card.names[0] for card in published if contradiction(card, config) is None), None)

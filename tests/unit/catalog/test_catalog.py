@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.catalog.catalog import checkpoint_catalog, demo_catalog
+from corral.catalog.catalog import checkpoint_catalog, demo_catalog, demo_checkpoint
 from corral.catalog.identity import suggest_name
 from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting, CheckpointRefused, UnknownModel
@@ -92,6 +92,10 @@ def test_only_a_shape_that_fits_suggests_a_known_model(tmp_path: Path) -> None:
     fine_tune = open_source(checkpoint(tmp_path / "vicuna", **SHAPE_7B)).read_config()
     other = open_source(checkpoint(tmp_path / "tiny", hidden_size=64, num_hidden_layers=2)).read_config()
     assert (suggest_name(fine_tune), suggest_name(other)) == ("meta/llama-2-7b-chat", None)
+
+
+def test_the_name_of_the_shipped_demo_is_never_suggested() -> None:
+    assert suggest_name(open_source(demo_checkpoint()).read_config()) is None
 
 
 def test_a_checkpoint_of_another_shape_answers_to_its_own_name_only(tmp_path: Path) -> None:
