@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from typing import Any
+
+import pytest
 
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, Engine, EngineRequest, TokenBatch
@@ -66,3 +69,19 @@ async def until_idle(engine: Engine) -> None:
             if stats.running == stats.waiting == stats.kv_blocks_reserved == stats.kv_usage_percent == 0:
                 return
             await asyncio.sleep(0.005)
+
+
+async def until_emitted(engine: Engine, tokens: int = 1) -> None:
+    """Return when the engine has emitted so many tokens since its start."""
+    async with asyncio.timeout(DEADLINE_S):
+        while engine.stats().emitted_tokens < tokens:
+            await asyncio.sleep(0.005)
+
+
+async def give_up_once_emitting(engine: Engine, call: Coroutine[Any, Any, object]) -> None:
+    """Wait for a call's answer only until the engine has emitted a token for it, then cancel the call."""
+    calling = asyncio.create_task(call)
+    await until_emitted(engine, engine.stats().emitted_tokens + 1)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling

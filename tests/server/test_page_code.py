@@ -116,7 +116,9 @@ async def asked_of_the_model(server: RealServer, count: int) -> list[tuple[objec
     assert caller is not None
     made = await server.predictions.page(caller, PageRequest(limit=count))
     requests = [(each.prompt_tokens, (each.input or {})["request"]) for each in made]
-    return [(tokens, of["sampling"], of["stopping"], of["seed"]) for tokens, of in requests]
+    # Only Replicate's door removes a leading space, which decides where a stop sequence may begin, and no token.
+    stopping = [{name: value for name, value in of["stopping"].items() if name != "hidden_lead"} for _, of in requests]
+    return [(tokens, of["sampling"], stop, of["seed"]) for (tokens, of), stop in zip(requests, stopping, strict=True)]
 
 
 async def check_all(server: RealServer, fields: dict[str, str]) -> None:
