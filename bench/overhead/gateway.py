@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from corral import bootstrap
-from corral.cli.serve import serve
+from corral.cli.server.serve import serve
 from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
 from corral.settings import load_settings
 

@@ -32,7 +32,7 @@ from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.core.generation import Sampling
 from corral.engines.base import EngineRequest
 from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from corral.settings import load_settings, worker_environment
 from corral.text.load import load_tokenizer
 

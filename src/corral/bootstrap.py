@@ -36,17 +36,17 @@ from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.stepper import Progress
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
 from corral.engines.vetting import ConstraintVetting
-from corral.service.accounts import Accounts
+from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.files import Files
+from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
-from corral.service.delivering import Deliverer
-from corral.service.files import Files
 from corral.service.measures import Measures
-from corral.service.predictions import PredictionService
-from corral.service.prepare import Preparer
-from corral.service.sign_ins import SignIns
-from corral.service.webhooks import Renderer, Webhooks
+from corral.service.runs.prepare import Preparer
+from corral.service.runs.runner import PredictionService
+from corral.service.webhooks.delivery import Deliverer
+from corral.service.webhooks.webhooks import Renderer, Webhooks
 from corral.settings import Settings, served_hosts, worker_environment
-from corral.store.gateway_lock import only_server
+from corral.store.databases.gateway_lock import only_server
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.text.load import load_tokenizer

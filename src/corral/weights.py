@@ -10,12 +10,12 @@ from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.catalog.local import LocalModels, Quantization
 from corral.core.errors import BadSetting
+from corral.deployments.library import Library
 from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import check_config
 from corral.engines.openvino.memory import BLOCK_TOKENS
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
 from corral.engines.stepper import Report
-from corral.service.library import Library
 from corral.settings import Settings
 from corral.text.load import load_tokenizer
 

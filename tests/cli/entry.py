@@ -4,16 +4,16 @@ import sys
 
 import typer
 
-from corral.cli.channel import Channel
-from corral.cli.chat import chat_command
-from corral.cli.connection import Connection
-from corral.cli.deploy import deploy_commands
-from corral.cli.infer import infer_command
-from corral.cli.log import log_command
-from corral.cli.model_info import info_command, list_command, versions_command
-from corral.cli.models import models_command
-from corral.cli.predictions import predictions_commands
-from corral.cli.waiting import waiting
+from corral.cli.client.channel import Channel
+from corral.cli.client.connection import Connection
+from corral.cli.client.waiting import waiting
+from corral.cli.inference.chat import chat_command
+from corral.cli.inference.deploy import deploy_commands
+from corral.cli.inference.infer import infer_command
+from corral.cli.inference.log import log_command
+from corral.cli.inference.model_info import info_command, list_command, versions_command
+from corral.cli.inference.models import models_command
+from corral.cli.inference.predictions import predictions_commands
 from corral.core.errors import CorralError
 
 _POLL_S = 0.01

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.cli.amounts import signed_usd
+from corral.cli.terminal.amounts import signed_usd
 from corral.core.accounts import Limits
 from corral.core.pricing import usd
-from corral.store import accounts
+from corral.store.books import accounts
 from tests.cli.ledgers import Ledgers
 
 

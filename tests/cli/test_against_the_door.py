@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 
 from corral.api.app import create_app
 from corral.api.site import Site
-from corral.cli.doctor import Verdict, check_port
+from corral.cli.server.doctor import Verdict, check_port
 from tests.cli.entry import commands
 from tests.cli.processes import Result, run_in_pipes
 from tests.doors.known_keys import KnownKeys

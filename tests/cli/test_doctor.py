@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from corral.cli import doctor
-from corral.cli.doctor import Installation, Verdict, doctor_command
+from corral.cli.server import doctor
+from corral.cli.server.doctor import Installation, Verdict, doctor_command
 from tests.cli.fake_server import FakeServer
 from tests.cli.processes import Result, run_in_pipes
 from tests.oracle.gguf_llama import GgufLlama

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from corral.cli import waiting
+from corral.cli.client import waiting
 from tests.cli.fake_server import KEY, FakeServer
 from tests.cli.processes import PATIENCE_S, Run, Terminal, command
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.cli import following
+from corral.cli.client import following
 from tests.cli.fake_server import KEY, FakeServer, Scripted
 from tests.cli.processes import Run
 

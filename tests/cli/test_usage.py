@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from corral.cli import tables
+from corral.cli.terminal import tables
 from tests.cli.ledgers import Ledgers
 from tests.contract.store.books import DAY, NOON
 

@@ -2,8 +2,8 @@
 
 from corral.core.prediction import Webhook, WebhookEvent
 from corral.core.webhooks import DeliveryState
-from corral.store import outbox
 from corral.store.store import Store
+from corral.store.webhooks import outbox
 from tests.cli.ledgers import Ledgers
 from tests.contract.store.books import NOON, Books
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest
-from corral.service.accounts import Dimension, KeyTerms, Usage
-from corral.service.scoped_tokens import TokenTerms
+from corral.service.accounts.accounts import Dimension, KeyTerms, Usage
+from corral.service.accounts.scoped_tokens import TokenTerms
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, MODEL
 

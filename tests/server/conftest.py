@@ -8,7 +8,7 @@ from openai import AsyncOpenAI
 
 from corral.bootstrap import build
 from corral.engines.supervisor import SupervisedEngine
-from corral.service.accounts import Accounts
+from corral.service.accounts.accounts import Accounts
 from corral.service.ports import Predictions
 from corral.settings import load_settings
 from tests.contract.store.conftest import fresh_postgres_url, postgres_server

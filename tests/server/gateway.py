@@ -17,14 +17,14 @@ from typing import Any
 
 from corral import bootstrap
 from corral.catalog.catalog import Catalog
-from corral.cli.serve import serve
+from corral.cli.server.serve import serve
 from corral.core.prediction import WebhookEvent
 from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
-from corral.service.journal import Journal
-from corral.service.live import LiveRun
 from corral.service.ports import Ask
-from corral.service.predictions import PredictionService
-from corral.service.webhooks import Renderer
+from corral.service.runs.journal import Journal
+from corral.service.runs.live import LiveRun
+from corral.service.runs.runner import PredictionService
+from corral.service.webhooks.webhooks import Renderer
 from corral.settings import Settings, load_settings
 from tests.unit.service.post_office import hook, render
 

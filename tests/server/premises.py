@@ -19,9 +19,9 @@ from corral import bootstrap
 from corral.bootstrap import open_accounts, open_store
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction
-from corral.service.accounts import Accounts, KeyTerms
+from corral.service.accounts.accounts import Accounts, KeyTerms
 from corral.settings import Settings, load_settings
-from corral.store import predictions
+from corral.store.runs import predictions
 from corral.store.store import Store
 from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, LiveServer, serving

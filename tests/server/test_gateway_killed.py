@@ -12,8 +12,8 @@ import pytest
 
 from corral.core.generation import Delta
 from corral.core.prediction import Prediction, Status, StoppedBy
-from corral.service.records import decode_events
-from corral.store import streams
+from corral.service.runs.codec import decode_events
+from corral.store.runs import streams
 from tests.doors.live_server import LiveServer
 from tests.server.gateway import POINTS, VICTIM
 from tests.server.premises import MODEL, Books, Premises

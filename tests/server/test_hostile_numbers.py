@@ -18,7 +18,7 @@ from corral.api.doors.deepinfra.wire_account import NewScopedJwt, NewToken, Requ
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest
 from corral.catalog.inputs import input_fields
 from corral.core.accounts import Scope
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from tests.contract.store.conftest import new_postgres
 from tests.doors.live_server import SECRET
 from tests.server.premises import MODEL, OpenServer, Premises

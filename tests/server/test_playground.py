@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from tests.doors.live_server import SECRET
 from tests.server.conftest import RealServer
 

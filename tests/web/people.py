@@ -10,12 +10,14 @@ from corral.bootstrap import Server
 from corral.core.accounts import Account, Scope
 from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Started, Usage
 from corral.core.prediction import Prediction, Webhook, WebhookEvent
-from corral.service.accounts import KeyTerms
-from corral.service.records import encode_events
-from corral.store import claims, keys, outbox
-from corral.store.outbox import Addressee
-from corral.store.settlements import settle
-from corral.store.streams import LogRow
+from corral.service.accounts.accounts import KeyTerms
+from corral.service.runs.codec import encode_events
+from corral.store.books import keys
+from corral.store.runs import claims
+from corral.store.runs.settlements import settle
+from corral.store.runs.streams import LogRow
+from corral.store.webhooks import outbox
+from corral.store.webhooks.outbox import Addressee
 from tests.contract.store.books import PRICE, ended, wanted
 from tests.web.conftest import PageServer
 

@@ -11,7 +11,7 @@ from httpx2 import AsyncClient
 from corral.core.accounts import Scope
 from corral.core.prediction import Prediction, WebhookEvent
 from corral.core.pricing import usd
-from corral.store import predictions
+from corral.store.runs import predictions
 from tests.web.conftest import PageServer
 from tests.web.people import Person, SignedIn
 

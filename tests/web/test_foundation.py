@@ -10,7 +10,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import delete, update
 
 from corral.core.accounts import Scope
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from corral.store.schema import api_keys, sessions
 from corral.web.assets import assets
 from corral.web.sessions import COOKIE

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from corral.core.accounts import Account, ApiKey
 from corral.core.caller import Caller
 from corral.core.errors import Unauthenticated
-from corral.service.accounts import Dimension, KeyTerms, Usage
-from corral.service.scoped_tokens import TokenTerms
+from corral.service.accounts.accounts import Dimension, KeyTerms, Usage
+from corral.service.accounts.scoped_tokens import TokenTerms
 
 _MAX_SECRET_CHARS = 8192
 """Tokens that keys sign are long."""

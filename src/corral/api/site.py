@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from corral.api.auth import AccountBook
 from corral.core.errors import Unsupported
-from corral.service.files import Files
+from corral.service.accounts.files import Files
 from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from corral.cli.doctor import Installation
     from corral.cli.lazy import Load
-    from corral.cli.pull import Shelf
-    from corral.service.accounts import Accounts
-    from corral.service.webhooks import Webhooks
+    from corral.cli.server.doctor import Installation
+    from corral.cli.server.pull import Shelf
+    from corral.service.accounts.accounts import Accounts
+    from corral.service.webhooks.webhooks import Webhooks
 
 T = TypeVar("T")
 
@@ -22,111 +22,111 @@ def _alone(command: Callable[..., Any]) -> typer.Typer:
 
 
 def _auth() -> typer.Typer:
-    from corral.cli.addressing import connect, login_file, reach
-    from corral.cli.auth import auth_commands
+    from corral.cli.client.addressing import connect, login_file, reach
+    from corral.cli.inference.auth import auth_commands
 
     return auth_commands(connect, reach, login_file)
 
 
 def _chat() -> typer.Typer:
-    from corral.cli.addressing import open_server
-    from corral.cli.chat import chat_command
+    from corral.cli.client.addressing import open_server
+    from corral.cli.inference.chat import chat_command
 
     return _alone(chat_command(open_server))
 
 
 def _models() -> typer.Typer:
-    from corral.cli.addressing import open_server
-    from corral.cli.models import models_command
+    from corral.cli.client.addressing import open_server
+    from corral.cli.inference.models import models_command
 
     return _alone(models_command(open_server))
 
 
 def _model() -> typer.Typer:
-    from corral.cli.addressing import open_server
-    from corral.cli.model import model_commands
+    from corral.cli.client.addressing import open_server
+    from corral.cli.server.model import model_commands
 
     return model_commands(_open_shelf, open_server)
 
 
 def _pull() -> typer.Typer:
-    from corral.cli.pull import pull_command
+    from corral.cli.server.pull import pull_command
 
     return _alone(pull_command(_open_shelf))
 
 
 def _infer() -> typer.Typer:
-    from corral.cli.addressing import open_server
-    from corral.cli.infer import infer_command
+    from corral.cli.client.addressing import open_server
+    from corral.cli.inference.infer import infer_command
 
     return _alone(infer_command(open_server))
 
 
 def _predictions() -> typer.Typer:
-    from corral.cli.addressing import open_server, reach
-    from corral.cli.predictions import predictions_commands
+    from corral.cli.client.addressing import open_server, reach
+    from corral.cli.inference.predictions import predictions_commands
 
     return predictions_commands(open_server, reach)
 
 
 def _deploy() -> typer.Typer:
-    from corral.cli.addressing import open_server
-    from corral.cli.deploy import deploy_commands
+    from corral.cli.client.addressing import open_server
+    from corral.cli.inference.deploy import deploy_commands
 
     return deploy_commands(open_server)
 
 
 def _log() -> typer.Typer:
-    from corral.cli.addressing import open_server
-    from corral.cli.log import log_command
+    from corral.cli.client.addressing import open_server
+    from corral.cli.inference.log import log_command
 
     return _alone(log_command(open_server))
 
 
 def _doctor() -> typer.Typer:
-    from corral.cli.doctor import doctor_command
+    from corral.cli.server.doctor import doctor_command
 
     return _alone(doctor_command(_locate))
 
 
 def _account() -> typer.Typer:
-    from corral.cli.account import account_commands
+    from corral.cli.admin.account import account_commands
 
     return account_commands(_consult)
 
 
 def _key() -> typer.Typer:
-    from corral.cli.key import key_commands
+    from corral.cli.admin.key import key_commands
 
     return key_commands(_consult)
 
 
 def _webhooks() -> typer.Typer:
-    from corral.cli.webhooks import webhook_commands
+    from corral.cli.admin.webhooks import webhook_commands
 
     return webhook_commands(_consult_webhooks)
 
 
 def _usage() -> typer.Typer:
-    from corral.cli.usage import usage_command
+    from corral.cli.admin.usage import usage_command
 
     return _alone(usage_command(_consult))
 
 
 def _receipt() -> typer.Typer:
-    from corral.cli.audit import receipt_command
+    from corral.cli.admin.audit import receipt_command
 
     return _alone(receipt_command(_consult))
 
 
 def _verify_receipt() -> typer.Typer:
-    from corral.cli.audit import verify_receipt
+    from corral.cli.admin.audit import verify_receipt
 
     return _alone(verify_receipt)
 
 
 def _reconcile() -> typer.Typer:
-    from corral.cli.audit import reconcile_command
+    from corral.cli.admin.audit import reconcile_command
 
     return _alone(reconcile_command(_consult))
 
@@ -135,7 +135,7 @@ def _locate() -> "Installation":
     from pathlib import Path
 
     from corral.catalog.catalog import DEMO, demo_checkpoint
-    from corral.cli.doctor import Installation
+    from corral.cli.server.doctor import Installation
     from corral.settings import load_settings
     from corral.store.key_file import KEY_FILE
 
@@ -152,21 +152,21 @@ def _locate() -> "Installation":
 
 
 def _consult(work: "Callable[[Accounts], Awaitable[T]]") -> T:
-    from corral.cli.books import consult
+    from corral.cli.admin.books import consult
     from corral.settings import load_settings
 
     return consult(load_settings({}), work)
 
 
 def _consult_webhooks(work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
-    from corral.cli.books import consult_webhooks
+    from corral.cli.admin.books import consult_webhooks
     from corral.settings import load_settings
 
     return consult_webhooks(load_settings({}), work)
 
 
 def _open_shelf(**chosen: object) -> "Shelf":
-    from corral.cli.pull import Shelf
+    from corral.cli.server.pull import Shelf
     from corral.settings import load_settings
     from corral.weights import open_library
 

@@ -9,7 +9,7 @@ import typer
 import corral
 from corral.cli.commands import COMMANDS
 from corral.cli.lazy import lazy_group
-from corral.cli.streams import OutputFailed, discard_output, flush_output, open_streams
+from corral.cli.terminal.streams import OutputFailed, discard_output, flush_output, open_streams
 from corral.core.errors import CorralError
 
 app = typer.Typer(
@@ -93,7 +93,7 @@ def serve(
 ) -> None:
     """Start the server."""
     chosen = {"model": model, "host": host, "port": port, "data_dir": data_dir, "quantize": quantize}
-    from corral.cli.serve import serve as start  # noqa: PLC0415 - half a second of imports that no other command needs
+    from corral.cli.server.serve import serve as start  # noqa: PLC0415 - half a second of imports that no other command needs
     from corral.settings import load_settings  # noqa: PLC0415
 
     start(load_settings({**chosen, "served_as": served_as, "stands_in": stands_in, "log_level": log_level}))

@@ -11,10 +11,10 @@ from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import NotFound
 from corral.core.webhooks import Delivery
-from corral.service.accounts import Accounts, KeyTerms, Spend, Usage
+from corral.service.accounts.accounts import Accounts, KeyTerms, Spend, Usage
 from corral.service.measures import Latency, Load, Measures
-from corral.service.webhooks import Webhooks
-from corral.store.days import day_of
+from corral.service.webhooks.webhooks import Webhooks
+from corral.store.books.days import day_of
 
 
 class Console:

@@ -14,7 +14,7 @@ from typing import Final
 
 from corral.core.prediction import Status
 from corral.engines.base import Engine
-from corral.store.latencies import Timing, timings
+from corral.store.runs.latencies import Timing, timings
 from corral.store.store import Store
 
 WINDOW_S: Final = 24 * 3600

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, Select, delete, func, insert, select
 
 from corral.core.files import StoredFile
-from corral.store.accounts import lock_account
+from corral.store.books.accounts import lock_account
 from corral.store.schema import files
 
 REMOVAL_BATCH: Final = 100

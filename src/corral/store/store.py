@@ -20,11 +20,11 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from corral.core.errors import BadSetting, Overloaded, StorageUnavailable
-from corral.store.failures import StoreClosed, why_not_opened
-from corral.store.migrate import check_revision, migrate
-from corral.store.postgres import PostgresDatabase
-from corral.store.sqlite import SqliteDatabase
-from corral.store.sqlite_read_only import ReadOnlySqliteDatabase
+from corral.store.databases.failures import StoreClosed, why_not_opened
+from corral.store.databases.migrate import check_revision, migrate
+from corral.store.databases.postgres import PostgresDatabase
+from corral.store.databases.sqlite import SqliteDatabase
+from corral.store.databases.sqlite_read_only import ReadOnlySqliteDatabase
 
 _log = structlog.get_logger(__name__)
 

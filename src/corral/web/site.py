@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from corral.api.site import reached_at
-from corral.service.accounts import Accounts
+from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
 from corral.service.ports import Predictions
-from corral.service.sign_ins import SignIns
 from corral.web.sessions import OneTimeLinks, Sessions
 
 

@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import RECEIPT_FORMAT, Price, Receipt, tokens_digest
-from corral.store import accounts, keys, predictions
-from corral.store.claims import Attached, Claim, Claimed, IdempotentRequest, claim
-from corral.store.counters import count_tokens
-from corral.store.reconcile import reconcile
-from corral.store.settlements import Settlement, settle
+from corral.store.books import accounts, keys
+from corral.store.books.counters import count_tokens
+from corral.store.books.reconcile import reconcile
+from corral.store.runs import predictions
+from corral.store.runs.claims import Attached, Claim, Claimed, IdempotentRequest, claim
+from corral.store.runs.settlements import Settlement, settle
 from corral.store.store import Store
 
 NOON = 1_767_268_800_000

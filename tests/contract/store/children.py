@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from corral.core.accounts import Account, ApiKey
-from corral.store import accounts, keys
-from corral.store.settlements import unfinished
+from corral.store.books import accounts, keys
+from corral.store.runs.settlements import unfinished
 from corral.store.store import Store
 from tests.contract.store.books import NOON, Books, ended, settle_counted
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine
 
-from corral.store.migrate import migrate
+from corral.store.databases.migrate import migrate
 from corral.store.schema import metadata
 from corral.store.store import Store
 from tests.contract.store.books import Books

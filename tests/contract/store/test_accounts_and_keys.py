@@ -6,7 +6,7 @@ import pytest
 
 from corral.core.accounts import Limits, Scope
 from corral.core.errors import InsufficientCredit, InvalidRequest
-from corral.store import accounts, keys
+from corral.store.books import accounts, keys
 from corral.store.store import Store
 from tests.contract.store.books import DOLLAR, HOLD, NOON, Books, new_key
 

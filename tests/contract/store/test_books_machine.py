@@ -27,12 +27,13 @@ from corral.core.accounts import Account, ApiKey
 from corral.core.errors import IdempotencyConflict, InsufficientCredit
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import Price, verify
-from corral.store import accounts, keys, predictions, streams
-from corral.store.claims import Attached, Claimed, claim
-from corral.store.counters import count_tokens
-from corral.store.reconcile import reconcile
+from corral.store.books import accounts, keys
+from corral.store.books.counters import count_tokens
+from corral.store.books.reconcile import reconcile
+from corral.store.runs import predictions, streams
+from corral.store.runs.claims import Attached, Claimed, claim
+from corral.store.runs.settlements import started, unfinished
 from corral.store.schema import ledger_entries, metadata
-from corral.store.settlements import started, unfinished
 from corral.store.store import Store
 from tests.contract.store.books import DAY, FREE, NOON, PRICE, ended, new_key, same, settle_counted, wanted
 

@@ -16,8 +16,8 @@ from corral.core.errors import (
     Unauthenticated,
 )
 from corral.core.prediction import Status
-from corral.store import accounts, keys
-from corral.store.claims import Attached, claim, forget_idempotency
+from corral.store.books import accounts, keys
+from corral.store.runs.claims import Attached, claim, forget_idempotency
 from corral.store.schema import api_keys, idempotency_keys, ledger_entries, predictions
 from tests.contract.store.books import DAY, DOLLAR, FREE, HOLD, HOUR, INPUT, MINUTE, NOON, Books, new_key, same, wanted
 

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 
 from corral.core.errors import BadSetting
-from corral.store import gateway_lock
-from corral.store.gateway_lock import only_server
+from corral.store.databases import gateway_lock
+from corral.store.databases.gateway_lock import only_server
 from corral.store.store import Store
 
 ADDRESS = "http://127.0.0.1:8000"
 HOLD = """
 import sys
-from corral.store.gateway_lock import only_server
+from corral.store.databases.gateway_lock import only_server
 with only_server(sys.argv[1], address="http://127.0.0.1:1"):
     print("held", flush=True)
     sys.stdin.read()

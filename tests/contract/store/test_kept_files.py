@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from corral.core.files import StoredFile
-from corral.store import accounts, files
+from corral.store import files
+from corral.store.books import accounts
 from tests.contract.store.books import DAY, NOON, Books
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,7 @@
 import pytest
 
 from corral.core.prediction import Status
-from corral.store.latencies import Timing, timings
+from corral.store.runs.latencies import Timing, timings
 from tests.contract.store.books import NOON, Books
 
 pytestmark = pytest.mark.anyio

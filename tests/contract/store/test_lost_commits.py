@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from corral.core.errors import StorageUnavailable
 from corral.core.prediction import Status
 from corral.core.server_state import ServerState
-from corral.service import predictions
+from corral.service.runs import runner as predictions
 from tests.contract.store.cutting_proxy import CuttingProxy, cutting
 from tests.engines import DEADLINE_S
 from tests.unit.service.desk import Desk, limited, numbered, open_desk

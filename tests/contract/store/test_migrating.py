@@ -8,8 +8,9 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
 from corral.core.errors import InvalidRequest
-from corral.store import accounts, predictions
-from corral.store.migrate import migrate
+from corral.store.books import accounts
+from corral.store.databases.migrate import migrate
+from corral.store.runs import predictions
 
 ROW = {
     "id": "p1",

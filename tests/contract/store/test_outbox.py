@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 
 from corral.core.prediction import Prediction, Webhook, WebhookEvent
 from corral.core.webhooks import Delivery, DeliveryState
-from corral.store import outbox
-from corral.store.outbox import THROTTLE_MS, Addressee, Leased
-from corral.store.settlements import started
+from corral.store.runs.settlements import started
+from corral.store.webhooks import outbox
+from corral.store.webhooks.outbox import THROTTLE_MS, Addressee, Leased
 from tests.contract.store.books import DAY, MINUTE, NOON, Books
 
 pytestmark = pytest.mark.anyio

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, func, select, text
 
 from corral.core.errors import UnknownPrediction
 from corral.core.prediction import Prediction, Status, StoppedBy
-from corral.store import predictions, streams
-from corral.store.predictions import Filters
+from corral.store.books.usage import Spend, Usage, spend, usage
+from corral.store.runs import predictions, streams
+from corral.store.runs.predictions import Filters
+from corral.store.runs.streams import LogRow
 from corral.store.schema import stream_rows
-from corral.store.streams import LogRow
-from corral.store.usage import Spend, Usage, spend, usage
 from tests.contract.store.books import DAY, HOLD, HOUR, NOON, PRICE, Books, ended, receipt_for, settle_counted
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,8 @@ import sqlite3
 import psycopg
 import pytest
 
-from corral.store import streams
-from corral.store.counters import count_tokens
+from corral.store.books.counters import count_tokens
+from corral.store.runs import streams
 from tests.contract.store.books import FREE, Books
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from corral.core.errors import BadSetting
-from corral.store import accounts
-from corral.store.migrate import LOCK, migrate
+from corral.store.books import accounts
+from corral.store.databases.migrate import LOCK, migrate
 from corral.store.schema import metadata
 from corral.store.store import Store
 from tests.contract.store import children

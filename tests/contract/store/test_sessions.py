@@ -3,7 +3,7 @@
 import pytest
 
 from corral.core.accounts import Scope
-from corral.store import keys, sessions
+from corral.store.books import keys, sessions
 from tests.contract.store.books import NOON, Books
 
 pytestmark = pytest.mark.anyio

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, select
 from corral.core.errors import UnknownPrediction
 from corral.core.prediction import IllegalTransition, Prediction, Status, StoppedBy, Webhook, WebhookEvent
 from corral.core.pricing import verify
-from corral.store import outbox, predictions, streams
-from corral.store.ledger import Misbilled, transfer
+from corral.store.books.ledger import Misbilled, transfer
+from corral.store.runs import predictions, streams
+from corral.store.runs.settlements import Settlement, settle, started, unfinished
+from corral.store.runs.streams import LogRow
 from corral.store.schema import ledger_entries, usage_records
-from corral.store.settlements import Settlement, settle, started, unfinished
-from corral.store.streams import LogRow
+from corral.store.webhooks import outbox
 from tests.contract.store.books import DAY, DOLLAR, HOLD, NOON, PRICE, Books, ended
 
 pytestmark = pytest.mark.anyio

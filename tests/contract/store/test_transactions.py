@@ -11,15 +11,15 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, text
 
-import corral.store.sqlite
+import corral.store.databases.sqlite
 import corral.store.store
 from corral.core.errors import BadSetting, CorralError, InvalidRequest, Overloaded, StorageUnavailable
-from corral.store import accounts
-from corral.store.claims import claim
-from corral.store.failures import StoreClosed, StoreFailed
-from corral.store.reconcile import reconcile
+from corral.store.books import accounts
+from corral.store.books.reconcile import reconcile
+from corral.store.databases.failures import StoreClosed, StoreFailed
+from corral.store.runs.claims import claim
+from corral.store.runs.settlements import unfinished
 from corral.store.schema import idempotency_keys
-from corral.store.settlements import unfinished
 from corral.store.store import Store
 from tests.contract.store import children
 from tests.contract.store.books import DOLLAR, HOLD, NOON, Books, ended, settle_counted, wanted
@@ -240,7 +240,7 @@ async def test_two_processes_write_one_database_and_neither_is_locked_out(books:
 async def test_a_writer_that_another_process_keeps_out_says_so_and_goes_on(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corral.store.sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(corral.store.databases.sqlite, "BUSY_TIMEOUT_MS", 50)
     store = Store.open(sqlite_url)
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

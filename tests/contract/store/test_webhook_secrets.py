@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from corral.store import webhook_secrets
-from corral.store.webhook_secrets import Salts
+from corral.store.webhooks import secrets as webhook_secrets
+from corral.store.webhooks.secrets import Salts
 from tests.contract.store.books import NOON, Books
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from httpx2 import AsyncClient
 
 from corral.bootstrap import Server
 from corral.core.accounts import Scope
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from tests.doors.deepinfra.native import HELLO, PATH, infer
 from tests.doors.live_server import LiveServer
 from tests.doors.scripted_predictions import MODEL

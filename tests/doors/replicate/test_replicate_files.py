@@ -15,9 +15,9 @@ from httpx2 import AsyncClient, Response
 from corral.api.app import create_app
 from corral.api.site import Site
 from corral.core.accounts import Scope
-from corral.service import files as kept
-from corral.service.accounts import Accounts, KeyTerms
-from corral.service.files import Files
+from corral.service.accounts import files as kept
+from corral.service.accounts.accounts import Accounts, KeyTerms
+from corral.service.accounts.files import Files
 from corral.store.store import Store
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, ScriptedPredictions

@@ -19,7 +19,7 @@ from corral.api.site import RateTerms, Site
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction, Status
 from corral.service.ports import Ask, Run
-from corral.service.webhooks import check_webhook
+from corral.service.webhooks.webhooks import check_webhook
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, PROMPT_TOKENS, ScriptedPredictions

@@ -15,8 +15,8 @@ from replicate.exceptions import ReplicateError
 from corral import bootstrap
 from corral.api.site import Site
 from corral.core.webhooks import DeliveryState
-from corral.service import predictions
-from corral.service.delivering import Deliverer, DeliveryPolicy
+from corral.service.runs import runner as predictions
+from corral.service.webhooks.delivery import Deliverer, DeliveryPolicy
 from tests.doors.replicate.node_client import node
 from tests.doors.replicate.scenes import PLAIN, TINY, create, get, in_thread, official, read_stream
 from tests.official_validators import check, needs_node, node_says

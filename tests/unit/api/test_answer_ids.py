@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api.answer_ids import hex_id, prediction_ids, request_id
-from corral.service.journal import new_prediction_id
+from corral.service.runs.journal import new_prediction_id
 
 PREDICTION_IDS = st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26)
 

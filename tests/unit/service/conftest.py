@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from corral.store.migrate import migrate
+from corral.store.databases.migrate import migrate
 
 
 @pytest.fixture(scope="session")

@@ -31,10 +31,10 @@ from corral.core.generation import (
 from corral.core.prediction import Prediction, StoppedBy
 from corral.core.pricing import Price, verify
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
-from corral.service.accounts import Accounts, KeyTerms
+from corral.service.accounts.accounts import Accounts, KeyTerms
 from corral.service.ports import Ask, Idempotency, PageRequest, Run
-from corral.service.predictions import PredictionService
-from corral.service.prepare import Preparer
+from corral.service.runs.prepare import Preparer
+from corral.service.runs.runner import PredictionService
 from corral.store.schema import predictions
 from corral.store.store import Store
 from tests.engines import DEADLINE_S, scripted_engine, until_idle

@@ -14,9 +14,9 @@ from corral.core.prediction import Prediction, Webhook, WebhookEvent
 from corral.core.webhooks import Delivery, DeliveryState
 from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender, SendLimits
-from corral.service.delivering import Deliverer, DeliveryPolicy
-from corral.service.webhooks import Webhooks
-from corral.store import predictions
+from corral.service.webhooks.delivery import Deliverer, DeliveryPolicy
+from corral.service.webhooks.webhooks import Webhooks
+from corral.store.runs import predictions
 from corral.store.store import Store
 from tests.contract.store.books import NOON
 

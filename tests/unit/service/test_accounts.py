@@ -9,8 +9,8 @@ import pytest
 
 from corral.core.accounts import Limits, Scope
 from corral.core.errors import InvalidRequest, UnknownPrediction
-from corral.service.accounts import Accounts, KeyTerms
-from corral.store.accounts import LOCAL_ACCOUNT_ID
+from corral.service.accounts.accounts import Accounts, KeyTerms
+from corral.store.books.accounts import LOCAL_ACCOUNT_ID
 from corral.store.store import Store
 from tests.contract.store.books import DAY, NOON, Books
 

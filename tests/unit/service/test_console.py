@@ -10,10 +10,10 @@ import pytest
 from corral.core.accounts import Account, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InsufficientCredit, InvalidRequest, PermissionDenied
-from corral.service.accounts import Accounts, KeyTerms
+from corral.service.accounts.accounts import Accounts, KeyTerms
 from corral.service.console import Console
 from corral.service.measures import Measures
-from corral.service.webhooks import Webhooks
+from corral.service.webhooks.webhooks import Webhooks
 from corral.store.store import Store
 from tests.engines import scripted_engine
 

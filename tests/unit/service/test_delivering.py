@@ -18,11 +18,11 @@ from corral.core.errors import InvalidRequest
 from corral.core.prediction import Prediction
 from corral.core.webhooks import Delivery
 from corral.egress.addresses import Address, AddressPolicy
-from corral.service.delivering import DeliveryPolicy
-from corral.service.webhooks import OVERLAP_S, Webhooks
-from corral.store import outbox
-from corral.store.outbox import Addressee
+from corral.service.webhooks.delivery import DeliveryPolicy
+from corral.service.webhooks.webhooks import OVERLAP_S, Webhooks
 from corral.store.store import Store
+from corral.store.webhooks import outbox
+from corral.store.webhooks.outbox import Addressee
 from tests.contract.store.books import Books
 from tests.official_validators import check, needs_node, node_says
 from tests.receiver import Behaviour, Receiver, answer, babble, hang, hang_up, receiving

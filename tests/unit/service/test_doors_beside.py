@@ -171,5 +171,5 @@ async def test_runs_are_counted_by_model_and_the_count_is_seconds_old_at_most(
         await desk.answer()
         await desk.answer()
         assert await desk.service.run_counts() == {}
-        monkeypatch.setattr("corral.service.reading.COUNT_AGE_S", 0.0)
+        monkeypatch.setattr("corral.service.runs.reading.COUNT_AGE_S", 0.0)
         assert await desk.service.run_counts() == {"corral/demo": 2}

@@ -12,8 +12,8 @@ from httpx2 import AsyncClient
 from corral.api.app import create_app
 from corral.api.site import Site
 from corral.core.prediction import Status
-from corral.service import predictions
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
+from corral.service.runs import runner as predictions
 from tests.doors.live_server import serving
 from tests.unit.service.desk import Desk, open_desk
 from tests.unit.service.test_storage_failures import until

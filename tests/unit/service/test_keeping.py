@@ -12,7 +12,7 @@ from corral.core.errors import DataRemoved
 from corral.core.files import Upload
 from corral.core.generation import RawPrompt
 from corral.core.prediction import Status
-from corral.service.files import KEPT_S, Files
+from corral.service.accounts.files import KEPT_S, Files
 from corral.store.schema import files
 from tests.engines import DEADLINE_S
 from tests.unit.service.desk import (

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from corral.core.generation import ChoiceEnded, Delta, FinishReason, GenerationEvent, Started
-from corral.service.records import decode_events, encode_events
-from corral.service.streams import RunLog, join
+from corral.service.runs.codec import decode_events, encode_events
+from corral.service.runs.log import RunLog, join
 
 pytestmark = pytest.mark.anyio
 

@@ -18,9 +18,10 @@ from sqlalchemy import func, select
 from corral.core.errors import Overloaded, StorageUnavailable
 from corral.core.prediction import Status, StoppedBy
 from corral.core.server_state import ServerState
-from corral.service import predictions, recovery
-from corral.store import streams
-from corral.store.failures import StoreFailed
+from corral.service.runs import recovery
+from corral.service.runs import runner as predictions
+from corral.store.databases.failures import StoreFailed
+from corral.store.runs import streams
 from corral.store.schema import engine_counters
 from corral.store.store import Store
 from tests.engines import DEADLINE_S

@@ -9,7 +9,7 @@ import pytest
 
 from corral.core.errors import Overloaded
 from corral.core.prediction import Status
-from corral.service import predictions
+from corral.service.runs import runner as predictions
 from tests.unit.service.desk import Desk, apart, limited, numbered, open_desk
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 from corral.core.accounts import Limits, Scope
 from corral.core.errors import CorralError, InsufficientCredit, PermissionDenied, RateLimited, Unauthenticated
 from corral.core.generation import Stopping
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from tests.unit.service.desk import HELLO, HELLO_TOKENS, PRICE, Desk, limited, open_desk
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,9 @@ from corral.core.errors import InvalidRequest, Overloaded
 from corral.core.generation import RawPrompt
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.engines.supervisor import SupervisorPolicy
-from corral.service.webhooks import DEFAULT_EVENTS, told_of
-from corral.store import claims, outbox
+from corral.service.webhooks.webhooks import DEFAULT_EVENTS, told_of
+from corral.store.runs import claims
+from corral.store.webhooks import outbox
 from tests.contract.store.books import wanted
 from tests.receiver import Receiver, receiving
 from tests.unit.service.desk import FIRST_BYTE_ID, PRICE, Desk, limited, open_desk, seat, serving, working

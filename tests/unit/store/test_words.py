@@ -8,8 +8,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from corral.core.errors import InvalidRequest, Overloaded, StorageUnavailable
-from corral.store.days import day_of, month_of
-from corral.store.failures import StoreFailed, may_be_repeated, told
+from corral.store.books.days import day_of, month_of
+from corral.store.databases.failures import StoreFailed, may_be_repeated, told
 from corral.store.ids import new_id
 
 

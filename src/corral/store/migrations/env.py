@@ -1,4 +1,4 @@
-"""Alembic's entry: it runs this module for each upgrade, with the connection that ``corral.store.migrate`` holds."""
+"""The migration environment that Alembic runs for each upgrade, on the connection of `databases.migrate`."""
 
 from alembic import context
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from corral.core.accounts import ApiKey, Scope
 from corral.core.errors import InvalidRequest
-from corral.service.accounts import KeyTerms
+from corral.service.accounts.accounts import KeyTerms
 from corral.web.dashboard.drawing import draw
 from corral.web.dashboard.typed import Typed
 from corral.web.forms import Form

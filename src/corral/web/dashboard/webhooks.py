@@ -5,7 +5,7 @@ from typing import Final
 from starlette.responses import Response
 
 from corral.core.accounts import Scope
-from corral.service.webhooks import OVERLAP_S
+from corral.service.webhooks.webhooks import OVERLAP_S
 from corral.web.dashboard.drawing import draw
 from corral.web.forms import Form
 from corral.web.pages import Pages, Visit, redirect

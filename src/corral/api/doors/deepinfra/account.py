@@ -28,8 +28,8 @@ from corral.api.site import Site
 from corral.core.accounts import ApiKey, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest, PermissionDenied, UnknownPrediction
-from corral.service.accounts import KeyTerms, Usage
-from corral.service.scoped_tokens import MAX_LIFE_S, TokenTerms
+from corral.service.accounts.accounts import KeyTerms, Usage
+from corral.service.accounts.scoped_tokens import MAX_LIFE_S, TokenTerms
 
 _CENTS_PER_USD: Final = 100
 

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's own from Pyth
 from corral.api.doors.deepinfra.wire_answers import Amount
 from corral.api.wire_fields import WHOLE, Usd, Wire, within
 from corral.core.ranges import Range
-from corral.service.scoped_tokens import MAX_LIFE_S, MAX_MODELS
+from corral.service.accounts.scoped_tokens import MAX_LIFE_S, MAX_MODELS
 
 MAX_REQUEST_IDS = 100
 MAX_UNIX_S = 2**40

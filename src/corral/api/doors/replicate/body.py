@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from corral.api.doors.replicate.faults import Fault, invalid
 from corral.api.doors.replicate.inputs import json_type
 from corral.core.prediction import Webhook, WebhookEvent
-from corral.service.webhooks import DEFAULT_EVENTS
+from corral.service.webhooks.webhooks import DEFAULT_EVENTS
 
 MAX_URL_CHARS: Final = 2048
 _COMMON: Final = frozenset({"input", "stream", "webhook", "webhook_completed", "webhook_events_filter"})

@@ -18,7 +18,7 @@ from corral.api.form import NotAForm, is_form, read_parts
 from corral.api.site import Site
 from corral.core.caller import Caller
 from corral.core.files import StoredFile
-from corral.service.files import Files
+from corral.service.accounts.files import Files
 
 _NO_FILE: Final = "There is no such file."
 _INERT: Final = {"content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'"}

@@ -1,0 +1,1 @@
+"""Commands for accounts, keys, usage, audits and webhooks."""

@@ -1,0 +1,1 @@
+"""How commands reach a server: its address, its key, requests, streams."""

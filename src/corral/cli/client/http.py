@@ -1,0 +1,150 @@
+"""Chat and the served models, asked over the OpenAI door. Must not know of terminals, engines or settings."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from corral.cli.client.channel import Channel, Request, decode, reason
+from corral.cli.client.connection import RequestFailed
+from corral.core.generation import Message
+from corral.core.server_state import ServerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """A model that the server answers for; None is what the server does not tell."""
+
+    id: str
+    context_tokens: int | None
+    weights: str | None
+    """What really answers: the name of the loaded weights."""
+    stands_in: bool
+    """Whether other weights than the name promises answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOptions:
+    """What may be asked for beside the messages; None leaves it to the server."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPart:
+    """A piece of a streamed answer."""
+
+    text: str
+    finish_reason: str | None
+    """Set on the last piece."""
+
+
+class Client:
+    """Asks a server questions, over a channel that someone else opens and closes."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def state(self) -> ServerState:
+        """Get the state of the server.
+
+        Raises:
+            RequestFailed: nothing answers there, or not as Corral does.
+        """
+        with self._channel.unchecked(Request(path="/health")) as reply:
+            state = decode(reply.body(), _Health).status
+            if state not in set(ServerState):
+                raise RequestFailed(f"What answers at {self._channel.url} is not Corral.")
+            return ServerState(state)
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """The served models, in the server's order.
+
+        Raises:
+            RequestFailed: no server, no valid key, or an error of the server.
+        """
+        body = self._channel.ask(Request(path="/v1/models"))
+        return tuple(
+            ServedModel(
+                id=entry.id,
+                context_tokens=entry.metadata.context_length if entry.metadata else None,
+                weights=entry.corral.weights if entry.corral else None,
+                stands_in=entry.corral is not None and entry.corral.stands_in,
+            )
+            for entry in decode(body, _ModelList).data
+        )
+
+    def answer(self, model: str, messages: Sequence[Message], options: AnswerOptions) -> Generator[AnswerPart]:
+        """Stream an answer; closing the generator early stops the server's work on it.
+
+        Raises:
+            RequestFailed: while iterating; no server, no valid key, a refused request, or an answer cut off.
+        """
+        wishes = {"temperature": options.temperature, "max_tokens": options.max_tokens, "seed": options.seed}
+        body = {
+            "model": model,
+            "messages": [{"role": message.role.value, "content": message.content} for message in messages],
+            "stream": True,
+        } | {name: value for name, value in wishes.items() if value is not None}
+        finished = False
+        request = Request(
+            path="/v1/chat/completions", method="POST", json=body, headers={"accept": "text/event-stream"}
+        )
+        with self._channel.exchange(request) as reply:
+            for event in reply.events():
+                if event.data == "[DONE]":
+                    break
+                part = _part(event.data)
+                finished = finished or part.finish_reason is not None
+                yield part
+        if not finished:
+            raise RequestFailed("The server ended the answer before it was complete.")
+
+
+class _Health(msgspec.Struct):
+    status: str = ""
+
+
+class _Metadata(msgspec.Struct):
+    context_length: int | None = None
+
+
+class _Weights(msgspec.Struct):
+    weights: str
+    stands_in: bool
+
+
+class _Model(msgspec.Struct):
+    id: str
+    metadata: _Metadata | None = None
+    corral: _Weights | None = None
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_Model]
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    error: object = None
+
+
+def _part(data: str) -> AnswerPart:
+    chunk = decode(data.encode(), _Chunk)
+    if chunk.error is not None:
+        raise RequestFailed(reason(data.encode()) or "The server failed while it answered.")
+    if not chunk.choices:
+        return AnswerPart(text="", finish_reason=None)
+    choice = chunk.choices[0]
+    return AnswerPart(text=choice.delta.content or "", finish_reason=choice.finish_reason)

@@ -1,0 +1,1 @@
+"""Commands that start the server, check this machine and manage its models."""

@@ -1,0 +1,1 @@
+"""Models on this machine: which are served, from which files, on which engine."""

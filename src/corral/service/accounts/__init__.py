@@ -1,0 +1,1 @@
+"""Accounts, API keys, scoped tokens, sign-ins and uploaded files."""

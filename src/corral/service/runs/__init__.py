@@ -1,0 +1,1 @@
+"""Predictions from request to settlement."""

@@ -1,0 +1,249 @@
+"""What a run writes: its claim before, its progress, its settlement after. Pure: values in, values out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from corral.catalog.catalog import CatalogModel
+from corral.core.generation import ChoiceEnded, Delta, GenerationEvent
+from corral.core.prediction import WebhookEvent
+from corral.core.pricing import RECEIPT_FORMAT, Price, Receipt, tokens_digest
+from corral.service.ports import Ask
+from corral.service.runs.codec import encode_events, request_record
+from corral.service.runs.live import LiveRun, Outcome
+from corral.service.runs.prepare import Prepared
+from corral.store.runs.claims import Claim, IdempotentRequest
+from corral.store.runs.settlements import Settlement, Unfinished
+from corral.store.runs.streams import LogRow
+from corral.store.webhooks.outbox import BEGINNING, Addressee
+
+
+def claim_of(live: LiveRun) -> Claim:
+    """What a run claims before anything is computed: its place, its idempotency key, its worst case."""
+    ask, prepared = live.ask, live.prepared
+    return Claim(
+        prediction_id=live.id,
+        account_id=ask.caller.account_id,
+        key_id=ask.caller.key_id,
+        door=ask.door,
+        model=prepared.model.id,
+        asked_model=ask.request.model,
+        version=prepared.model.weights,
+        background=ask.goes_on,
+        input=_input_record(ask, prepared),
+        seed=prepared.seed,
+        weights_id=prepared.weights_id,
+        prompt_format=prepared.prompt_format,
+        prompt_digest=prepared.prompt_digest,
+        prompt_tokens=len(prepared.prompt_ids),
+        max_completion_tokens=prepared.max_completion_tokens,
+        price=live.price,
+        max_cost_nusd=ask.max_cost_nusd,
+        idempotency=_idempotent(ask),
+        deadline_at_ms=live.deadline_at_ms,
+        webhook=ask.webhook,
+        token=ask.caller.token,
+        notes=dict(ask.notes),
+    )
+
+
+def refused_claim_of(ask: Ask, model: CatalogModel, price: Price, *, prediction_id: str) -> Claim:
+    """What a call claims whose input cannot be honoured: a prediction of no tokens."""
+    return Claim(
+        prediction_id=prediction_id,
+        account_id=ask.caller.account_id,
+        key_id=ask.caller.key_id,
+        door=ask.door,
+        model=model.id,
+        asked_model=ask.request.model,
+        version=model.weights,
+        background=ask.goes_on,
+        input={"request": request_record(ask.request), "shown": dict(ask.shown_input)},
+        seed=None,
+        weights_id=None,
+        prompt_format=None,
+        prompt_digest=None,
+        prompt_tokens=0,
+        max_completion_tokens=0,
+        price=price,
+        idempotency=_idempotent(ask),
+        webhook=ask.webhook,
+        token=ask.caller.token,
+        notes=dict(ask.notes),
+    )
+
+
+def _idempotent(ask: Ask) -> IdempotentRequest | None:
+    once = ask.idempotency
+    return None if once is None else IdempotentRequest(key=once.key, body_digest=once.body_digest)
+
+
+def _input_record(ask: Ask, prepared: Prepared) -> dict[str, Any]:
+    """What is kept of a call: the request as it was closed, to take it up again, and the input as it was given."""
+    stopping = replace(ask.request.stopping, max_tokens=prepared.max_new_tokens)
+    closed = replace(ask.request, seed=prepared.seed, stopping=stopping)
+    return {"request": request_record(closed), "shown": dict(ask.shown_input)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """What a run had given when it ended, wherever that is known from."""
+
+    prediction_id: str
+    account_id: str
+    model: str
+    weights_id: str | None
+    price: Price
+    prompt_tokens: int
+    """0 for a run whose prompt the engine never read: it costs nothing."""
+    choices: tuple[tuple[int, ...], ...]
+    """Ids that count, per choice."""
+    completion_tokens: int
+    engine_tokens: int
+    chunks: list[list[str]] | None
+    stops: list[int | None]
+    """Per choice, which of the request's stop strings ended it."""
+    started_at_ms: int | None
+    admitted_at_ms: int | None
+
+
+def emitted_by(live: LiveRun) -> Emitted:
+    """What a run has given so far."""
+    return Emitted(
+        prediction_id=live.id,
+        account_id=live.ask.caller.account_id,
+        model=live.prepared.model.id,
+        weights_id=live.prepared.weights_id,
+        price=live.price,
+        prompt_tokens=live.usage.prompt_tokens if len(live.log) else 0,
+        choices=tuple(tuple(answer.ids) for answer in live.answers),
+        completion_tokens=live.usage.completion_tokens,
+        engine_tokens=live.engine_tokens,
+        chunks=live.chunks,
+        stops=_stops((answer.ending and answer.ending.stop for answer in live.answers), live.ask.request.stopping.stop),
+        started_at_ms=live.started_at_ms,
+        admitted_at_ms=live.admitted_at_ms,
+    )
+
+
+def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitted:
+    """What a run had given when its process died, as far as its log was stored.
+
+    In privacy mode there is no log, only a count: it is billed, and the receipt's digest is that of no tokens.
+    """
+    stored = left.prediction
+    deltas = [event for event in events if isinstance(event, Delta)]
+    choices = range(stored.input["request"]["choices"] if stored.input is not None else 0)
+    ends = {event.choice: event.stop for event in events if isinstance(event, ChoiceEnded)}
+    stored_stops = stored.input["request"]["stopping"]["stop"] if stored.input is not None else ()
+    chunks = [[delta.text for delta in deltas if delta.choice == choice and delta.text] for choice in choices]
+    return Emitted(
+        prediction_id=stored.id,
+        account_id=stored.account_id,
+        model=stored.model,
+        weights_id=stored.weights_id,
+        price=left.price,
+        prompt_tokens=stored.prompt_tokens if events or left.engine_tokens else 0,
+        choices=tuple(
+            tuple(chain.from_iterable(delta.ids for delta in deltas if delta.choice == choice)) for choice in choices
+        ),
+        completion_tokens=sum(len(delta.ids) for delta in deltas) if deltas else left.engine_tokens,
+        engine_tokens=left.engine_tokens,
+        chunks=chunks if events else None,
+        stops=_stops((ends.get(choice) for choice in choices), stored_stops),
+        started_at_ms=stored.started_at_ms,
+        admitted_at_ms=stored.admitted_at_ms,
+    )
+
+
+def _stops(ends: Iterable[str | None], stops: Sequence[str]) -> list[int | None]:
+    return [None if end is None else stops.index(end) for end in ends]
+
+
+def emitted_never(claim: Claim) -> Emitted:
+    """What a call has given that was refused: nothing."""
+    return Emitted(
+        prediction_id=claim.prediction_id,
+        account_id=claim.account_id,
+        model=claim.model,
+        weights_id=claim.weights_id,
+        price=claim.price,
+        prompt_tokens=0,
+        choices=(),
+        completion_tokens=0,
+        engine_tokens=0,
+        chunks=None,
+        stops=[],
+        started_at_ms=None,
+        admitted_at_ms=None,
+    )
+
+
+Numbered = Sequence[tuple[int, GenerationEvent]]
+"""Events with their numbers in the log."""
+
+
+def unstored(live: LiveRun, last: Sequence[GenerationEvent] = ()) -> Numbered:
+    """The events that are not known to be stored, with *last* at their end."""
+    return [*live.log.since(live.stored_events), *enumerate(last, len(live.log) + 1)]
+
+
+def rows_of(events: Numbered, *, after_seq: int) -> list[LogRow]:
+    """The part of *events* beyond the number *after_seq*, for the stored log."""
+    fresh = [(number, event) for number, event in events if number > after_seq]
+    if not fresh:
+        return []
+    payload = encode_events(event for _, event in fresh)
+    return [LogRow(first_seq=fresh[0][0], last_seq=fresh[-1][0], payload=payload)]
+
+
+def without_output(emitted: Emitted) -> Emitted:
+    """What is settled of a run whose output the database refuses: nothing, free of charge."""
+    return replace(emitted, prompt_tokens=0, choices=(), completion_tokens=0, chunks=None, stops=[])
+
+
+def addressee_of(live: LiveRun) -> Addressee | None:
+    """Who is told of a run; None if nobody is."""
+    webhook = live.ask.webhook
+    if webhook is None:
+        return None
+    return Addressee(prediction_id=live.id, account_id=live.ask.caller.account_id, webhook=webhook)
+
+
+def news_of(events: Numbered, *, begins: bool) -> list[WebhookEvent]:
+    """What there is to tell of *events*."""
+    speaks = any(isinstance(event, Delta) and event.text for _, event in events)
+    return [*(BEGINNING if begins else ()), *((WebhookEvent.OUTPUT,) if speaks else ())]
+
+
+def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *, now_ms: int) -> Settlement:
+    """How a run ended, with everything that follows from it."""
+    price = emitted.price
+    receipt = Receipt(
+        format=RECEIPT_FORMAT,
+        prediction_id=emitted.prediction_id,
+        account_id=emitted.account_id,
+        model=emitted.model,
+        price_version=price.version,
+        input_nusd=price.input_nusd,
+        output_nusd=price.output_nusd,
+        prompt_tokens=emitted.prompt_tokens,
+        completion_tokens=emitted.completion_tokens,
+        total_nusd=price.cost_nusd(prompt_tokens=emitted.prompt_tokens, completion_tokens=emitted.completion_tokens),
+        stopped_by=outcome.stopped_by,
+        tokens_digest=tokens_digest(emitted.choices),
+        completed_at_ms=now_ms,
+        weights_id=emitted.weights_id,
+    )
+    return Settlement(
+        receipt=receipt,
+        status=outcome.status,
+        output=emitted.chunks,
+        stops=emitted.stops,
+        error=None if outcome.error is None else str(outcome.error),
+        engine_tokens=emitted.engine_tokens,
+        started_at_ms=emitted.started_at_ms,
+        admitted_at_ms=emitted.admitted_at_ms,
+        log=rows,
+    )

@@ -1,0 +1,1 @@
+"""Webhook secrets, delivery log and delivery."""

@@ -1,0 +1,210 @@
+"""Accounts and their credit. Functions of a connection; the time is an argument."""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, select, update
+
+from corral.core.accounts import Account, Limits
+from corral.core.errors import InsufficientCredit, InvalidRequest, NotFound
+from corral.core.pricing import usd
+from corral.store.books import ledger
+from corral.store.books.days import day_of, month_of
+from corral.store.books.ledger import transfer
+from corral.store.databases.inserts import insert_if_absent
+from corral.store.ids import new_id
+from corral.store.schema import accounts
+
+LOCAL_ACCOUNT_ID: Final = "acct_local00000000000"
+"""The unlimited account that a server has from its first start."""
+MAX_NAME_CHARS: Final = 200
+_MAX_NUSD: Final = 2**62
+"""Half of what a BIGINT holds, so that no sum of two balances overflows."""
+
+_FIND: Final = select(accounts).where(accounts.c.id == bindparam("account_id"))
+# Not against foreign keys that merely point here: rows of other tables are inserted while this lock is held elsewhere.
+_LOCK: Final = _FIND.with_for_update(key_share=True)
+_LIST: Final = select(accounts).order_by(accounts.c.created_at_ms, accounts.c.id)
+_MOVE: Final = (
+    update(accounts)
+    .where(accounts.c.id == bindparam("account_id"))
+    .values(
+        available_nusd=accounts.c.available_nusd + bindparam("available"),
+        held_nusd=accounts.c.held_nusd + bindparam("held"),
+    )
+)
+_SPEND: Final = _MOVE.values(
+    spent_on=bindparam("day"),
+    spent_that_day_nusd=bindparam("spent_that_day"),
+    spent_that_month_nusd=bindparam("spent_that_month"),
+)
+
+
+def create_account(
+    connection: Connection, *, name: str, unlimited: bool = False, limits: Limits | None = None, now_ms: int
+) -> Account:
+    """A new account without credit.
+
+    Raises:
+        InvalidRequest: the name is taken, empty, too long or not printable, or a limit is out of range.
+    """
+    check_name(name)
+    _check_limits(limits or Limits())
+    row = _row(new_id("acct"), name, unlimited=unlimited, limits=limits or Limits(), now_ms=now_ms)
+    if get_account(connection, name) is not None or not insert_if_absent(connection, accounts, row):
+        raise InvalidRequest(f"There is an account called '{name}' already.", param="name")
+    return account_of(row)
+
+
+def ensure_local_account(connection: Connection, *, now_ms: int) -> Account:
+    """The unlimited account of this machine, made if there is none."""
+    found = get_account(connection, LOCAL_ACCOUNT_ID)
+    if found is not None:
+        return found
+    row = _row(LOCAL_ACCOUNT_ID, "local", unlimited=True, limits=Limits(), now_ms=now_ms)
+    if not insert_if_absent(connection, accounts, row) and get_account(connection, LOCAL_ACCOUNT_ID) is None:
+        row["name"] = LOCAL_ACCOUNT_ID  # another account is called "local"
+        insert_if_absent(connection, accounts, row)
+    return get_account(connection, LOCAL_ACCOUNT_ID) or account_of(row)
+
+
+def get_account(connection: Connection, account_id: str) -> Account | None:
+    """The account as it stands, or None."""
+    row = account_row(connection, account_id)
+    return None if row is None else account_of(row)
+
+
+def list_accounts(connection: Connection) -> list[Account]:
+    """Every account, oldest first."""
+    return [account_of(row) for row in connection.execute(_LIST).mappings()]
+
+
+def credit(
+    connection: Connection, account_id: str, amount_nusd: int, *, note: str | None = None, now_ms: int
+) -> Account:
+    """Give credit, or take it back with a negative amount.
+
+    Raises:
+        NotFound: no such account.
+        InvalidRequest: an amount of 0 or beyond what a ledger holds.
+        InsufficientCredit: more is taken back than is free.
+    """
+    row = lock_account(connection, account_id)
+    if row is None:
+        raise NotFound(f"There is no account '{account_id}'.", param="account")
+    after_nusd = row["available_nusd"] + amount_nusd
+    if amount_nusd == 0 or max(abs(amount_nusd), abs(after_nusd)) > _MAX_NUSD:
+        raise InvalidRequest(f"${usd(amount_nusd)} cannot be credited.", param="amount")
+    if amount_nusd < 0 and after_nusd < 0:
+        raise InsufficientCredit(
+            f"${usd(-amount_nusd)} cannot be taken back: the account has ${usd(row['available_nusd'])} of credit left."
+        )
+    transfer(
+        connection,
+        new_id(ledger.CREDIT),
+        kind=ledger.CREDIT,
+        amounts_nusd={ledger.FUNDING: -amount_nusd, ledger.available(account_id): amount_nusd},
+        at_ms=now_ms,
+        note=note,
+    )
+    move(connection, account_id, available_nusd=amount_nusd, held_nusd=0)
+    return account_of({**row, "available_nusd": after_nusd})
+
+
+def set_limits(connection: Connection, account_id: str, limits: Limits) -> Account:
+    """Replace the account's limits; running predictions go on under the old ones.
+
+    Raises:
+        NotFound: no such account.
+        InvalidRequest: a limit out of range.
+    """
+    _check_limits(limits)
+    row = lock_account(connection, account_id)
+    if row is None:
+        raise NotFound(f"There is no account '{account_id}'.", param="account")
+    connection.execute(update(accounts).where(accounts.c.id == account_id).values(**asdict(limits)))
+    return account_of({**row, **asdict(limits)})
+
+
+def lock_account(connection: Connection, account_id: str) -> RowMapping | None:
+    """The account's row, which nobody else changes until the transaction ends. Always the first lock taken."""
+    return connection.execute(_LOCK, {"account_id": account_id}).mappings().one_or_none()
+
+
+def account_row(connection: Connection, account_id: str) -> RowMapping | None:
+    """The account's row as it stands, to look at only."""
+    return connection.execute(_FIND, {"account_id": account_id}).mappings().one_or_none()
+
+
+def move(connection: Connection, account_id: str, *, available_nusd: int, held_nusd: int) -> None:
+    """Add to a locked account's balances what a transfer moved."""
+    connection.execute(_MOVE, {"account_id": account_id, "available": available_nusd, "held": held_nusd})
+
+
+def spend(connection: Connection, row: RowMapping, *, hold_nusd: int, cost_nusd: int, day: str) -> None:
+    """Let go of a hold on the locked account *row*, and count what of it was spent on *day* (see ``spent``)."""
+    that_day_nusd, that_month_nusd = spent(row, day)
+    connection.execute(
+        _SPEND,
+        {
+            "account_id": row["id"],
+            "available": hold_nusd - cost_nusd,
+            "held": -hold_nusd,
+            "day": day,
+            "spent_that_day": that_day_nusd + cost_nusd,
+            "spent_that_month": that_month_nusd + cost_nusd,
+        },
+    )
+
+
+def spending_day(row: RowMapping, now_ms: int) -> str:
+    """Today for this account: never before the day it last spent on, even if a clock was set back."""
+    return max(row["spent_on"], day_of(now_ms))
+
+
+def spent(row: RowMapping, day: str) -> tuple[int, int]:
+    """Nano-dollars that the account spent on *day* and in its month; *day* is not before the one it last spent on."""
+    return (
+        row["spent_that_day_nusd"] if row["spent_on"] == day else 0,
+        row["spent_that_month_nusd"] if month_of(row["spent_on"]) == month_of(day) else 0,
+    )
+
+
+def account_of(row: RowMapping | dict[str, Any]) -> Account:
+    """An account from its row."""
+    values: dict[str, Any] = dict(row)
+    limits = Limits(**{name: values[name] for name in Limits.__slots__})
+    names = ("id", "name", "unlimited", "created_at_ms", "available_nusd", "held_nusd")
+    return Account(limits=limits, **{name: values[name] for name in names})
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be shown on one line.
+
+    Raises:
+        InvalidRequest: it is empty, too long or not printable.
+    """
+    if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
+        raise InvalidRequest(f"A name must have 1 to {MAX_NAME_CHARS} printable characters.", param="name")
+
+
+def _row(account_id: str, name: str, *, unlimited: bool, limits: Limits, now_ms: int) -> dict[str, Any]:
+    return {
+        "id": account_id,
+        "name": name,
+        "unlimited": unlimited,
+        **asdict(limits),
+        "available_nusd": 0,
+        "held_nusd": 0,
+        "spent_on": day_of(now_ms),
+        "spent_that_day_nusd": 0,
+        "spent_that_month_nusd": 0,
+        "created_at_ms": now_ms,
+    }
+
+
+def _check_limits(limits: Limits) -> None:
+    for name, value in asdict(limits).items():
+        least = 0 if name.endswith("_nusd") else 1
+        if value is not None and not least <= value <= _MAX_NUSD:
+            raise InvalidRequest(f"'{name}' is {value}, but must be from {least} to {_MAX_NUSD}.", param=name)

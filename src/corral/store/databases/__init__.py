@@ -1,0 +1,1 @@
+"""SQLite and PostgreSQL: connections, migrations, failures, what differs between the two."""

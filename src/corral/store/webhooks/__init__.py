@@ -1,0 +1,1 @@
+"""Webhook deliveries that are due, and signing secrets."""
