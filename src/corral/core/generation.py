@@ -116,6 +116,8 @@ class GenerationRequest:
     """Give the prompt back too, with its tokens' log probabilities."""
     pieces: bool = False
     """Whether deltas say what each token is; only whoever shows log probabilities needs it."""
+    top_logprobs: int = 0
+    """For each token, also list this many of the most likely tokens with their log probabilities; 0 lists none."""
 
 
 class FinishReason(StrEnum):

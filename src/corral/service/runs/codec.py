@@ -54,6 +54,7 @@ def request_of(record: dict[str, Any]) -> GenerationRequest:
         constraint=msgspec.convert(record["constraint"], Constraint | None),
         echo=record["echo"],
         pieces=record["pieces"],
+        top_logprobs=record.get("top_logprobs", 0),  # older rows lack it
     )
 
 

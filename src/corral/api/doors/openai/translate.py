@@ -15,6 +15,7 @@ from corral.api.doors.openai.wire import (
     SharedRequest,
 )
 from corral.api.response_format import to_constraint
+from corral.core.capabilities import check_top_logprobs
 from corral.core.errors import InvalidRequest, Unsupported
 from corral.core.generation import (
     ChatPrompt,
@@ -101,13 +102,18 @@ def chat_to_core(body: ChatCompletionRequest, *, model: str) -> GenerationReques
     _refuse_unsupported(body, HARMLESS)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
-    if body.top_logprobs:
-        _check_rivals(body, body.top_logprobs, param="top_logprobs", prompt_too=False)
     limit = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     if limit == 0:
         raise _no_room("max_completion_tokens" if body.max_tokens is None else "max_tokens")
     prompt = ChatPrompt(tuple(_message(message, index) for index, message in enumerate(body.messages)))
-    return _request(body, prompt, model=model, max_tokens=limit, pieces=body.logprobs is True)
+    return _request(
+        body,
+        prompt,
+        model=model,
+        max_tokens=limit,
+        pieces=body.logprobs is True,
+        top_logprobs=_or(body.top_logprobs, 0),
+    )
 
 
 def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequest:
@@ -117,8 +123,6 @@ def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequ
         del harmless["best_of"]
     _refuse_unsupported(body, harmless)
     echo = body.echo is True
-    if body.logprobs:
-        _check_rivals(body, body.logprobs, param="logprobs", prompt_too=echo)
     if body.max_tokens == 0 and not echo:
         raise _no_room("max_tokens", echo=True)
     return _request(
@@ -128,6 +132,7 @@ def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequ
         max_tokens=_or(body.max_tokens, COMPLETION_MAX_TOKENS),
         echo=echo,
         pieces=body.logprobs is not None,
+        top_logprobs=_or(body.logprobs, 0),
     )
 
 
@@ -138,9 +143,10 @@ def _request(
     model: str,
     max_tokens: int | None,
     pieces: bool,
+    top_logprobs: int,
     echo: bool = False,
 ) -> GenerationRequest:
-    return GenerationRequest(
+    request = GenerationRequest(
         model=model,
         prompt=prompt,
         sampling=_sampling(body),
@@ -150,24 +156,10 @@ def _request(
         constraint=to_constraint(body.response_format),
         echo=echo,
         pieces=pieces,
+        top_logprobs=top_logprobs,
     )
-
-
-def _check_rivals(body: SharedRequest, top: int, *, param: str, prompt_too: bool) -> None:
-    """Refuse lists of the most likely tokens, unless the chosen token is certainly the only one in them.
-
-    Engines tell the probability of the chosen token alone.
-    """
-    sampling = _sampling(body)
-    most_likely = Sampling(temperature=0, top_p=sampling.top_p, top_k=sampling.top_k, min_p=sampling.min_p)
-    if top == 1 and sampling == most_likely and body.response_format is None and not prompt_too:
-        return
-    less = "use 0, which gives the probability of each chosen token" if param == "logprobs" else "leave it out"
-    raise Unsupported(
-        f"'{param}' of {top} is not supported: the engine tells the probability of the chosen token, not of others; "
-        f"{less}. 1 is supported with 'temperature' 0, without penalties, response_format and echo.",
-        param=param,
-    )
+    check_top_logprobs(request, supported=0)
+    return request
 
 
 def _no_room(field: str, *, echo: bool = False) -> ValidationError:
