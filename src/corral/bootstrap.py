@@ -30,8 +30,11 @@ from corral.catalog.local import LocalModels, check_name
 from corral.catalog.prices import PriceBook, read_price_book
 from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting
+from corral.deployments.deployment import Deployment
+from corral.deployments.registry import Deployments
 from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender
+from corral.engines.base import Engine
 from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.stepper import Progress
 from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
@@ -64,7 +67,7 @@ class Server:
     """A server that is put together and not yet started."""
 
     app: FastAPI
-    engine: SupervisedEngine
+    deployments: Deployments
     store: Store
     accounts: Accounts
     predictions: PredictionService
@@ -79,13 +82,18 @@ class Server:
     api_key_is_new: bool
     """Made just now: the one time to show it."""
 
+    @property
+    def engine(self) -> Engine:
+        """Engine of the first deployment."""
+        return next(iter(self.deployments)).engine
+
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Compute and keep the books for as long as the block lasts; loading goes on in the background."""
         try:
             await self.accounts.admit_local(self.api_key)
             # The deliverer ends last, so that what runs that are stopped have to tell may still be told.
-            async with self.deliverer.run(), self.engine.run(), self.predictions.run(), self.measures.run():
+            async with self.deliverer.run(), self.deployments.run(), self.predictions.run(), self.measures.run():
                 yield
         finally:
             await self.store.close()
@@ -102,15 +110,15 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     clock = time.time  # noqa: TID251 - the one clock of the server is made here
     name, checkpoint, settings = choose_model(settings)
     catalog = _catalog(settings, checkpoint, name)
-    engine = _engine(settings, checkpoint, on_progress)
+    deployments = _deployments(settings, checkpoint, catalog, on_progress)
     key, is_new = _api_key(settings)
     store = open_store(settings)
     accounts = open_accounts(settings, store)
     news = asyncio.Event()
     predictions = PredictionService(
         store=store,
-        engine=engine,
-        preparer=_preparer(catalog, engine, checkpoint),
+        deployments=deployments,
+        preparer=Preparer(catalog=catalog, deployments=deployments, draw_seed=lambda: secrets.randbits(63)),
         clock=clock,
         retention_s=settings.retention_s,
         on_news=news.set,
@@ -118,13 +126,13 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         max_outage_s=settings.max_engine_outage_s,
     )
     webhooks = open_webhooks(settings, store)
-    measures = Measures(store=store, engine=engine, clock=clock)
+    measures = Measures(store=store, deployments=deployments, clock=clock)
     links, console = OneTimeLinks(clock), Console(accounts, measures, webhooks)
     sign_ins = SignIns(store, accounts, clock=clock)
     app = _app(settings, predictions, accounts, webhooks.secret, console, sign_ins, links, Files(store, clock=clock))
     return Server(
         app=app,
-        engine=engine,
+        deployments=deployments,
         store=store,
         accounts=accounts,
         predictions=predictions,
@@ -139,9 +147,15 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     )
 
 
-def _preparer(catalog: Catalog, engine: SupervisedEngine, checkpoint: Path) -> Preparer:
-    tokenizer = load_tokenizer(checkpoint)
-    return Preparer(catalog=catalog, engine=engine, tokenizer=tokenizer, draw_seed=lambda: secrets.randbits(63))
+def _deployments(
+    settings: Settings, checkpoint: Path, catalog: Catalog, on_progress: Callable[[Progress], None]
+) -> Deployments:
+    deployment = Deployment(
+        name=catalog.models()[0].deployment,
+        engine=_engine(settings, checkpoint, on_progress),
+        tokenizer=load_tokenizer(checkpoint),
+    )
+    return Deployments([deployment])
 
 
 def _app(

@@ -57,6 +57,7 @@ def catalog() -> Catalog:
             description="A model for tests.",
             context_tokens=4096,
             created=1_689_638_400,
+            deployment="demo",
             weights="demo",
             stands_in=True,
             versions=(ModelVersion(id=hashlib.sha256(name.encode()).hexdigest(), created_at_s=CREATED),),

@@ -116,6 +116,7 @@ def _collections(models: tuple[CatalogModel, ...]) -> tuple[Collection, ...]:
 class _Weights:
     """What is loaded."""
 
+    deployment: str
     name: str
     digest: str
     context_tokens: int
@@ -132,6 +133,7 @@ def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
     """The demo model under its own name, and standing in for every other; free unless *price_book* says otherwise."""
     card = next(card for card in model_cards() if DEMO in card.names)
     demo = _Weights(
+        deployment=DEMO,
         name="demo",
         digest=weights_digest(demo_checkpoint()),
         context_tokens=card.context_tokens,
@@ -175,6 +177,7 @@ def checkpoint_catalog(
             )
         held, card = own, None
     weights = _Weights(
+        deployment=held,
         name=held.rpartition("/")[2],
         digest=weights_digest(checkpoint),
         context_tokens=_positive(config.get("max_position_embeddings"), otherwise=DEFAULT_CONTEXT_TOKENS),
@@ -215,6 +218,7 @@ def _own(name: str, weights: _Weights) -> CatalogModel:
         description=f"The checkpoint {weights.name}.",
         context_tokens=weights.context_tokens,
         created=weights.created,
+        deployment=weights.deployment,
         weights=weights.name,
         stands_in=False,
         prices=(free_of_charge(name),),
@@ -230,6 +234,7 @@ def _served(card: ModelCard, name: str, weights: _Weights, *, stands_in: bool = 
         description=card.describe(name),
         context_tokens=weights.context_tokens,
         created=card.created,
+        deployment=weights.deployment,
         weights=weights.name,
         stands_in=stands_in,
         prices=(free_of_charge(name),) if stands_in else card.prices,

@@ -27,6 +27,8 @@ class CatalogModel:
     context_tokens: int
     created: int
     """Unix time in seconds of the model's publication."""
+    deployment: str
+    """Name of the deployment that computes for it."""
     weights: str
     """What really answers: ``demo``, or the name of the loaded checkpoint."""
     stands_in: bool

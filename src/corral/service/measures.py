@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from corral.core.prediction import Status
-from corral.engines.base import Engine
+from corral.deployments.registry import Deployments
 from corral.store.runs.latencies import Timing, timings
 from corral.store.store import Store
 
@@ -53,6 +53,7 @@ class Load:
     running: int
     waiting: int
     kv_usage_percent: float
+    """Of the deployment where it is highest."""
     tokens_per_s: float
     """Over the last sample."""
     recent_tokens_per_s: tuple[float, ...]
@@ -62,16 +63,16 @@ class Load:
 class Measures:
     """One server's."""
 
-    def __init__(self, *, store: Store, engine: Engine, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: Store, deployments: Deployments, clock: Callable[[], float]) -> None:
         """Put together; the engine's rate is known while ``run`` lasts.
 
         Args:
             store: where predictions are.
-            engine: what computes.
+            deployments: what computes.
             clock: Unix time in seconds.
         """
         self._store = store
-        self._engine = engine
+        self._deployments = deployments
         self._clock = clock
         self._rates: deque[float] = deque(maxlen=HISTORY)
 
@@ -87,11 +88,11 @@ class Measures:
 
     def load(self) -> Load:
         """What the engine does now; never blocks."""
-        stats = self._engine.stats()
+        stats = [deployment.engine.stats() for deployment in self._deployments]
         return Load(
-            running=stats.running,
-            waiting=stats.waiting,
-            kv_usage_percent=stats.kv_usage_percent,
+            running=sum(one.running for one in stats),
+            waiting=sum(one.waiting for one in stats),
+            kv_usage_percent=max(one.kv_usage_percent for one in stats),
             tokens_per_s=self._rates[-1] if self._rates else 0.0,
             recent_tokens_per_s=tuple(self._rates),
         )
@@ -108,10 +109,10 @@ class Measures:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        then_s, before_tokens = loop.time(), self._engine.stats().emitted_tokens
+        then_s, before_tokens = loop.time(), self._deployments.token_counts().emitted
         while True:
             await asyncio.sleep(SAMPLE_S)
-            now_s, emitted_tokens = loop.time(), self._engine.stats().emitted_tokens
+            now_s, emitted_tokens = loop.time(), self._deployments.token_counts().emitted
             self._rates.append((emitted_tokens - before_tokens) / (now_s - then_s))
             then_s, before_tokens = now_s, emitted_tokens
 

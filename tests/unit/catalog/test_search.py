@@ -19,6 +19,7 @@ def model(name: str, description: str = "", *tags: str) -> CatalogModel:
         description=description,
         context_tokens=1,
         created=0,
+        deployment="",
         weights="",
         stands_in=False,
         prices=(free_of_charge(name),),

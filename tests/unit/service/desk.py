@@ -30,6 +30,9 @@ from corral.core.generation import (
 )
 from corral.core.prediction import Prediction, StoppedBy
 from corral.core.pricing import Price, verify
+from corral.deployments.deployment import Deployment
+from corral.deployments.registry import Deployments
+from corral.engines.base import Engine
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
 from corral.service.accounts.accounts import Accounts, KeyTerms
 from corral.service.ports import Ask, Idempotency, PageRequest, Run
@@ -190,12 +193,11 @@ async def serving(
     clock = clock or Clock()
     store = Store.open(database if isinstance(database, str) else f"sqlite:///{database}")
     try:
+        deployments = deployments_of(engine)
         service = PredictionService(
             store=store,
-            engine=engine,
-            preparer=Preparer(
-                catalog=catalog(price), engine=engine, tokenizer=ByteTokenizer(), draw_seed=lambda: drawn_seed
-            ),
+            deployments=deployments,
+            preparer=Preparer(catalog=catalog(price), deployments=deployments, draw_seed=lambda: drawn_seed),
             clock=clock,
             retention_s=retention_s,
             on_news=on_news,
@@ -245,6 +247,11 @@ async def seat(desk: Desk, *, credit_nusd: int = DOLLAR, limits: Limits | None =
     await desk.give(credit_nusd)
 
 
+def deployments_of(engine: Engine) -> Deployments:
+    """A registry of one deployment, named as in ``catalog``."""
+    return Deployments([Deployment(name="demo", engine=engine, tokenizer=ByteTokenizer())])
+
+
 def catalog(price: Price) -> Catalog:
     """One model, of that price."""
     return Catalog(
@@ -255,6 +262,7 @@ def catalog(price: Price) -> Catalog:
                 description="",
                 context_tokens=4096,
                 created=0,
+                deployment="demo",
                 weights="demo",
                 stands_in=False,
                 prices=(DatedPrice(since_s=0, price=price),),

@@ -16,6 +16,7 @@ from corral.service.measures import Measures
 from corral.service.webhooks.webhooks import Webhooks
 from corral.store.store import Store
 from tests.engines import scripted_engine
+from tests.unit.service.desk import deployments_of
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ class Office:
 async def office(database: Path) -> AsyncIterator[Office]:
     store, engine = Store.open(f"sqlite:///{database}"), scripted_engine()
     accounts = Accounts(store, pepper=b"p" * 32, clock=time.time)
-    measures = Measures(store=store, engine=engine, clock=time.time)
+    measures = Measures(store=store, deployments=deployments_of(engine), clock=time.time)
     console = Console(accounts, measures, Webhooks(store, pepper=b"p" * 32, clock=time.time))
     ann = await accounts.create_account("Ann", credit_nusd=DOLLAR)
     yield Office(console, accounts, ann, await accounts.create_account("Bob"))

@@ -8,13 +8,13 @@ import pytest
 
 from corral.service.measures import Latency, Measures, Percentiles, percentiles
 from tests.engines import DEADLINE_S
-from tests.unit.service.desk import Desk, collected, limited, open_desk
+from tests.unit.service.desk import Desk, collected, deployments_of, limited, open_desk
 
 pytestmark = pytest.mark.anyio
 
 
 def measures(desk: Desk) -> Measures:
-    return Measures(store=desk.store, engine=desk.engine, clock=time.time)
+    return Measures(store=desk.store, deployments=deployments_of(desk.engine), clock=time.time)
 
 
 @pytest.mark.parametrize(

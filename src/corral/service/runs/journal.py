@@ -15,7 +15,7 @@ import structlog
 from corral.core.errors import CorralError, InvalidRequest, Overloaded, StorageUnavailable
 from corral.core.generation import GenerationEvent
 from corral.core.prediction import Status, StoppedBy, Webhook
-from corral.engines.base import Engine
+from corral.deployments.registry import Deployments
 from corral.service.runs.live import LiveRun, Outcome
 from corral.service.runs.settlement_mapping import (
     Numbered,
@@ -81,7 +81,7 @@ class Journal:
     def __init__(
         self,
         store: Store,
-        engine: Engine,
+        deployments: Deployments,
         clock: Callable[[], float],
         *,
         on_news: Callable[[], None],
@@ -91,13 +91,13 @@ class Journal:
 
         Args:
             store: where all is written.
-            engine: whose own count is put beside it.
+            deployments: whose own count is put beside it.
             clock: Unix time in seconds.
             on_news: called when there is something to tell the callers who asked for that.
             concurrent_per_model: runs that one account may have of one model at once; 0 is no limit.
         """
         self._store = store
-        self._engine = engine
+        self._deployments = deployments
         self._clock = clock
         self._concurrent_per_model = concurrent_per_model
         self._on_news = on_news
@@ -106,10 +106,10 @@ class Journal:
         self._epoch = f"gateway_{secrets.token_hex(8)}"
         self._epoch_beside = f"{self._epoch}_beside"
         # What the engine did before is in somebody else's counters, if in any.
-        stats = engine.stats()
-        self._counted = stats.delivered_tokens
+        before = deployments.token_counts()
+        self._counted = before.delivered
         """Delivered tokens that are stored with a run."""
-        self._aside_before = (stats.discarded_tokens, stats.replayed_tokens)
+        self._aside_before = (before.discarded, before.replayed)
         self._beside = (0, 0, 0)
         """Delivered, discarded and replayed tokens of no run, as they were written last."""
         self._balancing = asyncio.Lock()
@@ -248,9 +248,9 @@ class Journal:
         May be tried again after an error, for whole amounts are written, in a row that nothing else changes.
         """
         async with self._balancing:
-            stats, (discarded, replayed) = self._engine.stats(), self._aside_before
-            delivered = stats.delivered_tokens - self._counted
-            beside = (delivered, stats.discarded_tokens - discarded, stats.replayed_tokens - replayed)
+            counts, (discarded, replayed) = self._deployments.token_counts(), self._aside_before
+            delivered = counts.delivered - self._counted
+            beside = (delivered, counts.discarded - discarded, counts.replayed - replayed)
             if beside != self._beside:
                 await self._store.write(lambda connection: counters.put_tokens(connection, self._epoch_beside, *beside))
                 self._beside = beside

@@ -16,10 +16,9 @@ from corral.engines.base import EngineRequest, EngineRun, TokenBatch
 from corral.service.ports import Ask
 from corral.service.runs.answer import Answer
 from corral.service.runs.log import RunLog
-from corral.service.runs.outage import EngineAccess, Outage
+from corral.service.runs.outage import Outage
 from corral.service.runs.prepare import Prepared
 from corral.text.prompt import written_pieces
-from corral.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +42,7 @@ class LiveRun:
         *,
         created_at_ms: int,
         now_ms: Callable[[], int],
-        engine: EngineAccess,
-        tokenizer: Tokenizer,
+        max_outage_s: float,
     ) -> None:
         self.id = prediction_id
         self.price = price
@@ -71,13 +69,14 @@ class LiveRun:
         self.stored_tokens = 0
         """... of which the store knows."""
         self._now_ms = now_ms
-        self._engine = engine
-        self._tokenizer = tokenizer
+        self._max_outage_s = max_outage_s
+        self._engine = prepared.deployment.engine
+        self._tokenizer = prepared.deployment.tokenizer
         self._opened = 0
         self._stopping: StoppedBy | None = None
         self._scope: asyncio.Timeout | None = None
         self.answers = [
-            Answer(tokenizer, choice=choice, stopping=ask.request.stopping, pieces=ask.request.pieces)
+            Answer(self._tokenizer, choice=choice, stopping=ask.request.stopping, pieces=ask.request.pieces)
             for choice in range(len(prepared.engine_requests))
         ]
 
@@ -167,7 +166,7 @@ class LiveRun:
             raise known.exceptions[0] from group
 
     async def _generate_choice(self, choice: int) -> None:
-        outage = self._engine.outage(self.id)
+        outage = Outage(self._engine, prediction_id=self.id, limit_s=self._max_outage_s)
         while True:
             try:
                 return await self._generate_on_engine(choice, outage)
@@ -178,7 +177,7 @@ class LiveRun:
 
     async def _generate_on_engine(self, choice: int, outage: Outage) -> None:
         answer = self.answers[choice]
-        async with self._engine.engine.open(self._engine_request(choice)) as sequence:
+        async with self._engine.open(self._engine_request(choice)) as sequence:
             self._has_opened()
             if sequence.position:
                 async with alongside(self._tell_position(sequence)):

@@ -1,7 +1,6 @@
 """Runs that outlast an engine which cannot be started: how long they wait for it."""
 
 import asyncio
-from dataclasses import dataclass
 
 import structlog
 
@@ -12,18 +11,6 @@ _log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S = 0.5
 """An engine that is not there is asked again after this long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineAccess:
-    """The engine, and how long runs that go on without a reader may wait for it."""
-
-    engine: Engine
-    max_outage_s: float
-
-    def outage(self, prediction_id: str) -> "Outage":
-        """Nothing is missing yet."""
-        return Outage(self.engine, prediction_id=prediction_id, limit_s=self.max_outage_s)
 
 
 class Outage:

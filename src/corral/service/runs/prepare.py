@@ -11,10 +11,12 @@ from typing import Final
 
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
-from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
+from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import ChatPrompt, GenerationRequest, Message, Prompt, RawPrompt, TokenPrompt
 from corral.core.pricing import Price
-from corral.engines.base import Engine, EngineRequest, check_sampling
+from corral.deployments.deployment import Deployment
+from corral.deployments.registry import Deployments
+from corral.engines.base import EngineRequest, check_sampling
 from corral.text.prompt import CHAT_FORMAT, chat_ids, least_chat_tokens, least_raw_tokens, raw_ids
 from corral.text.stop import StopFilter
 from corral.text.tokenizer import Tokenizer
@@ -29,6 +31,7 @@ class Prepared:
     """A request in which nothing is open any more."""
 
     model: CatalogModel
+    deployment: Deployment
     seed: int
     """In [0, 2**64)."""
     weights_id: str
@@ -60,22 +63,21 @@ class Prepared:
 
 
 class Preparer:
-    """Knows the models, the tokenizer and the engine's limits."""
+    """Turns requests into engine requests, with the tokenizer and the limits of the model's deployment."""
 
-    def __init__(self, *, catalog: Catalog, engine: Engine, tokenizer: Tokenizer, draw_seed: Callable[[], int]) -> None:
+    def __init__(self, *, catalog: Catalog, deployments: Deployments, draw_seed: Callable[[], int]) -> None:
         self.catalog = catalog
-        self.tokenizer = tokenizer
-        self._engine = engine
+        self._deployments = deployments
         self._draw_seed = draw_seed
 
-    @property
-    def ready(self) -> bool:
-        """Whether a model is loaded and its worker alive."""
-        try:
-            self._engine.info  # noqa: B018 - raises while there is none
-        except CorralError:
-            return False
-        return self._engine.stats().worker_pid is not None
+    async def ready(self, model: str) -> None:
+        """Return when the deployment of *model* is loaded.
+
+        Raises:
+            UnknownModel: no model of that name is served.
+            CheckpointRefused, EngineUnavailable: the deployment cannot be loaded.
+        """
+        await self._deployments.serving(self.catalog.get(model)).engine.ready()
 
     async def prepare(self, request: GenerationRequest, *, flow: str) -> Prepared:
         """Close what is open: token ids made, limits clamped, seed drawn.
@@ -88,9 +90,10 @@ class Preparer:
         check_sampling(request.sampling)
         if not 1 <= request.choices <= MAX_CHOICES:
             raise InvalidRequest(f"The number of choices must be in [1, {MAX_CHOICES}].", param="n")
-        info = self._engine.info
+        deployment = self._deployments.serving(model)
+        info = deployment.engine.info
         context_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
-        prompt_ids = tuple(await self._prompt_ids(request.prompt, context_tokens))
+        prompt_ids = tuple(await _prompt_ids(request.prompt, deployment.tokenizer, context_tokens))
         max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(prompt_ids))
         seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
         engine_requests = tuple(
@@ -108,6 +111,7 @@ class Preparer:
         )
         return Prepared(
             model=model,
+            deployment=deployment,
             seed=seed,
             weights_id=info.weights_id,
             prompt_format=_format_of(request.prompt),
@@ -116,24 +120,27 @@ class Preparer:
             engine_requests=engine_requests,
         )
 
-    async def _prompt_ids(self, prompt: Prompt, context_tokens: int) -> list[int]:
-        match prompt:
-            case TokenPrompt(ids=ids):
-                return list(ids)
-            case ChatPrompt(messages=messages):
-                work = partial(self._chat_ids, messages, context_tokens)
-                chars = sum(len(message.content) for message in messages)
-            case RawPrompt(text=text):
-                work, chars = partial(self._raw_ids, text, context_tokens), len(text)
-        return work() if chars < _LONG_PROMPT_CHARS else await asyncio.to_thread(work)
 
-    def _chat_ids(self, messages: Sequence[Message], context_tokens: int) -> list[int]:
-        _refuse_by_length(least_chat_tokens(messages, self.tokenizer), context_tokens, param="messages")
-        return chat_ids(messages, self.tokenizer)
+async def _prompt_ids(prompt: Prompt, tokenizer: Tokenizer, context_tokens: int) -> list[int]:
+    match prompt:
+        case TokenPrompt(ids=ids):
+            return list(ids)
+        case ChatPrompt(messages=messages):
+            work = partial(_chat_ids, messages, tokenizer, context_tokens)
+            chars = sum(len(message.content) for message in messages)
+        case RawPrompt(text=text):
+            work, chars = partial(_raw_ids, text, tokenizer, context_tokens), len(text)
+    return work() if chars < _LONG_PROMPT_CHARS else await asyncio.to_thread(work)
 
-    def _raw_ids(self, text: str, context_tokens: int) -> list[int]:
-        _refuse_by_length(least_raw_tokens(text, self.tokenizer), context_tokens, param="prompt")
-        return raw_ids(text, self.tokenizer)
+
+def _chat_ids(messages: Sequence[Message], tokenizer: Tokenizer, context_tokens: int) -> list[int]:
+    _refuse_by_length(least_chat_tokens(messages, tokenizer), context_tokens, param="messages")
+    return chat_ids(messages, tokenizer)
+
+
+def _raw_ids(text: str, tokenizer: Tokenizer, context_tokens: int) -> list[int]:
+    _refuse_by_length(least_raw_tokens(text, tokenizer), context_tokens, param="prompt")
+    return raw_ids(text, tokenizer)
 
 
 def _format_of(prompt: Prompt) -> str:

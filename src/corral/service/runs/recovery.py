@@ -4,16 +4,15 @@ Whoever takes a prediction out of here settles it or makes it live, so nothing i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
-from corral.core.errors import CorralError, EngineFailed, Overloaded, StorageUnavailable
+from corral.core.errors import CorralError, EngineFailed, Overloaded, StorageUnavailable, UnknownModel
 from corral.core.generation import GenerationEvent
 from corral.core.prediction import Status, StoppedBy
-from corral.engines.base import Engine
 from corral.service.ports import Ask
 from corral.service.runs.codec import ask_of, decode_events
 from corral.service.runs.journal import Journal
@@ -34,10 +33,9 @@ GoOn = Callable[[settlements.Unfinished, Ask, Prepared, list[GenerationEvent]], 
 class Recovery:
     """The predictions that were found unfinished at the start, until each is settled or live again."""
 
-    def __init__(self, *, store: Store, journal: Journal, engine: Engine, preparer: Preparer, go_on: GoOn) -> None:
+    def __init__(self, *, store: Store, journal: Journal, preparer: Preparer, go_on: GoOn) -> None:
         self._store = store
         self._journal = journal
-        self._engine = engine
         self._preparer = preparer
         self._go_on = go_on
         self._left: dict[str, settlements.Unfinished] = {}
@@ -64,14 +62,27 @@ class Recovery:
             for left in list(self._left.values()):
                 if not left.prediction.background or left.prediction.input is None:
                     await self._give_up(left, "nobody waits for it, or its text is not kept")
-            await self._engine.ready()
-            for left in list(self._left.values()):
-                await self._take_up(left)
-        except CorralError as error:
-            if self._left:
-                _log.warning("runs_not_taken_up", count=len(self._left), reason=str(error))
+            by_model: dict[str, list[settlements.Unfinished]] = {}
+            for left in self._left.values():
+                by_model.setdefault(left.prediction.model, []).append(left)
+            async with asyncio.TaskGroup() as tasks:  # no model waits for another's engine
+                for model, of_model in by_model.items():
+                    tasks.create_task(self._run_model(model, of_model))
         finally:
             self._over.set()
+
+    async def _run_model(self, model: str, unfinished: Sequence[settlements.Unfinished]) -> None:
+        try:
+            await self._preparer.ready(model)
+        except UnknownModel:
+            for left in unfinished:
+                await self._give_up(left, "its model is not served now")
+        except CorralError as error:
+            _log.warning("runs_not_taken_up", model=model, count=len(unfinished), reason=str(error))
+        else:
+            for left in unfinished:
+                if left.prediction.id in self._left:
+                    await self._take_up(left)
 
     async def cancel(self, prediction_id: str) -> bool:
         """Settle a prediction that is not live again yet, as its caller wishes; False if it is not here."""

@@ -30,11 +30,10 @@ from corral.core.generation import Finished, GenerationEvent
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import Price
 from corral.core.server_state import ServerState, ServerStatus
-from corral.engines.base import Engine
+from corral.deployments.registry import Deployments
 from corral.service.ports import Ask, Estimate
 from corral.service.runs.journal import Journal, new_prediction_id
 from corral.service.runs.live import LiveRun, Outcome
-from corral.service.runs.outage import EngineAccess
 from corral.service.runs.prepare import Prepared, Preparer
 from corral.service.runs.reading import ReadableRun, Readings, error_of, readable
 from corral.service.runs.recovery import Recovery
@@ -66,7 +65,7 @@ class PredictionService(Readings):
         self,
         *,
         store: Store,
-        engine: Engine,
+        deployments: Deployments,
         preparer: Preparer,
         clock: Callable[[], float],
         retention_s: int,
@@ -78,8 +77,8 @@ class PredictionService(Readings):
 
         Args:
             store: where everything is kept.
-            engine: what computes.
-            preparer: closes requests for that engine.
+            deployments: what computes.
+            preparer: turns requests into engine requests for them.
             clock: Unix time in seconds.
             retention_s: how long text is kept after a run's end; 0 is for ever.
             on_news: called when the outbox has something for callers who asked to be told.
@@ -87,14 +86,12 @@ class PredictionService(Readings):
             max_outage_s: how long runs that go on without a reader wait for an engine that cannot be started.
         """
         super().__init__(store, clock)
-        self._journal = Journal(store, engine, clock, on_news=on_news, concurrent_per_model=concurrent_per_model)
-        self._engine = engine
+        self._journal = Journal(store, deployments, clock, on_news=on_news, concurrent_per_model=concurrent_per_model)
+        self._deployments = deployments
         self._preparer = preparer
         self._retention_s = retention_s
-        self._access = EngineAccess(engine=engine, max_outage_s=max_outage_s)
-        self._recovery = Recovery(
-            store=store, journal=self._journal, engine=engine, preparer=preparer, go_on=self._go_on
-        )
+        self._max_outage_s = max_outage_s
+        self._recovery = Recovery(store=store, journal=self._journal, preparer=preparer, go_on=self._go_on)
         self._tasks: asyncio.TaskGroup | None = None
         """Owns every run; None while no new one may begin."""
         self._stopping = False
@@ -113,9 +110,9 @@ class PredictionService(Readings):
             return ServerStatus(state=ServerState.STOPPING)
         if (reason := self._storage_failure) is not None:
             return ServerStatus(state=ServerState.STORAGE_FAILED, reason=reason)
-        if not self._preparer.ready:
+        if not self._deployments.ready:
             return ServerStatus(state=ServerState.STARTING)
-        if self._engine.stats().recovering:
+        if self._deployments.recovering:
             return ServerStatus(state=ServerState.RECOVERING, reason=_RECOVERING)
         return ServerStatus(state=ServerState.READY)
 
@@ -218,8 +215,7 @@ class PredictionService(Readings):
             price,
             created_at_ms=created_at_ms,
             now_ms=self._journal.now_ms,
-            engine=self._access,
-            tokenizer=self._preparer.tokenizer,
+            max_outage_s=self._max_outage_s,
         )
 
     def _start(self, live: LiveRun, work: Coroutine[None, None, None]) -> None:
@@ -227,6 +223,7 @@ class PredictionService(Readings):
             work.close()
             raise ServerStopping(STOPPING)
         self._live[live.id] = live
+        self._deployments.hold(live.prepared.deployment)
         self._tasks.create_task(work)
 
     async def _claim_and_drive(self, live: LiveRun) -> None:
@@ -325,6 +322,7 @@ class PredictionService(Readings):
 
     def _end(self, live: LiveRun) -> None:
         del self._live[live.id]
+        self._deployments.release(live.prepared.deployment)
         self._journal.forget(live)
         live.refuse(EngineFailed("Something went wrong here."))
         live.settled.set()
