@@ -13,6 +13,8 @@ from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, Worker
 
 GREEDY = Sampling(temperature=0)
 DEADLINE_S = 30.0
+STOP_IDS = frozenset({2})
+"""EOS of the scripted engine and of the random models."""
 
 
 def scripted_engine(policy: SupervisorPolicy | None = None, **options: Any) -> SupervisedEngine:
@@ -37,9 +39,15 @@ def request(
         min_new_tokens=min_new_tokens,
         seed=seed,
         sampling=sampling,
+        stop_ids=STOP_IDS,
         ignore_eos=ignore_eos,
         flow=flow,
     )
+
+
+def worker_pid(engine: Engine) -> int | None:
+    """Process of the worker that computes most sequences; None if it has none now."""
+    return max(engine.stats().workers, key=lambda worker: worker.running).pid
 
 
 async def generate(engine: Engine, asked: EngineRequest) -> tuple[list[int], EndReason | None]:

@@ -62,7 +62,7 @@ def measure(stepper: OpenVinoStepper, streams: int, prompt_tokens: int, new_toke
             min_new_tokens=0,
             seed=0,
             sampling=Sampling(temperature=0),
-            ignore_eos=True,
+            stop_ids=frozenset(),
         )
         for _ in range(streams)
     ]

@@ -113,6 +113,7 @@ async def measure_bare(script: dict[str, Any], streams: int, arguments: argparse
         min_new_tokens=0,
         seed=0,
         sampling=Sampling(temperature=0),
+        stop_ids=frozenset({2}),
     )
 
     async def ask() -> Answer:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, Engine, TokenBatch
-from tests.engines import GREEDY, generate, pieces, request, until_idle
+from tests.engines import GREEDY, STOP_IDS, generate, pieces, request, until_idle, worker_pid
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +90,8 @@ async def test_a_request_that_breaks_a_rule_is_refused_before_the_engine_sees_it
         replace(request(max_new_tokens=4), emitted_ids=(5, 6, 7, 8)),
         replace(request(), emitted_ids=(5, vocab_size)),
         replace(request(), emitted_ids=(5, -1)),
-        replace(request(), emitted_ids=(5, engine.info.eos_token_id)),
+        replace(request(), stop_ids=frozenset({2, vocab_size})),
+        replace(request(), emitted_ids=(5, min(STOP_IDS))),
         *(
             request(sampling=replace(SEEDED, **{name: value}))
             for name, value in [
@@ -143,6 +144,8 @@ async def test_a_run_can_fill_the_whole_context(engine: Engine) -> None:
 
 async def test_the_largest_runs_that_fit_together_all_finish(engine: Engine) -> None:
     info = engine.info
+    assert info.kv_blocks is not None
+    assert info.kv_block_tokens is not None
     share_tokens = info.kv_blocks // 4 * info.kv_block_tokens
     size = min(share_tokens, info.context_tokens) - 40
     asked = request(*([5] * size), max_new_tokens=40, ignore_eos=True)
@@ -167,7 +170,7 @@ async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: E
     async with engine.open(asked) as batches:
         async for batch in batches:
             ids, end = [*ids, *batch.ids], batch.end
-            if len(ids) >= 40 and engine.stats().restarts == restarts and (pid := engine.stats().worker_pid):
+            if len(ids) >= 40 and engine.stats().restarts == restarts and (pid := worker_pid(engine)):
                 os.kill(pid, signal.SIGKILL)
                 while engine.stats().restarts == restarts:
                     await asyncio.sleep(0)
@@ -241,9 +244,7 @@ async def test_a_run_in_the_batch_has_position_0(engine: Engine) -> None:
 
 
 async def test_requests_beyond_the_pool_wait_in_line_and_move_up(engine: Engine) -> None:
-    info = engine.info
-    share_tokens = min(info.kv_blocks * info.kv_block_tokens, info.context_tokens)
-    asked = request(5, 6, max_new_tokens=share_tokens - 2, ignore_eos=True)
+    asked = request(5, 6, max_new_tokens=engine.info.room_tokens - 2, ignore_eos=True)
     async with AsyncExitStack() as stack:
         runs = [await stack.enter_async_context(engine.open(asked)) for _ in range(12)]
         waiting = engine.stats().waiting
@@ -294,7 +295,7 @@ async def test_an_echo_survives_the_death_of_its_worker(engine: Engine) -> None:
     async with engine.open(asked) as run:
         async for batch in run:
             got.append(batch)
-            if engine.stats().restarts == restarts and (pid := engine.stats().worker_pid):
+            if engine.stats().restarts == restarts and (pid := worker_pid(engine)):
                 os.kill(pid, signal.SIGKILL)
                 while engine.stats().restarts == restarts:
                     await asyncio.sleep(0)

@@ -16,6 +16,8 @@ from corral.engines.stepper import Progress, SequenceOutput
 from tests.oracle.llama import GQA, TinyLlama
 
 GREEDY = Sampling(temperature=0)
+STOP_IDS = frozenset({2})
+"""EOS of the random models."""
 POOL_BLOCKS = 16
 BLOCK_TOKENS = 32
 
@@ -48,6 +50,7 @@ def ask(
     seed: int = 0,
     sampling: Sampling = GREEDY,
     ignore_eos: bool = True,
+    stop_ids: frozenset[int] = STOP_IDS,
 ) -> EngineRequest:
     """A request with defaults fit for random models, which choose EOS at random."""
     return EngineRequest(
@@ -56,6 +59,7 @@ def ask(
         min_new_tokens=min_new_tokens,
         seed=seed,
         sampling=sampling,
+        stop_ids=stop_ids,
         ignore_eos=ignore_eos,
     )
 

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from tests.engines import give_up_once_emitting, until_idle
+from tests.engines import give_up_once_emitting, until_idle, worker_pid
 from tests.server.conftest import RealServer
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +82,7 @@ async def test_killing_the_engine_in_mid_stream_changes_nothing_for_the_client(
     async for chunk in await client.chat.completions.create(**STORY, stream=True):
         chunks.append(chunk)
         if len(chunks) == 60:
-            pid = server.engine.stats().worker_pid
+            pid = worker_pid(server.engine)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 
@@ -100,7 +100,7 @@ async def test_killing_the_engine_in_mid_stream_changes_nothing_for_the_client(
 async def test_while_the_engine_restarts_health_says_so_and_requests_wait(
     server: RealServer, client: openai.AsyncOpenAI
 ) -> None:
-    pid = server.engine.stats().worker_pid
+    pid = worker_pid(server.engine)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     async with server.http() as http:

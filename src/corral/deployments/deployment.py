@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from corral.core.errors import CorralError
 from corral.engines.base import Engine
+from corral.engines.stats import EnginePhase
 from corral.text.tokenizer import Tokenizer
 
 
@@ -23,4 +24,4 @@ class Deployment:
             self.engine.info  # noqa: B018 - raises while there is none
         except CorralError:
             return False
-        return self.engine.stats().worker_pid is not None
+        return self.engine.stats().state.phase is EnginePhase.READY

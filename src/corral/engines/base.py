@@ -5,6 +5,7 @@ Two request types keep unchecked input out of an engine: a door makes a ``Genera
 against its own vocabulary and context (``check_request``), because real engines accept nonsense silently.
 """
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Protocol, Self
 from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import Constraint, Sampling
 from corral.core.ranges import SAMPLING
+from corral.engines.stats import EngineStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +25,12 @@ class EngineRequest:
     max_new_tokens: int
     """At least 1, or 0 with ``echo``; prompt and answer together fit the context."""
     min_new_tokens: int
-    """EOS is not chosen before this many tokens; at most ``max_new_tokens``."""
+    """None of ``stop_ids`` is chosen before this many tokens; at most ``max_new_tokens``."""
     seed: int
     """In [0, 2**64)."""
     sampling: Sampling
+    stop_ids: frozenset[int]
+    """Token ids that end the answer; if empty, only ``max_new_tokens`` does."""
     constraint: Constraint | None = None
     """What the whole answer matches; with it, neither ``min_new_tokens`` nor ``ignore_eos``."""
     echo: bool = False
@@ -37,7 +41,7 @@ class EngineRequest:
     flow: str = ""
     """Whose share of the queue this counts against."""
     ignore_eos: bool = False
-    """Run to ``max_new_tokens`` whatever the model says: benchmarks and tests."""
+    """Generate ``max_new_tokens``, whatever ``stop_ids`` says: benchmarks and tests."""
 
 
 class EndReason(StrEnum):
@@ -52,7 +56,7 @@ class TokenBatch:
     """What came since the last batch: one step's tokens, or several steps' for a slow reader."""
 
     ids: tuple[int, ...]
-    """EOS included when the model chose it."""
+    """The stop token included, if the model chose one."""
     logprobs: tuple[float, ...]
     """Natural logarithm of each chosen token's probability, before temperature and truncation; same length."""
     end: EndReason | None
@@ -74,39 +78,47 @@ class EngineInfo:
     after a restart only on the weights that it began on."""
     vocab_size: int
     context_tokens: int
-    eos_token_id: int
-    kv_block_tokens: int
-    """Tokens one KV-cache block holds."""
-    kv_blocks: int
-    """Blocks that requests may hold together."""
+    kv_block_tokens: int | None = None
+    """Tokens of one KV-cache block. None: the engine has no KV blocks to admit by."""
+    kv_blocks: int | None = None
+    """Blocks that all sequences share. None, like ``kv_block_tokens``: sequences are limited by number and context."""
+
+    @property
+    def room_tokens(self) -> int:
+        """Most tokens of one sequence, prompt and answer together: the context, or a smaller KV cache."""
+        if self.kv_blocks is None or self.kv_block_tokens is None:
+            return self.context_tokens
+        return min(self.context_tokens, self.kv_blocks * self.kv_block_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStats:
-    """Where an engine stands now."""
+class EngineLimits:
+    """Limits of a request, known from configuration and tokenizer before anything is loaded."""
 
-    running: int
-    """Sequences in the batch."""
-    waiting: int
-    """Requests that wait for a slot or for KV blocks."""
-    kv_blocks_reserved: int
-    """Blocks promised to running sequences: enough for each to finish."""
-    kv_usage_percent: float
-    """Share of the KV cache that the engine itself says is in use; lags one step."""
-    emitted_tokens: int
-    """Tokens emitted since the gateway started, over all workers; the sum of the next three."""
-    delivered_tokens: int
-    """... of which readers took, or may still take."""
-    discarded_tokens: int
-    """... of which came for readers who had left, or left before they took them."""
-    replayed_tokens: int
-    """... of which repeated what readers had, after a worker died."""
-    restarts: int
-    """Times a worker had to be replaced."""
-    recovering: bool
-    """Whether runs that crashed workers are computed alone, while the others wait."""
-    worker_pid: int | None
-    """Process that computes; None while there is none."""
+    vocab_size: int
+    context_tokens: int
+    room_tokens: int
+    """Most tokens of one sequence, prompt and answer together: the context, or a smaller KV cache."""
+    max_sequences: int
+    """Most sequences that one worker computes at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """Features of an engine, known before it is loaded."""
+
+    echo: bool
+    """``EngineRequest.echo`` is allowed, also with ``max_new_tokens`` 0."""
+    logprobs: bool
+    """Each token comes with its log probability."""
+    top_logprobs: int
+    """Most alternatives per token whose log probabilities it can give; 0 is none."""
+    constraints: bool
+    """``EngineRequest.constraint`` is allowed."""
+    deterministic_replay: bool
+    """The same sampled request gives the same tokens again, on any worker."""
+    prompt_logprobs: bool
+    """The first batch of an echo has the log probabilities of the prompt's tokens."""
 
 
 class EngineRun(Protocol):
@@ -187,7 +199,21 @@ class Engine(Protocol):
         ...
 
 
-def check_request(request: EngineRequest, info: EngineInfo) -> None:
+class RequestLimits(Protocol):
+    """The limits that ``check_request`` needs: an ``EngineInfo`` or ``EngineLimits``."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below this."""
+        ...
+
+    @property
+    def room_tokens(self) -> int:
+        """Most tokens of one sequence, prompt and answer together."""
+        ...
+
+
+def check_request(request: EngineRequest, limits: RequestLimits) -> None:
     """Refuse what an engine must never see.
 
     Raises:
@@ -198,8 +224,8 @@ def check_request(request: EngineRequest, info: EngineInfo) -> None:
     prompt_tokens = len(request.prompt_ids)
     if prompt_tokens == 0:
         raise InvalidRequest("The prompt is empty.", param="prompt")
-    _check_ids(request.prompt_ids, info, what="prompt", param="prompt")
-    room_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
+    _check_ids(request.prompt_ids, limits, what="prompt", param="prompt")
+    room_tokens = limits.room_tokens
     least_new_tokens = 0 if request.echo else 1
     if prompt_tokens + least_new_tokens > room_tokens:
         raise PromptTooLong(prompt_tokens=prompt_tokens, context_tokens=room_tokens)
@@ -212,27 +238,30 @@ def check_request(request: EngineRequest, info: EngineInfo) -> None:
             "A constrained answer ends where its constraint says, so it can have no minimum length.",
             param="response_format",
         )
+    if request.stop_ids:
+        _check_ids(request.stop_ids, limits, what="stop tokens")
     if request.emitted_ids:
-        _check_emitted(request, info)
+        _check_emitted(request, limits)
     if not 0 <= request.seed < 2**64:
         raise InvalidRequest("seed must be in [0, 2**64).")
     check_sampling(request.sampling)
 
 
-def _check_ids(ids: tuple[int, ...], info: EngineInfo, *, what: str, param: str | None = None) -> None:
+def _check_ids(ids: Collection[int], limits: RequestLimits, *, what: str, param: str | None = None) -> None:
+    last_id = limits.vocab_size - 1
     for token_id in (min(ids), max(ids)):
-        if not 0 <= token_id < info.vocab_size:
+        if not 0 <= token_id <= last_id:
             raise InvalidRequest(
-                f"Token id {token_id} of the {what} is not in the vocabulary: ids go from 0 to {info.vocab_size - 1}.",
+                f"Token id {token_id} of the {what} is not in the vocabulary: ids go from 0 to {last_id}.",
                 param=param,
             )
 
 
-def _check_emitted(request: EngineRequest, info: EngineInfo) -> None:
-    _check_ids(request.emitted_ids, info, what="answer so far")
+def _check_emitted(request: EngineRequest, limits: RequestLimits) -> None:
+    _check_ids(request.emitted_ids, limits, what="answer so far")
     if len(request.emitted_ids) >= request.max_new_tokens:
         raise InvalidRequest("The answer so far has max_new_tokens already.")
-    if info.eos_token_id in request.emitted_ids and not request.ignore_eos:
+    if not request.ignore_eos and not request.stop_ids.isdisjoint(request.emitted_ids):
         raise InvalidRequest("The answer so far has ended already.")
 
 

@@ -22,6 +22,8 @@ worker again, it takes nobody with it."""
 
 def kv_blocks(request: EngineRequest, info: EngineInfo) -> int:
     """Blocks that prompt and whole answer fill, rounded up."""
+    if info.kv_block_tokens is None:
+        return 0
     return -(-(len(request.prompt_ids) + request.max_new_tokens) // info.kv_block_tokens)
 
 

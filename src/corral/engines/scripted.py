@@ -31,8 +31,9 @@ class ScriptedOptions:
     kv_block_tokens: int = 32
     load_s: float = 0.0
     step_s: float = 0.0
+    eos_token_id: int = 2
     answer: tuple[int, ...] = ()
-    """Say this and then EOS, instead of hashes without end. It is taken to match any constraint."""
+    """Generate these tokens, then ``eos_token_id``, instead of hashes without end. Taken to match any constraint."""
     refuse_load: bool = False
     no_start_file: str = ""
     """While this file exists, no worker starts."""
@@ -64,7 +65,6 @@ class ScriptedStepper:
             weights="none",
             vocab_size=self._options.vocab_size,
             context_tokens=self._options.context_tokens,
-            eos_token_id=2,
             kv_block_tokens=self._options.kv_block_tokens,
             kv_blocks=self._options.kv_blocks,
         )
@@ -123,7 +123,7 @@ class ScriptedStepper:
         token_id = self._next_id(sequence)
         sequence.ids.append(token_id)
         end = None
-        if token_id == self.info.eos_token_id and not request.ignore_eos:
+        if token_id in request.stop_ids and not request.ignore_eos:
             end = EndReason.EOS
         elif len(sequence.ids) == request.max_new_tokens:
             end = EndReason.LENGTH
@@ -134,7 +134,7 @@ class ScriptedStepper:
         if self._options.answer:
             spoken = position < len(self._options.answer)
             if spoken or position >= request.min_new_tokens:
-                return self._options.answer[position] if spoken else self.info.eos_token_id
+                return self._options.answer[position] if spoken else self._options.eos_token_id
         if request.sampling.greedy:
             source = repr((*request.prompt_ids, *sequence.ids))
         else:

@@ -7,12 +7,12 @@ tokens so far; readers see a pause. Knows nothing of what the worker computes wi
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -25,7 +25,7 @@ from corral.core.errors import (
     InvalidRequest,
     Overloaded,
 )
-from corral.engines.base import EngineInfo, EngineRequest, EngineRun, EngineStats, check_request
+from corral.engines.base import EngineInfo, EngineRequest, EngineRun, check_request
 from corral.engines.frames import (
     LENGTH_BYTES,
     MAX_FRAME_BYTES,
@@ -41,9 +41,11 @@ from corral.engines.frames import (
     decode_from_worker,
     encode,
 )
+from corral.engines.launch import WorkerLaunch
 from corral.engines.queue import RunQueue, kv_blocks
 from corral.engines.recovery import CrashRecovery
 from corral.engines.runs import Run
+from corral.engines.stats import EnginePhase, EngineState, EngineStats, WorkerStats
 from corral.engines.stepper import Progress, SequenceOutput
 from corral.engines.vetting import ConstraintVetting
 from corral.engines.wait import Pace
@@ -54,18 +56,6 @@ RETRY_AFTER_S: Final = 2
 """When nothing better is known."""
 MOST_RETRY_AFTER_S: Final = 600
 POSITIONS_EVERY_S: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerLaunch:
-    """What to start."""
-
-    engine: str
-    """A name that ``engines.worker`` knows."""
-    options: Mapping[str, Any]
-    """The engine's own options, msgpack-encodable."""
-    environment: Mapping[str, str]
-    """The child's whole environment: nothing of the gateway's leaks in by accident."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +147,10 @@ class SupervisedEngine:
 
     def stats(self) -> EngineStats:
         """A snapshot."""
+        state, running, restarts = self._state(), self._queue.submitted, self._restarts
+        worker = WorkerStats(state=state, pid=self._pid, running=running, deaths=restarts, restarts=restarts)
         return EngineStats(
+            state=worker.state,
             running=self._queue.submitted,
             waiting=self._queue.waiting,
             kv_blocks_reserved=self._queue.kv_blocks_reserved,
@@ -168,8 +161,15 @@ class SupervisedEngine:
             replayed_tokens=self._replayed_tokens,
             restarts=self._restarts,
             recovering=self._recovery.active,
-            worker_pid=self._pid,
+            workers=(worker,),
         )
+
+    def _state(self) -> EngineState:
+        if self._failure is not None:
+            return EngineState(EnginePhase.FAILED, reason=str(self._failure))
+        if self._writer is not None:
+            return EngineState(EnginePhase.READY)
+        return EngineState(EnginePhase.LOADING if self._info is None else EnginePhase.RESTARTING)
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -194,7 +194,7 @@ class SupervisedEngine:
         if request.constraint is not None and not self._policy.takes_unvetted:
             if self._vetting is None:
                 raise InvalidRequest("Answers of this model cannot be constrained.", param="response_format")
-            request = replace(request, constraint=await self._vetting.vet(request.constraint, flow=request.flow))
+            request = replace(request, constraint=await self._vetting.vet(request))
         if self._queue.waiting_of(request.flow) >= self._policy.max_waiting - self._queue.waiting:
             raise Overloaded("Too many requests are waiting; try again soon.", retry_after_s=RETRY_AFTER_S)
         run = Run(request, kv_blocks=kv_blocks(request, info))
@@ -216,7 +216,7 @@ class SupervisedEngine:
         self._recovery.update()
         if self._writer is not None and self._info is not None:
             was_idle = self._queue.submitted == 0
-            limits = {"kv_blocks_total": self._info.kv_blocks, "max_sequences": self._policy.max_sequences}
+            limits = {"kv_blocks_total": self._info.kv_blocks or 0, "max_sequences": self._policy.max_sequences}
             for key, run in self._queue.admit(**limits):
                 run.place(0)
                 self._send(Add(key, run.submission()))
@@ -244,7 +244,7 @@ class SupervisedEngine:
             kv_blocks=sum(one.kv_blocks for one in ahead)
             + run.kv_blocks
             + self._queue.kv_blocks_reserved
-            - info.kv_blocks,
+            - (info.kv_blocks or 0),
             sequences=len(ahead) + 1 + self._queue.submitted - self._policy.max_sequences,
         )
         if wait_s is not None and wait_s > self._policy.max_queue_wait_s:

@@ -49,19 +49,22 @@ class ConstraintVetting:
         async with AsyncExitStack() as self._stack:
             yield
 
-    async def vet(self, constraint: Constraint, *, flow: str) -> Constraint:
-        """The constraint in the form that engines get.
+    async def vet(self, request: EngineRequest) -> Constraint | None:
+        """The constraint of a request in the form that engines get.
 
         Raises:
             InvalidRequest: it is malformed, cannot be enforced, or costs too much.
             EngineUnavailable: the stand-in cannot be started.
             Overloaded: too many constraints wait to be tried.
         """
+        constraint = request.constraint
+        if constraint is None:
+            return None
         is_short = len(constraint.source) < _LONG_SOURCE_CHARS
         plain = _plain(constraint) if is_short else await asyncio.to_thread(_plain, constraint)
         digest = hashlib.sha256(f"{plain.kind}\0{plain.source}".encode()).digest()
         if digest not in self._refusals:
-            refusal = await self._try(plain, flow)
+            refusal = await self._try(replace(request, constraint=plain))
             self._refusals[digest] = refusal
             if len(self._refusals) > _REMEMBERED:
                 self._refusals.popitem(last=False)
@@ -71,7 +74,7 @@ class ConstraintVetting:
             raise InvalidRequest(refusal, param="response_format")
         return plain
 
-    async def _try(self, constraint: Constraint, flow: str) -> str | None:
+    async def _try(self, request: EngineRequest) -> str | None:
         """Why it is refused; None if it is not."""
         await self._start()
         clock = asyncio.get_running_loop().time
@@ -81,8 +84,9 @@ class ConstraintVetting:
             min_new_tokens=0,
             seed=0,
             sampling=Sampling(),
-            constraint=constraint,
-            flow=flow,
+            stop_ids=request.stop_ids,
+            constraint=request.constraint,
+            flow=request.flow,
         )
         first_s, tokens = 0.0, 0
         try:

@@ -20,7 +20,7 @@ from corral.core.errors import (
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
-from tests.engines import DEADLINE_S, generate, request, scripted_engine, until_idle
+from tests.engines import DEADLINE_S, generate, request, scripted_engine, until_idle, worker_pid
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ BAD_ID = 66
 
 
 def pid_of(engine: SupervisedEngine) -> int:
-    pid = engine.stats().worker_pid
+    pid = worker_pid(engine)
     assert pid is not None
     return pid
 
@@ -324,7 +324,7 @@ async def test_the_worker_dies_with_a_gateway_that_is_killed(tmp_path: Path) -> 
         "    engine = scripted_engine()\n"
         "    async with engine.run():\n"
         "        await engine.ready()\n"
-        "        sys.stdout.write(f'{engine.stats().worker_pid}\\n'); sys.stdout.flush()\n"
+        "        sys.stdout.write(f'{engine.stats().workers[0].pid}\\n'); sys.stdout.flush()\n"
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )

@@ -15,7 +15,7 @@ from corral.core.prediction import Status, StoppedBy
 from corral.core.server_state import ServerState
 from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
 from corral.service.ports import Run
-from tests.engines import DEADLINE_S
+from tests.engines import DEADLINE_S, worker_pid
 from tests.unit.service.desk import Desk, collected, limited, once, seat, serving, working
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def fragile(tmp_path: Path, *, max_outage_s: float = 3600) -> AsyncIterato
 async def end_engine(engine: SupervisedEngine, closed: Path) -> None:
     """Kill the worker; return when callers are told that no other can be started."""
     closed.touch()
-    pid = engine.stats().worker_pid
+    pid = worker_pid(engine)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(DEADLINE_S):
@@ -130,7 +130,7 @@ async def test_the_state_says_that_the_engine_recovers(database: Path) -> None:
 async def kill_worker(engine: SupervisedEngine) -> None:
     """Kill the worker; return when there is another that computes."""
     emitted, restarts = engine.stats().emitted_tokens, engine.stats().restarts
-    pid = engine.stats().worker_pid
+    pid = worker_pid(engine)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(DEADLINE_S):

@@ -55,14 +55,15 @@ def load_pipeline(
     return genai.ContinuousBatchingPipeline(directory, scheduler, "CPU", properties)
 
 
-def make_config(request: EngineRequest, eos_token_id: int) -> genai.GenerationConfig:
+def make_config(request: EngineRequest) -> genai.GenerationConfig:
     """A request's settings in GenAI's terms. Stop strings are never among them: they poison the pipeline."""
     sampling = request.sampling
     config = genai.GenerationConfig()
     config.max_new_tokens = request.max_new_tokens
     config.min_new_tokens = request.min_new_tokens
-    config.eos_token_id = eos_token_id
-    config.stop_token_ids = {eos_token_id}
+    if request.stop_ids:
+        config.eos_token_id = min(request.stop_ids)
+    config.stop_token_ids = set(request.stop_ids)
     config.ignore_eos = request.ignore_eos
     config.logprobs = 1
     if request.constraint is not None:

@@ -80,7 +80,7 @@ class OpenVinoStepper:
             self._begin(key, request, config)
 
     def _configure(self, request: EngineRequest) -> genai.GenerationConfig:
-        config = make_config(request, self._info.eos_token_id)
+        config = make_config(request)
         try:
             if request.max_new_tokens:
                 config.validate()
@@ -211,7 +211,6 @@ def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
         weights_id=weights_id,
         vocab_size=shape.vocab_size,
         context_tokens=context_tokens,
-        eos_token_id=shape.eos_token_id,
         kv_block_tokens=BLOCK_TOKENS,
         kv_blocks=blocks,
     )
@@ -250,12 +249,12 @@ def _warm_up(stepper: OpenVinoStepper) -> None:
     stepper.add(
         0,
         EngineRequest(
-            prompt_ids=(info.eos_token_id,) * prompt_tokens,
+            prompt_ids=(0,) * prompt_tokens,
             max_new_tokens=min(3, info.context_tokens - prompt_tokens),
             min_new_tokens=0,
             seed=0,
             sampling=Sampling(temperature=1.0),
-            ignore_eos=True,
+            stop_ids=frozenset(),
         ),
     )
     while stepper.sequences():

@@ -92,7 +92,7 @@ class Preparer:
             raise InvalidRequest(f"The number of choices must be in [1, {MAX_CHOICES}].", param="n")
         deployment = self._deployments.serving(model)
         info = deployment.engine.info
-        context_tokens = min(info.context_tokens, info.kv_blocks * info.kv_block_tokens)
+        context_tokens = info.room_tokens
         prompt_ids = tuple(await _prompt_ids(request.prompt, deployment.tokenizer, context_tokens))
         max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(prompt_ids))
         seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
@@ -103,6 +103,7 @@ class Preparer:
                 min_new_tokens=max(0, min(request.stopping.min_tokens, max_new_tokens)),
                 seed=(seed + choice) % 2**64,
                 sampling=request.sampling,
+                stop_ids=frozenset({deployment.tokenizer.eos_token_id}),
                 constraint=request.constraint,
                 echo=request.echo and choice == 0,
                 flow=flow,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -21,6 +21,7 @@ from tests.oracle.batches import (
     BLOCK_TOKENS,
     GREEDY,
     POOL_BLOCKS,
+    STOP_IDS,
     Batch,
     ask,
     build_tiny,
@@ -89,41 +90,48 @@ def test_logprobs_are_of_the_model_itself_before_temperature_and_truncation(tmp_
 
 
 @pytest.fixture(scope="module")
-def ending(stepper: OpenVinoStepper, tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenVinoStepper, list[int]]:
-    """The same weights with an EOS that the greedy answer reaches; and the ids up to it, included."""
+def ending(stepper: OpenVinoStepper) -> list[int]:
+    """The greedy answer up to a token that it has once: the stop token of the next tests."""
     ids = run(stepper, ask(max_new_tokens=60))[0].ids
     at = next(n for n in range(5, 60) if ids[n] not in ids[:n])
-    model = replace(GQA, extra_config={"eos_token_id": ids[at]})
-    return build_tiny(model, tmp_path_factory.mktemp("ending")), ids[: at + 1]
+    return ids[: at + 1]
 
 
-def test_the_chosen_eos_is_the_last_token_and_ends_the_sequence(ending: tuple[OpenVinoStepper, list[int]]) -> None:
-    stepper, ids = ending
-    [answer] = run(stepper, ask(max_new_tokens=60, ignore_eos=False))
-    assert (answer.ids, answer.end) == (ids, EndReason.EOS)
+def ask_ending(ending: list[int], *, ignore_eos: bool = False, **changes: Any) -> EngineRequest:
+    """A greedy request that ends with the last token of *ending*, or with another one that does not come."""
+    stop_ids = frozenset({ending[-1], next(n for n in range(3, GQA.vocab) if n not in ending)})
+    return ask(ignore_eos=ignore_eos, stop_ids=stop_ids, **changes)
 
 
-def test_an_eos_at_the_very_limit_counts_as_eos(ending: tuple[OpenVinoStepper, list[int]]) -> None:
-    stepper, ids = ending
-    [answer] = run(stepper, ask(max_new_tokens=len(ids), ignore_eos=False))
-    assert (answer.ids, answer.end) == (ids, EndReason.EOS)
+def test_the_chosen_eos_is_the_last_token_and_ends_the_sequence(stepper: OpenVinoStepper, ending: list[int]) -> None:
+    [answer] = run(stepper, ask_ending(ending, max_new_tokens=60))
+    assert (answer.ids, answer.end) == (ending, EndReason.EOS)
 
 
-def test_ignore_eos_runs_to_the_limit(ending: tuple[OpenVinoStepper, list[int]]) -> None:
-    stepper, ids = ending
-    [answer] = run(stepper, ask(max_new_tokens=60, ignore_eos=True))
+def test_without_stop_tokens_only_the_limit_ends_the_sequence(stepper: OpenVinoStepper, ending: list[int]) -> None:
+    asked = ask(max_new_tokens=60, min_new_tokens=3, ignore_eos=False, stop_ids=frozenset())
+    [answer] = run(stepper, asked)
+    assert (len(answer.ids), answer.ids[: len(ending)], answer.end) == (60, ending, EndReason.LENGTH)
+
+
+def test_an_eos_at_the_very_limit_counts_as_eos(stepper: OpenVinoStepper, ending: list[int]) -> None:
+    [answer] = run(stepper, ask_ending(ending, max_new_tokens=len(ending)))
+    assert (answer.ids, answer.end) == (ending, EndReason.EOS)
+
+
+def test_ignore_eos_runs_to_the_limit(stepper: OpenVinoStepper, ending: list[int]) -> None:
+    [answer] = run(stepper, ask_ending(ending, max_new_tokens=60, ignore_eos=True))
     assert len(answer.ids) == 60
-    assert answer.ids[: len(ids)] == ids
+    assert answer.ids[: len(ending)] == ending
     assert answer.end is EndReason.LENGTH
 
 
 @pytest.mark.parametrize("least", [1, 20])
-def test_eos_is_not_chosen_before_min_new_tokens(ending: tuple[OpenVinoStepper, list[int]], least: int) -> None:
-    stepper, ids = ending
-    least += len(ids) - 1
-    [answer] = run(stepper, ask(max_new_tokens=60, min_new_tokens=least, ignore_eos=False))
+def test_eos_is_not_chosen_before_min_new_tokens(stepper: OpenVinoStepper, ending: list[int], least: int) -> None:
+    least += len(ending) - 1
+    [answer] = run(stepper, ask_ending(ending, max_new_tokens=60, min_new_tokens=least))
     assert len(answer.ids) >= least
-    assert ids[-1] not in answer.ids[: least - 1]
+    assert ending[-1] not in answer.ids[: least - 1]
 
 
 # Sampling
@@ -237,7 +245,7 @@ def test_min_new_tokens_bans_eos_even_when_every_token_is_about_as_likely(tmp_pa
     requests = [ask(max_new_tokens=400, min_new_tokens=400, ignore_eos=False, sampling=WARM, seed=n) for n in range(8)]
     for answer in run(stepper, *requests):
         assert len(answer.ids) == 400
-        assert stepper.info.eos_token_id not in answer.ids
+        assert STOP_IDS.isdisjoint(answer.ids)
 
 
 # Seeds
@@ -299,7 +307,7 @@ def test_a_refused_request_leaves_its_neighbour_alone(stepper: OpenVinoStepper, 
 
 
 def test_stop_strings_never_reach_the_pipeline() -> None:
-    config = make_config(ask(), eos_token_id=2)
+    config = make_config(ask())
     assert not config.stop_strings
     assert config.stop_token_ids == {2}
 
