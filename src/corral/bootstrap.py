@@ -155,7 +155,7 @@ def _deployments(
         engine=_engine(settings, checkpoint, on_progress),
         tokenizer=load_tokenizer(checkpoint),
     )
-    return Deployments([deployment])
+    return Deployments([deployment], catalog.models())
 
 
 def _app(

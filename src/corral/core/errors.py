@@ -8,6 +8,8 @@
     │   ├── PromptTooLong         both token counts are in the message
     │   └── Unsupported           asked for by name, and not offered
     ├── UnknownModel
+    ├── UnknownDeployment
+    ├── DeploymentInUse           not unloaded, because runs use it
     ├── UnknownPrediction
     ├── Unauthenticated
     ├── PermissionDenied          the key is good, but not for this
@@ -19,7 +21,8 @@
     │   └── RateLimited           the account's own limit, not the server's load
     ├── StorageUnavailable        the database cannot be written or reached; try again after ``retry_after_s``
     ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
-    │   └── ServerStopping        the server was told to stop
+    │   ├── ServerStopping        the server was told to stop
+    │   └── InsufficientMemory    a deployment does not fit; both sizes are in the message
     ├── EngineFailed              the engine died on this run more often than it is retried
     ├── CheckpointRefused         weights that cannot be served; names the field or file
     └── BadSetting                a setting that is unknown or has a bad value; names it
@@ -32,6 +35,15 @@ from typing import Final
 
 _MAX_NAME_CHARS: Final = 256
 _MAX_NAMES: Final = 10
+_GIB_BYTES: Final = 2**30
+_MIB_BYTES: Final = 2**20
+
+
+def shown_memory(size_bytes: int) -> str:
+    """A size of memory for people: ``6.2 GiB``, ``340 MiB``."""
+    if size_bytes < _GIB_BYTES:
+        return f"{max(size_bytes, 0) / _MIB_BYTES:.0f} MiB"
+    return f"{size_bytes / _GIB_BYTES:.1f} GiB"
 
 
 class CorralError(Exception):
@@ -86,6 +98,27 @@ class UnknownModel(CorralError):
         super().__init__(f"Model '{model[:_MAX_NAME_CHARS]}' not found.{_served(served)}")
         self.model = model
         self.has_names = served is not None
+
+
+class UnknownDeployment(CorralError):
+    """There is no deployment of that name on this server."""
+
+    def __init__(self, name: str, *, known: Sequence[str] = ()) -> None:
+        names = f" There are: {', '.join(known[:_MAX_NAMES])}." if known else ""
+        super().__init__(f"Deployment '{name[:_MAX_NAME_CHARS]}' not found.{names}")
+        self.name = name
+
+
+class DeploymentInUse(CorralError):
+    """The deployment cannot be unloaded now, because runs use it."""
+
+    def __init__(self, name: str, *, runs: int) -> None:
+        super().__init__(
+            f"The deployment '{name}' is used by {runs} {'run' if runs == 1 else 'runs'}. Try again when they are "
+            "over, or unload it with drain, which waits for them."
+        )
+        self.name = name
+        self.runs = runs
 
 
 def _served(names: Sequence[str] | None) -> str:
@@ -151,6 +184,19 @@ class ServerStopping(EngineUnavailable):
     """The server was told to stop: it takes no new run, and ends those that are open."""
 
     retry_after_s = 5
+
+
+class InsufficientMemory(EngineUnavailable):
+    """A deployment needs more memory than there is."""
+
+    def __init__(self, name: str, *, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(
+            f"The deployment '{name}' needs {shown_memory(needed_bytes)} of memory to load, and "
+            f"{shown_memory(available_bytes)} are available."
+        )
+        self.name = name
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
 
 
 class EngineFailed(CorralError):

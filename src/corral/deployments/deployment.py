@@ -1,11 +1,19 @@
 """A deployment: one set of weights under a name, on one engine, with its tokenizer."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from corral.core.errors import CorralError
 from corral.engines.base import Engine
-from corral.engines.stats import EnginePhase
 from corral.text.tokenizer import Tokenizer
+
+
+class LoadPolicy(StrEnum):
+    """When a deployment is loaded."""
+
+    START = "start"
+    """With the server."""
+    ON_DEMAND = "on-demand"
+    """At its first request, or when an operator says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,12 +24,10 @@ class Deployment:
     """Unique on this server."""
     engine: Engine
     tokenizer: Tokenizer
-
-    @property
-    def ready(self) -> bool:
-        """Whether its model is loaded and a worker is alive."""
-        try:
-            self.engine.info  # noqa: B018 - raises while there is none
-        except CorralError:
-            return False
-        return self.engine.stats().state.phase is EnginePhase.READY
+    kind: str = "openvino"
+    """Kind of engine, as the settings name it."""
+    load: LoadPolicy = LoadPolicy.START
+    idle_unload_s: float | None = None
+    """Seconds without a run after which it is unloaded; None keeps it loaded."""
+    memory_bytes: int = 0
+    """Estimate of what it needs while it is loaded: weights, KV cache, and the process that checks constraints."""

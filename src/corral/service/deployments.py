@@ -1,0 +1,45 @@
+"""Deployments for an operator: list, load and unload them."""
+
+from corral.core.accounts import Scope
+from corral.core.caller import Caller
+from corral.deployments.registry import Deployments
+from corral.deployments.status import DeploymentStatus
+
+
+class DeploymentAdmin:
+    """Use cases of the deployments pages, commands and HTTP routes. Every one requires the scope ``admin``."""
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+
+    def list(self, caller: Caller) -> tuple[DeploymentStatus, ...]:
+        """Snapshot of each deployment, in the order of the settings.
+
+        Raises:
+            PermissionDenied: the key lacks the scope.
+        """
+        caller.require(Scope.ADMIN)
+        return self._deployments.statuses()
+
+    async def load(self, caller: Caller, name: str) -> DeploymentStatus:
+        """Begin to load a deployment and return its status now.
+
+        Raises:
+            PermissionDenied: the key lacks the scope.
+            UnknownDeployment: there is none of that name.
+        """
+        caller.require(Scope.ADMIN)
+        await self._deployments.load(name)
+        return self._deployments.status(name)
+
+    async def unload(self, caller: Caller, name: str, *, drain: bool = False) -> DeploymentStatus:
+        """Unload a deployment and return its status afterwards; see ``Deployments.unload``.
+
+        Raises:
+            PermissionDenied: the key lacks the scope.
+            UnknownDeployment: there is none of that name.
+            DeploymentInUse: runs use it, and *drain* is false.
+        """
+        caller.require(Scope.ADMIN)
+        await self._deployments.unload(name, drain=drain)
+        return self._deployments.status(name)
