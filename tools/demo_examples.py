@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, cast
 
+from corral.api.doors.replicate.input_table import INPUTS as REPLICATE_INPUTS
 from corral.bootstrap import Server, build
 from corral.catalog.catalog import demo_checkpoint
 from corral.catalog.model import CatalogModel
@@ -59,7 +60,7 @@ INPUTS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
 
 def request_of(model: CatalogModel, given: Mapping[str, Any], *, seed: int) -> GenerationRequest:
     """What a caller asks for who sends *given* to Replicate's API."""
-    defaults = {field.name: field.default for field in model.input_fields("replicate") if field.has_default}
+    defaults = {field.name: field.default for field in REPLICATE_INPUTS.for_model(model) if field.has_default}
     asked = {**defaults, **given}
     return GenerationRequest(
         model=model.id,

@@ -49,7 +49,7 @@ TWINS = {
     "GET /v1/openai/models/{model}",
 }
 """Other paths to handlers that are probed."""
-KNOWN = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "version": UNVERSIONED.commit}
+KNOWN = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "version": UNVERSIONED.short_id}
 """Of a model that there is; made-up names find nothing."""
 
 

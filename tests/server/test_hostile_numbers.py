@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from corral.api.doors.deepinfra.wire import InferenceRequest
 from corral.api.doors.deepinfra.wire_account import NewScopedJwt, NewToken, RequestIds
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest
-from corral.catalog.inputs import input_fields
+from corral.api.doors.replicate.input_table import INPUTS as REPLICATE_INPUTS
 from corral.core.accounts import Scope
 from corral.service.accounts.accounts import KeyTerms
 from tests.contract.store.conftest import new_postgres
@@ -88,7 +88,7 @@ CHAT = {
     "stream_options": {},
 }
 COMPLETION = {"model": MODEL, "prompt": [5, 6], "max_tokens": 1}
-INPUTS = tuple(("input", field.name) for field in input_fields("replicate") if field.type in ("integer", "number"))
+INPUTS = tuple(("input", field.name) for field in REPLICATE_INPUTS.fields if field.type in ("integer", "number"))
 CREATE = {"input": {"prompt": "Hi", "max_tokens": 1}, "webhook_events_filter": ["start"]}
 REPLICATE = (
     *INPUTS,

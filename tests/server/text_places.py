@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from corral.catalog.inputs import input_fields
+from corral.api.doors.replicate.input_table import INPUTS
 from tests.server.premises import MODEL
 
 Step = str | int
@@ -205,7 +205,7 @@ def _json_places(method: str, path: str, schema: _Schema) -> Iterator[Place]:
                     lambda text, way=way, shape=shape: _put(schema.example(way, ""), way[:-1], shape(text)),
                 )
         elif way == ("input", "any"):  # Replicate's: what a model takes stands in the catalog
-            for name in ("prompt", *(each.name for each in input_fields("replicate")), "any"):
+            for name in ("prompt", *(each.name for each in INPUTS.fields), "any"):
                 yield place(
                     f"input.{name}",
                     lambda text, way=way, name=name: {

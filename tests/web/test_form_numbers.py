@@ -6,6 +6,8 @@ from html import unescape
 import pytest
 from httpx2 import AsyncClient
 
+from corral.api.doors.replicate.input_table import INPUTS
+from corral.web.models.form import read_inputs
 from tests.web.conftest import PageServer
 from tests.web.people import Person, SignedIn
 from tests.web.test_managing_pages import faults
@@ -166,8 +168,6 @@ async def test_no_number_in_an_address_breaks_a_page(owner: SignedIn) -> None:
 
 
 async def test_what_is_whole_is_an_integer_however_it_is_written(live: PageServer) -> None:
-    from corral.web.models.form import read_inputs  # noqa: PLC0415
-
-    fields = live.made.catalog.get(MODEL[1:]).input_fields("replicate")
+    fields = INPUTS.for_model(live.made.catalog.get(MODEL[1:]))
     for text, value in (("+5", 5), ("007", 7), (" 8 ", 8), ("9.0", 9.0), ("1e2", 100.0), ("0" * 5000 + "3", 3)):
         assert read_inputs({"max_tokens": [text]}, fields) == {"max_tokens": value}

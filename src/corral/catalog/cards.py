@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
-from corral.catalog.inputs import input_fields
 from corral.catalog.page import ModelPage, page_from_table
 from corral.catalog.prices import DatedPrice, dated_prices
 from corral.catalog.tables import from_table
-from corral.catalog.versions import COG_VERSION, ModelVersion
+from corral.catalog.versions import ModelVersion
 from corral.core.errors import BadSetting
+from corral.core.ranges import COUNT, SAMPLING, Range
+
+_SYSTEM_PROMPT: Final = "system_prompt"
+_NUMERIC_DEFAULTS: Final[Mapping[str, Range]] = {"max_tokens": COUNT.within(Range(minimum=1)), **SAMPLING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +37,8 @@ class ModelCard:
     """By name, where one has a description of its own."""
     known_versions: Mapping[str, tuple[ModelVersion, ...]] = field(default_factory=dict[str, tuple[ModelVersion, ...]])
     """Public ids by name, newest first."""
-    input_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """By dialect and input, where this model's default differs; None is to have none."""
+    input_defaults: Mapping[str, str | float] = field(default_factory=dict[str, str | float])
+    """Defaults that differ from those of the APIs: ``system_prompt``, ``max_tokens`` or a field of ``Sampling``."""
     hub: str = ""
     """Its repository on the Hugging Face Hub, if it is there."""
 
@@ -55,15 +58,6 @@ class _VersionTable:
     name: str
     id: str
     created: date
-    cog_version: str = COG_VERSION
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _InputsTable:
-    """One dialect in the table ``inputs``. TOML has no null, so a default that is none is listed apart."""
-
-    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    without_default: list[str] = field(default_factory=list[str])
 
 
 @cache
@@ -96,10 +90,7 @@ def card_from_table(table: Mapping[str, Any], *, where: str) -> ModelCard:
     read["prices"] = dated_prices(names[0], read.pop("prices", []))
     read["page"] = page_from_table(read.pop("page", {}), where=f"{where}: page")
     read["known_versions"] = _versions(read.pop("known_versions", []), where=f"{where}: known_versions")
-    read["input_defaults"] = {
-        dialect: _defaults(dialect, inputs, where=f"{where}: inputs.{dialect}")
-        for dialect, inputs in read.pop("inputs", {}).items()
-    }
+    _check_defaults(read.get("input_defaults", {}), where=f"{where}: input_defaults")
     card = from_table(ModelCard, {**read, "names": names}, where=where)
     if stray := (card.descriptions.keys() | card.known_versions.keys()) - set(names):
         raise BadSetting(f"{where}: {', '.join(sorted(stray))} is none of its names.")
@@ -110,7 +101,7 @@ def _versions(tables: list[dict[str, Any]], *, where: str) -> dict[str, tuple[Mo
     listed = [from_table(_VersionTable, table, where=where) for table in tables]
     return {
         name: tuple(
-            ModelVersion(id=known.id, created_at_s=_midnight_s(known.created), cog_version=known.cog_version)
+            ModelVersion(id=known.id, created_at_s=_midnight_s(known.created))
             for known in sorted(listed, key=lambda known: known.created, reverse=True)
             if known.name == name
         )
@@ -118,11 +109,19 @@ def _versions(tables: list[dict[str, Any]], *, where: str) -> dict[str, tuple[Mo
     }
 
 
-def _defaults(dialect: Any, table: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    read = from_table(_InputsTable, table, where=where)
-    defaults = {**read.defaults, **dict.fromkeys(read.without_default)}
-    input_fields(dialect, overrides=defaults)  # refuses what is no input, or no value of it
-    return defaults
+def _check_defaults(table: Mapping[str, object], *, where: str) -> None:
+    for name, value in table.items():
+        if name == _SYSTEM_PROMPT:
+            fits = isinstance(value, str)
+        elif name in _NUMERIC_DEFAULTS:
+            fits = (
+                isinstance(value, int | float) and _NUMERIC_DEFAULTS[name].holds(value) and not isinstance(value, bool)
+            )
+        else:
+            known = ", ".join((_SYSTEM_PROMPT, *_NUMERIC_DEFAULTS))
+            raise BadSetting(f"{where}: there is no input {name}; the inputs are {known}.")
+        if not fits:
+            raise BadSetting(f"{where}: {value!r} is no value of {name}.")
 
 
 def _midnight_s(day: date) -> int:

@@ -26,9 +26,6 @@ DEFAULT_CONTEXT_TOKENS: Final = 4096
 """Shown for a checkpoint whose configuration does not say; one that the engine serves always does."""
 
 
-_DEPLOY: Final = "deploy_id:"
-
-
 class Catalog:
     """The served models by name, case-insensitively. Immutable once built."""
 
@@ -52,43 +49,18 @@ class Catalog:
             raise UnknownModel(name) from None
 
     def find_version(self, name: str, version: str) -> ModelVersion:
-        """The version of the model *name* that *version* names: an id, or its 40 digits, in any case.
+        """Get a version of the model *name* by its id, or by the first 40 digits of it, in any case.
 
         Raises:
             UnknownModel: no such model is served, or it has no such version.
         """
         return self.get(name).find_version(version)
 
-    def deployed(self, deploy_id: str) -> CatalogModel:
-        """The model whose deploy has that id.
+    def get_by_version(self, version: str) -> CatalogModel:
+        """Get a model by one of its versions: an id, or the first 40 digits of it, in any case.
 
         Raises:
-            UnknownModel: none has.
-        """
-        for model in self.models():
-            if model.deploy_id == deploy_id:
-                return model
-        raise UnknownModel(f"{_DEPLOY}{deploy_id}")
-
-    def named(self, spelt: str) -> CatalogModel:
-        """The model that *spelt* names as DeepInfra's OpenAI routes do: ``NAME``, ``NAME:VERSION``, ``deploy_id:ID``.
-
-        Raises:
-            UnknownModel: none is served, or not in that version.
-        """
-        if spelt.startswith(_DEPLOY):
-            return self.deployed(spelt.removeprefix(_DEPLOY))
-        name, colon, version = spelt.partition(":")
-        model = self.get(name if colon else spelt)
-        if colon:
-            model.find_version(version)
-        return model
-
-    def with_version(self, version: str) -> CatalogModel:
-        """The model that has *version*, for callers who name no model.
-
-        Raises:
-            UnknownModel: none has it.
+            UnknownModel: no served model has that version.
         """
         for model in self.models():
             if any(known.answers_to(version) for known in model.versions):

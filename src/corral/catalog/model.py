@@ -1,19 +1,13 @@
 """A model that is served: its name, what answers for it, what that costs, and what is told of it."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
 
-from corral.catalog.inputs import NO_OVERRIDES, Dialect, InputField, input_fields
 from corral.catalog.page import ModelPage
 from corral.catalog.prices import DatedPrice
 from corral.catalog.versions import UNVERSIONED, ModelVersion
 from corral.core.errors import UnknownModel
 from corral.core.pricing import Price
-
-_ALPHANUMERICS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_DEPLOY_ID_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +34,8 @@ class CatalogModel:
     versions: tuple[ModelVersion, ...] = (UNVERSIONED,)
     """The current one, then public ids that are accepted as aliases of it, newest first."""
     page: ModelPage = field(default_factory=ModelPage)
-    input_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """Where this model's defaults differ, by dialect and input; None is to have none."""
+    input_defaults: Mapping[str, str | float] = field(default_factory=dict[str, str | float])
+    """Defaults that differ from those of the APIs; see ``ModelCard.input_defaults``."""
 
     @property
     def name(self) -> str:
@@ -53,18 +47,8 @@ class CatalogModel:
         """64 hex digits that stand for the weights that answer."""
         return self.versions[0].id
 
-    @property
-    def deploy_id(self) -> str:
-        """16 letters and digits that name its deploy, the same on every server and after every start."""
-        number = int.from_bytes(hashlib.sha256(f"deploy\n{self.id}".encode()).digest())
-        text = ""
-        for _ in range(_DEPLOY_ID_CHARS):
-            number, digit = divmod(number, len(_ALPHANUMERICS))
-            text += _ALPHANUMERICS[digit]
-        return text
-
     def find_version(self, version: str) -> ModelVersion:
-        """The version that *version* names: an id, or its 40 digits, in any case.
+        """Get a version by its id, or by the first 40 digits of it, in any case.
 
         Raises:
             UnknownModel: the model has no such version.
@@ -81,10 +65,6 @@ class CatalogModel:
     def list_price_at(self, now_s: float) -> Price:
         """What its own weights' tokens cost at *now_s*, Unix time in seconds, whoever stands in for them."""
         return _price_at(self.list_prices or self.prices, now_s)
-
-    def input_fields(self, dialect: Dialect, *, overrides: Mapping[str, Any] = NO_OVERRIDES) -> tuple[InputField, ...]:
-        """Its inputs in a dialect, with its own defaults, and *overrides* before these; see ``inputs.input_fields``."""
-        return input_fields(dialect, overrides={**self.input_defaults.get(dialect, {}), **overrides})
 
 
 def _price_at(prices: tuple[DatedPrice, ...], now_s: float) -> Price:

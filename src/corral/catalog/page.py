@@ -25,7 +25,7 @@ class Example:
     weights_digest: str
     """Of the weights that answered; see ``versions.weights_digest``."""
     input: Mapping[str, Any]
-    """By the names of the dialect ``replicate``, as a caller sends it: defaults are left out."""
+    """By the names of the inputs in the playground's form, without those that have their default."""
     seed: int
     output: tuple[str, ...]
     """The text of each token that showed any, as the model gave it; joined they are the answer, which may begin with a

@@ -7,9 +7,8 @@ from typing import Final
 
 from corral.core.errors import CheckpointRefused
 
-COG_VERSION: Final = "0.8.6"
-"""The Cog of Replicate's last public versions. Its Python client changes how it reads schemas below 0.3.9."""
-_COMMIT_DIGITS: Final = 40
+_SHORT_DIGITS: Final = 40
+"""As many as a Git commit id has."""
 _SAMPLE_BYTES: Final = 64 * 2**10
 _WEIGHT_FILES: Final = ("*.json", "*.safetensors", "*.gguf", "tokenizer.model")
 
@@ -19,19 +18,18 @@ class ModelVersion:
     """A version by which a model may be asked for; whichever it is, the current weights answer."""
 
     id: str
-    """64 hex digits as Replicate has them, or 40 where a public one is a commit."""
+    """64 hex digits, or 40 where the public id is a Git commit."""
     created_at_s: int
     """Unix time in seconds."""
-    cog_version: str = COG_VERSION
 
     @property
-    def commit(self) -> str:
-        """Its 40 hex digits for DeepInfra, whose versions are commits."""
-        return self.id[:_COMMIT_DIGITS]
+    def short_id(self) -> str:
+        """The first 40 digits, for APIs whose versions are commits."""
+        return self.id[:_SHORT_DIGITS]
 
     def answers_to(self, version: str) -> bool:
-        """Whether *version* means this one, in either spelling and any case."""
-        return version.lower() in (self.id, self.commit)
+        """Whether *version* is its id or its short id, in any case."""
+        return version.lower() in (self.id, self.short_id)
 
 
 UNVERSIONED: Final = ModelVersion(id="0" * 64, created_at_s=0)

@@ -1,7 +1,7 @@
 """Ranges of numbers: what engines compute with, and what each API takes. Doors, pages and commands read them here.
 
-The ranges of Replicate's and DeepInfra's inputs stand with their texts in ``catalog/dialects``; ``InputField.accepted``
-narrows them by those below where the API that they come from states none.
+The ranges of Replicate's and DeepInfra's inputs stand with their texts in ``inputs.toml`` of each door;
+``InputField.accepted`` narrows them by those below where the API that they come from states none.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from corral.api.app import create_app
+from corral.api.doors.deepinfra.input_table import INPUTS
 from corral.api.doors.deepinfra.refusals import STATUSES
-from corral.api.doors.deepinfra.wire import FIELDS
 from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.scripted_predictions import ScriptedPredictions
@@ -30,7 +30,7 @@ def test_the_page_lists_every_route_and_what_it_needs() -> None:
 def test_the_page_lists_every_field_of_inference_in_its_order() -> None:
     table = PAGE.partition("| field | | meaning |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \| (?:same|wider|differs) \|", table, re.MULTILINE) == [
-        field.name for field in FIELDS
+        field.name for field in INPUTS.fields
     ]
 
 

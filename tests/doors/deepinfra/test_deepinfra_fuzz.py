@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from corral.api.app import create_app
-from corral.api.doors.deepinfra.wire import FIELDS
+from corral.api.doors.deepinfra.input_table import INPUTS
 from corral.api.site import Site
 from tests.doors.deepinfra.native import PATH, native_answer
 from tests.doors.known_keys import KnownKeys
@@ -16,7 +16,7 @@ from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
 
 BODIES = 600
 STATUSES = {200, 400, 413, 415, 422}
-NAMES = [field.name for field in FIELDS]
+NAMES = [field.name for field in INPUTS.fields]
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 4, 5, 0.5, 1e308, -(2**63), 2**64, 10**30, "", "x", "\x00", "1", "true", "[]", "null",
     '["a"]', "\N{LLAMA}", [], ["a"], [""], [1], ["a"] * 17, {}, {"type": "text"}, {"type": "json_object"},

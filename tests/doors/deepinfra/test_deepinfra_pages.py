@@ -15,6 +15,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.api.doors.deepinfra.describe import described
+from corral.api.doors.deepinfra.input_table import INPUTS
 from corral.catalog.catalog import demo_catalog
 from tests.doors.deepinfra.native import PATH
 from tests.doors.live_server import SECRET, LiveServer
@@ -134,7 +135,7 @@ async def test_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -> N
     document = described(
         model,
         model.price_at(0),
-        model.input_fields("deepinfra"),
+        INPUTS.for_model(model),
         version=model.version,
         base_url=HOST,
         full_text=True,

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from openai import APIStatusError, UnprocessableEntityError
 
+from corral.api.deploy_ids import deploy_id
 from corral.api.doors.openai.refusals import ERRORS, from_error
 from corral.api.doors.openai.translate import HARMLESS
 from corral.core.errors import (
@@ -361,7 +362,7 @@ async def test_a_model_answers_by_its_version_and_its_deploy_too(
 ) -> None:
     model = predictions.catalog.get(MODEL)
     async with server.http() as http:
-        for spelt in (f"{MODEL}:{model.version}", f"deploy_id:{model.deploy_id}"):
+        for spelt in (f"{MODEL}:{model.version}", f"deploy_id:{deploy_id(model)}"):
             for path, ask in (
                 ("/v1/openai/chat/completions", {"messages": USER}),
                 ("/v1/completions", {"prompt": "x"}),

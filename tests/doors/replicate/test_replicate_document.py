@@ -6,10 +6,10 @@ from pathlib import Path
 from fastapi.routing import iter_route_contexts
 
 from corral.api.app import create_app
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.refusals import ERRORS
 from corral.api.doors.replicate.routes import NOT_OFFERED
 from corral.api.site import Site
-from corral.catalog.inputs import input_fields
 from tests.doors.known_keys import KnownKeys
 from tests.doors.scripted_predictions import ScriptedPredictions
 
@@ -32,7 +32,7 @@ def test_the_page_lists_every_route_and_no_other() -> None:
 
 
 def test_the_page_lists_every_input_in_its_order() -> None:
-    assert _INPUT.findall(PAGE) == [field.name for field in input_fields("replicate")]
+    assert _INPUT.findall(PAGE) == [field.name for field in INPUTS.fields]
 
 
 def test_the_page_lists_every_status_with_its_titles() -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from corral.api.app import create_app
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.wire import InvalidField, PredictionAnswer, ProblemAnswer, VersionedPredictionBody
 from corral.api.site import RateTerms, Site
 from corral.core.caller import Caller
@@ -267,7 +268,7 @@ def check_problem(kind: str, status: int, body: dict[str, Any]) -> None:
 
 def test_three_thousand_bodies_are_answered_with_a_prediction_or_a_problem() -> None:
     predictions = KeptPredictions()
-    keys = names([field.name for field in predictions.catalog.get(NAME).input_fields("replicate")])
+    keys = names([field.name for field in INPUTS.for_model(predictions.catalog.get(NAME))])
     site = Site(
         predictions=predictions,
         keys=KnownKeys(),

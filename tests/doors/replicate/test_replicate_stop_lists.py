@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from corral.api.doors.replicate.faults import InvalidInput
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input, stops
-from corral.catalog.inputs import input_fields
 
 
 def read(**given: Any) -> tuple[str, ...]:
-    return stops(read_input({"prompt": "Hi", **given}, input_fields("replicate")))
+    return stops(read_input({"prompt": "Hi", **given}, INPUTS.fields))
 
 
 def faults(**given: Any) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from replicate.stream import EventSource
 from corral.api.doors.replicate.chunks import shown
 from corral.api.doors.replicate.dialogue import as_reference
 from corral.api.doors.replicate.faults import InvalidInput, ModelRefusal
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.pages import after_id, read_id, read_offset
 from corral.api.doors.replicate.prefer import read_cancel_after, read_wait
@@ -23,7 +24,6 @@ from corral.api.doors.replicate.template import fill
 from corral.api.doors.replicate.times import read_time_ms, rfc3339
 from corral.api.doors.replicate.translate import to_core
 from corral.catalog.catalog import demo_checkpoint
-from corral.catalog.inputs import input_fields
 from corral.core.caller import Caller
 from corral.core.generation import Delta, Message, RawPrompt, Role, Started
 from corral.text.load import load_tokenizer
@@ -31,7 +31,7 @@ from corral.text.prompt import chat_ids, raw_ids
 from tests.doors.door_contract import every_error
 from tests.doors.replicate.scenes import as_lines, parse, text_of
 
-FIELDS = input_fields("replicate")
+FIELDS = INPUTS.fields
 TEMPLATE = next(field.default for field in FIELDS if field.name == "prompt_template")
 
 

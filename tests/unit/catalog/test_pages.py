@@ -4,15 +4,13 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.catalog.cards import card_from_table, model_cards
 from corral.catalog.catalog import checkpoint_catalog, demo_catalog
-from corral.catalog.inputs import InputField
-from corral.catalog.model import CatalogModel
 from corral.catalog.page import local_page
 from corral.core.errors import BadSetting
 
@@ -89,7 +87,7 @@ def test_a_directory_name_cannot_leave_its_place_in_the_readme() -> None:
 
 def test_examples_are_complete_records() -> None:
     for model in demo_catalog().models():
-        known = {field.name: field for field in model.input_fields("replicate")}
+        known = {field.name: field for field in INPUTS.for_model(model)}
         for example in model.page.examples:
             assert re.fullmatch("[0-9a-z]{26}", example.id)
             assert example.input.keys() <= known.keys()
@@ -110,17 +108,6 @@ def test_a_name_may_have_a_description_of_its_own() -> None:
     assert catalog.get("meta-llama/Llama-2-70b-chat-hf").description.startswith("LLaMa 2 is a collections of LLMs")
 
 
-def test_a_models_own_defaults_stand_before_the_dialects_and_the_callers_before_both() -> None:
-    catalog = demo_catalog()
-    top_k = {size: field_of(catalog.get(f"meta/llama-2-{size}b-chat"), "top_k") for size in (7, 13, 70)}
-    assert [top_k[size].has_default for size in (7, 13, 70)] == [True, False, True]
-    assert field_of(catalog.get("meta/llama-2-13b-chat"), "top_k", top_k=40).default == 40
-
-
-def field_of(model: CatalogModel, name: str, **overrides: Any) -> InputField:
-    return next(field for field in model.input_fields("replicate", overrides=overrides) if field.name == name)
-
-
 def complete_card() -> dict[str, object]:
     return {
         "names": ["a/b"],
@@ -136,6 +123,8 @@ def complete_card() -> dict[str, object]:
 
 def test_a_complete_card_is_read() -> None:
     assert card_from_table(complete_card(), where="card.toml").names == ("a/b",)
+    own = {"temperature": 0.5, "max_tokens": 100, "system_prompt": "Be brief."}
+    assert card_from_table(complete_card() | {"input_defaults": own}, where="card.toml").input_defaults == own
 
 
 @pytest.mark.parametrize(
@@ -148,9 +137,11 @@ def test_a_complete_card_is_read() -> None:
         ({"page": {"readme": "llama-2-chat.md", "cover_image": "demo.svg"}}, "parameters"),
         ({"descriptions": {"c/d": ""}}, "c/d"),
         ({"known_versions": [{"name": "a/b", "id": "0"}]}, "created"),
-        ({"inputs": {"replicate": {"defaults": {"top_p": 2}}}}, "top_p"),
-        ({"inputs": {"replicate": {"without_default": ["top_q"]}}}, "top_q"),
-        ({"inputs": {"french": {}}}, "french"),
+        ({"input_defaults": {"top_p": 2}}, "2 is no value of top_p"),
+        ({"input_defaults": {"top_k": True}}, "True is no value of top_k"),
+        ({"input_defaults": {"max_tokens": 0}}, "0 is no value of max_tokens"),
+        ({"input_defaults": {"system_prompt": 1}}, "1 is no value of system_prompt"),
+        ({"input_defaults": {"top_q": 1}}, "top_q; the inputs are system_prompt, max_tokens, temperature"),
     ],
 )
 def test_a_slip_in_a_card_is_refused_by_name(changes: dict[str, object], named: str) -> None:

@@ -4,13 +4,14 @@ import math
 
 import pytest
 
-from corral.catalog.inputs import input_fields
+from corral.api.doors.deepinfra.input_table import INPUTS as DEEPINFRA
+from corral.api.doors.replicate.input_table import INPUTS as REPLICATE
 from corral.core.ranges import COUNT, OPENAI, SAMPLING, SEED, Range
 
 RANGES = {
     "openai": dict(OPENAI),
-    "replicate": {field.name: field.accepted for field in input_fields("replicate")},
-    "deepinfra": {field.name: field.accepted for field in input_fields("deepinfra")},
+    "replicate": {field.name: field.accepted for field in REPLICATE.fields},
+    "deepinfra": {field.name: field.accepted for field in DEEPINFRA.fields},
 }
 MAPPED_ENDS = {("top_p", 0), ("min_p", 1)}
 """Values that doors turn into another setting of the same effect, before an engine sees them."""

@@ -3,6 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.translate import formatted
 from corral.catalog.catalog import demo_catalog, demo_checkpoint
@@ -40,7 +41,7 @@ def ids_of(prompt: Prompt) -> list[int]:
 def ids_by_door(question: Question, request: GenerationRequest) -> dict[str, list[int]]:
     openai = openai_body(question, MODEL, request).values
     said = [Message(role=Role(each["role"]), content=each["content"]) for each in openai.get("messages", ())]
-    replicate = read_input(dict(replicate_body(question).values), MODEL.input_fields("replicate"))
+    replicate = read_input(dict(replicate_body(question).values), INPUTS.for_model(MODEL))
     return {
         "openai": ids_of(ChatPrompt(tuple(said)) if said else RawPrompt(openai["prompt"])),
         "deepinfra": ids_of(RawPrompt(deepinfra_body(question, MODEL, request).values["input"])),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.catalog.catalog import demo_catalog
 from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import ChatPrompt, RawPrompt, Role
@@ -17,7 +18,7 @@ from corral.web.models.asking import (
 from corral.web.models.form import controls, read_inputs
 
 MODEL = demo_catalog().get("meta/llama-2-70b-chat")
-FIELDS = MODEL.input_fields("replicate")
+FIELDS = INPUTS.for_model(MODEL)
 NO_RANGE = ["prompt", "system_prompt", "stop_sequences", "prompt_template", "log_performance_metrics"]
 SHOWN = [field for field in FIELDS if not field.hidden]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from corral.api.doors.replicate.faults import InvalidInput, ModelRefusal
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.translate import to_core
 from corral.catalog.model import CatalogModel
@@ -15,7 +16,6 @@ from corral.web.forms import Form, first
 from corral.web.models.form import read_inputs
 from corral.web.models.turns import MESSAGES, as_data, conversation, read_turns
 
-DIALECT: Final = "replicate"
 PROMPT: Final = "prompt"
 SYSTEM_PROMPT: Final = "system_prompt"
 TEMPLATE: Final = "prompt_template"
@@ -57,7 +57,7 @@ def read_question(form: Form, model: CatalogModel) -> Question:
         InvalidRequest: its conversation cannot be read.
     """
     chat = first(form, "mode") == "chat"
-    inputs = read_inputs(form, model.input_fields(DIALECT))
+    inputs = read_inputs(form, INPUTS.for_model(model))
     return Question(inputs=inputs, chat=chat, turns=read_turns(first(form, "turns")) if chat else ())
 
 
@@ -68,7 +68,7 @@ def to_request(question: Question, model: CatalogModel) -> GenerationRequest:
         InvalidInput: fields are missing or out of range.
         ModelRefusal: they cannot go together.
     """
-    fields = model.input_fields(DIALECT)
+    fields = INPUTS.for_model(model)
     values = read_input(dict(question.inputs), fields)
     template = default_of(model, TEMPLATE)
     if not question.chat:
@@ -124,4 +124,4 @@ def faults_of(error: CorralError | ModelRefusal) -> dict[str, str]:
 
 def default_of(model: CatalogModel, name: str) -> Any:
     """The default of one input of *model*."""
-    return next(field.default for field in model.input_fields(DIALECT) if field.name == name)
+    return next(field.default for field in INPUTS.for_model(model) if field.name == name)

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.translate import formatted
 from corral.catalog.model import CatalogModel
 from corral.core.generation import ChatPrompt, GenerationRequest, Message, RawPrompt, Role, Sampling, Stopping
 from corral.core.markers import spell_markers
-from corral.web.models.asking import DIALECT, PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
+from corral.web.models.asking import PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
 from corral.web.models.turns import as_data, conversation
 
 _CONTROL_TOKEN: Final = re.compile("<(/?)s>")
@@ -82,7 +83,7 @@ def raw_text(question: Question, model: CatalogModel, request: GenerationRequest
             return text
         case ChatPrompt():
             inputs = replicate_body(question).values
-            values = read_input(dict(inputs), model.input_fields(DIALECT))
+            values = read_input(dict(inputs), INPUTS.for_model(model))
             return formatted(values, default_template=values[TEMPLATE])
         case _:
             raise TypeError("the page asks with text only")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from corral.catalog.inputs import InputField
+from corral.api.inputs import InputField
 from corral.core.ranges import COUNT, UNSTATED, written
 from corral.web.forms import Form, first
 

@@ -10,6 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from corral.api.doors.replicate.answers import Answers
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import STOP_SEQUENCES, stops_text
 from corral.api.doors.replicate.model_answers import ModelAnswers
 from corral.catalog.cards import known_card
@@ -22,7 +23,7 @@ from corral.core.prediction import Prediction
 from corral.web.forms import Form
 from corral.web.markdown import answer_markdown, markdown
 from corral.web.measures import NOTHING_YET, Figure, of_example, of_prediction
-from corral.web.models.asking import DIALECT, PROMPT, Question, question_of, read_question
+from corral.web.models.asking import PROMPT, Question, question_of, read_question
 from corral.web.models.form import controls, read_inputs, typed_numbers
 from corral.web.models.heading import heading
 from corral.web.models.prices import EXAMPLE_INPUT_TOKENS, EXAMPLE_OUTPUT_TOKENS, EXAMPLE_USD, price_table
@@ -119,7 +120,7 @@ class Playground:
         self, visit: Visit, model: CatalogModel, form: Form, faults: Mapping[str, str], *, status: int
     ) -> Response:
         """The form as it was sent, with what is wrong beside each field."""
-        fields = model.input_fields(DIALECT)
+        fields = INPUTS.for_model(model)
         try:
             question = read_question(form, model)
         except InvalidRequest:
@@ -148,7 +149,7 @@ class Playground:
                 here="Playground",
             ),
             "model": model,
-            "controls": controls(model.input_fields(DIALECT), question.inputs, faults or {}),
+            "controls": controls(INPUTS.for_model(model), question.inputs, faults or {}),
             "fault": (faults or {}).get("", ""),
             "notice": notice,
             "chat": question.chat,

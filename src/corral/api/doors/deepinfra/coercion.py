@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
+from corral.api.doors.deepinfra.input_table import INPUTS
 from corral.api.doors.deepinfra.refusals import wrong_field
-from corral.api.doors.deepinfra.wire import FIELDS
+from corral.api.inputs import InputField
 from corral.api.json_document import NotJson, parse_json
-from corral.catalog.inputs import InputField
 
-_FIELDS: Final[Mapping[str, InputField]] = {field.name: field for field in FIELDS}
+_FIELDS: Final[Mapping[str, InputField]] = {field.name: field for field in INPUTS.fields}
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 

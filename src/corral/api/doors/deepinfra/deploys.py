@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
+from corral.api.deploy_ids import deploy_id, find_deploy
 from corral.api.doors.deepinfra.refusals import NotFound
 from corral.api.doors.deepinfra.wire_answers import Deploy
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
-from corral.core.errors import InvalidRequest, UnknownModel
+from corral.core.errors import InvalidRequest
 
 TASK: Final = "text-generation"
 STATUSES: Final = ("initializing", "downloading", "deploying", "running", "stopped", "failed", "deleted")
@@ -21,10 +22,10 @@ def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
     Raises:
         NotFound: there is none.
     """
-    try:
-        return catalog.deployed(wanted)
-    except UnknownModel:
-        raise NotFound(f"Deploy '{wanted}' not found.") from None
+    model = find_deploy(catalog, wanted)
+    if model is None:
+        raise NotFound(f"Deploy '{wanted}' not found.")
+    return model
 
 
 def read_statuses(given: Iterable[str]) -> frozenset[str]:
@@ -46,9 +47,9 @@ def from_model(model: CatalogModel, *, ready: bool) -> Deploy:
     running = int(ready)
     return {
         "type": "llm",
-        "deploy_id": model.deploy_id,
+        "deploy_id": deploy_id(model),
         "model_name": model.id,
-        "version": model.versions[0].commit,
+        "version": model.versions[0].short_id,
         "task": TASK,
         "status": "running" if ready else "initializing",
         "fail_reason": "",

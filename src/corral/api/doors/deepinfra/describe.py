@@ -28,8 +28,8 @@ from corral.api.doors.deepinfra.wire_answers import (
     TokenPricing,
     Version,
 )
+from corral.api.inputs import InputField
 from corral.api.operation import Dialogue
-from corral.catalog.inputs import InputField
 from corral.catalog.model import CatalogModel
 from corral.core.pricing import Price, usd
 
@@ -131,7 +131,8 @@ def described(
 def versions(model: CatalogModel) -> list[Version]:
     """The model's versions, the current one first."""
     return [
-        {"model_name": model.id, "version": known.commit, "uploaded_at": known.created_at_s} for known in model.versions
+        {"model_name": model.id, "version": known.short_id, "uploaded_at": known.created_at_s}
+        for known in model.versions
     ]
 
 

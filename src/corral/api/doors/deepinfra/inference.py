@@ -17,9 +17,10 @@ from corral.api.door import Door
 from corral.api.doors.deepinfra.answers import from_queued, from_result
 from corral.api.doors.deepinfra.coercion import from_parts
 from corral.api.doors.deepinfra.deploys import deployed
+from corral.api.doors.deepinfra.input_table import INPUTS
 from corral.api.doors.deepinfra.stream import TokenStream
 from corral.api.doors.deepinfra.translate import to_core
-from corral.api.doors.deepinfra.wire import FIELDS, InferenceInput, read_input
+from corral.api.doors.deepinfra.wire import InferenceInput, read_input
 from corral.api.form import is_form, read_form
 from corral.api.long_work import work_on_text
 from corral.api.run_headers import run_headers, weights_header
@@ -33,7 +34,7 @@ from corral.core.prediction import Webhook, WebhookEvent
 from corral.service.ports import Ask, Run
 
 DOOR: Final = "deepinfra"
-_NAMES: Final = frozenset(field.name for field in FIELDS)
+_NAMES: Final = frozenset(field.name for field in INPUTS.fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ class Inference:
     async def _read(self, request: Request, caller: Caller, model: CatalogModel) -> _Call:
         document = await _read_document(request, limit_bytes=self._site.body_limit_bytes)
         terms = self._site.native
-        fields = model.input_fields(DOOR, overrides={"repetition_penalty": terms.repetition_penalty})
+        fields = INPUTS.for_model(model, overrides={"repetition_penalty": terms.repetition_penalty})
         asked = read_input(document, fields)
         max_cost = read_max_cost(request)
         before = asked.input if terms.full_text else ""

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from corral.api.doors.deepinfra import describe
 from corral.api.doors.deepinfra.deploys import deployed, from_model, read_statuses
-from corral.api.doors.deepinfra.inference import DOOR
+from corral.api.doors.deepinfra.input_table import INPUTS
 from corral.api.doors.deepinfra.refusals import NotOffered
 from corral.api.doors.deepinfra.wire_answers import CliVersion
+from corral.api.inputs import InputField
 from corral.api.operation import Dialogue
 from corral.api.run_headers import weights_header
 from corral.api.site import Site
-from corral.catalog.inputs import InputField
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 
@@ -54,7 +54,7 @@ class Models:
             model,
             model.price_at(self._site.clock()),
             self._fields(model),
-            version=model.find_version(wanted).commit,
+            version=model.find_version(wanted).short_id,
             base_url=self._site.base_url(request),
             full_text=self._site.native.full_text,
             variants=self._variants,
@@ -95,7 +95,7 @@ class Models:
         return self._predictions.catalog.get("{owner}/{model}".format(**request.path_params))
 
     def _fields(self, model: CatalogModel) -> tuple[InputField, ...]:
-        return model.input_fields(DOOR, overrides={"repetition_penalty": self._site.native.repetition_penalty})
+        return INPUTS.for_model(model, overrides={"repetition_penalty": self._site.native.repetition_penalty})
 
 
 def to_json(body: object, headers: Mapping[str, str] | None = None) -> Response:

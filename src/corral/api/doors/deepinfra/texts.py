@@ -1,4 +1,4 @@
-"""The texts that ``deepctl model info`` prints, made from the catalog's inputs and from what this door writes. Pure.
+"""The texts that ``deepctl model info`` prints, made from the input table and from what this door writes. Pure.
 
 Their layout is DeepInfra's of 2023, to the byte: a program may compare them.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from corral.api.doors.deepinfra.wire import json_default
-from corral.catalog.inputs import InputField
+from corral.api.inputs import InputField
 
 PROMPT: Final = "I have this dream"
 _CONTINUATION: Final = (

@@ -1,4 +1,4 @@
-"""What inference reads, as JSON, made from the catalog's inputs of this dialect: names, types and ranges stand there.
+"""The JSON body of native inference, built from the input table: names, types and ranges stand there.
 
 ``null`` means the same as leaving a field out. JSON types are taken as they are; a number without fraction may stand
 for an integer, and one string for a list of one. Unknown fields are let through unread.
@@ -10,12 +10,12 @@ from typing import Annotated, Any, Final, cast
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
+from corral.api.doors.deepinfra.input_table import INPUTS
+from corral.api.inputs import InputField
 from corral.api.response_format import ResponseFormat
 from corral.api.wire_fields import LISTED, WHOLE, Wire, within
-from corral.catalog.inputs import InputField, input_fields
 
 MAX_STOP_CHARS: Final = 256
-FIELDS: Final = input_fields("deepinfra")
 
 
 def _kind(field: InputField) -> Any:
@@ -44,13 +44,13 @@ def _model(fields: Iterable[InputField]) -> type[BaseModel]:
     return create_model("InferenceRequest", __base__=Wire, __doc__="Body of an inference request.", **definitions)
 
 
-InferenceRequest: Final = _model(FIELDS)
+InferenceRequest: Final = _model(INPUTS.fields)
 """One optional field per input, but for those that are required."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceInput:
-    """What one request asks for, nothing left open. The names are the catalog's."""
+    """What one request asks for, nothing left open. The names are the input table's."""
 
     input: str
     max_new_tokens: int

@@ -19,6 +19,7 @@ from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai import operations
 from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, model_list
+from corral.api.doors.openai.names import find_model
 from corral.api.doors.openai.refusals import ToolCallingUnsupported, from_error, from_faults
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
@@ -71,7 +72,7 @@ class _Routes:
         """``POST /chat/completions``."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = ChatCompletionRequest.model_validate(document)
-        model = self._predictions.catalog.named(body.model)
+        model = find_model(self._predictions.catalog, body.model)
         headers = weights_header(model)
         opening = self._open(request, caller, document, body, _chat(request, body, model.id))
         top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -85,7 +86,7 @@ class _Routes:
         """``POST /completions``."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = CompletionRequest.model_validate(document)
-        model = self._predictions.catalog.named(body.model)
+        model = find_model(self._predictions.catalog, body.model)
         headers = weights_header(model)
         opening = self._open(request, caller, document, body, completion_to_core(body, model=model.id))
         if body.stream:
@@ -100,11 +101,11 @@ class _Routes:
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         if isinstance(document, dict) and "prompt" in document:
             body = CompletionRequest.model_validate(document)
-            model = self._predictions.catalog.named(body.model)
+            model = find_model(self._predictions.catalog, body.model)
             asked = completion_to_core(body, model=model.id)
         else:
             body = ChatCompletionRequest.model_validate(document)
-            model = self._predictions.catalog.named(body.model)
+            model = find_model(self._predictions.catalog, body.model)
             asked = _chat(request, body, model.id)
         headers = weights_header(model)
         estimate = await self._predictions.estimate(Ask(caller=caller, door=DOOR, request=asked))

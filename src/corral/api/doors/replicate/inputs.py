@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from corral.api.doors.replicate.faults import Fault, invalid
-from corral.catalog.inputs import InputField
+from corral.api.inputs import InputField
 from corral.core.ranges import Range, written
 
 STOP_SEQUENCES: Final = "stop_sequences"

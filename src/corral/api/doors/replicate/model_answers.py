@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from corral.api.doors.replicate.chunks import shown
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.openapi_schema import openapi_schema
 from corral.api.doors.replicate.times import rfc3339
 from corral.api.doors.replicate.wire import (
@@ -22,6 +23,8 @@ from corral.catalog.page import Example
 from corral.catalog.versions import ModelVersion
 from corral.core.accounts import Account
 
+COG_VERSION: Final = "0.8.6"
+"""As Replicate's last public Llama 2 versions have it. Its Python client reads schemas of Cog below 0.3.9 otherwise."""
 HARDWARE: Final[tuple[Hardware, ...]] = ({"sku": "cpu", "name": "CPU"},)
 
 
@@ -112,8 +115,8 @@ def version_answer(model: CatalogModel, version: ModelVersion) -> VersionAnswer:
     return {
         "id": version.id,
         "created_at": rfc3339(1000 * version.created_at_s),
-        "cog_version": version.cog_version,
-        "openapi_schema": openapi_schema(model.input_fields("replicate")),
+        "cog_version": COG_VERSION,
+        "openapi_schema": openapi_schema(INPUTS.for_model(model)),
     }
 
 

@@ -6,7 +6,7 @@ Clients read of it that ``Output`` is an iterator to be joined, and build forms 
 from collections.abc import Iterable
 from typing import Any, Final
 
-from corral.catalog.inputs import InputField, bounds
+from corral.api.inputs import InputField, bounds
 
 _STRING: Final = {"type": "string"}
 _OBJECT: Final = {"type": "object"}

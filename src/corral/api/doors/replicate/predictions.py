@@ -14,10 +14,12 @@ from corral.api.disconnect import while_connected
 from corral.api.doors.replicate.answers import BASE_URL, MODEL, VERSION, Answers
 from corral.api.doors.replicate.body import read_body
 from corral.api.doors.replicate.capability import STREAM, opens
-from corral.api.doors.replicate.faults import InvalidVersion, ModelRefusal, NotHere
+from corral.api.doors.replicate.faults import ModelRefusal, NotHere
+from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.logs import PERFORMANCE
 from corral.api.doors.replicate.model_answers import ModelAnswers
+from corral.api.doors.replicate.names import find_version
 from corral.api.doors.replicate.pages import address, after_id, page, read_id, wrong_cursor
 from corral.api.doors.replicate.prefer import CANCEL_AFTER, read_cancel_after, read_wait
 from corral.api.doors.replicate.stream import LAST_EVENT_ID, Beyond, PredictionStream, read_position
@@ -29,7 +31,7 @@ from corral.api.site import Site
 from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
-from corral.core.errors import DataRemoved, PromptTooLong, UnknownModel, UnknownPrediction
+from corral.core.errors import DataRemoved, PromptTooLong, UnknownPrediction
 from corral.core.prediction import WEB, Prediction
 from corral.service.ports import Ask, PageRequest
 
@@ -143,8 +145,10 @@ class PredictionRoutes:
     async def _create(self, request: Request, caller: Caller, target: Target | None) -> Response:
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         body = read_body(document, versioned=target is None)
-        target = target or self._by_version(body.version or "")
-        values = read_input(body.input, target.model.input_fields("replicate"))
+        if target is None:
+            model, version = find_version(self._predictions.catalog, body.version or "")
+            target = Target(model=model, asked={MODEL: model.id, VERSION: version.id})
+        values = read_input(body.input, INPUTS.for_model(target.model))
         wait = read_wait(request.headers.getlist("prefer"))
         base_url = self._site.base_url(request)
         max_cost = read_max_cost(request)
@@ -173,7 +177,7 @@ class PredictionRoutes:
 
     async def _begin(self, ask: Ask, model: CatalogModel, values: Mapping[str, Any]) -> tuple[Prediction, bool]:
         """Start it, or write down that it cannot run; and whether an idempotency key led to an earlier one."""
-        template = next(field.default for field in model.input_fields("replicate") if field.name == "prompt_template")
+        template = next(field.default for field in INPUTS.for_model(model) if field.name == "prompt_template")
         try:
             work = partial(to_core, model.id, values, default_template=template)
             ask = replace(ask, request=await work_on_text(work, chars=text_chars(values)))
@@ -186,25 +190,6 @@ class PredictionRoutes:
             reason = f"E1002 PromptTooLong: Prompt length ({length}) exceeds maximum input length ({most})"
             return await self._predictions.fail(ask, reason), False
         return await self._predictions.get(ask.caller, prediction_id), attached
-
-    def _by_version(self, version: str) -> Target:
-        """The model that ``version`` names: an id, ``owner/name:id`` or ``owner/name``.
-
-        Raises:
-            InvalidVersion: none.
-        """
-        catalog = self._predictions.catalog
-        name, _, version_id = version.rpartition(":") if ":" in version else (version, "", "")
-        try:
-            if "/" not in name:
-                model = catalog.with_version(version)
-                return Target(model=model, asked={MODEL: model.id, VERSION: model.find_version(version).id})
-            model = catalog.get(name)
-            if not version_id:
-                return Target(model=model, asked=_as_asked(model))
-            return Target(model=model, asked={MODEL: model.id, VERSION: model.find_version(version_id).id})
-        except UnknownModel:
-            raise InvalidVersion("The specified version does not exist.") from None
 
 
 def named(request: Request) -> str:

@@ -1,22 +1,21 @@
-"""The inputs that each door takes, as data: what it validates by, describes and draws its form from.
+"""Input tables: the inputs of Replicate's and of DeepInfra's API as data, for validation, documentation and forms.
 
-One TOML file per dialect under ``dialects/``. Order, texts, defaults and ranges are those of the service whose
-dialect it is. What Corral does with a value is the door's business.
+Each of these doors has an ``inputs.toml`` in its package, with the order, texts, defaults and ranges of the service's
+own pages.
 """
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, cast, get_args
 
+from corral.catalog.model import CatalogModel
 from corral.catalog.tables import from_table
 from corral.core.errors import BadSetting
 from corral.core.ranges import COUNT, UNSTATED, Range
 
-Dialect = Literal["replicate", "deepinfra"]
 InputType = Literal["string", "integer", "number", "boolean", "array", "object"]
 
 NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -98,32 +97,54 @@ def bounds(field: InputField) -> Bounds:
     return cast("Bounds", {name: bound for name, bound in named.items() if bound is not None})
 
 
-def input_fields(dialect: Dialect, *, overrides: Mapping[str, Any] = NO_OVERRIDES) -> tuple[InputField, ...]:
-    """The inputs of a dialect in their order, hidden ones last.
+class InputTable:
+    """The inputs of one API, read from ``inputs.toml`` in the package of its door."""
 
-    Args:
-        dialect: whose names and texts.
-        overrides: other defaults by input name; None is to have none.
+    def __init__(self, door: str, *, own_names: Mapping[str, str] = NO_OVERRIDES) -> None:
+        """Read the file.
 
-    Raises:
-        BadSetting: an override names no input, or is no value of it.
-    """
-    if unknown := sorted(overrides.keys() - {field.name for field in _fields(dialect)}):
-        raise BadSetting(f"{dialect}: there is no input {', '.join(unknown)}.")
-    return tuple(
-        _with_default(field, overrides[field.name], where=f"{dialect}: {field.name}")
-        if field.name in overrides
-        else field
-        for field in _fields(dialect)
-    )
+        Args:
+            door: name of the package under ``corral.api.doors``.
+            own_names: by the catalog's name of an input, the name that it has in this API, where that is another one.
 
+        Raises:
+            BadSetting: the file has a mistake.
+        """
+        text = files("corral.api.doors").joinpath(door, "inputs.toml").read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+        self.fields = fields_from_tables(document["field"], where=door)
+        """In their order, hidden ones last, with the defaults of the API."""
+        self._door = door
+        self._own_names = own_names
+        self._without_default: Mapping[str, list[str]] = {
+            name.lower(): table["without_default"] for table in document.get("model", []) for name in table["names"]
+        }
 
-@cache
-def _fields(dialect: Dialect) -> tuple[InputField, ...]:
-    if dialect not in get_args(Dialect):
-        raise BadSetting(f"There is no dialect '{dialect}'.")
-    text = files("corral.catalog").joinpath("dialects", f"{dialect}.toml").read_text(encoding="utf-8")
-    return fields_from_tables(tomllib.loads(text)["field"], where=dialect)
+    def for_model(self, model: CatalogModel, *, overrides: Mapping[str, Any] = NO_OVERRIDES) -> tuple[InputField, ...]:
+        """The fields with the defaults of *model*.
+
+        Args:
+            model: whose ``input_defaults`` precede the API's.
+            overrides: defaults by the API's name of an input, which precede the model's; None is to have none.
+
+        Raises:
+            BadSetting: an override names no input, or a default is not a value of its input.
+        """
+        names = {field.name for field in self.fields}
+        of_model = {self._own_names.get(name, name): value for name, value in model.input_defaults.items()}
+        defaults = {
+            **{name: value for name, value in of_model.items() if name in names},
+            **dict.fromkeys(self._without_default.get(model.id.lower(), ())),
+            **overrides,
+        }
+        if unknown := sorted(defaults.keys() - names):
+            raise BadSetting(f"{self._door}: there is no input {', '.join(unknown)}.")
+        return tuple(
+            _with_default(field, defaults[field.name], where=f"{self._door}: {field.name}")
+            if field.name in defaults
+            else field
+            for field in self.fields
+        )
 
 
 def fields_from_tables(tables: list[dict[str, Any]], *, where: str) -> tuple[InputField, ...]:

@@ -1,11 +1,15 @@
 """The inputs are those of the pages that programs were written against, to the letter."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from corral.catalog.inputs import bounds, fields_from_tables, input_fields
+from corral.api.doors.deepinfra.input_table import INPUTS as DEEPINFRA_INPUTS
+from corral.api.doors.replicate.input_table import INPUTS as REPLICATE_INPUTS
+from corral.api.inputs import InputField, bounds, fields_from_tables
+from corral.catalog.catalog import demo_catalog
 from corral.core.errors import BadSetting
 
 LONG_SYSTEM_PROMPT = (
@@ -15,6 +19,7 @@ LONG_SYSTEM_PROMPT = (
     "does not make any sense, or is not factually coherent, explain why instead of answering something not "
     "correct. If you don't know the answer to a question, please don't share false information."
 )
+MODEL = demo_catalog().get("corral/demo")
 NONE: Any = object()
 """No default."""
 TOP_P = (
@@ -94,7 +99,7 @@ RANGES = {
 
 
 def test_replicates_fifteen_inputs_are_those_of_its_page_in_its_order() -> None:
-    shown = [field for field in input_fields("replicate") if not field.hidden]
+    shown = [field for field in REPLICATE_INPUTS.fields if not field.hidden]
     assert [
         (field.title, field.type, bounds(field), field.default if field.has_default else NONE, field.description)
         for field in shown
@@ -105,7 +110,7 @@ def test_replicates_fifteen_inputs_are_those_of_its_page_in_its_order() -> None:
 
 
 def test_what_older_versions_took_is_accepted_but_not_shown() -> None:
-    hidden = {field.name: bounds(field) for field in input_fields("replicate") if field.hidden}
+    hidden = {field.name: bounds(field) for field in REPLICATE_INPUTS.fields if field.hidden}
     assert hidden == {
         "debug": {},
         "replicate_weights": {},
@@ -116,7 +121,7 @@ def test_what_older_versions_took_is_accepted_but_not_shown() -> None:
 
 def test_deepinfras_parameters_come_first_as_its_page_prints_them() -> None:
     printed: list[str] = []
-    for field in input_fields("deepinfra")[:10]:
+    for field in DEEPINFRA_INPUTS.fields[:10]:
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         shown = f"(Default: {default}) " if field.has_default else ""
         printed.append(f"  {field.name:10}: {shown}{field.type}. {field.description}")
@@ -124,7 +129,7 @@ def test_deepinfras_parameters_come_first_as_its_page_prints_them() -> None:
 
 
 def test_deepinfras_later_parameters_follow_with_their_ranges() -> None:
-    fields = input_fields("deepinfra")
+    fields = DEEPINFRA_INPUTS.fields
     assert [field.name for field in fields[10:]] == LATER
     assert {field.name: bounds(field) for field in fields if bounds(field)} == RANGES
     limits = {field.name: (field.max_items, field.max_item_length) for field in fields if field.max_items}
@@ -133,11 +138,12 @@ def test_deepinfras_later_parameters_follow_with_their_ranges() -> None:
 
 def test_a_default_that_is_a_setting_can_be_overridden_or_taken_away() -> None:
     changed = {
-        field.name: field for field in input_fields("deepinfra", overrides={"repetition_penalty": 1, "top_k": None})
+        field.name: field
+        for field in DEEPINFRA_INPUTS.for_model(MODEL, overrides={"repetition_penalty": 1, "top_k": None})
     }
     assert changed["repetition_penalty"].default == 1
     assert not changed["top_k"].has_default
-    assert input_fields("deepinfra")[5].default == 1.2
+    assert DEEPINFRA_INPUTS.fields[5].default == 1.2
 
 
 @pytest.mark.parametrize(
@@ -146,11 +152,11 @@ def test_a_default_that_is_a_setting_can_be_overridden_or_taken_away() -> None:
 )
 def test_an_override_that_fits_no_input_is_refused(overrides: dict[str, Any]) -> None:
     with pytest.raises(BadSetting, match=next(iter(overrides))):
-        input_fields("deepinfra", overrides=overrides)
+        DEEPINFRA_INPUTS.for_model(MODEL, overrides=overrides)
 
 
 def test_a_range_holds_its_edges_and_never_nan() -> None:
-    fields = {field.name: field for field in input_fields("replicate")}
+    fields = {field.name: field for field in REPLICATE_INPUTS.fields}
     top_p, unstated, count = fields["top_p"], fields["presence_penalty"], fields["max_tokens"]
     assert [top_p.holds(number) for number in (-1e-9, 0, 0.5, 1, 1 + 1e-9, math.nan)] == [
         False, True, True, True, False, False,
@@ -184,6 +190,25 @@ def test_a_slip_in_the_data_is_refused(tables: list[dict[str, Any]]) -> None:
         fields_from_tables(tables, where="somewhere")
 
 
-def test_a_dialect_that_nobody_speaks_is_refused() -> None:
-    with pytest.raises(BadSetting, match="openai"):
-        input_fields("openai")
+def test_a_models_own_defaults_come_before_the_apis_and_the_callers_before_both() -> None:
+    model = replace(MODEL, input_defaults={"temperature": 0.5, "max_tokens": 100, "system_prompt": "", "min_p": 0.1})
+    replicate = defaults(REPLICATE_INPUTS.for_model(model, overrides={"temperature": 0.6}))
+    assert (replicate["temperature"], replicate["max_tokens"], replicate["system_prompt"]) == (0.6, 100, "")
+    deepinfra = defaults(DEEPINFRA_INPUTS.for_model(model))
+    assert (deepinfra["temperature"], deepinfra["max_new_tokens"], deepinfra["min_p"]) == (0.5, 100, 0.1)
+
+
+def test_only_the_model_whose_page_showed_no_default_of_top_k_has_none() -> None:
+    for model in demo_catalog().models():
+        has_none = "top_k" not in defaults(REPLICATE_INPUTS.for_model(model))
+        assert has_none == ("llama-2-13b-chat" in model.id.lower())
+
+
+def test_the_defaults_of_every_card_are_values_of_the_inputs() -> None:
+    for model in demo_catalog().models():
+        for table in (REPLICATE_INPUTS, DEEPINFRA_INPUTS):
+            assert table.for_model(model)
+
+
+def defaults(fields: tuple[InputField, ...]) -> dict[str, Any]:
+    return {field.name: field.default for field in fields if field.has_default}

@@ -1,0 +1,7 @@
+"""The inputs of a prediction."""
+
+from typing import Final
+
+from corral.api.inputs import InputTable
+
+INPUTS: Final = InputTable("replicate")
