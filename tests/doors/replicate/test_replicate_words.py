@@ -12,7 +12,7 @@ from replicate.stream import EventSource
 
 from corral.api.doors.replicate.chunks import shown
 from corral.api.doors.replicate.dialogue import as_reference
-from corral.api.doors.replicate.faults import InvalidInput, ModelRefusal
+from corral.api.doors.replicate.faults import InvalidInput, ModelErrorCode, ModelRefusal
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.pages import after_id, read_id, read_offset
@@ -111,8 +111,9 @@ def test_older_names_of_limits_agree_or_are_refused() -> None:
     assert limits(max_tokens=30, max_new_tokens=30, min_tokens=5, min_new_tokens=5) == (30, 5)
     assert limits(min_tokens=-1, min_new_tokens=7) == (512, 7)
     assert limits(min_tokens=7, min_new_tokens=0) == limits(min_tokens=7, min_new_tokens=-1) == (512, 7)
-    with pytest.raises(ModelRefusal, match=r"^E1102 "):
+    with pytest.raises(ModelRefusal, match=r"^E1102 ") as refused:
         limits(max_tokens=20, max_new_tokens=30)
+    assert (refused.value.code, refused.value.field) == (ModelErrorCode.INVALID_MAX_TOKENS, "max_new_tokens")
     with pytest.raises(ModelRefusal, match=r"^E1101 "):
         limits(min_tokens=2, min_new_tokens=3)
 

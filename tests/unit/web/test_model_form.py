@@ -96,6 +96,7 @@ def test_every_fault_stands_beside_its_field() -> None:
     }
     assert fault_of(prompt="x", prompt_template="").keys() == {"prompt_template"}
     assert fault_of(prompt="x", prompt_template="no place").keys() == {"prompt_template"}
+    assert fault_of(prompt="x" * 3000, prompt_template="{prompt}" * 1000).keys() == {"prompt_template"}
     assert fault_of(prompt="x", max_tokens="5", max_new_tokens="6").keys() == {"max_new_tokens"}
     assert fault_of(prompt="x", min_tokens="5", min_new_tokens="6").keys() == {"min_new_tokens"}
     assert faults_of(PromptTooLong(prompt_tokens=5000, context_tokens=4096)).keys() == {"prompt"}

@@ -1,6 +1,5 @@
 """From a form of a model's page to what the service is asked, by the way that Replicate's door goes. Pure."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,16 +20,6 @@ SYSTEM_PROMPT: Final = "system_prompt"
 TEMPLATE: Final = "prompt_template"
 WHOLE_FORM: Final = ""
 """Stands for no field in particular."""
-
-_CODE: Final = re.compile(r"E([0-9]{4}) ")
-_FIELDS_OF_CODES: Final[Mapping[str, str]] = {
-    "1001": PROMPT,
-    "1003": TEMPLATE,
-    "1004": TEMPLATE,
-    "1101": "min_new_tokens",
-    "1102": "max_new_tokens",
-}
-"""Beside which field each refusal of the model's own code is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +101,7 @@ def faults_of(error: CorralError | ModelRefusal) -> dict[str, str]:
                 found.setdefault(name.removeprefix("input.").removeprefix("input"), fault.description)
             return found
         case ModelRefusal():
-            match = _CODE.match(str(error))
-            return {_FIELDS_OF_CODES.get(match[1] if match else "", WHOLE_FORM): str(error)}
+            return {error.field: str(error)}
         case PromptTooLong():
             return {PROMPT: str(error)}
         case InvalidRequest():

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
 from typing import Final
 
-from corral.core.errors import CorralError, InvalidRequest
+from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
 
 MAX_FAULTS: Final = 16
 """Told at once: a fault takes more bytes to tell than to cause."""
@@ -42,8 +43,31 @@ class NotHere(CorralError):
     """There is nothing at this address: a collection, file or stream that nobody knows."""
 
 
+class ModelErrorCode(Enum):
+    """Codes of the errors that the code of Replicate's Llama 2 models raises."""
+
+    PROMPT_REQUIRED = "E1001 PromptRequired"
+    PROMPT_TOO_LONG = "E1002 PromptTooLong"
+    BAD_PROMPT_TEMPLATE = "E1003 BadPromptTemplate"
+    PROMPT_TEMPLATE_ERROR = "E1004 PromptTemplateError"
+    INVALID_MIN_TOKENS = "E1101 InvalidArgumentMinTokens"
+    INVALID_MAX_TOKENS = "E1102 InvalidArgumentMaxTokens"
+
+
 class ModelRefusal(Exception):
-    """The input is well-formed and yet none that the model's code can run; it ends as the prediction's ``error``."""
+    """The input passes validation, but the model cannot run it; the prediction fails with this as its ``error``."""
+
+    def __init__(self, code: ModelErrorCode, *, field: str, message: str) -> None:
+        """*field* is the name of the input that must change."""
+        super().__init__(f"{code.value}: {message}")
+        self.code = code
+        self.field = field
+
+
+def too_long(error: PromptTooLong) -> ModelRefusal:
+    """The refusal of a prompt that the model's context does not hold."""
+    message = f"Prompt length ({error.prompt_length}) exceeds maximum input length ({error.context_tokens - 1})"
+    return ModelRefusal(ModelErrorCode.PROMPT_TOO_LONG, field="prompt", message=message)
 
 
 def invalid(faults: Iterable[Fault]) -> InvalidInput:

@@ -14,7 +14,7 @@ from corral.api.disconnect import while_connected
 from corral.api.doors.replicate.answers import BASE_URL, MODEL, VERSION, Answers
 from corral.api.doors.replicate.body import read_body
 from corral.api.doors.replicate.capability import STREAM, opens
-from corral.api.doors.replicate.faults import ModelRefusal, NotHere
+from corral.api.doors.replicate.faults import ModelRefusal, NotHere, too_long
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.logs import PERFORMANCE
@@ -183,12 +183,9 @@ class PredictionRoutes:
             ask = replace(ask, request=await work_on_text(work, chars=text_chars(values)))
             async with self._predictions.open(ask) as run:
                 prediction_id, attached = run.id, run.attached
-        except ModelRefusal as refusal:
+        except (ModelRefusal, PromptTooLong) as error:
+            refusal = error if isinstance(error, ModelRefusal) else too_long(error)
             return await self._predictions.fail(ask, str(refusal)), False
-        except PromptTooLong as error:
-            length, most = error.prompt_length, error.context_tokens - 1
-            reason = f"E1002 PromptTooLong: Prompt length ({length}) exceeds maximum input length ({most})"
-            return await self._predictions.fail(ask, reason), False
         return await self._predictions.get(ask.caller, prediction_id), attached
 
 

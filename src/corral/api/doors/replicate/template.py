@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from corral.api.doors.replicate.faults import ModelRefusal
+from corral.api.doors.replicate.faults import ModelErrorCode, ModelRefusal
 
+TEMPLATE: Final = "prompt_template"
+"""The input that holds it."""
 FIELDS: Final = ("prompt", "system_prompt")
 MAX_FILLED_CHARS: Final = 2**21
 MAX_TOKENS: Final = 10_000
@@ -20,19 +22,25 @@ def fill(template: str, *, prompt: str, system_prompt: str) -> str:
     """The template with both fields filled in; an empty one is the prompt alone.
 
     Raises:
-        ModelRefusal: E1003, the prompt has no place in the template; E1004, a brace or field that means nothing;
-            E1001, nothing is left to send; E1002, it would grow beyond MAX_FILLED_CHARS.
+        ModelRefusal: the template has no ``{prompt}`` (E1003), or a brace or field that means nothing (E1004); the
+            result is empty (E1001) or longer than ``MAX_FILLED_CHARS`` (E1002).
     """
     values = {"prompt": prompt, "system_prompt": system_prompt}
     used: set[str] = set()
     filled = "".join(_parts(template, values, used)) if template else prompt
     if template and prompt and "prompt" not in used:
         raise ModelRefusal(
-            "E1003 BadPromptTemplate: The prompt template has no {prompt}, so the prompt would not be sent. "
-            "Write {prompt} where it belongs."
+            ModelErrorCode.BAD_PROMPT_TEMPLATE,
+            field=TEMPLATE,
+            message="The prompt template has no {prompt}, so the prompt would not be sent. "
+            "Write {prompt} where it belongs.",
         )
     if not filled:
-        raise ModelRefusal("E1001 PromptRequired: A prompt is required, and the formatted prompt is empty.")
+        raise ModelRefusal(
+            ModelErrorCode.PROMPT_REQUIRED,
+            field="prompt",
+            message="A prompt is required, and the formatted prompt is empty.",
+        )
     return filled
 
 
@@ -42,14 +50,18 @@ def _parts(template: str, values: Mapping[str, str], used: set[str]) -> Iterator
     for number, match in enumerate(_TOKEN.finditer(template)):
         if number == MAX_TOKENS:
             raise ModelRefusal(
-                f"E1004 PromptTemplateError: The prompt template has more than {MAX_TOKENS} fields and doubled braces."
+                ModelErrorCode.PROMPT_TEMPLATE_ERROR,
+                field=TEMPLATE,
+                message=f"The prompt template has more than {MAX_TOKENS} fields and doubled braces.",
             )
         value = _value(match[0], values, used, template)
         chars += match.start() - end + len(value)
         if chars > MAX_FILLED_CHARS:
             raise ModelRefusal(
-                f"E1002 PromptTooLong: The formatted prompt has more than {MAX_FILLED_CHARS} characters, which no "
-                "context holds. Write {prompt} and {system_prompt} once."
+                ModelErrorCode.PROMPT_TOO_LONG,
+                field=TEMPLATE,
+                message=f"The formatted prompt has more than {MAX_FILLED_CHARS} characters, which no "
+                "context holds. Write {prompt} and {system_prompt} once.",
             )
         yield template[end : match.start()]
         yield value
@@ -64,8 +76,10 @@ def _value(token: str, values: Mapping[str, str], used: set[str], template: str)
     if len(token) == 1 or name not in FIELDS:
         hint = " Perhaps the prompt was sent as the template." if len(template) > len(values["prompt"]) else ""
         raise ModelRefusal(
-            "E1004 PromptTemplateError: The prompt template may have {prompt} and {system_prompt} in braces and no "
-            f"other; a brace that is meant as such is written twice.{hint}"
+            ModelErrorCode.PROMPT_TEMPLATE_ERROR,
+            field=TEMPLATE,
+            message="The prompt template may have {prompt} and {system_prompt} in braces and no "
+            f"other; a brace that is meant as such is written twice.{hint}",
         )
     used.add(name)
     return values[name]

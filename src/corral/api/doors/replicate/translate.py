@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from corral.api.doors.replicate.chunks import LEAD
 from corral.api.doors.replicate.dialogue import as_reference
-from corral.api.doors.replicate.faults import ModelRefusal
+from corral.api.doors.replicate.faults import ModelErrorCode, ModelRefusal
 from corral.api.doors.replicate.inputs import stops
 from corral.api.doors.replicate.template import fill
 from corral.core.generation import GenerationRequest, RawPrompt, Sampling, Stopping
@@ -50,7 +50,7 @@ def formatted(values: Mapping[str, Any], *, default_template: str) -> str:
     """The prompt as the model reads it, control tokens spelt out.
 
     Raises:
-        ModelRefusal: E1001, E1003, E1004.
+        ModelRefusal: E1001 to E1004.
     """
     prompt, system_prompt, template = (values[name] or "" for name in ("prompt", "system_prompt", "prompt_template"))
     if template == default_template:
@@ -84,8 +84,9 @@ def _max_tokens(values: Mapping[str, Any]) -> int:
         return given
     if given not in (DEFAULT_MAX_TOKENS, alias):
         raise ModelRefusal(
-            f"E1102 InvalidArgumentMaxTokens: max_tokens is {given} and max_new_tokens, its older name, is {alias}. "
-            "Send one of them."
+            ModelErrorCode.INVALID_MAX_TOKENS,
+            field="max_new_tokens",
+            message=f"max_tokens is {given} and max_new_tokens, its older name, is {alias}. Send one of them.",
         )
     return alias
 
@@ -97,7 +98,8 @@ def _min_tokens(values: Mapping[str, Any]) -> int:
         return 0 if unset else given
     if not unset and given != alias:
         raise ModelRefusal(
-            f"E1101 InvalidArgumentMinTokens: min_tokens is {given} and min_new_tokens, its older name, is {alias}. "
-            "Send one of them."
+            ModelErrorCode.INVALID_MIN_TOKENS,
+            field="min_new_tokens",
+            message=f"min_tokens is {given} and min_new_tokens, its older name, is {alias}. Send one of them.",
         )
     return alias
