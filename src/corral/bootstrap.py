@@ -3,10 +3,8 @@
 import asyncio
 import hashlib
 import hmac
-import logging
 import os
 import secrets
-import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -14,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import structlog
 from fastapi import FastAPI
 
 import corral
@@ -366,24 +363,6 @@ def _price_book(settings: Settings, name: str | None) -> PriceBook:
     here = {model.name.lower() for model in LocalModels(settings.data_dir).models()}
     served = {alias.lower() for card in model_cards() for alias in card.names} | {(name or "").lower()}
     return {model: prices for model, prices in read_price_book(settings.prices).items() if model not in here - served}
-
-
-def configure_logs(level: str) -> None:
-    """Log lines of key=value to stderr; neither prompts nor secrets are ever among the values."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 def _api_key(settings: Settings) -> tuple[str, bool]:

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from corral.api.server.limits import ConnectionLimits
 from corral.api.server.server import HttpServer
-from corral.bootstrap import Server, build, configure_logs, hold_database
+from corral.bootstrap import Server, build, hold_database
 from corral.cli.server.banner import banner
 from corral.cli.server.engine_log import log_engine_counters
+from corral.cli.server.logs import configure_logs
 from corral.cli.terminal.progress import StartProgress
 from corral.cli.terminal.streams import OutputFailed, discard_output
 from corral.core.errors import BadSetting, CorralError
