@@ -9,6 +9,8 @@ import structlog
 from corral.engines.base import Engine
 
 _EVERY_S: Final = 10
+_TEXTS: Final = frozenset({"state", "workers"})
+"""Fields that are no counters, logged as text after them."""
 
 _log = structlog.get_logger(__name__)
 
@@ -19,6 +21,8 @@ async def log_engine_counters(engine: Engine) -> None:
     while True:
         stats = engine.stats()
         if stats != last:
-            _log.debug("engine_counters", **asdict(stats))
+            counters = {name: value for name, value in asdict(stats).items() if name not in _TEXTS}
+            workers = ", ".join(f"{worker.pid}: {worker.state}" for worker in stats.workers)
+            _log.debug("engine_counters", **counters, state=str(stats.state), workers=workers)
             last = stats
         await asyncio.sleep(_EVERY_S)
