@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from corral.core.generation import Sampling
-from corral.engines.base import EndReason, Engine, EngineRequest, TokenBatch
-from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy, WorkerLaunch
+from corral.engines.base import EndReason, Engine, EngineLimits, EngineRequest, TokenBatch
+from corral.engines.constraint_check import ConstraintChecker
+from corral.engines.policy import QueuePolicy
+from corral.engines.queued import QueuedEngine
+from corral.engines.scripted import SCRIPTED_CAPABILITIES, ScriptedOptions
+from corral.engines.subprocess.worker import LOAD_TIMEOUT_S, STEP_TIMEOUT_S, SubprocessWorker, WorkerLaunch
 
 GREEDY = Sampling(temperature=0)
 DEADLINE_S = 30.0
@@ -17,10 +21,41 @@ STOP_IDS = frozenset({2})
 """EOS of the scripted engine and of the random models."""
 
 
-def scripted_engine(policy: SupervisorPolicy | None = None, **options: Any) -> SupervisedEngine:
-    """A scripted engine in a real worker process; *options* as in ScriptedOptions."""
+def scripted_worker(
+    *, step_timeout_s: float = STEP_TIMEOUT_S, load_timeout_s: float = LOAD_TIMEOUT_S, **options: Any
+) -> SubprocessWorker:
+    """A scripted worker in a real process; *options* as in ScriptedOptions."""
     launch = WorkerLaunch(engine="scripted", options=options, environment=dict(os.environ))
-    return SupervisedEngine(launch, policy=policy)
+    return SubprocessWorker(launch, step_timeout_s=step_timeout_s, load_timeout_s=load_timeout_s)
+
+
+def scripted_limits(*, max_sequences: int = 256, **options: Any) -> EngineLimits:
+    """What is known of a scripted worker before its load; *options* as in ScriptedOptions."""
+    script = ScriptedOptions(**options)
+    return EngineLimits(
+        vocab_size=script.vocab_size,
+        context_tokens=script.context_tokens,
+        room_tokens=min(script.context_tokens, script.kv_blocks * script.kv_block_tokens),
+        max_sequences=max_sequences,
+    )
+
+
+def scripted_engine(
+    policy: QueuePolicy | None = None,
+    *,
+    workers: int = 1,
+    max_sequences: int = 256,
+    step_timeout_s: float = STEP_TIMEOUT_S,
+    load_timeout_s: float = LOAD_TIMEOUT_S,
+    checker: ConstraintChecker | None = None,
+    **options: Any,
+) -> QueuedEngine:
+    """An engine on scripted workers in real processes; *options* as in ScriptedOptions."""
+    made = [
+        scripted_worker(step_timeout_s=step_timeout_s, load_timeout_s=load_timeout_s, **options) for _ in range(workers)
+    ]
+    limits = scripted_limits(max_sequences=max_sequences, **options)
+    return QueuedEngine(made, limits=limits, capabilities=SCRIPTED_CAPABILITIES, policy=policy, checker=checker)
 
 
 def request(

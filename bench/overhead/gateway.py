@@ -9,7 +9,7 @@ from typing import Any
 
 from corral import bootstrap
 from corral.cli.server.serve import serve
-from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
+from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.settings import load_settings
 
 
@@ -17,11 +17,11 @@ def main() -> None:
     """Serve until told to stop."""
     orders = json.loads(sys.argv[1])
 
-    def scripted(launch: WorkerLaunch, **options: Any) -> SupervisedEngine:
+    def scripted(launch: WorkerLaunch, **options: Any) -> SubprocessWorker:
         worker = WorkerLaunch(engine="scripted", options=orders["script"], environment=launch.environment)
-        return SupervisedEngine(worker, **options)
+        return SubprocessWorker(worker, **options)
 
-    bootstrap.SupervisedEngine = scripted
+    bootstrap.SubprocessWorker = scripted
     serve(load_settings(orders["settings"], {}))
 
 

@@ -30,8 +30,10 @@ import uvloop
 from corral.bootstrap import open_accounts, open_store
 from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.core.generation import Sampling
-from corral.engines.base import EngineRequest
-from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
+from corral.engines.base import EngineLimits, EngineRequest
+from corral.engines.queued import QueuedEngine
+from corral.engines.scripted import SCRIPTED_CAPABILITIES
+from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.service.accounts.accounts import KeyTerms
 from corral.settings import load_settings, worker_environment
 from corral.text.load import load_tokenizer
@@ -106,7 +108,12 @@ async def bench(arguments: argparse.Namespace) -> None:
 
 async def measure_bare(script: dict[str, Any], streams: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The engine alone: no service, no HTTP, no database."""
-    engine = SupervisedEngine(WorkerLaunch(engine="scripted", options=script, environment=worker_environment()))
+    worker = SubprocessWorker(WorkerLaunch(engine="scripted", options=script, environment=worker_environment()))
+    engine = QueuedEngine(
+        [worker],
+        limits=EngineLimits(vocab_size=script["vocab_size"], context_tokens=4096, room_tokens=4096, max_sequences=256),
+        capabilities=SCRIPTED_CAPABILITIES,
+    )
     request = EngineRequest(
         prompt_ids=tuple(range(3, 23)),
         max_new_tokens=arguments.tokens,

@@ -32,10 +32,13 @@ from corral.deployments.registry import Deployments
 from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender
 from corral.engines.base import Engine
-from corral.engines.openvino.options import OpenVinoOptions
+from corral.engines.checker import CHECKER_LOAD_TIMEOUT_S, CHECKER_STEP_TIMEOUT_S, make_checker
+from corral.engines.openvino.limits import read_limits
+from corral.engines.openvino.options import OPENVINO_CAPABILITIES, OpenVinoOptions
+from corral.engines.policy import QueuePolicy
+from corral.engines.queued import QueuedEngine
 from corral.engines.stepper import Progress
-from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, SupervisorPolicy, WorkerLaunch
-from corral.engines.vetting import ConstraintVetting
+from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.files import Files
 from corral.service.accounts.sign_ins import SignIns
@@ -309,25 +312,23 @@ def _rates(settings: Settings) -> RateTerms:
     )
 
 
-def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> SupervisedEngine:
+def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> QueuedEngine:
     options = openvino_options(settings, checkpoint)
-    stand_in = SupervisedEngine(_launch(replace(options, stand_in=True)), policy=STAND_IN_POLICY)
-    return SupervisedEngine(
-        _launch(options),
-        policy=SupervisorPolicy(
-            step_timeout_s=settings.step_timeout_s,
-            load_timeout_s=settings.load_timeout_s,
-            max_sequences=settings.max_sequences,
-            max_waiting=settings.max_waiting,
-            max_queue_wait_s=settings.max_queue_wait_s,
-        ),
-        vetting=ConstraintVetting(stand_in),
+    limits = read_limits(options, max_sequences=settings.max_sequences)
+    checker = _worker(replace(options, checker_model=True), CHECKER_STEP_TIMEOUT_S, CHECKER_LOAD_TIMEOUT_S)
+    return QueuedEngine(
+        [_worker(options, settings.step_timeout_s, settings.load_timeout_s)],
+        limits=limits,
+        capabilities=OPENVINO_CAPABILITIES,
+        policy=QueuePolicy(max_waiting=settings.max_waiting, max_queue_wait_s=settings.max_queue_wait_s),
+        checker=make_checker(checker, vocab_size=limits.vocab_size),
         on_progress=on_progress,
     )
 
 
-def _launch(options: OpenVinoOptions) -> WorkerLaunch:
-    return WorkerLaunch(engine="openvino", options=asdict(options), environment=worker_environment())
+def _worker(options: OpenVinoOptions, step_timeout_s: float, load_timeout_s: float) -> SubprocessWorker:
+    launch = WorkerLaunch(engine="openvino", options=asdict(options), environment=worker_environment())
+    return SubprocessWorker(launch, step_timeout_s=step_timeout_s, load_timeout_s=load_timeout_s)
 
 
 def _catalog(settings: Settings, checkpoint: Path, name: str | None) -> Catalog:

@@ -19,9 +19,11 @@ from jsonschema_rs import Draft202012Validator
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Constraint, Sampling
 from corral.engines.base import EndReason, Engine, EngineRequest
-from corral.engines.openvino.options import OpenVinoOptions
-from corral.engines.supervisor import STAND_IN_POLICY, SupervisedEngine, WorkerLaunch
-from corral.engines.vetting import ConstraintVetting
+from corral.engines.checker import CHECKER_STEP_TIMEOUT_S, make_checker
+from corral.engines.openvino.limits import read_limits
+from corral.engines.openvino.options import OPENVINO_CAPABILITIES, OpenVinoOptions
+from corral.engines.queued import QueuedEngine
+from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from tests.engines import generate, request, scripted_engine, until_idle, worker_pid
 from tests.oracle.llama import GQA
 from tests.vocabulary import text_of, write_with_vocabulary
@@ -31,25 +33,31 @@ pytestmark = pytest.mark.anyio
 WARM = Sampling(temperature=1.0)
 
 
-def vetted_engine(options: OpenVinoOptions) -> SupervisedEngine:
-    """An engine and its stand-in, as a server has them."""
+def checked_engine(options: OpenVinoOptions) -> QueuedEngine:
+    """An engine and its checker, as a server has them."""
 
-    def launch(*, stand_in: bool) -> WorkerLaunch:
-        chosen = asdict(replace(options, stand_in=stand_in))
+    def launch(*, checker_model: bool) -> WorkerLaunch:
+        chosen = asdict(replace(options, checker_model=checker_model))
         return WorkerLaunch(engine="openvino", options=chosen, environment=dict(os.environ))
 
-    vetting = ConstraintVetting(SupervisedEngine(launch(stand_in=True), policy=STAND_IN_POLICY))
-    return SupervisedEngine(launch(stand_in=False), vetting=vetting)
+    limits = read_limits(options, max_sequences=256)
+    checker_worker = SubprocessWorker(launch(checker_model=True), step_timeout_s=CHECKER_STEP_TIMEOUT_S)
+    return QueuedEngine(
+        [SubprocessWorker(launch(checker_model=False))],
+        limits=limits,
+        capabilities=OPENVINO_CAPABILITIES,
+        checker=make_checker(checker_worker, vocab_size=limits.vocab_size),
+    )
 
 
 @pytest.fixture(scope="module")
-async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SupervisedEngine]:
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[QueuedEngine]:
     """A flat random model, so that nothing but the constraint shapes its answers."""
     directory = tmp_path_factory.mktemp("constrained")
     checkpoint = write_with_vocabulary(replace(GQA, logit_gain=0.7), directory / "checkpoint")
     options = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(directory / "cache"), kv_blocks=128)
 
-    made = vetted_engine(options)
+    made = checked_engine(options)
     async with made.run():
         await made.ready()
         yield made
@@ -244,7 +252,7 @@ async def test_an_answer_that_reaches_its_limit_is_cut_and_says_so(engine: Engin
     assert text_of(ids).startswith(b'"')
 
 
-async def test_a_constrained_run_survives_the_death_of_its_worker(engine: SupervisedEngine) -> None:
+async def test_a_constrained_run_survives_the_death_of_its_worker(engine: QueuedEngine) -> None:
     asked = replace(asking(schema({"items": {"type": "integer"}, "minItems": 150}), max_new_tokens=300))
     undisturbed = await generate(engine, asked)
     restarts = engine.stats().restarts
@@ -302,7 +310,7 @@ async def test_a_constraint_has_the_last_word_on_the_length(engine: Engine) -> N
 async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Path) -> None:
     checkpoint = GQA.write(tmp_path / "checkpoint")
     options = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16)
-    engine = vetted_engine(options)
+    engine = checked_engine(options)
     async with engine.run():
         await engine.ready()
         with pytest.raises(InvalidRequest, match="cannot be constrained"):
@@ -310,7 +318,7 @@ async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Pat
         await generate(engine, asking(None))
 
 
-async def test_an_engine_without_vetting_lets_no_constraint_through() -> None:
+async def test_an_engine_without_a_checker_lets_no_constraint_through() -> None:
     engine = scripted_engine(answer=(5, 6))
     async with engine.run():
         await engine.ready()

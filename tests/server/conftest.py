@@ -7,7 +7,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from corral.bootstrap import build
-from corral.engines.supervisor import SupervisedEngine
+from corral.engines.base import Engine
 from corral.service.accounts.accounts import Accounts
 from corral.service.ports import Predictions
 from corral.settings import load_settings
@@ -21,7 +21,7 @@ __all__ = ["fresh_postgres_url", "postgres_server"]
 class RealServer(LiveServer):
     """A running server, and what is behind it to look at."""
 
-    engine: SupervisedEngine
+    engine: Engine
     accounts: Accounts
     predictions: Predictions
 

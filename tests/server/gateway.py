@@ -19,7 +19,7 @@ from corral import bootstrap
 from corral.catalog.catalog import Catalog
 from corral.cli.server.serve import serve
 from corral.core.prediction import WebhookEvent
-from corral.engines.supervisor import SupervisedEngine, WorkerLaunch
+from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.service.ports import Ask
 from corral.service.runs.journal import Journal
 from corral.service.runs.live import LiveRun
@@ -71,11 +71,11 @@ def telling(url: str) -> None:
     PredictionService.open = open_told
 
 
-def scripted(script: dict[str, Any]) -> Callable[..., SupervisedEngine]:
-    """Makes the engine as ``SupervisedEngine`` does, with another worker."""
+def scripted(script: dict[str, Any]) -> Callable[..., SubprocessWorker]:
+    """Makes workers as ``SubprocessWorker`` does, but scripted ones."""
 
-    def make(launch: WorkerLaunch, **options: Any) -> SupervisedEngine:
-        return SupervisedEngine(
+    def make(launch: WorkerLaunch, **options: Any) -> SubprocessWorker:
+        return SubprocessWorker(
             WorkerLaunch(engine="scripted", options=script, environment=launch.environment), **options
         )
 
@@ -85,7 +85,7 @@ def scripted(script: dict[str, Any]) -> Callable[..., SupervisedEngine]:
 def main() -> None:
     """Serve, until the victim comes; without a point of death, until somebody ends it."""
     orders = json.loads(sys.argv[1])
-    bootstrap.SupervisedEngine = scripted(orders["script"])
+    bootstrap.SubprocessWorker = scripted(orders["script"])
     if orders["point"]:
         mine(orders["point"])
     if orders["tell"]:

@@ -93,7 +93,7 @@ class Premises:
     async def server(self, **script: Any) -> AsyncIterator["OpenServer"]:
         """The server in this process; *script* as in ScriptedOptions."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bootstrap, "SupervisedEngine", scripted({**SCRIPT, **script}))
+            patch.setattr(bootstrap, "SubprocessWorker", scripted({**SCRIPT, **script}))
             patch.setattr(bootstrap, "renderers", renderers)
             made = bootstrap.build(self.settings, lambda _: None)
         async with made.run():

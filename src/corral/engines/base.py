@@ -126,16 +126,24 @@ class EngineRun(Protocol):
 
     @property
     def position(self) -> int:
-        """Place in the queue: 1 is next, 0 means that it has joined the batch, or is over.
+        """Place in the queue: 1 is next, 0 means that a worker computes it, or that it is over.
 
-        Told a few times a second. Others may join the queue in front, as every account has its share of it; a run
-        that was in the batch stays at 0 even while its worker is being replaced.
+        Updated a few times a second. Others may join the queue in front, as every account has its share of it. It
+        stays at 0 while another worker is sought because its own died.
         """
         ...
 
     @property
     def recovering(self) -> bool:
-        """Whether it waits because a run that crashed workers is computed alone."""
+        """Whether it waits because a sequence that may have crashed workers is computed alone."""
+        ...
+
+    @property
+    def continued(self) -> bool:
+        """Whether it goes on from prompt and tokens so far, as a prompt, because it could not be replayed.
+
+        Its rest may then differ from what an undisturbed run would have given.
+        """
         ...
 
     async def moved(self) -> None:
@@ -150,7 +158,7 @@ class EngineRun(Protocol):
         """What came since the last batch.
 
         Raises:
-            EngineUnavailable: no worker can be had.
+            EngineUnavailable, CheckpointRefused: no worker can be had.
             EngineFailed: the engine died on this run too often, or lost its place in a constrained answer.
             InvalidRequest: the engine refuses the request after all.
         """
@@ -158,7 +166,17 @@ class EngineRun(Protocol):
 
 
 class Engine(Protocol):
-    """Five members. Anything an engine learns to do later becomes a field of a request or of the stats."""
+    """Seven members. Anything an engine learns to do later becomes a field of a request or of the stats."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Features, known before any load."""
+        ...
+
+    @property
+    def limits(self) -> EngineLimits:
+        """Limits of a request, known before any load; the loaded engine's own afterwards."""
+        ...
 
     @property
     def info(self) -> EngineInfo:
@@ -166,14 +184,15 @@ class Engine(Protocol):
         ...
 
     def run(self) -> AbstractAsyncContextManager[None]:
-        """Compute for as long as the block lasts. Entering starts to load and returns at once.
+        """Compute while the block is active. Entering starts the load and returns at once.
 
-        Leaving stops the engine and frees everything; running requests end with EngineUnavailable.
+        Leaving stops the engine and frees everything. Running requests end with EngineUnavailable; waiting ones wait
+        for the next time. May be entered again.
         """
         ...
 
     async def ready(self) -> None:
-        """Return when the next request would be answered: loaded and warmed up.
+        """Return when the engine is loaded and warmed up; waits while ``run`` is not entered.
 
         Raises:
             CheckpointRefused: the weights cannot be served.
@@ -182,14 +201,15 @@ class Engine(Protocol):
         ...
 
     def open(self, request: EngineRequest) -> AbstractAsyncContextManager[EngineRun]:
-        """Run one request; iterate for its tokens, leave the block to free its slot and KV cache.
+        """Compute one request; iterate for its tokens, leave the block to free its slot and KV cache.
 
-        Leaving for any reason (end, break, cancellation, error) frees both within one step of the engine.
+        Accepted before the engine is loaded, and while ``run`` is not entered; it then waits. Leaving for any reason
+        (end, break, cancellation, error) frees slot and cache within one step of the engine.
 
         Raises:
             InvalidRequest: on entering, when ``check_request`` refuses.
             Overloaded: on entering, when too much is waiting already, it could not start soon, or the engine recovers.
-            EngineUnavailable: on entering or while iterating, when no worker can be had.
+            EngineUnavailable: on entering or while iterating, when the load has failed or the engine is shut down.
             EngineFailed: while iterating, when the engine died on this run too often.
         """
         ...

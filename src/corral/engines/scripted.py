@@ -8,14 +8,17 @@ import os
 import time
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from corral.core.errors import CheckpointRefused, InvalidRequest
-from corral.engines.base import EndReason, EngineInfo, EngineRequest
+from corral.engines.base import Capabilities, EndReason, EngineInfo, EngineRequest
 from corral.engines.stepper import Progress, Report, SequenceOutput
 
+SCRIPTED_CAPABILITIES: Final = Capabilities(
+    echo=True, logprobs=True, top_logprobs=0, constraints=True, deterministic_replay=True, prompt_logprobs=True
+)
 _LOGPROB = -0.5
 _FIRST_ORDINARY_ID = 3
 

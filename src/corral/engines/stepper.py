@@ -1,7 +1,6 @@
 """What runs inside the worker process: a batch that is advanced one step at a time.
 
-A stepper is single-threaded and synchronous. It knows nothing of processes, queues or admission: ``engines.supervisor``
-never hands it more than its KV cache can finish.
+A stepper is single-threaded and synchronous. ``engines.admission`` never gives it more than its KV cache can finish.
 """
 
 from collections.abc import Callable

@@ -122,7 +122,7 @@ async def scripted_server(data_dir: Path, *, step_s: float = STEP_S) -> AsyncGen
     tokenizer = load_tokenizer(Path(demo.__file__).parent)
     script = {"vocab_size": tokenizer.vocab_size, "kv_blocks": 4096, "step_s": step_s, "answer": ids}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bootstrap, "SupervisedEngine", scripted(script))
+        patched.setattr(bootstrap, "SubprocessWorker", scripted(script))
         async with visited_server(data_dir) as server:
             yield server
 

@@ -33,7 +33,8 @@ from corral.core.pricing import Price, verify
 from corral.deployments.deployment import Deployment
 from corral.deployments.registry import Deployments
 from corral.engines.base import Engine
-from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
+from corral.engines.policy import QueuePolicy
+from corral.engines.queued import QueuedEngine
 from corral.service.accounts.accounts import Accounts, KeyTerms
 from corral.service.ports import Ask, Idempotency, PageRequest, Run
 from corral.service.runs.prepare import Preparer
@@ -95,7 +96,7 @@ class Desk:
     """One account's view of a running service, and of the books behind it."""
 
     def __init__(
-        self, service: PredictionService, engine: SupervisedEngine, store: Store, accounts: Accounts, clock: Clock
+        self, service: PredictionService, engine: QueuedEngine, store: Store, accounts: Accounts, clock: Clock
     ) -> None:
         self.clock = clock
         self.service = service
@@ -180,7 +181,7 @@ class Desk:
 @asynccontextmanager
 async def serving(
     database: Path | str,
-    engine: SupervisedEngine,
+    engine: QueuedEngine,
     *,
     retention_s: int = 3600,
     clock: Clock | None = None,
@@ -211,7 +212,7 @@ async def serving(
 
 
 @asynccontextmanager
-async def working(policy: SupervisorPolicy | None = None, **options: Any) -> AsyncIterator[SupervisedEngine]:
+async def working(policy: QueuePolicy | None = None, **options: Any) -> AsyncIterator[QueuedEngine]:
     """A scripted engine that is ready; *options* as in ScriptedOptions."""
     engine = scripted_engine(policy, vocab_size=ByteTokenizer.vocab_size, **options)
     async with engine.run():
@@ -227,7 +228,7 @@ async def open_desk(
     credit_nusd: int = DOLLAR,
     limits: Limits | None = None,
     terms: dict[str, Any] | None = None,
-    policy: SupervisorPolicy | None = None,
+    policy: QueuePolicy | None = None,
     **options: Any,
 ) -> AsyncIterator[Desk]:
     """A service whose engine says *says*, or bytes without end; Ann has a dollar. Leaves with the books balanced."""

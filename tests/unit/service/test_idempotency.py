@@ -9,7 +9,7 @@ import pytest
 from corral.core.errors import Canceled, DataRemoved, IdempotencyConflict, InvalidRequest, Overloaded
 from corral.core.generation import RawPrompt, Sampling
 from corral.core.prediction import Status
-from corral.engines.supervisor import SupervisorPolicy
+from corral.engines.policy import QueuePolicy
 from tests.unit.service.desk import HELLO_TOKENS, PRICE, apart, collected, limited, numbered, once, open_desk
 
 pytestmark = pytest.mark.anyio
@@ -85,8 +85,8 @@ async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(dat
 
 
 async def test_a_request_that_the_engine_has_no_room_for_may_be_made_again(database: Path) -> None:
-    policy = SupervisorPolicy(max_sequences=1, max_waiting=1)
-    async with open_desk(database, policy=policy, step_s=0.002) as desk:
+    policy = QueuePolicy(max_waiting=1)
+    async with open_desk(database, policy=policy, max_sequences=1, step_s=0.002) as desk:
         async with desk.service.open(desk.ask(limited(1000))), desk.service.open(desk.ask(limited(1000))):
             with pytest.raises(Overloaded):
                 await desk.answer(limited(5), idempotency=once())

@@ -13,7 +13,8 @@ from corral.core.errors import EngineUnavailable
 from corral.core.generation import Sampling
 from corral.core.prediction import Status, StoppedBy
 from corral.core.server_state import ServerState
-from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
+from corral.engines.policy import QueuePolicy
+from corral.engines.queued import QueuedEngine
 from corral.service.ports import Run
 from tests.engines import DEADLINE_S, worker_pid
 from tests.unit.service.desk import Desk, collected, limited, once, seat, serving, working
@@ -27,7 +28,7 @@ SAMPLED = limited(300, sampling=Sampling(temperature=1.0), seed=7)
 async def fragile(tmp_path: Path, *, max_outage_s: float = 3600) -> AsyncIterator[tuple[Desk, Path]]:
     """A service, and the file that keeps its engine from starting again."""
     closed = tmp_path / "no engine"
-    policy = SupervisorPolicy(max_failed_starts=1, max_restart_delay_s=0.1)
+    policy = QueuePolicy(max_failed_starts=1, max_restart_delay_s=0.1)
     async with (
         working(policy, step_s=0.005, no_start_file=str(closed)) as engine,
         serving(tmp_path / "corral.db", engine, max_outage_s=max_outage_s) as desk,
@@ -36,7 +37,7 @@ async def fragile(tmp_path: Path, *, max_outage_s: float = 3600) -> AsyncIterato
         yield desk, closed
 
 
-async def end_engine(engine: SupervisedEngine, closed: Path) -> None:
+async def end_engine(engine: QueuedEngine, closed: Path) -> None:
     """Kill the worker; return when callers are told that no other can be started."""
     closed.touch()
     pid = worker_pid(engine)
@@ -51,7 +52,7 @@ async def end_engine(engine: SupervisedEngine, closed: Path) -> None:
             await asyncio.sleep(0.005)
 
 
-async def engine_again(engine: SupervisedEngine) -> None:
+async def engine_again(engine: QueuedEngine) -> None:
     """Return when a worker is ready."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
@@ -127,7 +128,7 @@ async def test_the_state_says_that_the_engine_recovers(database: Path) -> None:
         await desk.balanced()
 
 
-async def kill_worker(engine: SupervisedEngine) -> None:
+async def kill_worker(engine: QueuedEngine) -> None:
     """Kill the worker; return when there is another that computes."""
     emitted, restarts = engine.stats().emitted_tokens, engine.stats().restarts
     pid = worker_pid(engine)

@@ -11,7 +11,6 @@ import pytest
 from corral.core.errors import UnknownPrediction
 from corral.core.generation import Delta, Finished, GenerationEvent, Queued, Sampling, Started
 from corral.core.prediction import Prediction, Status
-from corral.engines.supervisor import SupervisorPolicy
 from corral.service.ports import Run
 from tests.unit.service.desk import Desk, apart, collected, limited, numbered, open_desk, text_of
 
@@ -113,9 +112,8 @@ async def test_a_running_prediction_shows_what_it_has_said_so_far(database: Path
 
 
 async def test_waiting_for_a_place_is_told_with_the_position_and_not_kept(database: Path) -> None:
-    policy = SupervisorPolicy(max_sequences=1)
     async with (
-        open_desk(database, policy=policy, step_s=0.005) as desk,
+        open_desk(database, max_sequences=1, step_s=0.005) as desk,
         desk.service.open(desk.ask(limited(2000))),
         desk.service.open(desk.ask(limited(60))) as second,
         desk.service.open(desk.ask(limited(5))) as run,

@@ -11,7 +11,7 @@ import pytest
 from corral.core.errors import InvalidRequest, Overloaded
 from corral.core.generation import RawPrompt
 from corral.core.prediction import Prediction, Status, StoppedBy
-from corral.engines.supervisor import SupervisorPolicy
+from corral.engines.policy import QueuePolicy
 from corral.service.webhooks.webhooks import DEFAULT_EVENTS, told_of
 from corral.store.runs import claims
 from corral.store.webhooks import outbox
@@ -111,8 +111,8 @@ async def test_a_refused_input_and_a_cancelled_run_are_told_to_be_over(database:
 
 
 async def test_a_call_that_was_answered_with_an_error_is_told_of_nothing(database: Path) -> None:
-    policy = SupervisorPolicy(max_sequences=1, max_waiting=1)
-    async with open_desk(database, policy=policy, step_s=0.002) as desk:
+    policy = QueuePolicy(max_waiting=1)
+    async with open_desk(database, policy=policy, max_sequences=1, step_s=0.002) as desk:
         async with desk.service.open(desk.ask(limited(1000))), desk.service.open(desk.ask(limited(1000))):
             with pytest.raises(Overloaded):
                 async with desk.service.open(desk.ask(background=True, webhook=hook("http://127.0.0.1:9/x"))):

@@ -12,12 +12,12 @@ import openvino as ov
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused, EngineUnavailable
 from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, note_source, stamp_file
+from corral.engines.openvino.checker_model import checker_shape, plan_checker_model, write_checker_model
 from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer
 from corral.engines.openvino.graph import BlobWeights, build_model
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import StoredTensor, describe_storage, write_tensors
 from corral.engines.openvino.shape import LlamaShape
-from corral.engines.openvino.stand_in import plan_stand_in, stand_in_shape, write_stand_in
 from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report
 
@@ -57,8 +57,8 @@ def obtain_model(
     return cache.obtain(key, convert, report), digest_fields(content)
 
 
-def obtain_stand_in(checkpoint: Checkpoint, cache: ModelCache, report: Report) -> Path:
-    """Directory of the checkpoint's stand-in, made first when there is none.
+def obtain_checker_model(checkpoint: Checkpoint, cache: ModelCache, report: Report) -> Path:
+    """Directory of the checker model of a checkpoint; makes it first if there is none.
 
     Raises:
         CheckpointRefused: the checkpoint has no vocabulary, or it cannot be converted.
@@ -66,12 +66,12 @@ def obtain_stand_in(checkpoint: Checkpoint, cache: ModelCache, report: Report) -
     vocabulary = checkpoint.vocabulary()
     if vocabulary is None:
         raise CheckpointRefused("There is no tokenizer, without which nothing can be constrained.")
-    shape = stand_in_shape(checkpoint.shape)
+    shape = checker_shape(checkpoint.shape)
     key = digest_fields({"stand-in": _VERSION, "shape": asdict(shape), "vocabulary": _digest(vocabulary)})[:32]
 
     def convert(directory: Path) -> None:
-        plan, blob = plan_stand_in(shape), directory / "weights.blob"
-        write_stand_in(plan, blob)
+        plan, blob = plan_checker_model(shape), directory / "weights.blob"
+        write_checker_model(plan, blob)
         _save(shape, plan, blob, directory)
         blob.unlink()
         save_detokenizer(read_pieces(vocabulary, shape.vocab_size), directory)

@@ -5,8 +5,14 @@ Imports nothing heavy: the gateway makes these, the worker reads them.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from corral.core.errors import BadSetting
+from corral.engines.base import Capabilities
+
+OPENVINO_CAPABILITIES: Final = Capabilities(
+    echo=True, logprobs=True, top_logprobs=0, constraints=True, deterministic_replay=True, prompt_logprobs=True
+)
 
 
 class WeightsFormat(StrEnum):
@@ -46,8 +52,8 @@ class OpenVinoOptions:
     """None is f32 while a whole context is small, else u8: see ``memory.choose_precision``."""
     max_batched_tokens: int = 512
     """Most tokens of one step: bounds how long the others wait while somebody's prompt is read."""
-    stand_in: bool = False
-    """Serve a tiny random model with the checkpoint's vocabulary instead: to try constraints on."""
+    checker_model: bool = False
+    """Serve a tiny random model with the checkpoint's vocabulary instead, on which constraints are tried."""
     prefix_caching: bool = True
     """Reuse the keys and values of a prompt's beginning when it was seen before."""
 

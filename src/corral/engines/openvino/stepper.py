@@ -24,8 +24,9 @@ from corral.core.errors import InvalidRequest
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, EngineInfo, EngineRequest, check_request
 from corral.engines.openvino.cache import ModelCache
+from corral.engines.openvino.checker_model import checker_shape, limit_memory, plan_checker_model
 from corral.engines.openvino.checkpoint import open_checkpoint
-from corral.engines.openvino.convert import obtain_model, obtain_stand_in
+from corral.engines.openvino.convert import obtain_checker_model, obtain_model
 from corral.engines.openvino.detokenizer import DETOKENIZER
 from corral.engines.openvino.echo import PromptScore, PromptScorer
 from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose_blocks, choose_precision
@@ -33,7 +34,6 @@ from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.openvino.pipeline import load_pipeline, make_config
 from corral.engines.openvino.quantize import StoredTensor, activation_group, describe_storage, plan_tensors
 from corral.engines.openvino.shape import LlamaShape
-from corral.engines.openvino.stand_in import limit_memory, plan_stand_in, stand_in_shape
 from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report, SequenceOutput
 
@@ -233,10 +233,10 @@ def _obtain(
     checkpoint: Checkpoint, options: OpenVinoOptions, report: Report
 ) -> tuple[LlamaShape, list[StoredTensor], Path, str]:
     cache = ModelCache(Path(options.cache_dir))
-    if options.stand_in:
+    if options.checker_model:
         limit_memory()
-        shape = stand_in_shape(checkpoint.shape)
-        return shape, plan_stand_in(shape), obtain_stand_in(checkpoint, cache, report), "stand-in"
+        shape = checker_shape(checkpoint.shape)
+        return shape, plan_checker_model(shape), obtain_checker_model(checkpoint, cache, report), "checker"
     plan = plan_tensors(checkpoint.shape, options.weights, checkpoint.held)
     directory, digest = obtain_model(checkpoint, options.weights, plan, cache, report)
     return checkpoint.shape, plan, directory, f"{digest}:{options.weights.value}"

@@ -1,7 +1,6 @@
-"""One request on its way through workers that may die under it.
+"""One request in an engine's queue and on its workers.
 
-A run remembers what was emitted, so that a new worker can go on where the old one stopped and the reader only sees a
-pause. Knows nothing of sockets or processes.
+It keeps the tokens so far, so that another worker can go on where one died and the reader only sees a pause.
 """
 
 import asyncio
@@ -13,31 +12,38 @@ from corral.engines.base import EndReason, EngineRequest, TokenBatch
 from corral.engines.stepper import SequenceOutput
 
 
-class Run:
-    """A request, what has been emitted for it, and a reader who may be slow; see ``base.EngineRun``."""
+class QueuedSequence:
+    """A request, its tokens so far, and a buffer for a slow reader; implements ``base.EngineRun``."""
 
-    def __init__(self, request: EngineRequest, *, kv_blocks: int) -> None:
+    def __init__(self, request: EngineRequest, *, can_replay: bool = True) -> None:
+        """Wait for a worker.
+
+        Args:
+            request: to be computed.
+            can_replay: a worker gives the same tokens again for the same sampled request.
+        """
         self.request = replace(request, emitted_ids=())
-        self.kv_blocks = kv_blocks
-        """Enough for prompt and whole answer."""
         self.cost_tokens = len(request.prompt_ids) + request.max_new_tokens
-        """What the run counts in its flow's share of the queue."""
+        """Tokens of prompt and whole answer: its size in a batch, and its cost for its flow's share of the queue."""
         self.key: int | None = None
-        """Name of the sequence in the present worker; None while waiting."""
+        """Key in the batch of its worker; None while waiting."""
         self.arrival = 0
         """Place in the order of arrival, over all flows."""
         self.overtaken_tokens = 0
-        """Cost of the runs that joined the batch before this one, out of turn, because it did not fit."""
+        """Cost of the sequences that were submitted before this one, out of turn, because it did not fit."""
         self.deaths = 0
-        """Workers that died while they computed this run."""
+        """Workers that died while they computed it."""
         self.suspicion = 0
-        """... of which since it last proved that it can be computed."""
-        self.suspect = False
-        """Whether it is computed alone: see ``queue.SUSPECT_DEATHS``."""
+        """Deaths since it last proved that it can be computed."""
+        self.is_suspect = False
+        """Whether it is computed alone: see ``admission.SUSPECT_DEATHS``."""
         self.emitted = list(request.emitted_ids)
         """All tokens so far, those of an earlier process included."""
+        self.continued = False
+        """See ``EngineRun.continued``."""
         self._replayed: list[int] | None = None
-        self._replayable = True
+        self._can_replay = can_replay
+        self._prefixes: tuple[int, ...] | None = None
         self._unread_ids: list[int] = []
         self._unread_logprobs: list[float] = []
         self._prompt_logprobs: tuple[float, ...] | None = None
@@ -51,7 +57,7 @@ class Run:
         self._moved = asyncio.Event()
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self._end is not None or self._error is not None
 
@@ -84,22 +90,37 @@ class Run:
             self._told_place = self._place
         self._moved.set()
 
-    def submission(self) -> EngineRequest:
-        """What to ask of a worker now, given what earlier ones emitted.
+    def prefixes(self, piece_tokens: int) -> tuple[int, ...]:
+        """Hashes of the prompt's first one, two, ... pieces; a rest shorter than a piece is left out."""
+        if self._prefixes is None:
+            ids, hashes = self.request.prompt_ids, [0]
+            for start in range(0, len(ids) - piece_tokens + 1, piece_tokens):
+                hashes.append(hash((hashes[-1], ids[start : start + piece_tokens])))
+            self._prefixes = tuple(hashes[1:])
+        return self._prefixes
 
-        A greedy run goes on from prompt + tokens so far. A run with a seed, with a constraint whose place in the
+    def check_resumable(self) -> None:
+        """Fail a constrained answer that has begun and cannot be replayed: its place in the grammar is lost."""
+        if self.emitted and self.request.constraint is not None and not self._can_replay:
+            self.fail(EngineFailed("The engine was restarted, and could not repeat this constrained answer so far."))
+
+    def submission(self) -> EngineRequest:
+        """Make the request for a worker, given the tokens so far.
+
+        A greedy sequence goes on from prompt + tokens so far. One with a seed, with a constraint whose place in the
         grammar is lost, or with penalties that count only the answer, would then differ from an undisturbed one: it is
-        replayed from its start, since the same request gives the same tokens, and what the reader already has is
-        dropped.
+        replayed from its start if the engine gives the same tokens again, and those that the reader has are dropped.
         """
         request = replace(self.request, echo=self._echo_due)
         if not self.emitted:
             return request
         sampling = request.sampling
-        penalised = sampling.presence_penalty or sampling.frequency_penalty
-        if not (sampling.greedy and not penalised and request.constraint is None) and self._replayable:
-            self._replayed = []
-            return request
+        is_penalised = sampling.presence_penalty or sampling.frequency_penalty
+        if not sampling.greedy or is_penalised or request.constraint is not None:
+            if self._can_replay:
+                self._replayed = []
+                return request
+            self.continued = True
         self._replayed = None
         return replace(
             request,
@@ -111,7 +132,7 @@ class Run:
     def receive(self, output: SequenceOutput) -> int | None:
         """Take one step's tokens; returns how many of them are new, not repeated by a replay.
 
-        None: a replay went another way, and the run must be submitted anew, unless that ended it.
+        None: a replay gave other tokens; the sequence must be submitted anew, unless it is over.
         """
         ids, logprobs = list(output.ids), list(output.logprobs)
         if output.prompt_logprobs is not None and self._echo_due:
@@ -121,7 +142,8 @@ class Run:
             missing = len(self.emitted) - len(self._replayed)
             self._replayed += ids[:missing]
             if self._replayed != self.emitted[: len(self._replayed)]:
-                self._give_up_replay()
+                self._can_replay = False
+                self.check_resumable()
                 return None
             if len(self._replayed) == len(self.emitted):
                 self._replayed = None
@@ -133,27 +155,22 @@ class Run:
         self._news.set()
         return len(ids)
 
-    def _give_up_replay(self) -> None:
-        self._replayable = False
-        if self.request.constraint is not None:
-            self.fail(EngineFailed("The engine was restarted, and could not repeat this constrained answer so far."))
-
     def fail(self, error: CorralError) -> None:
         """End with an error, after what is still unread."""
-        if not self.over:
+        if not self.is_over:
             self._error = error
             self._news.set()
             self.place(0)
 
     def __aiter__(self) -> Self:
-        """One reader."""
+        """Return itself: there is one reader."""
         return self
 
     async def __anext__(self) -> TokenBatch:
-        """What came since the last batch; a slow reader gets several steps in one.
+        """Wait for new tokens; a slow reader gets those of several steps in one batch.
 
         Raises:
-            CorralError: what the run failed with.
+            CorralError: the sequence failed.
         """
         while not self._ended:
             if self._unread_ids or self._prompt_logprobs is not None or self._end is not None:

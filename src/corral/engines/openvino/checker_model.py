@@ -14,7 +14,7 @@ MEMORY_BYTES = 4 * 2**30
 CONTEXT_TOKENS = 512
 
 
-def stand_in_shape(shape: LlamaShape) -> LlamaShape:
+def checker_shape(shape: LlamaShape) -> LlamaShape:
     """One small layer over the same vocabulary."""
     return LlamaShape(
         hidden_size=32,
@@ -33,12 +33,12 @@ def stand_in_shape(shape: LlamaShape) -> LlamaShape:
     )
 
 
-def plan_stand_in(shape: LlamaShape) -> list[StoredTensor]:
+def plan_checker_model(shape: LlamaShape) -> list[StoredTensor]:
     """Where its weights lie in their file."""
     return plan_tensors(shape, WeightsFormat.F32)
 
 
-def write_stand_in(plan: list[StoredTensor], blob: Path) -> None:
+def write_checker_model(plan: list[StoredTensor], blob: Path) -> None:
     """Random weights, always the same; an almost flat distribution tries every corner of a grammar."""
     numbers = np.random.default_rng(0).standard_normal(plan[-1].end // 4, dtype=np.float32)
     (0.1 * numbers).tofile(blob)

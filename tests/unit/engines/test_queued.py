@@ -1,4 +1,4 @@
-"""The supervisor keeps answers whole while workers die under it. Real processes, scripted tokens."""
+"""An engine on one worker keeps answers whole while processes die. Real processes, scripted tokens."""
 
 import asyncio
 import os
@@ -19,7 +19,8 @@ from corral.core.errors import (
 )
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason
-from corral.engines.supervisor import SupervisedEngine, SupervisorPolicy
+from corral.engines.policy import QueuePolicy
+from corral.engines.queued import QueuedEngine
 from tests.engines import DEADLINE_S, generate, request, scripted_engine, until_idle, worker_pid
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.anyio
 BAD_ID = 66
 
 
-def pid_of(engine: SupervisedEngine) -> int:
+def pid_of(engine: QueuedEngine) -> int:
     pid = worker_pid(engine)
     assert pid is not None
     return pid
@@ -87,8 +88,7 @@ async def test_eight_runs_survive_the_death_of_their_worker() -> None:
 
 @pytest.mark.parametrize("fault", ["raise_id", "hang_id", "exit_id"])
 async def test_a_request_that_kills_workers_is_given_up_and_takes_nobody_with_it(fault: str) -> None:
-    policy = SupervisorPolicy(step_timeout_s=0.5)
-    engine = scripted_engine(policy, step_s=0.002, **{fault: BAD_ID})
+    engine = scripted_engine(step_timeout_s=0.5, step_s=0.002, **{fault: BAD_ID})
     good = request(5, 6, max_new_tokens=40)
     async with engine.run():
         await engine.ready()
@@ -121,7 +121,7 @@ async def test_neighbours_of_a_request_that_kills_workers_are_alone_for_one_toke
 
 
 async def test_recovery_is_told_to_who_waits_refuses_new_requests_and_is_bounded() -> None:
-    engine = scripted_engine(SupervisorPolicy(max_sequences=1, max_recovery_s=1.0), step_s=0.01)
+    engine = scripted_engine(QueuePolicy(max_recovery_s=1.0), max_sequences=1, step_s=0.01)
     replayed = request(sampling=Sampling(temperature=1.0), max_new_tokens=3000)
     async with engine.run():
         await engine.ready()
@@ -177,24 +177,17 @@ async def test_a_checkpoint_that_is_refused_is_reported_and_not_tried_again() ->
     async with engine.run():
         with pytest.raises(CheckpointRefused, match="refused by the script"):
             await engine.ready()
-        with pytest.raises(CheckpointRefused):
+        with pytest.raises(EngineUnavailable, match="could not be loaded"):
             await generate(engine, request())
+        assert str(engine.stats().state) == "failed: refused by the script"
         assert engine.stats().restarts == 0
 
 
 async def test_a_worker_that_never_gets_ready_is_reported() -> None:
-    policy = SupervisorPolicy(load_timeout_s=0.2, max_failed_starts=1)
-    engine = scripted_engine(policy, load_s=60)
+    engine = scripted_engine(QueuePolicy(max_failed_starts=1), load_timeout_s=0.2, load_s=60)
     async with engine.run():
         with pytest.raises(EngineUnavailable, match="could not be started"):
             await engine.ready()
-
-
-async def test_before_the_first_load_callers_are_told_to_wait() -> None:
-    engine = scripted_engine(load_s=60)
-    async with engine.run():
-        with pytest.raises(EngineUnavailable, match="loading"):
-            await generate(engine, request())
 
 
 async def test_closing_ends_running_requests_and_the_worker() -> None:
@@ -231,7 +224,7 @@ async def test_a_prompt_that_can_never_fit_is_refused_with_both_counts() -> None
 
 
 async def test_a_flow_may_have_as_many_waiting_as_it_leaves_places_for_others() -> None:
-    engine = scripted_engine(SupervisorPolicy(max_sequences=1, max_waiting=4), step_s=0.01)
+    engine = scripted_engine(QueuePolicy(max_waiting=4), max_sequences=1, step_s=0.01)
     async with engine.run():
         await engine.ready()
         asked = [request(flow=flow) for flow in "aaaaabb"]
@@ -242,8 +235,7 @@ async def test_a_flow_may_have_as_many_waiting_as_it_leaves_places_for_others() 
 
 
 async def test_a_request_that_could_not_start_soon_is_refused_with_the_time_to_wait() -> None:
-    policy = SupervisorPolicy(max_sequences=1, max_queue_wait_s=2)
-    engine = scripted_engine(policy, step_s=0.01)
+    engine = scripted_engine(QueuePolicy(max_queue_wait_s=2), max_sequences=1, step_s=0.01)
     async with engine.run():
         await engine.ready()
         await generate(engine, request(max_new_tokens=120))  # a second and more of work shows the worker's speed
@@ -260,7 +252,7 @@ async def test_a_request_that_could_not_start_soon_is_refused_with_the_time_to_w
 
 
 async def test_one_flow_with_500_waiting_requests_does_not_starve_another() -> None:
-    engine = scripted_engine(SupervisorPolicy(max_sequences=4, max_waiting=2000))
+    engine = scripted_engine(QueuePolicy(max_waiting=2000), max_sequences=4)
     async with engine.run():
         await engine.ready()
         heavy = [asyncio.ensure_future(generate(engine, request(5, n % 500, flow="heavy"))) for n in range(504)]
@@ -272,7 +264,7 @@ async def test_one_flow_with_500_waiting_requests_does_not_starve_another() -> N
 
 
 async def test_who_waits_is_told_his_place_until_it_is_his_turn() -> None:
-    engine = scripted_engine(SupervisorPolicy(max_sequences=1), step_s=0.01)
+    engine = scripted_engine(max_sequences=1, step_s=0.01)
     async with engine.run(), AsyncExitStack() as stack:
         await engine.ready()
         first, _, last = [
@@ -288,11 +280,12 @@ async def test_who_waits_is_told_his_place_until_it_is_his_turn() -> None:
 
 
 async def test_who_waits_for_a_worker_that_never_comes_is_told_to_read_the_error() -> None:
-    engine = scripted_engine(SupervisorPolicy(max_sequences=1), step_s=0.01)
+    engine = scripted_engine(max_sequences=1, step_s=0.01)
     async with AsyncExitStack() as stack:
         async with engine.run():
             await engine.ready()
             runs = [await stack.enter_async_context(engine.open(request(max_new_tokens=400))) for _ in range(2)]
+            engine.close_admission()
         await runs[1].moved()
         assert runs[1].position == 0
         with pytest.raises(EngineUnavailable):

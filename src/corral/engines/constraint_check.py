@@ -1,8 +1,7 @@
-"""Constraints are tried on an engine that may die of them, before the one that serves sees them.
+"""Checks constraints (JSON schemas, regular expressions) before the engine that serves sees them.
 
-A constraint that does not compile, or compiles for ever, loses the whole batch of the engine that meets it. So each new
-one first passes a checker that knows what grammars enforce, and then makes a few tokens on a stand-in: a tiny model
-with the same vocabulary in a process of its own. Knows nothing of what the engines compute with.
+A constraint that does not compile, or compiles for ever, costs an engine its whole batch. So each new one is first
+parsed, and then tried on a checker engine: a tiny model with the same vocabulary, in a process of its own.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from corral.core.errors import CheckpointRefused, EngineFailed, InvalidRequest
+from corral.core.errors import CheckpointRefused, EngineFailed, EngineUnavailable, InvalidRequest
 from corral.core.generation import Constraint, Sampling
 from corral.engines.base import Engine, EngineRequest
 from corral.engines.patterns import read_pattern
@@ -23,39 +22,52 @@ MAX_PATTERN_CHARS: Final = 16 * 1024
 _LONG_SOURCE_CHARS: Final = 2000
 """From here on a constraint is read in a thread: 64 KiB of one take a tenth of a second, which all runs would wait."""
 _REMEMBERED: Final = 1024
-_TRIAL_TOKENS: Final = 24
+TRIAL_TOKENS: Final = 24
 _SLOWEST_TOKEN_S: Final = 0.1
-"""A stand-in makes a token in a millisecond or two; what is above that is the grammar's, and all streams would wait."""
+"""A checker engine needs about 1 ms per token; the grammar takes the rest, and all streams would wait for it."""
 
 
-class ConstraintVetting:
-    """Says yes or no to constraints, and remembers what it said."""
+class ConstraintChecker:
+    """Accepts or refuses constraints, and remembers the results."""
 
-    def __init__(self, stand_in: Engine) -> None:
-        """Take charge of an engine.
+    def __init__(self, engine: Engine) -> None:
+        """Own a checker engine.
 
         Args:
-            stand_in: started at the first constraint. It must give a run up at the first death of a worker, run one
-                at a time, and have a step timeout as short as a batch can bear to stand still.
+            engine: started at the first constraint. It must fail a request at the first death of a worker, compute one
+                at a time, and have a step timeout as short as a batch can stand still.
         """
-        self._stand_in = stand_in
+        self._engine = engine
         self._refusals: OrderedDict[bytes, str | None] = OrderedDict()
-        self._stack: AsyncExitStack | None = None
-        self._started = False
+        self._stack = AsyncExitStack()
+        self._is_started = False
+        self._may_start = asyncio.Event()
+        self._is_closed = False
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        """Allow the stand-in to run for as long as the block lasts."""
+        """Let the checker engine run while the block is active. May be entered again after it was left."""
         async with AsyncExitStack() as self._stack:
-            yield
+            self._may_start.set()
+            try:
+                yield
+            finally:
+                self._is_started = False
+                if not self._is_closed:
+                    self._may_start.clear()
 
-    async def vet(self, request: EngineRequest) -> Constraint | None:
-        """The constraint of a request in the form that engines get.
+    def close(self) -> None:
+        """End the checks that wait for ``run``, for good."""
+        self._is_closed = True
+        self._may_start.set()
+
+    async def check(self, request: EngineRequest) -> Constraint | None:
+        """Check the constraint of a request; returns it in the form that engines get. Waits for ``run``.
 
         Raises:
             InvalidRequest: it is malformed, cannot be enforced, or costs too much.
-            EngineUnavailable: the stand-in cannot be started.
-            Overloaded: too many constraints wait to be tried.
+            EngineUnavailable: the checker engine cannot be started, or stops.
+            Overloaded: too many constraints wait for their check.
         """
         constraint = request.constraint
         if constraint is None:
@@ -75,12 +87,12 @@ class ConstraintVetting:
         return plain
 
     async def _try(self, request: EngineRequest) -> str | None:
-        """Why it is refused; None if it is not."""
+        """Returns why the constraint is refused; None if it is not."""
         await self._start()
         clock = asyncio.get_running_loop().time
         asked = EngineRequest(
             prompt_ids=(1,),
-            max_new_tokens=_TRIAL_TOKENS,
+            max_new_tokens=TRIAL_TOKENS,
             min_new_tokens=0,
             seed=0,
             sampling=Sampling(),
@@ -90,7 +102,7 @@ class ConstraintVetting:
         )
         first_s, tokens = 0.0, 0
         try:
-            async with self._stand_in.open(asked) as run:
+            async with self._engine.open(asked) as run:
                 async for batch in run:
                     first_s = first_s or clock()
                     tokens += len(batch.ids)
@@ -101,13 +113,14 @@ class ConstraintVetting:
         return None
 
     async def _start(self) -> None:
-        if not self._started:
-            if self._stack is None:
-                raise RuntimeError("constraints can be vetted only while run() lasts")
-            self._started = True
-            await self._stack.enter_async_context(self._stand_in.run())
+        await self._may_start.wait()
+        if self._is_closed:
+            raise EngineUnavailable("The engine is shut down.")
+        if not self._is_started:
+            self._is_started = True
+            await self._stack.enter_async_context(self._engine.run())
         try:
-            await self._stand_in.ready()
+            await self._engine.ready()
         except CheckpointRefused as error:
             raise InvalidRequest("Answers of this model cannot be constrained.", param="response_format") from error
 

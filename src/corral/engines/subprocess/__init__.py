@@ -1,0 +1,1 @@
+"""Workers that are child processes, which speak msgpack frames over a socketpair."""
