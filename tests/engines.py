@@ -2,12 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
-from corral.core.generation import Sampling
+from corral.core.generation import Constraint, Sampling
 from corral.engines.base import EndReason, Engine, EngineLimits, EngineRequest, TokenBatch
 from corral.engines.constraint_check import ConstraintChecker
 from corral.engines.policy import QueuePolicy
@@ -22,11 +23,15 @@ STOP_IDS = frozenset({2})
 
 
 def scripted_worker(
-    *, step_timeout_s: float = STEP_TIMEOUT_S, load_timeout_s: float = LOAD_TIMEOUT_S, **options: Any
+    *,
+    step_timeout_s: float = STEP_TIMEOUT_S,
+    load_timeout_s: float = LOAD_TIMEOUT_S,
+    load_gate: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+    **options: Any,
 ) -> SubprocessWorker:
     """A scripted worker in a real process; *options* as in ScriptedOptions."""
     launch = WorkerLaunch(engine="scripted", options=options, environment=dict(os.environ))
-    return SubprocessWorker(launch, step_timeout_s=step_timeout_s, load_timeout_s=load_timeout_s)
+    return SubprocessWorker(launch, step_timeout_s=step_timeout_s, load_timeout_s=load_timeout_s, load_gate=load_gate)
 
 
 def scripted_limits(*, max_sequences: int = 256, **options: Any) -> EngineLimits:
@@ -66,6 +71,7 @@ def request(
     sampling: Sampling = GREEDY,
     ignore_eos: bool = False,
     flow: str = "",
+    constraint: Constraint | None = None,
 ) -> EngineRequest:
     """An engine request with defaults fit for tests."""
     return EngineRequest(
@@ -77,6 +83,7 @@ def request(
         stop_ids=STOP_IDS,
         ignore_eos=ignore_eos,
         flow=flow,
+        constraint=constraint,
     )
 
 

@@ -143,25 +143,23 @@ class QueuedEngine:
             async with self._checker.run() if self._checker else nullcontext():
                 yield
         finally:
+            self._is_running = False
             for loop in loops:
                 loop.cancel()
-            self._is_running = False
-            await self._stop(loops)
-
-    async def _stop(self, loops: Sequence[asyncio.Task[None]]) -> None:
-        try:
+            self._end_sequences()  # before the next await: new requests must wait, not join a worker that stops
             results = await asyncio.gather(*loops, return_exceptions=True)
-        finally:
-            error = EngineUnavailable("The engine is shut down.")
-            self._dispatcher.fail_submitted(error)
-            if self._is_closed or not self._policy.accepts_while_unloaded:
-                self._dispatcher.fail_all(error)
-                self._dispatcher.load.settle(error)
-            else:
-                self._dispatcher.load.reset()
         for result in results:
             if isinstance(result, Exception):
                 raise result
+
+    def _end_sequences(self) -> None:
+        error = EngineUnavailable("The engine is shut down.")
+        self._dispatcher.fail_submitted(error)
+        if self._is_closed or not self._policy.accepts_while_unloaded:
+            self._dispatcher.fail_all(error)
+            self._dispatcher.load.settle(error)
+        else:
+            self._dispatcher.load.reset()
 
     def close_admission(self) -> None:
         """Accept no more requests, for good: waiting ones end with EngineUnavailable; running ones go on."""
