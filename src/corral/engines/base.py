@@ -1,8 +1,8 @@
-"""The seam between the gateway and whatever computes tokens.
+"""Engine protocol: token ids in, token ids out; the requests, the limits, and the check in front of every engine.
 
-Two request types keep unchecked input out of an engine: a door makes a ``GenerationRequest``; only
-``service.generate`` turns that into an ``EngineRequest``, in which nothing is optional. An engine checks it once more
-against its own vocabulary and context (``check_request``), because real engines accept nonsense silently.
+Two request types keep unchecked input out of an engine: API routes make a ``GenerationRequest``, and only
+``service.runs.prepare`` turns that into an ``EngineRequest``. An engine checks it once more against its own vocabulary
+and context (``check_request``), because inference libraries accept invalid values silently.
 """
 
 from collections.abc import Collection
@@ -19,7 +19,7 @@ from corral.engines.stats import EngineStats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
-    """One sequence to generate. Nothing is optional: seed drawn, limits clamped, ids in the vocabulary."""
+    """A request for one sequence, fully determined: seed drawn, limits clamped, ids in the vocabulary."""
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
@@ -32,14 +32,14 @@ class EngineRequest:
     stop_ids: frozenset[int]
     """Token ids that end the answer; if empty, only ``max_new_tokens`` does."""
     constraint: Constraint | None = None
-    """What the whole answer matches; with it, neither ``min_new_tokens`` nor ``ignore_eos``."""
+    """Schema or pattern that the whole answer matches; excludes ``min_new_tokens`` and ``ignore_eos``."""
     echo: bool = False
-    """Give the log probabilities of the prompt's tokens in the first batch."""
+    """Return the log probabilities of the prompt's tokens in the first batch."""
     emitted_ids: tuple[int, ...] = ()
-    """What an earlier process emitted for this request: counted in ``max_new_tokens``, not emitted again. Less than
-    the whole answer."""
+    """Tokens that an earlier process emitted for this request: they count in ``max_new_tokens`` and are not emitted
+    again. Fewer than the whole answer."""
     flow: str = ""
-    """Whose share of the queue this counts against."""
+    """Queue share that this counts against: the account."""
     ignore_eos: bool = False
     """Generate ``max_new_tokens``, whatever ``stop_ids`` says: benchmarks and tests."""
 
@@ -53,7 +53,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBatch:
-    """What came since the last batch: one step's tokens, or several steps' for a slow reader."""
+    """Tokens since the last batch: of one step, or of several steps for a slow reader."""
 
     ids: tuple[int, ...]
     """The stop token included, if the model chose one."""
@@ -67,7 +67,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What a loaded engine is."""
+    """Description of a loaded engine."""
 
     engine: str
     """``openvino``, ``scripted``, …"""
@@ -151,22 +151,22 @@ class EngineRun(Protocol):
         ...
 
     def __aiter__(self) -> Self:
-        """Itself."""
+        """Return itself."""
         ...
 
     async def __anext__(self) -> TokenBatch:
-        """What came since the last batch.
+        """Wait for the next tokens.
 
         Raises:
             EngineUnavailable, CheckpointRefused: no worker can be had.
-            EngineFailed: the engine died on this run too often, or lost its place in a constrained answer.
+            EngineFailed: workers died on this request too often, or a constrained answer could not be continued.
             InvalidRequest: the engine refuses the request after all.
         """
         ...
 
 
 class Engine(Protocol):
-    """Seven members. Anything an engine learns to do later becomes a field of a request or of the stats."""
+    """An engine. New features become fields of requests, capabilities or stats, not new members."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -180,7 +180,7 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What is loaded; raises EngineUnavailable before the first load is complete."""
+        """Description of what is loaded; raises EngineUnavailable before the first load is complete."""
         ...
 
     def run(self) -> AbstractAsyncContextManager[None]:
@@ -210,12 +210,12 @@ class Engine(Protocol):
             InvalidRequest: on entering, when ``check_request`` refuses.
             Overloaded: on entering, when too much is waiting already, it could not start soon, or the engine recovers.
             EngineUnavailable: on entering or while iterating, when the load has failed or the engine is shut down.
-            EngineFailed: while iterating, when the engine died on this run too often.
+            EngineFailed: while iterating, when workers died on this request too often.
         """
         ...
 
     def stats(self) -> EngineStats:
-        """A snapshot; never blocks."""
+        """Snapshot of state and counters; never blocks."""
         ...
 
 
@@ -234,7 +234,7 @@ class RequestLimits(Protocol):
 
 
 def check_request(request: EngineRequest, limits: RequestLimits) -> None:
-    """Refuse what an engine must never see.
+    """Refuse an invalid request.
 
     Raises:
         InvalidRequest: an empty prompt, an id outside the vocabulary, a limit or sampling value out of range, an
@@ -286,7 +286,7 @@ def _check_emitted(request: EngineRequest, limits: RequestLimits) -> None:
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Refuse sampling values that an engine would raise on, or accept and misread (nan compares false).
+    """Refuse sampling values that an engine would raise on, or misread silently (nan compares false).
 
     Raises:
         InvalidRequest: names the field and its range.

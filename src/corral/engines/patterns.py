@@ -1,9 +1,9 @@
-r"""Regular expressions that a grammar can hold an answer to, checked and put into one plain spelling.
+r"""Check regular expressions, and rewrite them in a small language that every grammar engine reads alike.
 
 Grammar engines accept much that they then read in their own way: lookarounds, ``\b``, NUL bytes, repetitions without
-end. Here a pattern is either one of a small language that means the same everywhere, or refused with a sentence. What
-is left over is made of characters, classes written out as ranges, groups, ``|`` and repetitions. It must match whole
-texts, so ``^`` in front and ``$`` at the end are dropped. Knows nothing of engines.
+end. Here a pattern is either in that language, or refused with a message. The result consists of characters, classes
+written out as ranges, groups, ``|`` and repetitions. It must match whole texts, so ``^`` in front and ``$`` at the end
+are dropped.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ _NO_JSON_TEXT: Final = _range('\x00\x1f""\\\\')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """A pattern in its plain spelling."""
+    """A checked and rewritten pattern."""
 
     text: str
     repeated: int
@@ -55,7 +55,7 @@ class Pattern:
 
 
 def read_pattern(source: str, *, in_json: bool = False) -> Pattern:
-    """Check a pattern and spell it plainly.
+    """Check and rewrite a pattern.
 
     Args:
         source: the pattern; it must match the whole text.
@@ -73,7 +73,7 @@ def read_pattern(source: str, *, in_json: bool = False) -> Pattern:
 
 
 class _Reader:
-    """A recursive descent over one pattern; writes the plain spelling and counts as it goes."""
+    """Recursive-descent parser that rewrites a pattern and counts its size."""
 
     def __init__(self, source: str, alphabet: Ranges) -> None:
         self._source = source
@@ -85,7 +85,7 @@ class _Reader:
         self.repeated = 0
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise with the place."""
+        """Raise InvalidRequest with the position."""
         raise InvalidRequest(f"The regular expression {why} (at character {self.at + 1}).", param="response_format")
 
     def _peek(self) -> str:
@@ -104,7 +104,7 @@ class _Reader:
         return found
 
     def alternatives(self, depth: int) -> tuple[str, int]:
-        """Until the end or a ``)``; returns spelling and size."""
+        """Parse until the end or a ``)``; returns text and size."""
         if depth > _MAX_DEPTH:
             self.refuse(f"is nested deeper than {_MAX_DEPTH}")
         alternatives: list[list[str]] = [[]]
@@ -221,7 +221,7 @@ class _Reader:
 
 
 def _factored(alternatives: Sequence[tuple[str, ...]]) -> str:
-    """One expression for all, in which no two alternatives begin alike.
+    """Merge alternatives into one expression in which no two begin alike.
 
     Grammar engines turn plain alternatives of words into something that also matches mixtures of them. Calls itself
     only where alternatives part, so that a long one needs no deep stack.
@@ -264,6 +264,6 @@ def _without(ranges: Ranges, removed: Ranges) -> Ranges:
 
 
 def _common(ranges: Ranges, others: Ranges) -> Ranges:
-    """What is in both; borders between neighbouring ranges stay."""
+    """Intersect two lists of ranges; borders between neighbouring ranges stay."""
     pairs = ((max(a, c), min(b, d)) for a, b in ranges for c, d in others)
     return sorted((low, high) for low, high in pairs if low <= high)

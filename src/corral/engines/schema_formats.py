@@ -1,4 +1,4 @@
-"""Formats of strings that JSON Schemas may name, as regular expressions; each is narrower than its format."""
+"""Regular expressions for the string formats of JSON Schema; each is narrower than its format."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
-"""Gives every option of a plain schema a definition of its own.
+"""Move every option of a schema into a definition of its own.
 
 Grammar engines merge options that stand side by side into something that also matches mixtures of them: 22 and 25 for
-an ``enum`` of -20 to 20. What is behind a reference they leave alone. Knows nothing of which schemas are taken.
+an ``enum`` of -20 to 20. They do not merge references.
 """
 
 from typing import cast
@@ -10,7 +10,7 @@ Node = dict[str, object]
 
 
 def spread_options(root: Node) -> Node:
-    """The same schema, in which every option of an ``anyOf`` and every value of an ``enum`` is a reference."""
+    """Return the schema with each option of an ``anyOf`` and each value of an ``enum`` replaced by a reference."""
     spreader = _Spreader()
     spread = cast("Node", spreader.of(root))
     definitions = cast("Node", spread.get("$defs", {}))

@@ -1,9 +1,8 @@
-"""JSON Schemas that a grammar can hold an answer to, checked and put into one plain form.
+"""Check JSON Schemas, and rewrite them with only those keywords that grammar engines enforce.
 
 A grammar engine ignores in silence what it cannot express (``not``, ``allOf``, ``multipleOf``, the siblings of
 ``$ref``, …): the answer would then only be hoped to match. Here every keyword is either enforced or refused by name.
-The plain form may be narrower than the schema, never wider: what matches it matches the schema. Knows nothing of
-engines.
+The result may be narrower than the schema, never wider: what matches it matches the schema.
 """
 
 import json
@@ -44,10 +43,10 @@ Node = dict[str, object]
 
 
 def read_schema(source: str) -> str:
-    """Check a schema; returns its plain form as JSON text.
+    """Check and rewrite a schema; returns it as JSON text.
 
     Raises:
-        InvalidRequest: it is no schema, too large, or uses what cannot be enforced; names the keyword and its place.
+        InvalidRequest: not a schema, too large, or with a keyword that cannot be enforced; names it and its place.
     """
     if len(source.encode()) > MAX_SCHEMA_BYTES:
         _refuse("#", f"has more than {MAX_SCHEMA_BYTES} bytes")
@@ -91,7 +90,7 @@ class _Reader:
         return spread_options({**plain, **groups})
 
     def _check_ends(self) -> None:
-        """Drop definitions that lead nowhere directly until none is left; what stays goes round in circles."""
+        """Refuse definitions that refer to themselves: drop those that refer to no other until only cycles are left."""
         left = {name: set(others) for name, others in self._direct.items()}
         while left:
             done = [name for name, others in left.items() if not others & left.keys()]

@@ -1,4 +1,4 @@
-"""An engine whose tokens are known beforehand: for tests of timing and errors, and for measuring Corral's own overhead.
+"""Stepper with predictable tokens: for tests of timing and errors, and for measuring Corral's own overhead.
 
 Greedy tokens are a hash of the sequence so far, sampled ones of seed, prompt and position; so the same request gives
 the same tokens alone, in a batch, and after a crash. Certain prompt ids provoke the faults that real engines have.
@@ -25,7 +25,7 @@ _FIRST_ORDINARY_ID = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedOptions:
-    """How the script runs. Fault ids are off at -1; a prompt that contains one provokes the fault."""
+    """Options of the script. Fault ids are off at -1; a prompt that contains one provokes the fault."""
 
     vocab_size: int = 512
     weights_id: str = "scripted"
@@ -61,7 +61,7 @@ class ScriptedStepper:
 
     @property
     def info(self) -> EngineInfo:
-        """What is loaded."""
+        """Description of the script as if it were a model."""
         return EngineInfo(
             weights_id=self._options.weights_id,
             engine="scripted",
@@ -73,7 +73,7 @@ class ScriptedStepper:
         )
 
     def add(self, key: int, request: EngineRequest) -> None:
-        """Join the batch; refuses prompts with ``refused_id``, and constraints where the script is not the answer."""
+        """Join the batch; refuses prompts with ``refused_id``, and constraints if there is no ``answer``."""
         if self._options.refused_id in request.prompt_ids:
             raise InvalidRequest("refused by the script")
         if request.constraint is not None and not self._options.answer:
@@ -85,7 +85,7 @@ class ScriptedStepper:
         self._sequences.pop(key, None)
 
     def step(self) -> list[SequenceOutput]:
-        """One token for every sequence, after ``step_s``."""
+        """Sleep ``step_s``, then generate one token for every sequence."""
         if self._options.step_s and self._sequences:
             time.sleep(self._options.step_s)
         for sequence in self._sequences.values():
@@ -103,7 +103,7 @@ class ScriptedStepper:
         return len(self._sequences)
 
     def kv_usage_percent(self) -> float:
-        """Blocks in use, as a real engine counts them."""
+        """Share of the blocks in use."""
         block_tokens = self._options.kv_block_tokens
         lengths = (len(s.request.prompt_ids) + len(s.ids) for s in self._sequences.values())
         return 100 * sum(-(-length // block_tokens) for length in lengths) / self._options.kv_blocks
@@ -147,7 +147,7 @@ class ScriptedStepper:
 
 
 def build(options: dict[str, Any], report: Report) -> ScriptedStepper:
-    """Make a stepper from the launch frame's options.
+    """Make a stepper from the options of the launch frame.
 
     Raises:
         CheckpointRefused: the script says so.

@@ -1,4 +1,4 @@
-"""What runs inside the worker process: a batch that is advanced one step at a time.
+"""Stepper protocol: a running batch inside a worker process, advanced one step at a time.
 
 A stepper is single-threaded and synchronous. ``engines.admission`` never gives it more than its KV cache can finish.
 """
@@ -12,7 +12,7 @@ from corral.engines.base import EndReason, EngineInfo, EngineRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a long start-up task is."""
+    """Progress of one stage of a load."""
 
     stage: str
     """Shown to people: ``Storing weights as int8``."""
@@ -26,7 +26,7 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceOutput:
-    """One sequence's share of a step."""
+    """New tokens of one sequence after a step."""
 
     key: int
     ids: tuple[int, ...]
@@ -41,7 +41,7 @@ class Stepper(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What is loaded."""
+        """Description of what is loaded."""
         ...
 
     def add(self, key: int, request: EngineRequest) -> None:
@@ -57,7 +57,7 @@ class Stepper(Protocol):
         ...
 
     def step(self) -> list[SequenceOutput]:
-        """Advance every sequence once (one token each, or a chunk of prompt); return those with news."""
+        """Advance every sequence once (one token each, or a chunk of prompt); return those with results."""
         ...
 
     def sequences(self) -> int:

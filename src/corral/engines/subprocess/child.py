@@ -2,7 +2,7 @@
 
 Its own process because ``step()`` of OpenVINO holds the GIL for its whole duration, and because after an exception in
 ``step()`` a pipeline is lost: the only repair is a new process, so any such exception ends this one. Blocks on the
-socket when there is nothing to do, so an idle worker costs no CPU. Knows nothing of queues, restarts or admission.
+socket when there is nothing to do, so an idle worker costs no CPU.
 """
 
 import ctypes
@@ -69,7 +69,7 @@ def _serve(channel: WorkerChannel, stepper: Stepper) -> NoReturn:
 
 
 def _apply(channel: WorkerChannel, stepper: Stepper, *, wait: bool) -> list[int]:
-    """Take in what the gateway said; return the cancelled keys, known or not."""
+    """Apply the frames that arrived; return the cancelled keys, known or not."""
     cancelled: list[int] = []
     for frame in channel.receive(wait=wait):
         match frame:

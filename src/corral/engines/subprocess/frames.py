@@ -1,6 +1,6 @@
-"""What may cross the socket between gateway and worker: these structs, as msgpack, and nothing else.
+"""Frames between gateway and child process: msgpack structs with a length prefix.
 
-A frame is a 4-byte big-endian length and that many bytes of msgpack. Never pickle: a frame is data, whatever wrote it.
+A frame is a 4-byte big-endian length and that many bytes of msgpack. Never pickle: decoding must not execute code.
 """
 
 import socket
@@ -17,46 +17,46 @@ LENGTH_BYTES = 4
 
 
 class Launch(msgspec.Struct, tag=True, frozen=True):
-    """First word to a new worker: what to load."""
+    """First frame to a new process: what to load."""
 
     engine: str
     options: dict[str, Any]
 
 
 class Add(msgspec.Struct, tag=True, frozen=True):
-    """A request joins."""
+    """Add a sequence to the batch."""
 
     key: int
     request: EngineRequest
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
-    """A request leaves; always acknowledged in ``Stepped.cancelled``."""
+    """Remove a sequence; always acknowledged in ``Stepped.cancelled``."""
 
     key: int
 
 
 class Loading(msgspec.Struct, tag=True, frozen=True):
-    """Start-up goes on."""
+    """Progress of the load."""
 
     progress: Progress
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """Loaded and warmed up."""
+    """The process is loaded and warmed up."""
 
     info: EngineInfo
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """The engine would not take one request."""
+    """The engine does not accept a sequence."""
 
     key: int
     message: str
 
 
 class Stepped(msgspec.Struct, tag=True, frozen=True):
-    """One step of the engine: the news of every sequence in one frame."""
+    """Results of one step for all sequences."""
 
     outputs: list[SequenceOutput]
     cancelled: list[int]
@@ -64,7 +64,7 @@ class Stepped(msgspec.Struct, tag=True, frozen=True):
 
 
 class Died(msgspec.Struct, tag=True, frozen=True):
-    """Last word of a worker that knows why it ends."""
+    """Last frame of a process that ends because of an error."""
 
     message: str
     checkpoint_refused: bool
@@ -79,13 +79,13 @@ _from_worker = msgspec.msgpack.Decoder(FromWorker)
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:
-    """Length prefix and body."""
+    """Encode a frame with its length prefix."""
     body = _encoder.encode(frame)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 def decode_from_worker(body: bytes) -> FromWorker:
-    """The gateway's side.
+    """Decode the body of a frame from the child process.
 
     Raises:
         msgspec.DecodeError: not a frame of this protocol.
@@ -94,7 +94,7 @@ def decode_from_worker(body: bytes) -> FromWorker:
 
 
 class WorkerChannel:
-    """The worker's end of the socket: blocking when idle, never when busy."""
+    """Worker side of the socket. Blocks while no sequence is running; polls otherwise."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -105,7 +105,7 @@ class WorkerChannel:
         self._sock.sendall(encode(frame))
 
     def receive(self, *, wait: bool) -> list[ToWorker]:
-        """Every frame that has arrived; with *wait*, at least one.
+        """Receive all frames that have arrived; with *wait*, at least one.
 
         Raises:
             EOFError: the gateway is gone.
