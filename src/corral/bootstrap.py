@@ -43,6 +43,7 @@ from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.files import Files
 from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
+from corral.service.deployments import DeploymentAdmin
 from corral.service.measures import Measures
 from corral.service.runs.prepare import Preparer
 from corral.service.runs.runner import PredictionService
@@ -128,8 +129,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     webhooks = open_webhooks(settings, store)
     measures = Measures(store=store, deployments=deployments, clock=clock)
     links, console = OneTimeLinks(clock), Console(accounts, measures, webhooks)
-    sign_ins = SignIns(store, accounts, clock=clock)
-    app = _app(settings, predictions, accounts, webhooks.secret, console, sign_ins, links, Files(store, clock=clock))
+    admin = DeploymentAdmin(deployments)
+    app = _app(settings, store, predictions, accounts, webhooks.secret, console, links, admin)
     return Server(
         app=app,
         deployments=deployments,
@@ -160,13 +161,13 @@ def _deployments(
 
 def _app(
     settings: Settings,
+    store: Store,
     predictions: PredictionService,
     accounts: Accounts,
     webhook_secret: Callable[[str], Awaitable[str]],
     console: Console,
-    sign_ins: SignIns,
     links: OneTimeLinks,
-    files: Files,
+    deployments: DeploymentAdmin,
 ) -> FastAPI:
     clock = time.time  # noqa: TID251 - made here, as above
     site = Site(
@@ -182,15 +183,17 @@ def _app(
         webhook_secret=webhook_secret,
         rates=_rates(settings),
         replicate_aborted_status=settings.replicate_aborted_status,
-        files=files,
+        files=Files(store, clock=clock),
+        deployments=deployments,
     )
     web_site = WebSite(
         predictions=predictions,
         accounts=accounts,
         console=console,
         sessions=Sessions(secret=_derived(settings, "sessions"), clock=clock),
-        sign_ins=sign_ins,
+        sign_ins=SignIns(store, accounts, clock=clock),
         links=links,
+        deployments=deployments,
         clock=clock,
         capability_key=site.capability_key,
         replicate_aborted_status=settings.replicate_aborted_status,

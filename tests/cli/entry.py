@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from corral.cli.admin.deployments import deployments_commands
 from corral.cli.client.channel import Channel
 from corral.cli.client.connection import Connection
 from corral.cli.client.waiting import waiting
@@ -35,6 +36,7 @@ def commands(default_url: str, key: str | None) -> typer.Typer:
     app.command("log")(log_command(open_server, _POLL_S))
     app.add_typer(predictions_commands(open_server, reach))
     app.add_typer(deploy_commands(open_server))
+    app.add_typer(deployments_commands(open_server, _POLL_S))
     model = typer.Typer(name="model")
     model.command("list")(list_command(open_server))
     model.command("info")(info_command(open_server))

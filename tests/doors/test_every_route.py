@@ -12,6 +12,7 @@ from corral.api.site import Site
 from corral.core.server_state import ServerState, ServerStatus
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
+from tests.doors.scripted_deployments import ScriptedDeployments, status
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
 
 OPEN = {
@@ -49,7 +50,8 @@ NAMES = {
 
 @pytest.mark.anyio
 async def test_every_route_needs_a_key_unless_it_is_on_the_list(predictions: ScriptedPredictions) -> None:
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0))
+    deployments = ScriptedDeployments(status("llama")).admin
+    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0, deployments=deployments))
     calls = {
         (method, route.path or "")
         for route in iter_route_contexts(app.routes)

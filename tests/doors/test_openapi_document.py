@@ -29,6 +29,7 @@ from corral.api.site import Site
 from corral.catalog.versions import UNVERSIONED
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, serving
+from tests.doors.scripted_deployments import LOADING, ScriptedDeployments, status
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
 
 EXAMPLES = 60
@@ -54,7 +55,8 @@ KNOWN = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "ve
 
 
 def _app(predictions: ScriptedPredictions) -> FastAPI:
-    return create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+    deployments = ScriptedDeployments(status("llama", LOADING, MODEL)).admin
+    return create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, deployments=deployments))
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Lifespan
 
 import corral
-from corral.api import models
+from corral.api import deployments, models
 from corral.api.addresses import Addresses
 from corral.api.body import BodyLimit
 from corral.api.cors import Cors
@@ -56,6 +56,7 @@ class _Api(FastAPI):
                         *replicate_operations.TYPES,
                         *models.TYPES,
                         *deepinfra_operations.TYPES,
+                        *deployments.TYPES,
                     )
                 ),
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
@@ -102,6 +103,8 @@ def create_app(
     app.include_router(openai.router(site))
     app.include_router(models.router(site, replicate))
     app.include_router(deepinfra.router(site, variants=openai_operations.DIALOGUES))
+    if site.deployments is not None:
+        app.include_router(deployments.router(site, site.deployments))
     # Added last runs first.
     app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes, limit_s=site.body_limit_s)
     app.add_middleware(HeadAsGet)

@@ -1,7 +1,7 @@
 """What the OpenAPI document says of a route. Knows no dialect."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -117,6 +117,8 @@ class Operation:
     form_only: bool = False
     """Whether the body must be multipart."""
     parameters: tuple[Mapping[str, Any], ...] = ()
+    descriptions: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Of statuses that mean something else here than in ``_STATUSES``."""
 
     def as_openapi(self) -> dict[str, Any]:
         """The operation as FastAPI's ``openapi_extra``."""
@@ -127,7 +129,8 @@ class Operation:
         if self.success == _NO_CONTENT:
             responses = {str(self.success): {"description": "Done"}}
         for status in sorted(self.statuses):
-            responses[str(status)] = _answer(_STATUSES[status], self.error, self.error_media_type)
+            description = self.descriptions.get(status, _STATUSES[status])
+            responses[str(status)] = _answer(description, self.error, self.error_media_type)
         responses["421"] = _answer("The Host header names no host of this server", Detail)
         extra: dict[str, Any] = {"parameters": list(self.parameters), "responses": responses}
         if not self.open:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from corral.api.auth import AccountBook
 from corral.core.errors import Unsupported
 from corral.service.accounts.files import Files
+from corral.service.deployments import DeploymentAdmin
 from corral.service.ports import Predictions
 
 BODY_LIMIT_BYTES: Final = 2 * 1024**2
@@ -70,6 +71,8 @@ class Site:
     """What receivers of an account's webhooks check signatures with."""
     files: Files | None = None
     """What callers leave here for a day; None where nothing is kept."""
+    deployments: DeploymentAdmin | None = None
+    """Use cases of ``/corral/v1/deployments``; None serves no such routes."""
     public_url: str = ""
     """Base of the addresses that are handed out; empty: as each client reached the server."""
 

@@ -76,6 +76,13 @@ def _deploy() -> typer.Typer:
     return deploy_commands(open_server)
 
 
+def _deployments() -> typer.Typer:
+    from corral.cli.admin.deployments import deployments_commands
+    from corral.cli.client.addressing import open_server
+
+    return deployments_commands(open_server)
+
+
 def _log() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.inference.log import log_command
@@ -183,6 +190,7 @@ COMMANDS: Final["Mapping[str, Load]"] = {
     "model": _model,
     "pull": _pull,
     "deploy": _deploy,
+    "deployments": _deployments,
     "log": _log,
     "doctor": _doctor,
     "account": _account,

@@ -21,6 +21,16 @@ class DeploymentAdmin:
         caller.require(Scope.ADMIN)
         return self._deployments.statuses()
 
+    def get(self, caller: Caller, name: str) -> DeploymentStatus:
+        """Snapshot of one deployment.
+
+        Raises:
+            PermissionDenied: the key lacks the scope.
+            UnknownDeployment: there is none of that name.
+        """
+        caller.require(Scope.ADMIN)
+        return self._deployments.status(name)
+
     async def load(self, caller: Caller, name: str) -> DeploymentStatus:
         """Begin to load a deployment and return its status now.
 

@@ -9,6 +9,7 @@ from corral.api.site import reached_at
 from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
+from corral.service.deployments import DeploymentAdmin
 from corral.service.ports import Predictions
 from corral.web.sessions import OneTimeLinks, Sessions
 
@@ -23,6 +24,7 @@ class WebSite:
     sessions: Sessions
     sign_ins: SignIns
     links: OneTimeLinks
+    deployments: DeploymentAdmin
     clock: Callable[[], float]
     """Unix time in seconds."""
     capability_key: bytes
