@@ -1,5 +1,7 @@
 """Deployments for an operator: list, load and unload them."""
 
+from collections import Counter
+
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.deployments.registry import Deployments
@@ -11,6 +13,12 @@ class DeploymentAdmin:
 
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
+        self._draining: Counter[str] = Counter()
+
+    @property
+    def draining(self) -> frozenset[str]:
+        """Names of the deployments whose ``unload`` waits for their runs."""
+        return frozenset(+self._draining)
 
     def list(self, caller: Caller) -> tuple[DeploymentStatus, ...]:
         """Snapshot of each deployment, in the order of the settings.
@@ -51,5 +59,10 @@ class DeploymentAdmin:
             DeploymentInUse: runs use it, and *drain* is false.
         """
         caller.require(Scope.ADMIN)
-        await self._deployments.unload(name, drain=drain)
+        self._deployments.status(name)
+        self._draining[name] += drain
+        try:
+            await self._deployments.unload(name, drain=drain)
+        finally:
+            self._draining[name] -= drain
         return self._deployments.status(name)

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from corral.web.assets import PREFIX, send_asset
 from corral.web.dashboard.accounts import AccountPages
+from corral.web.dashboard.deployments import DeploymentPages
 from corral.web.dashboard.keys import KeyPages
 from corral.web.dashboard.overview import DashboardPages
 from corral.web.dashboard.predictions import PredictionPages
@@ -29,6 +30,7 @@ def add_pages(app: FastAPI, site: WebSite) -> None:
     KeyPages(pages)
     WebhookPages(pages)
     AccountPages(pages)
+    DeploymentPages(pages)
     ReferencePage(pages, app)
     add_models(pages)  # last: their addresses begin with any owner's name
     app.include_router(pages.router)

@@ -16,6 +16,7 @@ from corral.core.errors import (
     PermissionDenied,
     StorageUnavailable,
     Unauthenticated,
+    UnknownDeployment,
     UnknownModel,
     UnknownPrediction,
 )
@@ -55,6 +56,7 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     BodyTooSlow: 408,
     BodyTooLarge: 413,
     MethodNotAllowed: 405,
+    UnknownDeployment: 404,
     UnknownModel: 404,
     UnknownPrediction: 404,
     UnknownPage: 404,

@@ -30,6 +30,7 @@ PAGES = (
     "/dashboard/webhooks",
     "/dashboard/accounts",
     "/dashboard/accounts/{account}",
+    "/dashboard/deployments",
 )
 
 

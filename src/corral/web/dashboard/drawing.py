@@ -24,5 +24,6 @@ def sections(scopes: frozenset[Scope]) -> list[tuple[str, str]]:
         ("API keys", "/dashboard/keys", may_read or may_manage),
         ("Webhooks", "/dashboard/webhooks", may_run or may_manage),
         ("Accounts", "/dashboard/accounts", may_manage),
+        ("Deployments", "/dashboard/deployments", may_manage),
     )
     return [(name, address) for name, address, seen in found if seen]
