@@ -214,6 +214,10 @@ class Engine(Protocol):
         """
         ...
 
+    def close_admission(self) -> None:
+        """Accept no more requests, for good: waiting ones end with EngineUnavailable; running ones go on."""
+        ...
+
     def stats(self) -> EngineStats:
         """Snapshot of state and counters; never blocks."""
         ...

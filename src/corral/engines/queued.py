@@ -162,7 +162,7 @@ class QueuedEngine:
             self._dispatcher.load.reset()
 
     def close_admission(self) -> None:
-        """Accept no more requests, for good: waiting ones end with EngineUnavailable; running ones go on."""
+        """See ``Engine.close_admission``."""
         self._is_closed = True
         error = EngineUnavailable("The engine is shut down.")
         self._dispatcher.fail_waiting(error)
