@@ -15,7 +15,7 @@ MODELS = {
             "id": "meta/llama-2-7b-chat",
             "object": "model",
             "metadata": {"context_length": 512},
-            "corral": {"weights": "demo", "stands_in": True},
+            "corral": {"weights": "demo", "stands_in": True, "state": "ready"},
         },
         {"id": "other/server-says-less", "object": "model"},
     ],

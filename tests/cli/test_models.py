@@ -11,9 +11,9 @@ def test_models_in_a_pipe_are_tab_separated_with_one_heading_line(run: Run) -> N
     assert (done.status, done.stdout.decode().splitlines()) == (
         0,
         [
-            "model\tcontext\tweights\tstand-in",
-            "meta/llama-2-7b-chat\t512\tdemo\tyes",
-            "other/server-says-less\t\t\t",
+            "model\tcontext\tweights\tstand-in\tstate",
+            "meta/llama-2-7b-chat\t512\tdemo\tyes\tready",
+            "other/server-says-less\t\t\t\t",
         ],
     )
 
@@ -26,8 +26,8 @@ def test_models_outside_a_terminal_cut_no_name(fake: FakeServer, run: Run) -> No
 
 def test_json_has_the_same(run: Run) -> None:
     assert json.loads(run("models", "--json").stdout) == [
-        {"id": "meta/llama-2-7b-chat", "context_tokens": 512, "weights": "demo", "stands_in": True},
-        {"id": "other/server-says-less", "context_tokens": None, "weights": None, "stands_in": False},
+        {"id": "meta/llama-2-7b-chat", "context_tokens": 512, "weights": "demo", "stands_in": True, "state": "ready"},
+        {"id": "other/server-says-less", "context_tokens": None, "weights": None, "stands_in": False, "state": None},
     ]
 
 

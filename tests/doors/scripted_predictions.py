@@ -35,8 +35,12 @@ from corral.core.generation import (
 from corral.core.prediction import Prediction
 from corral.core.pricing import Price
 from corral.core.server_state import ServerState, ServerStatus
+from corral.deployments.status import DeploymentStatus
 from corral.engines.base import check_sampling
+from corral.engines.stats import EnginePhase, EngineState
+from corral.service.deployments import check_not_failed
 from corral.service.ports import NEWEST, Ask, Estimate, PageRequest, Run
+from tests.doors.scripted_deployments import status
 
 MODEL = "meta-llama/Llama-2-7b-chat-hf"
 PROMPT_TOKENS = 10
@@ -101,6 +105,8 @@ class ScriptedPredictions:
     def __init__(self, script: Sequence[Step] | None = None) -> None:
         self.catalog = catalog()
         self.status = ServerStatus(state=ServerState.READY)
+        self.states: dict[str, EngineState] = {}
+        """Of deployments, by name; ready or loading, as ``ready`` says, where a test sets nothing else."""
         self.script: Sequence[Step] = answer(" Hello", "!") if script is None else script
         self.enter_error: Exception | None = None
         self.asks: list[Ask] = []
@@ -119,6 +125,15 @@ class ScriptedPredictions:
     @ready.setter
     def ready(self, ready: bool) -> None:
         self.status = ServerStatus(state=ServerState.READY if ready else ServerState.STARTING)
+
+    def deployments(self) -> tuple[DeploymentStatus, ...]:
+        """One, for every model."""
+        return (self.deployment_of(self.catalog.models()[0]),)
+
+    def deployment_of(self, model: CatalogModel) -> DeploymentStatus:
+        """The one of that name, in its state."""
+        usual = EngineState(EnginePhase.READY if self.ready else EnginePhase.WAITING)
+        return status(model.deployment, self.states.get(model.deployment, usual), model.id)
 
     @property
     def requests(self) -> list[GenerationRequest]:
@@ -175,8 +190,9 @@ class ScriptedPredictions:
     def _receive(self, ask: Ask) -> None:
         self.asks.append(ask)
         self.violations += broken_promises(ask)
-        self.catalog.get(ask.request.model)
         ask.caller.require_model(ask.request.model)
+        model = self.catalog.get(ask.request.model)
+        check_not_failed(self.deployment_of(model), ask.caller, model.id)
         if self.enter_error is not None:
             raise self.enter_error
 

@@ -85,9 +85,15 @@ async def test_health_follows_the_model(server: LiveServer, predictions: Scripte
         starting = await http.get("/health")
         predictions.ready = True
         ready = await http.get("/health")
-    assert (starting.status_code, starting.json()) == (503, {"status": "starting"})
+    assert (starting.status_code, starting.json()) == (
+        503,
+        {"status": "starting", "deployments": [{"name": "demo", "state": "waiting"}]},
+    )
     assert starting.headers["retry-after"] == "1"
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ready", "deployments": [{"name": "demo", "state": "ready"}]},
+    )
 
 
 @pytest.mark.anyio
@@ -99,7 +105,8 @@ async def test_health_shows_the_state_and_its_reason(
     async with server.http(key=None) as http:
         answer = await http.get("/health")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json() == {"status": state, "reason": "The database cannot be written."}
+    deployments = [{"name": "demo", "state": "waiting"}]
+    assert answer.json() == {"status": state, "reason": "The database cannot be written.", "deployments": deployments}
 
 
 @pytest.mark.anyio

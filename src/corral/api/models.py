@@ -69,14 +69,15 @@ def router(site: Site, replicate: ReplicateDoor) -> APIRouter:
 
     async def models(request: Request, caller: Caller) -> Response:
         return _json(
-            openai_answers.model_list(catalog, caller, now_s=site.clock()),
+            openai_answers.model_list(site.predictions, caller, now_s=site.clock()),
             await replicate.models.listing(request, caller),
         )
 
     async def model(request: Request, caller: Caller) -> Response:
         found = catalog.get(model_in_path(request))
         caller.require_model(found.id)
-        in_openai = openai_answers.from_model(found, found.price_at(site.clock()))
+        deployment = site.predictions.deployment_of(found)
+        in_openai = openai_answers.from_model(found, found.price_at(site.clock()), deployment)
         in_replicate = await replicate.models.one(request, found)
         return _json(in_openai, in_replicate, headers=weights_header(found))
 

@@ -22,7 +22,8 @@
     ├── StorageUnavailable        the database cannot be written or reached; try again after ``retry_after_s``
     ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
     │   ├── ServerStopping        the server was told to stop
-    │   └── InsufficientMemory    a deployment does not fit; both sizes are in the message
+    │   ├── InsufficientMemory    a deployment does not fit; both sizes are in the message
+    │   └── LoadFailed            the model's deployment could not be loaded; the reason is for operators only
     ├── EngineFailed              the engine died on this run more often than it is retried
     ├── CheckpointRefused         weights that cannot be served; names the field or file
     └── BadSetting                a setting that is unknown or has a bad value; names it
@@ -197,6 +198,18 @@ class InsufficientMemory(EngineUnavailable):
         self.name = name
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
+
+
+class LoadFailed(EngineUnavailable):
+    """The deployment that computes for a model could not be loaded."""
+
+    retry_after_s = 60
+
+    def __init__(self, model: str, *, reason: str | None) -> None:
+        """*reason* is why, and may name files: None for callers who are no operators."""
+        because = "; its operator can see why." if reason is None else f": {reason}"
+        super().__init__(f"The model '{model}' could not be loaded by this server{because}")
+        self.model = model
 
 
 class EngineFailed(CorralError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from corral.catalog.model import CatalogModel
 from corral.core.errors import CorralError, DeploymentInUse, UnknownDeployment
-from corral.deployments.deployment import Deployment
+from corral.deployments.deployment import Deployment, LoadPolicy
 from corral.deployments.status import DeploymentStatus
 from corral.engines.base import EngineInfo
 from corral.engines.stats import EnginePhase, EngineState
@@ -59,6 +59,10 @@ class Deployments:
             UnknownDeployment: there is none of that name.
         """
         return self._status_of(self._get(name))
+
+    def status_of(self, model: CatalogModel) -> DeploymentStatus:
+        """Snapshot of the deployment that computes for *model*."""
+        return self._status_of(self.serving(model))
 
     def state_of(self, model: CatalogModel) -> EngineState:
         """State of the deployment that computes for *model*."""
@@ -119,8 +123,18 @@ class Deployments:
 
     @property
     def ready(self) -> bool:
-        """Whether a deployment can answer the next request."""
-        return any(self._state_of(one).phase is EnginePhase.READY for one in self)
+        """Whether a deployment can answer the next request, if need be after a load on demand."""
+        return any(self._can_answer(one) for one in self)
+
+    @property
+    def failed(self) -> bool:
+        """Whether no deployment could be loaded."""
+        return all(self._state_of(one).phase is EnginePhase.FAILED for one in self)
+
+    def _can_answer(self, deployment: Deployment) -> bool:
+        phase = self._state_of(deployment).phase
+        on_demand = deployment.load is LoadPolicy.ON_DEMAND
+        return phase is EnginePhase.READY or (on_demand and phase is not EnginePhase.FAILED)
 
     @property
     def recovering(self) -> bool:

@@ -4,8 +4,20 @@ from collections import Counter
 
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
+from corral.core.errors import LoadFailed
 from corral.deployments.registry import Deployments
 from corral.deployments.status import DeploymentStatus
+from corral.engines.stats import EnginePhase
+
+
+def check_not_failed(status: DeploymentStatus, caller: Caller, model: str) -> None:
+    """Refuse a request to *model* if the load of its deployment failed.
+
+    Raises:
+        LoadFailed: with the reason for callers with the scope ``admin``, which may name files; without it for others.
+    """
+    if status.state.phase is EnginePhase.FAILED:
+        raise LoadFailed(model, reason=status.state.reason if Scope.ADMIN in caller.scopes else None)
 
 
 class DeploymentAdmin:

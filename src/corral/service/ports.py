@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from corral.catalog.catalog import Catalog
+from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.generation import GenerationEvent, GenerationRequest
 from corral.core.prediction import Prediction, Status, Webhook
 from corral.core.pricing import Price
 from corral.core.server_state import ServerStatus
+from corral.deployments.status import DeploymentStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,14 @@ class Predictions(Protocol):
     @property
     def status(self) -> ServerStatus:
         """State of the server, for ``/health`` and pages."""
+        ...
+
+    def deployments(self) -> tuple[DeploymentStatus, ...]:
+        """Snapshot of each deployment, in the order of the settings; reasons of failed loads are for operators only."""
+        ...
+
+    def deployment_of(self, model: CatalogModel) -> DeploymentStatus:
+        """Snapshot of the deployment that computes for *model*."""
         ...
 
     @property

@@ -9,11 +9,15 @@ from starlette.responses import Response
 from corral.catalog.cards import ModelCard, known_card, model_cards
 from corral.catalog.model import CatalogModel
 from corral.core.pricing import Price
+from corral.core.server_state import ServerState
+from corral.deployments.status import public_text
 from corral.web.figures import compact, money
 from corral.web.pages import Pages, Visit
 
 _PER_MILLION: Final = 10**6
 _MAX_QUERY_CHARS: Final = 200
+_LOADING_STATES: Final = frozenset({ServerState.READY, ServerState.STARTING})
+"""Of the server: in these each model is as far as its deployment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +60,7 @@ class Home:
 
     def _served(self, names: Sequence[CatalogModel], runs: int) -> Card:
         model = names[0]
-        status = self._site.predictions.status
-        state, text = "ready" if status.is_ready else "starting", status.state.replace("_", " ")
+        state, text = self._state(model)
         card = known_card(model.id)
         if model.stands_in:
             text = f"{text}: the demo model stands in"
@@ -74,6 +77,14 @@ class Home:
             pull=_pull(card) if card is not None and model.stands_in else None,
             also=tuple(other.id for other in names[1:]),
         )
+
+    def _state(self, model: CatalogModel) -> tuple[str, str]:
+        """State of a model as the class and the text of its badge; the server's own where that concerns all models."""
+        status = self._site.predictions.status
+        if status.state not in _LOADING_STATES:
+            return "starting", status.state.replace("_", " ")
+        state = self._site.predictions.deployment_of(model).state
+        return state.phase.value, public_text(state)
 
     def _not_served(self) -> list[ModelCard]:
         served = {model.id.lower() for model in self._site.predictions.catalog.models()}

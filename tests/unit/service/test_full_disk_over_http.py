@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 FULL = "The database cannot be written: database or disk is full."
 TOKENS = 400
+READY = [{"name": "demo", "state": "ready"}]
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
@@ -70,7 +71,7 @@ async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_
 
             health = await http.get("/health")
             assert (health.status_code, health.headers["retry-after"]) == (503, "1")
-            assert health.json() == {"status": "storage_failed", "reason": FULL}
+            assert health.json() == {"status": "storage_failed", "reason": FULL, "deployments": READY}
             for path, body in asks:
                 refused = await http.post(path, json=body)
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "5"), path
@@ -83,7 +84,7 @@ async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_
             settled = await desk.settled(waiting.json()["id"])
             assert (settled.status, settled.completion_tokens) == (Status.SUCCEEDED, TOKENS)
             await until(lambda: desk.service.ready)
-            assert (await http.get("/health")).json() == {"status": "ready"}
+            assert (await http.get("/health")).json() == {"status": "ready", "deployments": READY}
             for path, body in asks:
                 answered = await http.post(path, json=body)
                 assert answered.status_code in {200, 201}, answered.text

@@ -21,6 +21,8 @@ class ServedModel:
     """What really answers: the name of the loaded weights."""
     stands_in: bool
     """Whether other weights than the name promises answer."""
+    state: str | None
+    """Of the deployment that computes for it: ``ready``, ``loading 40 %``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ class Client:
                 context_tokens=entry.metadata.context_length if entry.metadata else None,
                 weights=entry.corral.weights if entry.corral else None,
                 stands_in=entry.corral is not None and entry.corral.stands_in,
+                state=entry.corral.state if entry.corral else None,
             )
             for entry in decode(body, _ModelList).data
         )
@@ -114,6 +117,7 @@ class _Metadata(msgspec.Struct):
 class _Weights(msgspec.Struct):
     weights: str
     stands_in: bool
+    state: str | None = None
 
 
 class _Model(msgspec.Struct):

@@ -14,6 +14,7 @@ _COLUMNS: Final = (
     Column(heading="Context", number=True),
     Column(heading="Weights"),
     Column(heading="Stand-in"),
+    Column(heading="State"),
 )
 
 
@@ -34,4 +35,4 @@ def models_command(open_server: OpenServer) -> Callable[..., None]:
 
 def _row(model: ServedModel) -> tuple[str, ...]:
     context = "" if model.context_tokens is None else str(model.context_tokens)
-    return model.id, context, model.weights or "", "yes" if model.stands_in else ""
+    return model.id, context, model.weights or "", "yes" if model.stands_in else "", model.state or ""

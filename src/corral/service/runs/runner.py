@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from corral.catalog.catalog import Catalog
+from corral.catalog.model import CatalogModel
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import (
@@ -31,6 +32,8 @@ from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.core.pricing import Price
 from corral.core.server_state import ServerState, ServerStatus
 from corral.deployments.registry import Deployments
+from corral.deployments.status import DeploymentStatus
+from corral.service.deployments import check_not_failed
 from corral.service.ports import Ask, Estimate
 from corral.service.runs.journal import Journal, new_prediction_id
 from corral.service.runs.live import LiveRun, Outcome
@@ -55,6 +58,7 @@ CLAIM_AGAIN_S: Final = 0.5
 """A claim that the database gave no answer to is tried once more after this long."""
 STOPPING: Final = "The server is being stopped. Send the request again in a few seconds."
 STOPPED: Final = "The server was stopped before the answer was complete. Send the request again in a few seconds."
+_NONE_LOADED: Final = "No model could be loaded; `corral deployments list` shows the operator why."
 _RECOVERING: Final = "Requests that were running at repeated crashes of the engine are tried one by one."
 
 
@@ -111,10 +115,19 @@ class PredictionService(Readings):
         if (reason := self._storage_failure) is not None:
             return ServerStatus(state=ServerState.STORAGE_FAILED, reason=reason)
         if not self._deployments.ready:
-            return ServerStatus(state=ServerState.STARTING)
+            reason = _NONE_LOADED if self._deployments.failed else None
+            return ServerStatus(state=ServerState.STARTING, reason=reason)
         if self._deployments.recovering:
             return ServerStatus(state=ServerState.RECOVERING, reason=_RECOVERING)
         return ServerStatus(state=ServerState.READY)
+
+    def deployments(self) -> tuple[DeploymentStatus, ...]:
+        """Snapshot of each deployment, in the order of the settings."""
+        return self._deployments.statuses()
+
+    def deployment_of(self, model: CatalogModel) -> DeploymentStatus:
+        """Snapshot of the deployment that computes for *model*."""
+        return self._deployments.status_of(model)
 
     @property
     def _storage_failure(self) -> str | None:
@@ -205,6 +218,8 @@ class PredictionService(Readings):
         ask.caller.require(Scope.INFERENCE)
         ask.caller.require_model(ask.request.model)
         check_webhook(ask.webhook)
+        model = self.catalog.get(ask.request.model)
+        check_not_failed(self.deployment_of(model), ask.caller, model.id)
         return await self._preparer.prepare(ask.request, flow=ask.caller.account_id)
 
     def _live_run(self, prediction_id: str, created_at_ms: int, ask: Ask, prepared: Prepared, price: Price) -> LiveRun:

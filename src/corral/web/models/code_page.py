@@ -57,9 +57,9 @@ class CodePage:
             return self._pages.draw(visit, "model/code_part.html", values)
         price = model.list_price_at(self._site.clock())
         runs = (await self._site.predictions.run_counts()).get(model.id, 0)
-        return self._pages.draw(
-            visit, "model/code.html", {**values, "heading": heading(model, runs=runs, price=price, here="API")}
-        )
+        deployment = self._site.predictions.deployment_of(model)
+        head = heading(model, deployment, runs=runs, price=price, here="API")
+        return self._pages.draw(visit, "model/code.html", {**values, "heading": head})
 
 
 def _code(question: Question, model: CatalogModel, base_url: str) -> list[DoorCode]:

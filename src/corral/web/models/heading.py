@@ -5,8 +5,10 @@ from typing import Final
 
 from corral.catalog.model import CatalogModel
 from corral.core.pricing import Price
+from corral.deployments.status import DeploymentStatus, public_text
 from corral.web.figures import compact
 
+_READY: Final = "ready"
 _TABS: Final = (
     ("Playground", ""),
     ("API", "/api"),
@@ -42,11 +44,12 @@ class Heading:
     tabs: tuple[Tab, ...]
 
 
-def heading(model: CatalogModel, *, runs: int, price: Price, here: str) -> Heading:
+def heading(model: CatalogModel, deployment: DeploymentStatus, *, runs: int, price: Price, here: str) -> Heading:
     """The heading of *model*.
 
     Args:
         model: whose page it is.
+        deployment: what computes for it.
         runs: how many predictions it has ended.
         price: what its own weights cost.
         here: the name of the tab that is shown.
@@ -57,8 +60,10 @@ def heading(model: CatalogModel, *, runs: int, price: Price, here: str) -> Headi
         ("Paper", model.page.paper_url),
         ("License", model.page.license_url),
     )
+    state = public_text(deployment.state)
     badges = (
         Badge(text="Public"),
+        *((Badge(text=state.capitalize()),) if state != _READY else ()),
         Badge(text=f"{compact(runs)} {'run' if runs == 1 else 'runs'}"),
         Badge(text="Free" if is_free else "Priced per token", href=f"/{model.id}#pricing"),
         *(Badge(text=text, href=href) for text, href in links if href is not None),

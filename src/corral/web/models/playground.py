@@ -144,6 +144,7 @@ class Playground:
         values = {
             "heading": heading(
                 model,
+                self._predictions.deployment_of(model),
                 runs=(await self._predictions.run_counts()).get(model.id, 0),
                 price=model.list_price_at(now_s),
                 here="Playground",

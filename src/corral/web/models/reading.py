@@ -33,7 +33,9 @@ class ReadingPages:
         async def show(visit: Visit) -> Response:
             runs = (await self._site.predictions.run_counts()).get(model.id, 0)
             price = model.list_price_at(self._site.clock())
-            values = {"model": model, "heading": heading(model, runs=runs, price=price, here=tab), **content}
+            deployment = self._site.predictions.deployment_of(model)
+            head = heading(model, deployment, runs=runs, price=price, here=tab)
+            values = {"model": model, "heading": head, **content}
             return self._pages.draw(visit, template, values)
 
         return show

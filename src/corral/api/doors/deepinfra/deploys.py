@@ -1,19 +1,31 @@
 """A deploy is a running model of this server; its id follows from the model's name. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from corral.api.deploy_ids import deploy_id, find_deploy
 from corral.api.doors.deepinfra.refusals import NotFound
-from corral.api.doors.deepinfra.wire_answers import Deploy
+from corral.api.doors.deepinfra.wire_answers import Deploy, DeployStatus
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
+from corral.core.accounts import Scope
+from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest
+from corral.deployments.status import DeploymentStatus
 
 TASK: Final = "text-generation"
 STATUSES: Final = ("initializing", "downloading", "deploying", "running", "stopped", "failed", "deleted")
-"""Every status that DeepInfra's API has; deploys of this server have the first or ``running``."""
+"""Every status that DeepInfra's API has."""
+_STATUS_BY_PHASE: Final[Mapping[str, DeployStatus]] = {
+    "unloaded": "stopped",
+    "waiting": "initializing",
+    "loading": "deploying",
+    "ready": "running",
+    "restarting": "initializing",
+    "failed": "failed",
+}
+_PENDING: Final = frozenset({"initializing", "deploying"})
 
 
 def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
@@ -41,21 +53,22 @@ def read_statuses(given: Iterable[str]) -> frozenset[str]:
     return frozenset(wanted or STATUSES)
 
 
-def from_model(model: CatalogModel, *, ready: bool) -> Deploy:
-    """The deploy of a model; *ready* is whether the engine can answer."""
+def from_model(model: CatalogModel, deployment: DeploymentStatus, caller: Caller) -> Deploy:
+    """The deploy of a model, with the reason of a failed load for callers with the scope ``admin``."""
     created_at = datetime.fromtimestamp(model.versions[0].created_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    running = int(ready)
+    status = _STATUS_BY_PHASE[deployment.state.phase]
+    may_see_reason = Scope.ADMIN in caller.scopes
     return {
         "type": "llm",
         "deploy_id": deploy_id(model),
         "model_name": model.id,
         "version": model.versions[0].short_id,
         "task": TASK,
-        "status": "running" if ready else "initializing",
-        "fail_reason": "",
+        "status": status,
+        "fail_reason": deployment.state.reason if may_see_reason else "",
         "created_at": created_at,
         "updated_at": created_at,
-        "instances": {"running": running, "pending": 1 - running},
+        "instances": {"running": int(status == "running"), "pending": int(status in _PENDING)},
         "config": {"weights": model.weights, "stands_in": model.stands_in},
         "settings": {"min_instances": 1, "max_instances": 1},
     }

@@ -74,14 +74,14 @@ class Models:
         """``GET /deploy/list``: one for each model that the key may ask for, of the statuses in ``?status=a,b``."""
         wanted = read_statuses(request.query_params.getlist("status"))
         served = [model for model in self._predictions.catalog.models() if caller.may_use(model.id)]
-        deploys = [from_model(model, ready=self._predictions.ready) for model in served]
+        deploys = [from_model(model, self._predictions.deployment_of(model), caller) for model in served]
         return to_json([deploy for deploy in deploys if deploy["status"] in wanted])
 
     async def deploy(self, request: Request, caller: Caller) -> Response:
         """``GET /deploy/{deploy_id}``."""
         model = deployed(self._predictions.catalog, request.path_params["deploy_id"])
         caller.require_model(model.id)
-        return to_json(from_model(model, ready=self._predictions.ready))
+        return to_json(from_model(model, self._predictions.deployment_of(model), caller))
 
     async def deepctl(self, _request: Request) -> Response:
         """``GET /cli/version``."""

@@ -96,6 +96,9 @@ class DeploySettings(TypedDict):
     max_instances: int
 
 
+DeployStatus = Literal["initializing", "deploying", "running", "stopped", "failed"]
+
+
 class Deploy(TypedDict):
     """A running model of this server."""
 
@@ -104,7 +107,7 @@ class Deploy(TypedDict):
     model_name: str
     version: str
     task: str
-    status: Literal["initializing", "running"]
+    status: DeployStatus
     fail_reason: str
     created_at: str
     updated_at: str

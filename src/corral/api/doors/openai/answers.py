@@ -14,12 +14,12 @@ from corral.api.doors.openai.wire_answers import (
     ModelList,
     WireUsage,
 )
-from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.generation import Choice, Echo, GenerationResult, Usage
 from corral.core.pricing import Price, usd
-from corral.service.ports import Estimate, Run
+from corral.deployments.status import DeploymentStatus, public_text
+from corral.service.ports import Estimate, Predictions, Run
 
 _MILLION = 10**6
 
@@ -107,7 +107,7 @@ def dollars(nusd: int) -> orjson.Fragment:
     return orjson.Fragment(usd(nusd))
 
 
-def from_model(model: CatalogModel, price: Price) -> Model:
+def from_model(model: CatalogModel, price: Price, deployment: DeploymentStatus) -> Model:
     """An entry of ``GET /v1/models``; ``metadata`` as DeepInfra has it, ``corral`` says what really answers."""
     return {
         "id": model.id,
@@ -126,14 +126,17 @@ def from_model(model: CatalogModel, price: Price) -> Model:
             },
             "tags": [],
         },
-        "corral": {"weights": model.weights, "stands_in": model.stands_in},
+        "corral": {"weights": model.weights, "stands_in": model.stands_in, "state": public_text(deployment.state)},
     }
 
 
-def model_list(catalog: Catalog, caller: Caller, *, now_s: float) -> ModelList:
+def model_list(predictions: Predictions, caller: Caller, *, now_s: float) -> ModelList:
     """The body of ``GET /v1/models``: those that the caller's key may ask for."""
-    served = [model for model in catalog.models() if caller.may_use(model.id)]
-    return {"object": "list", "data": [from_model(model, model.price_at(now_s)) for model in served]}
+    served = [model for model in predictions.catalog.models() if caller.may_use(model.id)]
+    return {
+        "object": "list",
+        "data": [from_model(model, model.price_at(now_s), predictions.deployment_of(model)) for model in served],
+    }
 
 
 def from_estimate(model: str, estimate: Estimate) -> CostEstimate:

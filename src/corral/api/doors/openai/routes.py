@@ -113,13 +113,14 @@ class _Routes:
 
     async def models(self, _request: Request, caller: Caller) -> Response:
         """``GET /models``."""
-        return _json(model_list(self._predictions.catalog, caller, now_s=self._site.clock()), {})
+        return _json(model_list(self._predictions, caller, now_s=self._site.clock()), {})
 
     async def model(self, request: Request, caller: Caller) -> Response:
         """``GET /models/{model}``."""
         found = self._predictions.catalog.get(model_in_path(request))
         caller.require_model(found.id)
-        return _json(from_model(found, found.price_at(self._site.clock())), weights_header(found))
+        shown = from_model(found, found.price_at(self._site.clock()), self._predictions.deployment_of(found))
+        return _json(shown, weights_header(found))
 
     def _open(
         self, request: Request, caller: Caller, document: object, body: SharedRequest, asked: GenerationRequest

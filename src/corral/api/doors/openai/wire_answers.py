@@ -161,6 +161,8 @@ class ModelWeights(TypedDict):
 
     weights: str
     stands_in: bool
+    state: str
+    """State of the deployment: ``ready``, ``loading 40 %``, ``failed``."""
 
 
 class Model(TypedDict):
