@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, InternalServerError
 from corral.api.app import create_app
 from corral.api.deploy_ids import deploy_id
 from corral.api.site import Site
-from corral.core.errors import Overloaded
+from corral.core.errors import ModelLoading
 from corral.engines.stats import EnginePhase, EngineState
 from tests.doors.known_keys import RUN_ONLY, KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
@@ -84,11 +84,11 @@ async def test_the_official_client_raises_the_refusal(live: LiveServer, predicti
 async def test_a_load_that_would_take_too_long_is_answered_with_retry_after(
     live: LiveServer, predictions: ScriptedPredictions, call: str
 ) -> None:
-    predictions.enter_error = Overloaded(
+    predictions.enter_error = ModelLoading(
         "This request would wait about 90 s until the model is loaded.", retry_after_s=90
     )
     response = await _ask(live, call)
-    assert response.headers["retry-after"] == "90"
+    assert (response.status_code, response.headers["retry-after"]) == (503, "90")
     assert "until the model is loaded" in response.text
 
 

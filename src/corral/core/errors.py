@@ -18,6 +18,7 @@
     ├── Canceled                  the run was stopped before its end
     ├── DataRemoved               the text is past its time; counts and cost stay
     ├── Overloaded                try again after ``retry_after_s``
+    │   ├── ModelLoading          a load takes longer than a request may wait
     │   └── RateLimited           the account's own limit, not the server's load
     ├── StorageUnavailable        the database cannot be written or reached; try again after ``retry_after_s``
     ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
@@ -167,6 +168,10 @@ class Overloaded(CorralError):
 
 class RateLimited(Overloaded):
     """The account used up its requests, tokens or places for now."""
+
+
+class ModelLoading(Overloaded):
+    """The model is being loaded, and that is expected to take longer than a request may wait."""
 
 
 class StorageUnavailable(CorralError):

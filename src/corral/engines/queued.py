@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
-from corral.core.errors import EngineUnavailable, InvalidRequest, Overloaded
+from corral.core.errors import EngineUnavailable, InvalidRequest, ModelLoading, Overloaded
 from corral.engines.base import Capabilities, EngineInfo, EngineLimits, EngineRequest, EngineRun, check_request
 from corral.engines.constraint_check import ConstraintChecker
 from corral.engines.dispatch import Dispatcher
@@ -203,7 +203,7 @@ class QueuedEngine:
         self._dispatcher.recovery.check_open()
         expected_s = self._expected_load_s() if self._dispatcher.load.is_pending else None
         if expected_s is not None:
-            self._check_patience(expected_s, "until the model is loaded")
+            self._check_patience(expected_s, "until the model is loaded", ModelLoading)
 
     def _check_wait(self, sequence: QueuedSequence) -> None:
         if sequence.key is not None or sequence.is_over:
@@ -212,7 +212,7 @@ class QueuedEngine:
         if wait_s is not None:
             self._check_patience(wait_s, "for its turn")
 
-    def _check_patience(self, wait_s: float, what_for: str) -> None:
+    def _check_patience(self, wait_s: float, what_for: str, refusal: type[Overloaded] = Overloaded) -> None:
         if wait_s > self._policy.max_queue_wait_s:
             retry_after_s = min(ceil(wait_s - self._policy.max_queue_wait_s), MOST_RETRY_AFTER_S)
-            raise Overloaded(f"This request would wait about {wait_s:.0f} s {what_for}.", retry_after_s=retry_after_s)
+            raise refusal(f"This request would wait about {wait_s:.0f} s {what_for}.", retry_after_s=retry_after_s)

@@ -11,6 +11,7 @@ from corral.core.errors import (
     IdempotencyConflict,
     InsufficientCredit,
     InvalidRequest,
+    ModelLoading,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -68,6 +69,7 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     IdempotencyConflict: 409,
     DataRemoved: 410,
     Overloaded: 429,
+    ModelLoading: 503,
     EngineUnavailable: 503,
     StorageUnavailable: 503,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from corral.core.errors import CheckpointRefused, EngineUnavailable, Overloaded, PromptTooLong
+from corral.core.errors import CheckpointRefused, EngineUnavailable, ModelLoading, PromptTooLong
 from corral.core.generation import Constraint
 from corral.engines.base import EndReason, Engine
 from corral.engines.constraint_check import ConstraintChecker
@@ -177,7 +177,7 @@ async def test_a_request_is_refused_only_where_the_load_takes_too_long() -> None
         async with engine.open(request()) as run:
             assert run.position == 1
     expected_s[0] = 32.5
-    with pytest.raises(Overloaded, match="until the model is loaded") as refused:
+    with pytest.raises(ModelLoading, match="until the model is loaded") as refused:
         await generate(engine, request())
     assert refused.value.retry_after_s == 23
     async with engine.run():

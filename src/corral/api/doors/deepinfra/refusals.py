@@ -18,6 +18,7 @@ from corral.core.errors import (
     IdempotencyConflict,
     InsufficientCredit,
     InvalidRequest,
+    ModelLoading,
     Overloaded,
     PermissionDenied,
     RateLimited,
@@ -60,13 +61,18 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     Canceled: 409,
     DataRemoved: 410,
     Overloaded: 429,
+    ModelLoading: 503,
     EngineUnavailable: 503,
     StorageUnavailable: 503,
     EngineFailed: 500,
 }
 """How each error is answered; a class without a row is answered as its nearest base."""
 
-_LEADS: Final[Mapping[type[CorralError], str]] = {RateLimited: "Rate limited", Overloaded: "Model busy, retry later"}
+_LEADS: Final[Mapping[type[CorralError], str]] = {
+    RateLimited: "Rate limited",
+    ModelLoading: "Model is loading",
+    Overloaded: "Model busy, retry later",
+}
 """Words that clients look for, before the error's own."""
 
 
