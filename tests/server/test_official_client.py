@@ -120,8 +120,8 @@ async def test_the_demo_model_says_whom_it_stands_in_for(server: RealServer, cli
     assert raw.headers["corral-weights"] == "demo"
     async with server.http() as http:
         entries = {entry["id"]: entry["corral"] for entry in (await http.get("/v1/models")).json()["data"]}
-    assert entries["corral/demo"] == {"weights": "demo", "stands_in": False}
-    assert entries["meta/llama-2-7b-chat"] == {"weights": "demo", "stands_in": True}
+    assert entries["corral/demo"] == {"weights": "demo", "stands_in": False, "state": "ready"}
+    assert entries["meta/llama-2-7b-chat"] == {"weights": "demo", "stands_in": True, "state": "ready"}
 
 
 async def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(client: openai.AsyncOpenAI) -> None:

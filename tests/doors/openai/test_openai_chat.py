@@ -155,5 +155,5 @@ async def test_models_are_listed_and_say_what_really_answers(server: LiveServer)
             "pricing": {"input_tokens": 0.35, "output_tokens": 0.4},
             "tags": [],
         },
-        "corral": {"weights": "demo", "stands_in": True},
+        "corral": {"weights": "demo", "stands_in": True, "state": "ready"},
     }
