@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from corral import bootstrap
+from corral import engine_kinds
 from corral.cli.server.serve import serve
 from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.settings import load_settings
@@ -21,7 +21,7 @@ def main() -> None:
         worker = WorkerLaunch(engine="scripted", options=orders["script"], environment=launch.environment)
         return SubprocessWorker(worker, **options)
 
-    bootstrap.SubprocessWorker = scripted
+    engine_kinds.SubprocessWorker = scripted
     serve(load_settings(orders["settings"], {}))
 
 

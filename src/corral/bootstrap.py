@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,25 +20,14 @@ from corral.api.doors.deepinfra import webhook as deepinfra_webhook
 from corral.api.doors.replicate.answers import Answers
 from corral.api.doors.replicate.predictions import DOOR as REPLICATE
 from corral.api.site import NativeTerms, RateTerms, Site
-from corral.catalog.cards import known_card, model_cards
-from corral.catalog.catalog import DEMO, Catalog, checkpoint_catalog, demo_catalog
-from corral.catalog.identity import suggest_name
-from corral.catalog.local import LocalModels, check_name
-from corral.catalog.prices import PriceBook, read_price_book
-from corral.checkpoints.source import open_source
+from corral.assembly import assemble
+from corral.catalog.catalog import Catalog
 from corral.core.errors import BadSetting
-from corral.deployments.deployment import Deployment
 from corral.deployments.registry import Deployments
 from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender
 from corral.engines.base import Engine
-from corral.engines.checker import CHECKER_LOAD_TIMEOUT_S, CHECKER_STEP_TIMEOUT_S, make_checker
-from corral.engines.openvino.limits import read_limits
-from corral.engines.openvino.options import OPENVINO_CAPABILITIES, OpenVinoOptions
-from corral.engines.policy import QueuePolicy
-from corral.engines.queued import QueuedEngine
 from corral.engines.stepper import Progress
-from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.files import Files
 from corral.service.accounts.sign_ins import SignIns
@@ -49,15 +38,14 @@ from corral.service.runs.prepare import Preparer
 from corral.service.runs.runner import PredictionService
 from corral.service.webhooks.delivery import Deliverer
 from corral.service.webhooks.webhooks import Renderer, Webhooks
-from corral.settings import Settings, served_hosts, worker_environment
+from corral.settings import Settings, served_hosts
 from corral.store.databases.gateway_lock import only_server
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
-from corral.text.load import load_tokenizer
 from corral.web.app import add_pages
 from corral.web.sessions import OneTimeLinks, Sessions
 from corral.web.site import WebSite
-from corral.weights import choose_model, openvino_options, prepare_data_dir
+from corral.weights import prepare_data_dir
 
 DATABASE_FILE: Final = "corral.db"
 CAPABILITIES: Final = "capability addresses"
@@ -77,8 +65,8 @@ class Server:
     deliverer: Deliverer
     catalog: Catalog
     links: OneTimeLinks
-    suggested_name: str | None
-    """A known model whose shape the weights have, where nothing says that they are that model."""
+    suggestions: Mapping[str, str]
+    """See ``Assembly.suggestions``."""
     api_key: str
     api_key_is_new: bool
     """Made just now: the one time to show it."""
@@ -109,9 +97,8 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     """
     prepare_data_dir(settings.data_dir)
     clock = time.time  # noqa: TID251 - the one clock of the server is made here
-    name, checkpoint, settings = choose_model(settings)
-    catalog = _catalog(settings, checkpoint, name)
-    deployments = _deployments(settings, checkpoint, catalog, on_progress)
+    assembly = assemble(settings, on_progress)
+    catalog, deployments = assembly.catalog, assembly.deployments
     key, is_new = _api_key(settings)
     store = open_store(settings)
     accounts = open_accounts(settings, store)
@@ -142,21 +129,10 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         deliverer=_deliverer(settings, webhooks, predictions, store, renderers(settings, catalog), news),
         catalog=catalog,
         links=links,
-        suggested_name=_suggested_name(catalog, checkpoint),
+        suggestions=assembly.suggestions,
         api_key=key,
         api_key_is_new=is_new,
     )
-
-
-def _deployments(
-    settings: Settings, checkpoint: Path, catalog: Catalog, on_progress: Callable[[Progress], None]
-) -> Deployments:
-    deployment = Deployment(
-        name=catalog.models()[0].deployment,
-        engine=_engine(settings, checkpoint, on_progress),
-        tokenizer=load_tokenizer(checkpoint),
-    )
-    return Deployments([deployment], catalog.models())
 
 
 def _app(
@@ -313,60 +289,6 @@ def _rates(settings: Settings) -> RateTerms:
         creates_per_minute=settings.replicate_creates_per_minute,
         requests_per_minute=settings.replicate_requests_per_minute,
     )
-
-
-def _engine(settings: Settings, checkpoint: Path, on_progress: Callable[[Progress], None]) -> QueuedEngine:
-    options = openvino_options(settings, checkpoint)
-    limits = read_limits(options, max_sequences=settings.max_sequences)
-    checker = _worker(replace(options, checker_model=True), CHECKER_STEP_TIMEOUT_S, CHECKER_LOAD_TIMEOUT_S)
-    return QueuedEngine(
-        [_worker(options, settings.step_timeout_s, settings.load_timeout_s)],
-        limits=limits,
-        capabilities=OPENVINO_CAPABILITIES,
-        policy=QueuePolicy(max_waiting=settings.max_waiting, max_queue_wait_s=settings.max_queue_wait_s),
-        checker=make_checker(checker, vocab_size=limits.vocab_size),
-        on_progress=on_progress,
-    )
-
-
-def _worker(options: OpenVinoOptions, step_timeout_s: float, load_timeout_s: float) -> SubprocessWorker:
-    launch = WorkerLaunch(engine="openvino", options=asdict(options), environment=worker_environment())
-    return SubprocessWorker(launch, step_timeout_s=step_timeout_s, load_timeout_s=load_timeout_s)
-
-
-def _catalog(settings: Settings, checkpoint: Path, name: str | None) -> Catalog:
-    price_book = _price_book(settings, name)
-    if name != DEMO:
-        return checkpoint_catalog(checkpoint, price_book, name=_served_as(settings, name), stands_in=settings.stands_in)
-    for setting, flag in (("served_as", "--as"), ("stands_in", "--stands-in")):
-        if getattr(settings, setting):
-            raise BadSetting(f"{setting} ({flag}): it is about a checkpoint of yours, and {DEMO} is served.")
-    return demo_catalog(price_book)
-
-
-def _suggested_name(catalog: Catalog, checkpoint: Path) -> str | None:
-    if known_card(catalog.models()[0].id) is not None:
-        return None
-    return suggest_name(open_source(checkpoint).read_config())
-
-
-def _served_as(settings: Settings, name: str | None) -> str | None:
-    """The operator's word on what the weights are, before the name they were pulled or added as."""
-    if not settings.served_as:
-        return name
-    try:
-        return check_name(settings.served_as)
-    except BadSetting as error:
-        raise BadSetting(f"served_as (--as): {error}") from None
-
-
-def _price_book(settings: Settings, name: str | None) -> PriceBook:
-    """The operator's prices, without those of models on this machine that are served another time."""
-    if settings.prices is None:
-        return {}
-    here = {model.name.lower() for model in LocalModels(settings.data_dir).models()}
-    served = {alias.lower() for card in model_cards() for alias in card.names} | {(name or "").lower()}
-    return {model: prices for model, prices in read_price_book(settings.prices).items() if model not in here - served}
 
 
 def _api_key(settings: Settings) -> tuple[str, bool]:

@@ -3,12 +3,14 @@
 Apart from ``bootstrap``, so that commands which only handle files start without the server's libraries.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, demo_checkpoint
-from corral.catalog.local import LocalModels, Quantization
+from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name
 from corral.core.errors import BadSetting
 from corral.deployments.library import Library
 from corral.engines.openvino.cache import ModelCache
@@ -16,7 +18,7 @@ from corral.engines.openvino.checkpoint import check_config
 from corral.engines.openvino.memory import BLOCK_TOKENS
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
 from corral.engines.stepper import Report
-from corral.settings import Settings
+from corral.settings import DeploymentSettings, OpenVinoSettings, Settings
 from corral.text.load import load_tokenizer
 
 if TYPE_CHECKING:
@@ -41,38 +43,127 @@ def prepare_data_dir(path: Path) -> None:
         raise BadSetting(f"data_dir: {path} cannot be written: {error.strerror}.") from error
 
 
-def choose_model(settings: Settings) -> tuple[str | None, Path, Settings]:
-    """The name that the model is registered by, if any, its checkpoint, and the settings with its own where it has any.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenDeployment:
+    """A deployment that the settings ask for, with its checkpoint found on this machine."""
+
+    name: str
+    """Unique; empty is the first name that its weights hold."""
+    path: Path
+    names: tuple[str, ...]
+    """Names that the weights hold by the operator's word, or by what they were pulled or added as."""
+    stands_in: bool
+    kind: str
+    """Name of the kind of engine."""
+    options: Mapping[str, Any]
+    """Of the engine."""
+    load: str
+    idle_unload_s: float | None
+
+
+def choose_deployments(settings: Settings) -> tuple[ChosenDeployment, ...]:
+    """The deployments that the settings ask for: a list, or one model.
 
     Raises:
-        BadSetting: there is no such model on this machine.
+        BadSetting: a model is not on this machine, or its path cannot be read; the message names the deployment.
     """
-    model = settings.model
-    if model == DEMO:
-        return DEMO, demo_checkpoint(), settings
-    if (path := _local_path(model)) is not None:
-        return None, path, settings
-    registered = LocalModels(settings.data_dir).find(model)
-    if registered is None:
-        raise BadSetting(_absent(model))
-    if not registered.path.exists():
-        raise BadSetting(f"model: {registered.name} was at {registered.path}, which is not there any more.")
-    if "quantize" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"quantize": registered.quantize})
-    return registered.name, registered.path, settings
-
-
-def openvino_options(settings: Settings, checkpoint: Path) -> OpenVinoOptions:
-    """How the engine is to have the checkpoint."""
-    return OpenVinoOptions(
-        checkpoint=str(checkpoint.absolute()),
-        cache_dir=str(_cache_dir(settings)),
-        weights=WeightsFormat(settings.quantize),
-        kv_precision=None if settings.kv_cache == "auto" else KvPrecision(settings.kv_cache),
-        kv_blocks=-(-settings.kv_cache_tokens // BLOCK_TOKENS) or None,
-        max_batched_tokens=settings.max_batched_tokens,
-        prefix_caching=settings.prefix_caching,
+    if not settings.deployments:
+        return (_choose_one(settings),)
+    demo_may_stand_in = not any(entry.stands_in for entry in settings.deployments)
+    return tuple(
+        _choose(settings, entry, origin=_origin(entry, number), stands_in=entry.stands_in is None and demo_may_stand_in)
+        for number, entry in enumerate(settings.deployments, start=1)
     )
+
+
+def _choose_one(settings: Settings) -> ChosenDeployment:
+    for setting, flag in (("served_as", "--as"), ("stands_in", "--stands-in")):
+        if settings.model == DEMO and getattr(settings, setting):
+            raise BadSetting(f"{setting} ({flag}): it is about a checkpoint of yours, and {DEMO} is served.")
+    entry = DeploymentSettings.of_one_model(settings.model, served_as=settings.served_as, stands_in=settings.stands_in)
+    return _choose(settings, entry, origin="model", names="served_as (--as)", stands_in=True)
+
+
+def _origin(entry: DeploymentSettings, number: int) -> str:
+    return f"weights of deployment {entry.name or number}"
+
+
+def _choose(
+    settings: Settings, entry: DeploymentSettings, *, origin: str, stands_in: bool, names: str | None = None
+) -> ChosenDeployment:
+    """Find the checkpoint of one entry.
+
+    Args:
+        settings: of the server.
+        entry: the deployment.
+        origin: what to call ``weights`` in messages.
+        stands_in: whether the demo model stands in if the entry does not say.
+        names: what to call ``models`` in messages.
+    """
+    path, registered = _find(settings, entry.weights, origin)
+    is_demo = entry.weights == DEMO
+    if is_demo and entry.models:
+        raise BadSetting(f"models of deployment {entry.name or DEMO}: {DEMO} answers to its own name; leave them out.")
+    held = tuple(
+        _checked(name, names or f"models of deployment {entry.name or entry.weights}") for name in entry.models
+    )
+    if is_demo:
+        held = (DEMO,)
+    elif not held and registered is not None:
+        held = (registered.name,)
+    quantize = entry.quantize
+    if quantize is None and registered is not None and "quantize" not in settings.model_fields_set:
+        quantize = registered.quantize
+    return ChosenDeployment(
+        name=entry.name,
+        path=path,
+        names=held,
+        stands_in=(is_demo and stands_in) if entry.stands_in is None else entry.stands_in,
+        kind=entry.engine,
+        options=entry.scripted if entry.engine == "scripted" else _openvino(settings, entry.openvino, quantize),
+        load=entry.load,
+        idle_unload_s=entry.idle_unload_s,
+    )
+
+
+def _checked(name: str, origin: str) -> str:
+    try:
+        return check_name(name)
+    except BadSetting as error:
+        raise BadSetting(f"{origin}: {error}") from None
+
+
+def _find(settings: Settings, weights: str, origin: str) -> tuple[Path, LocalModel | None]:
+    """The checkpoint, and what it is registered as if it was pulled or added."""
+    if weights == DEMO:
+        return demo_checkpoint(), None
+    if (path := _local_path(weights, origin)) is not None:
+        return path, None
+    registered = LocalModels(settings.data_dir).find(weights)
+    if registered is None:
+        raise BadSetting(_absent(weights, origin))
+    if not registered.path.exists():
+        raise BadSetting(f"{origin}: {registered.name} was at {registered.path}, which is not there any more.")
+    return registered.path, registered
+
+
+def _openvino(settings: Settings, own: OpenVinoSettings, quantize: Quantization | None) -> dict[str, Any]:
+    """Options of the OpenVINO engine: the deployment's own, else the server's."""
+    kv_cache = own.kv_cache or settings.kv_cache
+    kv_tokens = settings.kv_cache_tokens if own.kv_cache_tokens is None else own.kv_cache_tokens
+    return {
+        "weights": WeightsFormat(quantize or settings.quantize),
+        "kv_precision": None if kv_cache == "auto" else KvPrecision(kv_cache),
+        "kv_blocks": -(-kv_tokens // BLOCK_TOKENS) or None,
+        "max_batched_tokens": own.max_batched_tokens or settings.max_batched_tokens,
+        "prefix_caching": settings.prefix_caching if own.prefix_caching is None else own.prefix_caching,
+        "max_sequences": own.max_sequences or settings.max_sequences,
+    }
+
+
+def cache_dir(settings: Settings) -> Path:
+    """Directory of converted models."""
+    return settings.data_dir.resolve() / "cache"
 
 
 def open_library(settings: Settings) -> Library:
@@ -112,13 +203,18 @@ class _OpenVinoCheckpoints:
         from corral.engines.openvino.stepper import convert_ahead  # noqa: PLC0415 - loads OpenVINO; a server never does
 
         load_tokenizer(path)
-        convert_ahead(openvino_options(self._settings.model_copy(update={"quantize": quantize}), path), report)
+        options = OpenVinoOptions(
+            checkpoint=str(path.absolute()),
+            cache_dir=str(cache_dir(self._settings)),
+            weights=WeightsFormat(quantize),
+        )
+        convert_ahead(options, report)
 
     def forget(self, path: Path, report: Report) -> None:
-        ModelCache(_cache_dir(self._settings)).forget(path, report)
+        ModelCache(cache_dir(self._settings)).forget(path, report)
 
 
-def _local_path(given: str) -> Path | None:
+def _local_path(given: str, origin: str = "model") -> Path | None:
     """The checkpoint that a user names by its path; None where there is none.
 
     A link to a directory is followed, so that it has one name; a link to a file keeps its own, which says more than the
@@ -130,24 +226,20 @@ def _local_path(given: str) -> Path | None:
             return None
     except (OSError, RuntimeError, ValueError) as error:  # no permission; no such user's home; a null character
         reason = error.strerror if isinstance(error, OSError) else error
-        raise BadSetting(f"model: {given[:_MAX_SHOWN_CHARACTERS]} cannot be looked at: {reason}.") from error
+        raise BadSetting(f"{origin}: {given[:_MAX_SHOWN_CHARACTERS]} cannot be looked at: {reason}.") from error
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
-def _absent(model: str) -> str:
+def _absent(model: str, origin: str) -> str:
     card = known_card(model)
     if card is None or not card.hub:
         known = ", ".join(name for card in model_cards() for name in card.names)
         return (
-            f"model: {model} is neither a directory, a .gguf file nor a model of the catalog ({known}), and none of "
+            f"{origin}: {model} is neither a directory, a .gguf file nor a model of the catalog ({known}), and none of "
             "that name was pulled or added."
         )
     return (
-        f"model: the weights of {model} are not on this machine. `corral pull {card.hub}` fetches them; or give the "
+        f"{origin}: the weights of {model} are not on this machine. `corral pull {card.hub}` fetches them; or give the "
         "path of a directory that holds them in the Hugging Face format (config.json, *.safetensors, tokenizer), or of "
         "a .gguf file."
     )
-
-
-def _cache_dir(settings: Settings) -> Path:
-    return settings.data_dir.resolve() / "cache"

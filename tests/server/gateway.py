@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from corral import bootstrap
+from corral import bootstrap, engine_kinds
 from corral.catalog.catalog import Catalog
 from corral.cli.server.serve import serve
 from corral.core.prediction import WebhookEvent
@@ -85,7 +85,7 @@ def scripted(script: dict[str, Any]) -> Callable[..., SubprocessWorker]:
 def main() -> None:
     """Serve, until the victim comes; without a point of death, until somebody ends it."""
     orders = json.loads(sys.argv[1])
-    bootstrap.SubprocessWorker = scripted(orders["script"])
+    engine_kinds.SubprocessWorker = scripted(orders["script"])
     if orders["point"]:
         mine(orders["point"])
     if orders["tell"]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from corral import bootstrap
+from corral import bootstrap, engine_kinds
 from corral.bootstrap import open_accounts, open_store
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction
@@ -93,7 +93,7 @@ class Premises:
     async def server(self, **script: Any) -> AsyncIterator["OpenServer"]:
         """The server in this process; *script* as in ScriptedOptions."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bootstrap, "SubprocessWorker", scripted({**SCRIPT, **script}))
+            patch.setattr(engine_kinds, "SubprocessWorker", scripted({**SCRIPT, **script}))
             patch.setattr(bootstrap, "renderers", renderers)
             made = bootstrap.build(self.settings, lambda _: None)
         async with made.run():

@@ -112,12 +112,13 @@ _DRAIN: Final[Mapping[str, Any]] = {
 
 
 def _operation(summary: str, *statuses: int, **more: Any) -> Operation:
+    fields: dict[str, Any] = {"answer": DeploymentAnswer, **more}
     return Operation(
         summary=summary,
         error=DeploymentError,
         statuses=(*FOR_KEY, *statuses),
         descriptions=_DESCRIPTIONS,
-        **{"answer": DeploymentAnswer, **more},
+        **fields,
     )
 
 

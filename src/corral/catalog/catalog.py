@@ -3,7 +3,7 @@
 One TOML file per model under ``models/``; adding a model of a known architecture is adding a file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from corral.catalog.page import local_page
 from corral.catalog.prices import PriceBook, free_of_charge
 from corral.catalog.ranking import rank
 from corral.catalog.versions import ModelVersion, version_of, weights_digest
+from corral.checkpoints.config import Config
 from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting, UnknownModel
 
@@ -85,15 +86,32 @@ def _collections(models: tuple[CatalogModel, ...]) -> tuple[Collection, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedCheckpoint:
+    """Weights that a deployment serves, and what is known of the names they may have."""
+
+    deployment: str = ""
+    """Name of the deployment; empty is the first name that the weights hold."""
+    path: Path
+    """A checkpoint: a directory, or one file that is a whole model."""
+    names: tuple[str, ...] = ()
+    """What the operator says that the weights are, or what they were pulled as."""
+    stands_in: bool = False
+    """Let them answer to the names of known models that no deployment holds, free and marked as a stand-in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Weights:
-    """What is loaded."""
+    """Weights of one deployment, looked at."""
 
     deployment: str
     name: str
+    held: tuple[str, ...]
+    """Names that they hold by evidence; at least one."""
     digest: str
     context_tokens: int
     created: int
     """Unix time in seconds."""
+    stands_in: bool
 
 
 def demo_checkpoint() -> Path:
@@ -103,69 +121,121 @@ def demo_checkpoint() -> Path:
 
 def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
     """The demo model under its own name, and standing in for every other; free unless *price_book* says otherwise."""
-    card = next(card for card in model_cards() if DEMO in card.names)
-    demo = _Weights(
-        deployment=DEMO,
-        name="demo",
-        digest=weights_digest(demo_checkpoint()),
-        context_tokens=card.context_tokens,
-        created=card.created,
-    )
-    return _priced(
-        price_book,
-        (_served(card, name, demo, stands_in=DEMO not in card.names) for card in model_cards() for name in card.names),
-    )
+    demo = ServedCheckpoint(path=demo_checkpoint(), names=(DEMO,), stands_in=True)
+    return served_catalog([demo], price_book)
 
 
 def checkpoint_catalog(
     checkpoint: Path, price_book: PriceBook = MappingProxyType({}), *, name: str | None = None, stands_in: bool = False
 ) -> Catalog:
-    """The names that a checkpoint answers to.
+    """The names that one checkpoint answers to; see ``served_catalog``."""
+    names = () if name is None else (name,)
+    return served_catalog([ServedCheckpoint(path=checkpoint, names=names, stands_in=stands_in)], price_book)
 
-    That is *name*, else the Hub repository whose snapshot it is, else ``local/<its own name>``; with the name of a
-    known model, all names of that model at the catalog's prices. Other names are free, unless *price_book* says
-    otherwise. The shape of the weights is no evidence: every fine-tune has the shape of the model it was made from.
+
+def served_catalog(checkpoints: Iterable[ServedCheckpoint], price_book: PriceBook = MappingProxyType({})) -> Catalog:
+    """The names that several checkpoints answer to.
+
+    Each holds the names that it was given, else the Hub repository whose snapshot it is, else ``local/<its own name>``;
+    with the name of a known model, all names of that model at the catalog's prices. Other names are free, unless
+    *price_book* says otherwise. The shape of the weights is no evidence: every fine-tune has the shape of the model it
+    was made from.
 
     Args:
-        checkpoint: a directory, or one file that is a whole model.
+        checkpoints: one for each deployment.
         price_book: the operator's own prices.
-        name: what the operator says that the weights are, or what they were pulled as.
-        stands_in: let it answer to the names of known models as well, free and marked as a stand-in.
 
     Raises:
-        CheckpointRefused: it has no readable configuration.
-        BadSetting: the weights cannot be the known model that *name* says they are.
+        CheckpointRefused: one has no readable configuration.
+        BadSetting: a checkpoint cannot be the known model that it is said to be; two deployments have one name, answer
+            to one name, or both stand in.
     """
-    source = open_source(checkpoint)
+    weights = [_look_at(checkpoint) for checkpoint in checkpoints]
+    _check_apart([one.deployment for one in weights], "Two deployments are called {name}; give each a name of its own.")
+    if len(standing_in := [one for one in weights if one.stands_in]) > 1:
+        names = " and ".join(one.deployment for one in standing_in[:2])
+        raise BadSetting(f"stands_in: both {names} would stand in for known models; at most one deployment can.")
+    served: dict[str, CatalogModel] = {}
+    for one in weights:
+        for model in _held_models(one):
+            if (other := served.get(model.id.lower())) is not None and other.deployment != one.deployment:
+                raise BadSetting(
+                    f"The deployments {other.deployment} and {one.deployment} both answer to {model.id}. Give one of "
+                    "them other `models`."
+                )
+            served.setdefault(model.id.lower(), model)
+    for one in standing_in:
+        for card, alias in _names_of_others():
+            served.setdefault(alias.lower(), _served(card, alias, one, stands_in=True))
+    return _priced(price_book, served.values())
+
+
+def deployment_name(checkpoint: ServedCheckpoint) -> str:
+    """Name of the deployment that serves it: its own, else the first name that the weights hold."""
+    return checkpoint.deployment or _look_at(checkpoint).deployment
+
+
+def _check_apart(names: Iterable[str], sentence: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise BadSetting(sentence.format(name=name))
+        seen.add(name.lower())
+
+
+def _look_at(checkpoint: ServedCheckpoint) -> _Weights:
+    if checkpoint.names == (DEMO,):
+        card = next(card for card in model_cards() if DEMO in card.names)
+        return _Weights(
+            deployment=checkpoint.deployment or DEMO,
+            name="demo",
+            held=(DEMO,),
+            digest=weights_digest(checkpoint.path),
+            context_tokens=card.context_tokens,
+            created=card.created,
+            stands_in=checkpoint.stands_in,
+        )
+    source = open_source(checkpoint.path)
     config = source.read_config()
-    held = name or snapshot_name(checkpoint) or f"local/{source.name}"
-    card = known_card(held)
-    if card is not None and (problem := contradiction(card, config)) is not None:
-        own = f"local/{held.rpartition('/')[2]}"
-        if not stands_in:
-            raise BadSetting(
-                f"{checkpoint} cannot be {held}: {problem} Serve it under a name of its own (`--as {own}`), or let it "
-                "stand in for the models it is not (`--stands-in`)."
-            )
-        held, card = own, None
-    weights = _Weights(
-        deployment=held,
-        name=held.rpartition("/")[2],
-        digest=weights_digest(checkpoint),
+    names = checkpoint.names or (snapshot_name(checkpoint.path) or f"local/{source.name}",)
+    held = tuple(dict.fromkeys(_name_held(name, checkpoint, config) for name in names))
+    return _Weights(
+        deployment=checkpoint.deployment or held[0],
+        name=held[0].rpartition("/")[2],
+        held=held,
+        digest=weights_digest(checkpoint.path),
         context_tokens=_positive(config.get("max_position_embeddings"), otherwise=DEFAULT_CONTEXT_TOKENS),
         created=source.modified_s,
+        stands_in=checkpoint.stands_in,
     )
-    served = [_own(held, weights)] if card is None else [_served(card, alias, weights) for alias in card.names]
-    if stands_in:
-        taken = {model.id for model in served}
-        served += [
-            _served(other, alias, weights, stands_in=True)
-            for other in model_cards()
-            if DEMO not in other.names
-            for alias in other.names
-            if alias not in taken
-        ]
-    return _priced(price_book, served)
+
+
+def _name_held(name: str, checkpoint: ServedCheckpoint, config: Config) -> str:
+    """The name, or one of their own for weights that only stand in for the known model of that name."""
+    card = known_card(name)
+    if card is None or (problem := contradiction(card, config)) is None:
+        return name
+    own = f"local/{name.rpartition('/')[2]}"
+    if checkpoint.stands_in:
+        return own
+    raise BadSetting(
+        f"{checkpoint.path} cannot be {name}: {problem} Serve it under a name of its own (`--as {own}`), or let it "
+        "stand in for the models it is not (`--stands-in`)."
+    )
+
+
+def _held_models(weights: _Weights) -> Iterator[CatalogModel]:
+    for name in weights.held:
+        card = known_card(name)
+        if card is None:
+            yield _own(name, weights)
+        else:
+            yield from (_served(card, alias, weights) for alias in card.names)
+
+
+def _names_of_others() -> Iterator[tuple[ModelCard, str]]:
+    """Every name that a stand-in may answer to, with its card."""
+    return ((card, alias) for card in model_cards() if DEMO not in card.names for alias in card.names)
 
 
 def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:

@@ -65,10 +65,12 @@ def main(
 
 @app.command()
 def serve(
-    model: Annotated[
-        str | None,
+    models: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="Catalog name, or path of a checkpoint: a directory or a .gguf file.", show_default="demo model"
+            metavar="[MODEL]...",
+            help="Catalog names, or paths of checkpoints: a directory or a .gguf file each.",
+            show_default="demo model",
         ),
     ] = None,
     served_as: Annotated[
@@ -92,10 +94,14 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
 ) -> None:
     """Start the server."""
-    chosen = {"model": model, "host": host, "port": port, "data_dir": data_dir, "quantize": quantize}
+    chosen: dict[str, object] = {"host": host, "port": port, "data_dir": data_dir, "quantize": quantize}
     from corral.cli.server.serve import serve as start  # noqa: PLC0415 - half a second of imports that no other command needs
     from corral.settings import load_settings  # noqa: PLC0415
 
+    if models and len(models) > 1:
+        chosen["deployments"] = [{"weights": model} for model in models]
+    elif models:
+        chosen["model"] = models[0]
     start(load_settings({**chosen, "served_as": served_as, "stands_in": stands_in, "log_level": log_level}))
 
 

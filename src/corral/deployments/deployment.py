@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.engines.base import Engine
+from corral.engines.base import Capabilities, EngineLimits
+from corral.engines.queued import QueuedEngine
 from corral.text.tokenizer import Tokenizer
 
 
@@ -22,7 +23,7 @@ class Deployment:
 
     name: str
     """Unique on this server."""
-    engine: Engine
+    engine: QueuedEngine
     tokenizer: Tokenizer
     kind: str = "openvino"
     """Kind of engine, as the settings name it."""
@@ -31,3 +32,23 @@ class Deployment:
     """Seconds without a run after which it is unloaded; None keeps it loaded."""
     memory_bytes: int = 0
     """Estimate of what it needs while it is loaded: weights, KV cache, and the process that checks constraints."""
+    load_bytes: int = 0
+    """Estimate of the most that it needs while it loads: ``memory_bytes``, or the peak of a conversion."""
+    known_weights_id: str | None = None
+    """See ``weights_id``: what was known of it before the first load."""
+
+    @property
+    def limits(self) -> EngineLimits:
+        """Limits of requests; known before the first load."""
+        return self.engine.limits
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Features of its engine."""
+        return self.engine.capabilities
+
+    @property
+    def weights_id(self) -> str | None:
+        """See ``EngineInfo.weights_id``; None before the first load of weights that nothing is known of."""
+        loaded = self.engine.loaded
+        return self.known_weights_id if loaded is None else loaded.weights_id

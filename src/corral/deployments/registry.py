@@ -1,16 +1,20 @@
-"""The registry of deployments: which one computes for a model, and how many runs use it."""
+"""The registry of deployments: which one computes for a model, how many runs use it, and whether it is loaded."""
 
-from collections import Counter
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from corral.catalog.model import CatalogModel
 from corral.core.errors import CorralError, DeploymentInUse, UnknownDeployment
 from corral.deployments.deployment import Deployment, LoadPolicy
+from corral.deployments.loader import Loader
+from corral.deployments.memory import MemoryBudget
+from corral.deployments.slot import Residence, Slot
 from corral.deployments.status import DeploymentStatus
-from corral.engines.base import EngineInfo
 from corral.engines.stats import EnginePhase, EngineState
+
+UNLIMITED_BYTES = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,31 +30,80 @@ class TokenCounts:
 class Deployments:
     """Every deployment of this server, by name."""
 
-    def __init__(self, deployments: Iterable[Deployment], models: Iterable[CatalogModel] = ()) -> None:
-        """Register *deployments*, by unique names; *models* are all that the catalog serves with them."""
-        self._by_name = {one.name: one for one in deployments}
+    def __init__(
+        self,
+        deployments: Iterable[Deployment],
+        models: Iterable[CatalogModel] = (),
+        *,
+        memory_bytes: int = UNLIMITED_BYTES,
+    ) -> None:
+        """Register deployments; nothing is loaded before ``run``.
+
+        Args:
+            deployments: with unique names.
+            models: all that the catalog serves with them.
+            memory_bytes: that they may use together.
+        """
+        self._slots = {one.name: Slot(one) for one in deployments}
         self._models = tuple(models)
-        self._uses: Counter[str] = Counter()
+        self._loader = Loader(self._slots.values(), MemoryBudget(memory_bytes))
 
     def __iter__(self) -> Iterator[Deployment]:
         """Each once, in the order of the settings."""
-        return iter(self._by_name.values())
+        return (slot.deployment for slot in self._slots.values())
 
     def serving(self, model: CatalogModel) -> Deployment:
         """The deployment that computes for a model of the catalog."""
-        return self._by_name[model.deployment]
+        return self._slots[model.deployment].deployment
 
     def hold(self, deployment: Deployment) -> None:
-        """Count one more run that uses the deployment, until ``release``."""
-        self._uses[deployment.name] += 1
+        """Count one more run that uses the deployment, until ``release``; begin to load it, unless it is loaded.
+
+        Meanwhile it is not unloaded. A load that failed for lack of memory is tried again.
+        """
+        slot = self._slots[deployment.name]
+        slot.uses += 1
+        slot.want()
 
     def release(self, deployment: Deployment) -> None:
         """Count one run less that uses the deployment."""
-        self._uses[deployment.name] -= 1
+        slot = self._slots[deployment.name]
+        slot.uses -= 1
+        if not slot.uses:
+            slot.used_at_s = asyncio.get_running_loop().time()
+            self._loader.changed()
+            self._loader.watch_idleness(slot)
+
+    async def loaded(self, deployment: Deployment) -> None:
+        """Load the deployment, if it is not, and return when it is.
+
+        Raises:
+            CheckpointRefused, EngineUnavailable: it cannot be loaded.
+        """
+        self._slots[deployment.name].want()
+        await deployment.engine.ready()
+
+    async def started(self) -> CorralError | None:
+        """Return when each deployment that is loaded at the start is ready or has failed.
+
+        Returns why none can serve, which is the first one's reason; None if one can.
+        """
+        refusals: list[CorralError] = []
+        for slot in self._slots.values():
+            if slot.deployment.load is LoadPolicy.START:
+                try:
+                    await slot.deployment.engine.ready()
+                except CorralError as error:
+                    refusals.append(error)
+        return refusals[0] if refusals and not self.ready else None
+
+    def expected_load_s(self, name: str) -> float | None:
+        """Seconds until a pending load ends, by earlier loads; None if unknown."""
+        return self._loader.expected_load_s(self._slots[name])
 
     def statuses(self) -> tuple[DeploymentStatus, ...]:
         """Snapshot of each deployment, in the order of the settings."""
-        return tuple(map(self._status_of, self))
+        return tuple(map(self._status_of, self._slots.values()))
 
     def status(self, name: str) -> DeploymentStatus:
         """Snapshot of the deployment *name*.
@@ -62,11 +115,11 @@ class Deployments:
 
     def status_of(self, model: CatalogModel) -> DeploymentStatus:
         """Snapshot of the deployment that computes for *model*."""
-        return self._status_of(self.serving(model))
+        return self._status_of(self._slots[model.deployment])
 
     def state_of(self, model: CatalogModel) -> EngineState:
         """State of the deployment that computes for *model*."""
-        return self._state_of(self.serving(model))
+        return self._slots[model.deployment].state()
 
     async def load(self, name: str) -> None:
         """Begin to load a deployment; returns at once. Does nothing if it is loaded or being loaded.
@@ -74,7 +127,11 @@ class Deployments:
         Raises:
             UnknownDeployment: there is none of that name.
         """
-        self._get(name)
+        slot = self._get(name)
+        if slot.residence is Residence.IN and slot.state().phase is EnginePhase.FAILED:
+            self._loader.tell_to_leave(slot)
+            await slot.left.wait()
+        slot.want()
 
     async def unload(self, name: str, *, drain: bool = False) -> None:
         """Unload a deployment and free its memory; the next request or ``load`` loads it again.
@@ -87,54 +144,27 @@ class Deployments:
             UnknownDeployment: there is none of that name.
             DeploymentInUse: runs use it, and *drain* is false.
         """
-        deployment = self._get(name)
-        if self._uses[deployment.name] and not drain:
-            raise DeploymentInUse(name, runs=self._uses[deployment.name])
-
-    def _get(self, name: str) -> Deployment:
-        try:
-            return self._by_name[name]
-        except KeyError:
-            raise UnknownDeployment(name, known=list(self._by_name)) from None
-
-    def _state_of(self, deployment: Deployment) -> EngineState:
-        return deployment.engine.stats().state
-
-    def _status_of(self, deployment: Deployment) -> DeploymentStatus:
-        stats, info = deployment.engine.stats(), _info_of(deployment)
-        models = sorted((model.stands_in, index) for index, model in self._models_of(deployment))
-        return DeploymentStatus(
-            name=deployment.name,
-            models=tuple(self._models[index].id for _, index in models),
-            state=self._state_of(deployment),
-            load=deployment.load,
-            idle_unload_s=deployment.idle_unload_s,
-            engine=deployment.kind,
-            weights=None if info is None else info.weights,
-            context_tokens=0 if info is None else info.context_tokens,
-            running=stats.running,
-            waiting=stats.waiting,
-            memory_bytes=deployment.memory_bytes,
-            workers=stats.workers,
-        )
-
-    def _models_of(self, deployment: Deployment) -> Iterator[tuple[int, CatalogModel]]:
-        return ((i, model) for i, model in enumerate(self._models) if model.deployment == deployment.name)
+        slot = self._get(name)
+        if drain:
+            await self._loader.drain(slot)
+            return
+        if slot.uses:
+            raise DeploymentInUse(name, runs=slot.uses)
+        if slot.residence is not Residence.OUT:
+            self._loader.tell_to_leave(slot)
+            await slot.left.wait()
+        else:
+            slot.wanted.clear()
 
     @property
     def ready(self) -> bool:
-        """Whether a deployment can answer the next request, if need be after a load on demand."""
-        return any(self._can_answer(one) for one in self)
+        """Whether a deployment can answer the next request, or is loaded for it."""
+        return any(map(_can_serve, self._slots.values()))
 
     @property
     def failed(self) -> bool:
         """Whether no deployment could be loaded."""
-        return all(self._state_of(one).phase is EnginePhase.FAILED for one in self)
-
-    def _can_answer(self, deployment: Deployment) -> bool:
-        phase = self._state_of(deployment).phase
-        on_demand = deployment.load is LoadPolicy.ON_DEMAND
-        return phase is EnginePhase.READY or (on_demand and phase is not EnginePhase.FAILED)
+        return all(slot.state().phase is EnginePhase.FAILED for slot in self._slots.values())
 
     @property
     def recovering(self) -> bool:
@@ -154,15 +184,47 @@ class Deployments:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Load and compute while the block is active; loading goes on in the background."""
-        async with AsyncExitStack() as stack:
-            for deployment in self:
-                await stack.enter_async_context(deployment.engine.run())
-            yield
+        async with asyncio.TaskGroup() as tasks:
+            for slot in self._slots.values():
+                if slot.deployment.load is LoadPolicy.START:
+                    slot.want()
+            keeping = [tasks.create_task(self._loader.keep(slot)) for slot in self._slots.values()]
+            try:
+                yield
+            finally:
+                for deployment in self:
+                    deployment.engine.close_admission()
+                for task in keeping:
+                    task.cancel()
+
+    def _get(self, name: str) -> Slot:
+        try:
+            return self._slots[name]
+        except KeyError:
+            raise UnknownDeployment(name, known=list(self._slots)) from None
+
+    def _status_of(self, slot: Slot) -> DeploymentStatus:
+        deployment = slot.deployment
+        stats, info = deployment.engine.stats(), deployment.engine.loaded
+        models = [model for model in self._models if model.deployment == deployment.name]
+        return DeploymentStatus(
+            name=deployment.name,
+            models=tuple(model.id for model in sorted(models, key=lambda model: model.stands_in)),
+            state=slot.state(),
+            load=deployment.load,
+            idle_unload_s=deployment.idle_unload_s,
+            engine=deployment.kind,
+            weights=None if info is None else info.weights,
+            context_tokens=deployment.limits.context_tokens,
+            running=stats.running,
+            waiting=stats.waiting,
+            memory_bytes=deployment.memory_bytes,
+            workers=stats.workers,
+        )
 
 
-def _info_of(deployment: Deployment) -> EngineInfo | None:
-    """What is loaded; None before the first load."""
-    try:
-        return deployment.engine.info
-    except CorralError:
-        return None
+def _can_serve(slot: Slot) -> bool:
+    phase = slot.state().phase
+    return phase is EnginePhase.READY or (
+        slot.deployment.load is LoadPolicy.ON_DEMAND and phase is not EnginePhase.FAILED
+    )

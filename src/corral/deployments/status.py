@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from corral.deployments.deployment import LoadPolicy
-from corral.engines.stats import EnginePhase, EngineState, WorkerStats
+from corral.engines.stats import EngineState, WorkerStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,4 +34,4 @@ class DeploymentStatus:
 
 def public_text(state: EngineState) -> str:
     """The state as text without the reason of a failure: ``loading 40 %``, ``failed``."""
-    return str(EnginePhase.FAILED) if state.phase is EnginePhase.FAILED else str(state)
+    return str(EngineState(state.phase, state.percent))

@@ -28,6 +28,8 @@ class Admission:
         self._returned: deque[QueuedSequence] = deque()
         """Sequences whose worker died; served before all others."""
         self._next_key = 1
+        self.is_paused = False
+        """Whether only sequences that a worker has begun are submitted."""
 
     @property
     def waiting(self) -> int:
@@ -38,6 +40,11 @@ class Admission:
     def submitted(self) -> int:
         """Sequences in all batches."""
         return sum(batch.submitted for batch in self._batches)
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether sequences that a worker has begun are not over."""
+        return bool(self.submitted or self._returned)
 
     @property
     def has_suspects(self) -> bool:
@@ -94,6 +101,8 @@ class Admission:
         if returned is not None:
             batch = self._choose(returned, reserved)
             return None if batch is None else (returned, batch)
+        if self.is_paused:
+            return None
         held_up: list[QueuedSequence] = []
         for sequence in self._queue.heads():
             is_patient = all(one.overtaken_tokens + sequence.cost_tokens <= one.cost_tokens for one in held_up)

@@ -54,6 +54,8 @@ class Dispatcher:
         self.load = LoadOutcome()
         self.info: EngineInfo | None = None
         """What the worker that was last ready has loaded."""
+        self.expected_weights_id: str | None = None
+        """Of the weights that requests were accepted for before the first load; None if unknown."""
         self._policy = policy
         self._placement = placement
         self._positions = Positions(self.admission)
@@ -114,7 +116,8 @@ class Dispatcher:
 
     def worker_ready(self, worker: SupervisedWorker, info: EngineInfo) -> None:
         """See ``WorkerListener``."""
-        if self.info is not None and info.weights_id != self.info.weights_id:
+        known_id = self.expected_weights_id if self.info is None else self.info.weights_id
+        if known_id is not None and info.weights_id != known_id:
             # Names, prices and running answers belong to the weights that were loaded first.
             raise CheckpointRefused("The weights on disk were replaced while they were served; restart Corral.")
         self.info = info

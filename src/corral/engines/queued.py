@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
-from corral.core.errors import EngineUnavailable, InvalidRequest, ModelLoading, Overloaded
+from corral.core.errors import CorralError, EngineUnavailable, InvalidRequest, ModelLoading, Overloaded
 from corral.engines.base import Capabilities, EngineInfo, EngineLimits, EngineRequest, EngineRun, check_request
 from corral.engines.constraint_check import ConstraintChecker
 from corral.engines.dispatch import Dispatcher
@@ -87,6 +87,11 @@ class QueuedEngine:
         return self._dispatcher.info
 
     @property
+    def loaded(self) -> EngineInfo | None:
+        """What was loaded last, be it loaded now or not; None before the first load."""
+        return self._dispatcher.info
+
+    @property
     def limits(self) -> EngineLimits:
         """See ``Engine.limits``."""
         infos = [worker.batch.info for worker in self._dispatcher.workers]
@@ -136,6 +141,7 @@ class QueuedEngine:
         if self._is_running:
             raise RuntimeError("the engine runs already")
         self._is_running = True
+        self._dispatcher.admission.is_paused = False
         if not self._is_closed:
             self._dispatcher.load.reset()
         loops = [asyncio.create_task(worker.run()) for worker in self._dispatcher.workers]  # noqa: TID251 - owned here
@@ -159,6 +165,29 @@ class QueuedEngine:
             self._dispatcher.fail_all(error)
             self._dispatcher.load.settle(error)
         else:
+            self._dispatcher.load.reset()
+
+    def expect_weights(self, weights_id: str | None) -> None:
+        """Refuse a first load of other weights; None takes any."""
+        self._dispatcher.expected_weights_id = weights_id
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether sequences that a worker has begun are not over."""
+        return self._dispatcher.admission.is_computing
+
+    def pause_admission(self) -> None:
+        """Begin no more sequences; those that wait do so until ``run`` is entered again."""
+        self._dispatcher.admission.is_paused = True
+
+    def fail_load(self, error: CorralError) -> None:
+        """End the waiting requests, and refuse others, because there is no load now; ``expect_load`` undoes it."""
+        self._dispatcher.load.settle(error)
+        self._dispatcher.fail_waiting(error)
+
+    def expect_load(self) -> None:
+        """Let requests wait for a load again."""
+        if not self._is_closed:
             self._dispatcher.load.reset()
 
     def close_admission(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corral import bootstrap, demo
+from corral import demo, engine_kinds
 from corral.bootstrap import Server, build
 from corral.core.prediction import Prediction
 from corral.service.ports import PageRequest
@@ -122,7 +122,7 @@ async def scripted_server(data_dir: Path, *, step_s: float = STEP_S) -> AsyncGen
     tokenizer = load_tokenizer(Path(demo.__file__).parent)
     script = {"vocab_size": tokenizer.vocab_size, "kv_blocks": 4096, "step_s": step_s, "answer": ids}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bootstrap, "SubprocessWorker", scripted(script))
+        patched.setattr(engine_kinds, "SubprocessWorker", scripted(script))
         async with visited_server(data_dir) as server:
             yield server
 

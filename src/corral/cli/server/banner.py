@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from corral.bootstrap import Server
+from corral.catalog.catalog import DEMO
 from corral.core.addresses import reachable_host
+from corral.deployments.status import DeploymentStatus
+from corral.engines.stats import EnginePhase
 from corral.settings import Settings, default_data_dir
 from corral.store.key_file import KEY_FILE
 from corral.web.sessions import LINK_S
@@ -32,18 +35,14 @@ def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
     """
     local = f"http://{reachable_host(settings.host)}:{port}"
     public = settings.public_url.rstrip("/") or local
-    info = server.engine.info
     first = server.catalog.models()[0]
-    stand_ins = [model.id for model in server.catalog.models() if model.stands_in]
     key = _key(server, settings)
     asked = f'{{"model": "{first.id}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
     lines = [
         "",
         f"Corral answers at {public}",
         *([f"  here     {local}"] if public != local else []),
-        f"  model    {first.id} ({info.engine}, {info.weights}, context {info.context_tokens} tokens)",
-        *([f"  note     the demo model stands in for {', '.join(stand_ins)}"] if stand_ins else []),
-        *([_suggestion(server.suggested_name, settings)] if server.suggested_name else []),
+        *(line for status in server.deployments.statuses() for line in _deployment(server, status, settings)),
         f"  API key  {key.shown}",
         f"  pages    {public}/sign-in#{link}  (signs in once, for {LINK_S // 60} minutes)",
         "",
@@ -97,7 +96,26 @@ def _where_the_key_is(settings: Settings) -> str:
     return f"CORRAL_DATA_DIR={shlex.quote(str(directory))} "
 
 
-def _suggestion(name: str, settings: Settings) -> str:
+def _deployment(server: Server, status: DeploymentStatus, settings: Settings) -> list[str]:
+    """Lines about one deployment: its first model, and notes."""
+    models = [model for model in server.catalog.models() if model.deployment == status.name]
+    held = next(model for model in models if not model.stands_in)
+    stand_ins = [model.id for model in models if model.stands_in]
+    what = "the demo model" if held.id == DEMO else held.id
+    weights = f"{status.weights}, " if status.weights else ""
+    state = "" if status.state.phase is EnginePhase.READY else f", {status.state}"
+    lines = [f"  model    {held.id} ({status.engine}, {weights}context {status.context_tokens} tokens{state})"]
+    if stand_ins:
+        lines.append(f"  note     {what} stands in for {', '.join(stand_ins)}")
+    if (name := server.suggestions.get(status.name)) is not None:
+        lines.append(_suggestion(name, settings, of=held.id))
+    return lines
+
+
+def _suggestion(name: str, settings: Settings, *, of: str) -> str:
+    if settings.deployments:
+        how = f'give their deployment models = ["{name}"]'
+        return f"  note     {of} has the shape of {name}, as its fine-tunes do; if it is that model, {how}"
     return (
         f"  note     the weights have the shape of {name}, as its fine-tunes do; if they are that model, serve them as "
         f"{program()} serve {shlex.quote(settings.model)} --as {name}"

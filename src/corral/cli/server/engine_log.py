@@ -15,14 +15,14 @@ _TEXTS: Final = frozenset({"state", "workers"})
 _log = structlog.get_logger(__name__)
 
 
-async def log_engine_counters(engine: Engine) -> None:
-    """Log every counter of *engine* whenever one has changed since the last look, until cancelled."""
+async def log_engine_counters(deployment: str, engine: Engine) -> None:
+    """Log every counter of a deployment whenever one has changed since the last look, until cancelled."""
     last = None
     while True:
         stats = engine.stats()
         if stats != last:
             counters = {name: value for name, value in asdict(stats).items() if name not in _TEXTS}
             workers = ", ".join(f"{worker.pid}: {worker.state}" for worker in stats.workers)
-            _log.debug("engine_counters", **counters, state=str(stats.state), workers=workers)
+            _log.debug("engine_counters", **counters, state=str(stats.state), workers=workers, deployment=deployment)
             last = stats
         await asyncio.sleep(_EVERY_S)

@@ -19,6 +19,7 @@ from corral.cli.terminal.progress import StartProgress
 from corral.cli.terminal.streams import OutputFailed, discard_output
 from corral.core.errors import BadSetting, CorralError
 from corral.settings import Settings, shown_settings
+from corral.weights import choose_deployments
 
 _BACKLOG = 2048
 _MAX_FILES = 2**16
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level)
     _log.debug("settings_in_force", **shown_settings(settings))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    choose_deployments(settings)  # a missing path is worth more to know than a port that is in use
     listener = _listen(settings.host, settings.port)
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     with (
@@ -67,11 +69,9 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
     )
 
     async def announce() -> CorralError | None:
-        try:
-            await server.engine.ready()
-        except CorralError as error:
+        if (refusal := await server.deployments.started()) is not None:
             http.stop(is_failed_start=True)
-            return error
+            return refusal
         progress.stop()
         link = server.links.make(await server.accounts.key_id_of(server.api_key))
         _print(banner(server, settings, port=listener.getsockname()[1], link=link))
@@ -89,7 +89,9 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
 
 async def _log_counters(server: Server, settings: Settings) -> None:
     if settings.log_level == "debug":
-        await log_engine_counters(server.engine)
+        async with asyncio.TaskGroup() as tasks:
+            for deployment in server.deployments:
+                tasks.create_task(log_engine_counters(deployment.name, deployment.engine))
 
 
 def _print(text: str) -> None:

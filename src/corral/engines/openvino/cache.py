@@ -59,6 +59,16 @@ class ModelCache:
                 if _read_source(marker) == str(source):
                     shutil.rmtree(marker.parent)
 
+    def has(self, key: str) -> bool:
+        """Whether the converted model *key* is there."""
+        return (self._models / key).is_dir()
+
+    def recall_files(self, paths: Sequence[Path]) -> str | None:
+        """What ``digest_files`` would return, without reading contents; None if a file was never read as it is now."""
+        remembered = self._read_index()
+        known = {path.name: _recall(remembered, path, stamp_file(path)) for path in paths}
+        return None if None in known.values() else digest_fields(known)
+
     def digest_files(self, paths: Sequence[Path], report: Report) -> str:
         """Digest of the files' names and contents; contents of untouched files are remembered from the last time.
 

@@ -1,6 +1,5 @@
 """From a checkpoint to a model directory that GenAI loads, through the cache."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,10 +8,16 @@ from pathlib import Path
 
 import openvino as ov
 
-from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused, EngineUnavailable
 from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, note_source, stamp_file
 from corral.engines.openvino.checker_model import checker_shape, plan_checker_model, write_checker_model
+from corral.engines.openvino.content import (
+    CONVERTER_VERSION,
+    digest_vocabulary,
+    model_key,
+    weights_content,
+    weights_id,
+)
 from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer
 from corral.engines.openvino.graph import BlobWeights, build_model
 from corral.engines.openvino.options import WeightsFormat
@@ -21,8 +26,6 @@ from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report
 
-_VERSION = 3
-"""Raise with every change that makes another graph or other numbers from the same checkpoint."""
 _SPARE_BYTES = 64 * 2**20
 
 
@@ -31,7 +34,7 @@ def obtain_model(
 ) -> tuple[Path, str]:
     """The converted model's directory, made first when there is none; with a vocabulary if the checkpoint has one.
 
-    Returns it with a digest of all that the checkpoint's answers depend on: configuration, vocabulary, weight files.
+    Returns it with the identity of the weights: see ``EngineInfo.weights_id``.
 
     Raises:
         CheckpointRefused: the weights or the vocabulary cannot be converted.
@@ -39,12 +42,8 @@ def obtain_model(
     """
     stamps = {path: stamp_file(path) for path in checkpoint.files}
     vocabulary = checkpoint.vocabulary()
-    content = {
-        "shape": asdict(checkpoint.shape),
-        "files": cache.digest_files(checkpoint.files, report),
-        "vocabulary": _digest(vocabulary) if vocabulary else None,
-    }
-    key = digest_fields({"converter": _VERSION, "weights": weights.value, **content})[:32]
+    content = weights_content(checkpoint, cache.digest_files(checkpoint.files, report))
+    key = model_key(content, weights)
 
     def convert(directory: Path) -> None:
         _convert(checkpoint, weights, plan, directory, report)
@@ -54,7 +53,7 @@ def obtain_model(
             check_untouched(path, stamp)
         note_source(directory, checkpoint.path)
 
-    return cache.obtain(key, convert, report), digest_fields(content)
+    return cache.obtain(key, convert, report), weights_id(content, weights)
 
 
 def obtain_checker_model(checkpoint: Checkpoint, cache: ModelCache, report: Report) -> Path:
@@ -67,7 +66,8 @@ def obtain_checker_model(checkpoint: Checkpoint, cache: ModelCache, report: Repo
     if vocabulary is None:
         raise CheckpointRefused("There is no tokenizer, without which nothing can be constrained.")
     shape = checker_shape(checkpoint.shape)
-    key = digest_fields({"stand-in": _VERSION, "shape": asdict(shape), "vocabulary": _digest(vocabulary)})[:32]
+    fields = {"stand-in": CONVERTER_VERSION, "shape": asdict(shape), "vocabulary": digest_vocabulary(vocabulary)}
+    key = digest_fields(fields)[:32]
 
     def convert(directory: Path) -> None:
         plan, blob = plan_checker_model(shape), directory / "weights.blob"
@@ -77,10 +77,6 @@ def obtain_checker_model(checkpoint: Checkpoint, cache: ModelCache, report: Repo
         save_detokenizer(read_pieces(vocabulary, shape.vocab_size), directory)
 
     return cache.obtain(key, convert, report)
-
-
-def _digest(vocabulary: Vocabulary) -> str:
-    return digest_fields({"kind": vocabulary.kind, "content": hashlib.sha256(vocabulary.content).hexdigest()})
 
 
 def _convert(

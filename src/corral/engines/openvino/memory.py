@@ -10,7 +10,7 @@ BLOCK_TOKENS = 32
 """Tokens in one KV-cache block; fixed by GenAI on the CPU."""
 _EXACT_CONTEXT_BYTES = 512 * 2**20
 _MOST_CONTEXTS = 16
-_MOST_SHARE = 4
+MOST_SHARE = 4
 _U8_SCALE_BYTES = 8
 """A float32 scale and zero point: u8 keys have one per block and channel, u8 values one per token."""
 
@@ -29,7 +29,7 @@ def choose_precision(shape: LlamaShape, context_tokens: int) -> KvPrecision:
 def choose_blocks(shape: LlamaShape, context_tokens: int, precision: KvPrecision, available: int) -> int:
     """Blocks in the pool: 16 contexts, or a quarter of the available bytes if that is less, but always one context."""
     context_blocks = -(-context_tokens // BLOCK_TOKENS)
-    affordable = available // _MOST_SHARE // block_bytes(shape, precision)
+    affordable = available // MOST_SHARE // block_bytes(shape, precision)
     return max(context_blocks, min(_MOST_CONTEXTS * context_blocks, affordable))
 
 

@@ -238,8 +238,8 @@ def _obtain(
         shape = checker_shape(checkpoint.shape)
         return shape, plan_checker_model(shape), obtain_checker_model(checkpoint, cache, report), "checker"
     plan = plan_tensors(checkpoint.shape, options.weights, checkpoint.held)
-    directory, digest = obtain_model(checkpoint, options.weights, plan, cache, report)
-    return checkpoint.shape, plan, directory, f"{digest}:{options.weights.value}"
+    directory, weights_id = obtain_model(checkpoint, options.weights, plan, cache, report)
+    return checkpoint.shape, plan, directory, weights_id
 
 
 def _warm_up(stepper: OpenVinoStepper) -> None:

@@ -66,7 +66,11 @@ def _write_one(connection: Connection, moved: _Moved, now_ms: int) -> int:
     if before.is_over:
         return 0
     begins = live.stored_events == 0 and settlements.started(
-        connection, live.id, now_ms=live.started_at_ms or now_ms, admitted_at_ms=live.admitted_at_ms
+        connection,
+        live.id,
+        now_ms=live.started_at_ms or now_ms,
+        admitted_at_ms=live.admitted_at_ms,
+        weights_id=live.prepared.computed_weights_id,
     )
     rows = rows_of(moved.events, after_seq=before.last_seq)
     streams.append(connection, live.id, rows, engine_tokens=moved.engine_tokens)

@@ -17,6 +17,7 @@ from corral.core.pricing import Price
 from corral.deployments.deployment import Deployment
 from corral.deployments.registry import Deployments
 from corral.engines.base import EngineRequest, check_sampling
+from corral.service.runs.capabilities import check_capabilities
 from corral.text.prompt import CHAT_FORMAT, chat_ids, least_chat_tokens, least_raw_tokens, raw_ids
 from corral.text.stop import StopFilter
 from corral.text.tokenizer import Tokenizer
@@ -34,8 +35,8 @@ class Prepared:
     deployment: Deployment
     seed: int
     """In [0, 2**64)."""
-    weights_id: str
-    """Which weights will compute it; see ``EngineInfo.weights_id``."""
+    weights_id: str | None
+    """Which weights will compute it; see ``EngineInfo.weights_id``. None before their first load."""
     prompt_format: str
     """What made ``prompt_ids``: a chat format, ``raw`` or ``tokens``."""
     prompt_ids: tuple[int, ...]
@@ -48,6 +49,11 @@ class Prepared:
     def max_completion_tokens(self) -> int:
         """All choices together."""
         return self.max_new_tokens * len(self.engine_requests)
+
+    @property
+    def computed_weights_id(self) -> str | None:
+        """Which weights compute it, as far as is known by now."""
+        return self.weights_id or self.deployment.weights_id
 
     @property
     def prompt_digest(self) -> bytes:
@@ -71,19 +77,20 @@ class Preparer:
         self._draw_seed = draw_seed
 
     async def ready(self, model: str) -> None:
-        """Return when the deployment of *model* is loaded.
+        """Load the deployment of *model*, if it is not, and return when it is.
 
         Raises:
             UnknownModel: no model of that name is served.
             CheckpointRefused, EngineUnavailable: the deployment cannot be loaded.
         """
-        await self._deployments.serving(self.catalog.get(model)).engine.ready()
+        await self._deployments.loaded(self._deployments.serving(self.catalog.get(model)))
 
     async def prepare(self, request: GenerationRequest, *, flow: str) -> Prepared:
         """Close what is open: token ids made, limits clamped, seed drawn.
 
         Raises:
-            UnknownModel, InvalidRequest, PromptTooLong, EngineUnavailable
+            UnknownModel, InvalidRequest, PromptTooLong
+            Unsupported: the engine of the model's deployment cannot do what a field asks for.
         """
         model = self.catalog.get(request.model)
         StopFilter(request.stopping.stop)
@@ -91,8 +98,8 @@ class Preparer:
         if not 1 <= request.choices <= MAX_CHOICES:
             raise InvalidRequest(f"The number of choices must be in [1, {MAX_CHOICES}].", param="n")
         deployment = self._deployments.serving(model)
-        info = deployment.engine.info
-        context_tokens = info.room_tokens
+        check_capabilities(request, deployment.capabilities)
+        context_tokens = deployment.limits.room_tokens
         prompt_ids = tuple(await _prompt_ids(request.prompt, deployment.tokenizer, context_tokens))
         max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(prompt_ids))
         seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
@@ -114,7 +121,7 @@ class Preparer:
             model=model,
             deployment=deployment,
             seed=seed,
-            weights_id=info.weights_id,
+            weights_id=deployment.weights_id,
             prompt_format=_format_of(request.prompt),
             prompt_ids=prompt_ids,
             max_new_tokens=max_new_tokens,

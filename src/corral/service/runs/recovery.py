@@ -104,7 +104,8 @@ class Recovery:
         except Exception as error:  # noqa: BLE001 - the edge of a run: one that cannot be read must not stop the others
             await self._give_up(left, type(error).__name__)
             return
-        if prepared.weights_id != stored.weights_id:
+        is_unbegun = stored.weights_id is None and not events and not left.engine_tokens
+        if prepared.weights_id != stored.weights_id and not is_unbegun:
             await self._give_up(left, "other weights are served now")
         elif prepared.prompt_digest != stored.prompt_digest:
             await self._give_up(left, "its prompt would be other token ids now")

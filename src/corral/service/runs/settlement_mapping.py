@@ -114,7 +114,7 @@ def emitted_by(live: LiveRun) -> Emitted:
         prediction_id=live.id,
         account_id=live.ask.caller.account_id,
         model=live.prepared.model.id,
-        weights_id=live.prepared.weights_id,
+        weights_id=live.prepared.computed_weights_id if len(live.log) else live.prepared.weights_id,
         price=live.price,
         prompt_tokens=live.usage.prompt_tokens if len(live.log) else 0,
         choices=tuple(tuple(answer.ids) for answer in live.answers),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, text, update
 
 from corral.core.prediction import Prediction, Status, WebhookEvent, check_move
 from corral.core.pricing import Price, Receipt, verify
@@ -52,6 +52,7 @@ _START: Final = (
     update(predictions)
     .where(predictions.c.id == bindparam("prediction_id"), predictions.c.status == Status.STARTING)
     .values(status=Status.PROCESSING, started_at_ms=bindparam("now_ms"), admitted_at_ms=bindparam("new_admitted_at_ms"))
+    .values(weights_id=func.coalesce(predictions.c.weights_id, bindparam("new_weights_id")))
 )
 _END: Final = (
     update(predictions)
@@ -62,7 +63,7 @@ _END: Final = (
             for name in (
                 "status", "output", "stops", "error", "completion_tokens", "engine_tokens", "counted_tokens",
                 "prompt_tokens", "hold_nusd", "cost_nusd", "stopped_by", "receipt", "started_at_ms", "completed_at_ms",
-                "admitted_at_ms",
+                "admitted_at_ms", "weights_id",
             )
         }
     )
@@ -71,7 +72,14 @@ _RECORD: Final = insert(usage_records)
 _UNFINISHED: Final = select(predictions).where(text(RUNNING)).order_by(predictions.c.created_at_ms, predictions.c.id)
 
 
-def started(connection: Connection, prediction_id: str, *, now_ms: int, admitted_at_ms: int | None = None) -> bool:
+def started(
+    connection: Connection,
+    prediction_id: str,
+    *,
+    now_ms: int,
+    admitted_at_ms: int | None = None,
+    weights_id: str | None = None,
+) -> bool:
     """Note the first token; False if the prediction is past its start already, or over.
 
     Args:
@@ -79,10 +87,11 @@ def started(connection: Connection, prediction_id: str, *, now_ms: int, admitted
         prediction_id: which one.
         now_ms: when the token came.
         admitted_at_ms: when the engine had taken it into its batch; None is then too.
+        weights_id: which weights compute it, for a claim that was made before they were first loaded.
     """
     admitted_at_ms = now_ms if admitted_at_ms is None else admitted_at_ms
-    times = {"now_ms": now_ms, "new_admitted_at_ms": admitted_at_ms}
-    return connection.execute(_START, {"prediction_id": prediction_id, **times}).rowcount == 1
+    values = {"now_ms": now_ms, "new_admitted_at_ms": admitted_at_ms, "new_weights_id": weights_id}
+    return connection.execute(_START, {"prediction_id": prediction_id, **values}).rowcount == 1
 
 
 def unfinished(connection: Connection) -> list[Unfinished]:
@@ -130,8 +139,9 @@ def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Pr
 def _check_bill(row: RowMapping, settlement: Settlement, document: dict[str, Any]) -> None:
     receipt = settlement.receipt
     wrong = verify(document)
+    weights_id = row["weights_id"] or receipt.weights_id  # NULL: claimed before the weights were first loaded
     price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
-    if price != price_in(row) or (receipt.model, receipt.weights_id) != (row["model"], row["weights_id"]):
+    if price != price_in(row) or (receipt.model, receipt.weights_id) != (row["model"], weights_id):
         wrong.append("The receipt's model, weights and price are not those that were agreed.")
     if receipt.prompt_tokens > row["prompt_tokens"]:
         wrong.append(f"{receipt.prompt_tokens} prompt tokens are billed, of {row['prompt_tokens']}.")
@@ -167,6 +177,7 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
         "receipt": document,
         "started_at_ms": started_at_ms,
         "completed_at_ms": receipt.completed_at_ms,
+        "weights_id": row["weights_id"] or receipt.weights_id,
         "admitted_at_ms": None if never_began else admitted_at_ms,
     }
 

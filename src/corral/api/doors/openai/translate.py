@@ -15,7 +15,6 @@ from corral.api.doors.openai.wire import (
     SharedRequest,
 )
 from corral.api.response_format import to_constraint
-from corral.core.capabilities import check_top_logprobs
 from corral.core.errors import InvalidRequest, Unsupported
 from corral.core.generation import (
     ChatPrompt,
@@ -146,7 +145,7 @@ def _request(
     top_logprobs: int,
     echo: bool = False,
 ) -> GenerationRequest:
-    request = GenerationRequest(
+    return GenerationRequest(
         model=model,
         prompt=prompt,
         sampling=_sampling(body),
@@ -158,8 +157,6 @@ def _request(
         pieces=pieces,
         top_logprobs=top_logprobs,
     )
-    check_top_logprobs(request, supported=0)
-    return request
 
 
 def _no_room(field: str, *, echo: bool = False) -> ValidationError:

@@ -7,17 +7,23 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from corral.core.addresses import base_url, host_name, is_any_address
 from corral.core.errors import BadSetting
+from corral.settings.deployments import (
+    KV_PRECISIONS,
+    QUANTIZATIONS,
+    DeploymentSettings,
+    check_one_way,
+    read_deployments,
+)
+from corral.settings.values import expected, nearest, shown
 
 PREFIX: Final = "CORRAL_"
 CONFIG_VARIABLE: Final = "CORRAL_CONFIG"
@@ -29,8 +35,12 @@ _FLAGS: Final = {"served_as": "--as"}
 """Flags that are not spelt as their settings."""
 _ORIGIN: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 _PATHS: Final = ("data_dir", "prices")
-
-QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
+_SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(KiB|MiB|GiB|TiB|kB|MB|GB|TB)", re.IGNORECASE)
+_UNIT_BYTES: Final = {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for suffix, base in (("ib", 1024), ("b", 1000))
+}
 
 
 def default_data_dir() -> Path:
@@ -55,6 +65,9 @@ class Settings(BaseModel):
         "",
         max_length=200,
         description="Name, `owner/name`, that the checkpoint answers to: what you know the weights to be.",
+    )
+    deployments: tuple[DeploymentSettings, ...] = Field(
+        (), description="Several models at once, one table `[[deployments]]` each, instead of `model`."
     )
     stands_in: bool = Field(
         False, description="Let the checkpoint answer to the names of known models too, free and marked as a stand-in."
@@ -156,7 +169,10 @@ class Settings(BaseModel):
         "info", description="How much is logged; `debug`: settings in force, every request, the engine's counters."
     )
     quantize: QUANTIZATIONS = Field("int8", description="How weights are stored when a checkpoint is converted.")
-    kv_cache: Literal["auto", "u8", "f16", "f32"] = Field(
+    memory_budget: int = Field(
+        0, ge=0, le=2**50, description="Memory for all deployments together, such as `6GiB`; 0: what is available."
+    )
+    kv_cache: KV_PRECISIONS = Field(
         "auto", description="Precision of the KV cache; auto is f32 where a whole context is small, else u8."
     )
     kv_cache_tokens: int = Field(
@@ -194,6 +210,12 @@ class Settings(BaseModel):
         if given == "" and name in _PATHS:
             raise ValueError("it is empty")
         return given
+
+    @field_validator("memory_budget", mode="before")
+    @classmethod
+    def _read_size(cls, given: object) -> object:
+        match = _SIZE.fullmatch(given.strip()) if isinstance(given, str) else None
+        return given if match is None else int(float(match[1]) * _UNIT_BYTES[match[2].lower()])
 
     @field_validator("api_key", "hub_token")
     @classmethod
@@ -272,9 +294,12 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
             values[name], origins[name] = environ[variable], variable
             if _is_quoted(environ[variable]):
                 raise BadSetting(f"{variable}: the quotes around the value are part of it here; leave them out.")
-    for name, value in chosen.items():
-        if value is not None:
-            values[name], origins[name] = value, _FLAGS.get(name) or "--" + name.replace("_", "-")
+    given = {name: value for name, value in chosen.items() if value is not None}
+    check_one_way(values, origins, given)
+    for name, value in given.items():
+        values[name], origins[name] = value, _FLAGS.get(name) or "--" + name.replace("_", "-")
+    if "deployments" in values:
+        values["deployments"] = read_deployments(values["deployments"], origin=origins["deployments"])
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -313,7 +338,6 @@ def _is_quoted(text: str) -> bool:
 
 
 _SECRET: Final = frozenset({"api_key", "hub_token", "database_url"})
-_MAX_SHOWN_CHARACTERS: Final = 100
 _EXPECTED: Final = {
     "api_key": "12 to 512 visible ASCII characters without spaces",
     "hub_token": "1 to 512 visible ASCII characters without spaces",
@@ -327,6 +351,7 @@ _EXPECTED: Final = {
     "cors_origins": "origins of scheme, host and port only, such as https://app.example.org, or *",
     "trusted_proxies": "networks such as 10.1.0.0/16, whose address is 0 after the prefix",
     "webhook_allow_networks": "networks such as 10.1.0.0/16, whose address is 0 after the prefix",
+    "memory_budget": "a size such as 6GiB, a number of bytes, or 0",
 }
 """What a setting takes, where its type does not say it."""
 
@@ -337,40 +362,16 @@ def _sentence(error: ValidationError, values: Mapping[str, Any], origins: Mappin
         name = str(problem["loc"][0])
         origin = origins.get(name, name)
         if problem["type"] == "extra_forbidden":
-            sentences.append(f"{origin}: there is no such setting.{_nearest(name, origin)}")
+            spell = f"{PREFIX}{{}}" if origin.startswith(PREFIX) else "{}"
+            names = {known.upper() if spell != "{}" else known: known for known in Settings.model_fields}
+            given = name.upper() if spell != "{}" else name
+            sentences.append(f"{origin}: there is no such setting.{nearest(given, names, spell=spell)}")
             continue
         why = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else ""
-        given = str(problem["input"] if len(problem["loc"]) > 1 else values.get(name))
-        shown = f"'{given}'" if len(given) <= _MAX_SHOWN_CHARACTERS else f"'{given[:_MAX_SHOWN_CHARACTERS]}…'"
-        reason = f": {why}" if why and shown not in why else ""
-        subject = "the value" if name in _SECRET or "@" in given else shown  # a URL may hold a password
-        sentences.append(f"{origin}: {subject} is not accepted{reason}. Give {expected(name)}.")
+        value = problem["input"] if len(problem["loc"]) > 1 else values.get(name)
+        text = shown(value)
+        reason = f": {why}" if why and text not in why else ""
+        subject = "the value" if name in _SECRET or "@" in str(value) else text  # a URL may hold a password
+        accepts = expected(Settings.model_fields[name], spelled=_EXPECTED, name=name)
+        sentences.append(f"{origin}: {subject} is not accepted{reason}. Give {accepts}.")
     return " ".join(dict.fromkeys(sentences))  # a type that is a union has a problem for each of its members
-
-
-def _nearest(name: str, origin: str) -> str:
-    """A question with the setting of the nearest name, spelled as where *name* stands."""
-    near = get_close_matches(name, Settings.model_fields, n=1)
-    if not near:
-        return ""
-    return f" Did you mean {PREFIX}{near[0].upper()}?" if origin.startswith(PREFIX) else f" Did you mean {near[0]}?"
-
-
-def expected(name: str) -> str:
-    """What the setting *name* takes, as the object of "give"."""
-    if name in _EXPECTED:
-        return _EXPECTED[name]
-    field = Settings.model_fields[name]
-    if options := get_args(field.annotation):
-        texts = [each for each in options if isinstance(each, str)]
-        if texts:
-            return f"one of {', '.join(texts)}"
-    if field.annotation is bool:
-        return "true or false"
-    if field.annotation is not int and field.annotation is not float:
-        return "text that is not empty"
-    low, high = "", ""
-    for rule in field.metadata:
-        low = f"from {rule.ge:g}" if isinstance(rule, Ge) else f"above {rule.gt:g}" if isinstance(rule, Gt) else low
-        high = f" to {rule.le}" if isinstance(rule, Le) else high
-    return f"a {'whole number' if field.annotation is int else 'number'} {low}{high}"

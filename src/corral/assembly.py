@@ -1,0 +1,147 @@
+"""Assembles the deployments that the settings list: their names, their engines, and the memory that they share."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from corral.catalog.cards import known_card, model_cards
+from corral.catalog.catalog import Catalog, ServedCheckpoint, deployment_name, served_catalog
+from corral.catalog.identity import suggest_name
+from corral.catalog.local import LocalModels
+from corral.catalog.prices import PriceBook, read_price_book
+from corral.checkpoints.source import open_source
+from corral.core.errors import BadSetting, InsufficientMemory
+from corral.deployments.deployment import Deployment, LoadPolicy
+from corral.deployments.engine_kind import EngineKind, EngineOptions, LoadTerms, MemoryEstimate
+from corral.deployments.registry import Deployments
+from corral.engine_kinds import available_memory_bytes, engine_kinds
+from corral.engines.stepper import Progress
+from corral.settings import Settings
+from corral.text.load import load_tokenizer
+from corral.weights import ChosenDeployment, choose_deployments
+
+_CACHE_SHARE = 4
+"""KV caches of more than one context take at most this part of the memory together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """Catalog and deployments of one server; nothing is loaded yet."""
+
+    catalog: Catalog
+    deployments: Deployments
+    suggestions: Mapping[str, str]
+    """A known model whose shape the weights have, by the names of deployments of which nothing else is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """One deployment before its engine is built."""
+
+    chosen: ChosenDeployment
+    name: str
+    kind: EngineKind
+    options: EngineOptions
+    """Settled."""
+    memory: MemoryEstimate
+
+
+def assemble(settings: Settings, on_progress: Callable[[Progress], None]) -> Assembly:
+    """Find the weights of every deployment and describe its engine.
+
+    Raises:
+        BadSetting: weights are missing, a name is held twice, an option is unknown, or memory does not suffice.
+        CheckpointRefused: configuration or tokenizer of a checkpoint cannot be served.
+    """
+    chosen = choose_deployments(settings)
+    served = [_served(one) for one in chosen]
+    catalog = served_catalog(served, _price_book(settings, served))
+    budget_bytes = settings.memory_budget or available_memory_bytes()
+    kinds, cache_bytes = engine_kinds(settings), budget_bytes // _CACHE_SHARE // len(chosen)
+    plans = [
+        _plan(one, where.deployment, kinds[one.kind], cache_bytes=cache_bytes)
+        for one, where in zip(chosen, served, strict=True)
+    ]
+    _check_memory(plans, budget_bytes)
+    gate = asyncio.Lock()
+
+    def expect(name: str) -> Callable[[], float | None]:
+        return lambda: deployments.expected_load_s(name)
+
+    deployments = Deployments(
+        [
+            _deployment(plan, LoadTerms(gate=lambda: gate, expected_s=expect(plan.name), on_progress=on_progress))
+            for plan in plans
+        ],
+        catalog.models(),
+        memory_bytes=budget_bytes,
+    )
+    return Assembly(catalog=catalog, deployments=deployments, suggestions=_suggestions(catalog, plans))
+
+
+def _served(chosen: ChosenDeployment) -> ServedCheckpoint:
+    served = ServedCheckpoint(deployment=chosen.name, path=chosen.path, names=chosen.names, stands_in=chosen.stands_in)
+    return replace(served, deployment=deployment_name(served))
+
+
+def _plan(chosen: ChosenDeployment, name: str, kind: EngineKind, *, cache_bytes: int) -> _Plan:
+    try:
+        kind.check(chosen.options)
+    except BadSetting as error:
+        raise BadSetting(f"deployment {name}: {error}") from None
+    options = kind.settle(chosen.path, chosen.options, cache_bytes=cache_bytes)
+    memory = kind.estimate(chosen.path, options)
+    return _Plan(chosen=chosen, name=name, kind=kind, options=options, memory=memory)
+
+
+def _check_memory(plans: Sequence[_Plan], budget_bytes: int) -> None:
+    """Refuse deployments that can never be loaded together with those that are loaded at the start."""
+    loaded_bytes = 0
+    for plan in sorted(plans, key=lambda plan: plan.chosen.load != LoadPolicy.START):
+        if loaded_bytes + plan.memory.peak > budget_bytes:
+            beside = " beside the deployments that are loaded at the start" if loaded_bytes else ""
+            error = InsufficientMemory(
+                plan.name, needed_bytes=plan.memory.peak, available_bytes=budget_bytes - loaded_bytes
+            )
+            raise BadSetting(
+                f"{str(error).rstrip('.')}{beside}. Leave one out, choose a smaller `quantize` or `kv_cache_tokens`, "
+                "or raise `memory_budget`."
+            )
+        if plan.chosen.load == LoadPolicy.START:
+            loaded_bytes += plan.memory.loaded
+
+
+def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
+    path = plan.chosen.path
+    return Deployment(
+        name=plan.name,
+        engine=plan.kind.build(path, plan.options, terms),
+        tokenizer=load_tokenizer(path),
+        kind=plan.chosen.kind,
+        load=LoadPolicy(plan.chosen.load),
+        idle_unload_s=plan.chosen.idle_unload_s,
+        memory_bytes=plan.memory.loaded,
+        load_bytes=plan.memory.peak,
+        known_weights_id=plan.kind.known_weights_id(path, plan.options),
+    )
+
+
+def _suggestions(catalog: Catalog, plans: Sequence[_Plan]) -> dict[str, str]:
+    named = {model.deployment for model in catalog.models() if known_card(model.id) and not model.stands_in}
+    suggested = {plan.name: _suggest(plan.chosen.path) for plan in plans if plan.name not in named}
+    return {name: model for name, model in suggested.items() if model is not None}
+
+
+def _suggest(path: Path) -> str | None:
+    return suggest_name(open_source(path).read_config())
+
+
+def _price_book(settings: Settings, served: Sequence[ServedCheckpoint]) -> PriceBook:
+    """The operator's prices, without those of models on this machine that are served another time."""
+    if settings.prices is None:
+        return {}
+    here = {model.name.lower() for model in LocalModels(settings.data_dir).models()}
+    known = {alias.lower() for card in model_cards() for alias in card.names}
+    known |= {name.lower() for one in served for name in one.names}
+    return {model: prices for model, prices in read_price_book(settings.prices).items() if model not in here - known}
