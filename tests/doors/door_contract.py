@@ -15,7 +15,7 @@ def subclasses(kind: type[CorralError]) -> Iterator[type[CorralError]]:
 
 def example(kind: type[CorralError]) -> CorralError:
     """An instance, with arguments made up from the constructor's annotations."""
-    made_up: dict[object, object] = {str: "A sentence.", int: 3, bytes: b"A body."}
+    made_up: dict[object, object] = {str: "A sentence.", int: 3, bytes: b"A body.", str | None: "A reason."}
     parameters = inspect.signature(kind.__init__).parameters.values()
     required = [p for p in parameters if p.name != "self" and p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     required = [p for p in required if p.kind is not p.VAR_KEYWORD]

@@ -21,7 +21,6 @@ from corral.core.errors import (
     DeploymentInUse,
     InsufficientMemory,
     InvalidRequest,
-    UnknownDeployment,
 )
 from corral.deployments.status import DeploymentStatus
 from corral.service.deployments import DeploymentAdmin
@@ -32,7 +31,7 @@ _FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 Phase = Literal["unloaded", "waiting", "loading", "ready", "restarting", "failed"]
 
 
-class WorkerAnswer(TypedDict):
+class DeploymentWorker(TypedDict):
     """One process that computes for a deployment."""
 
     state: Phase
@@ -42,7 +41,7 @@ class WorkerAnswer(TypedDict):
     restarts: int
 
 
-class DeploymentAnswer(TypedDict):
+class DeploymentState(TypedDict):
     """A deployment as it is now."""
 
     name: str
@@ -66,13 +65,13 @@ class DeploymentAnswer(TypedDict):
     """Sequences that wait for a place, or for the load."""
     memory_bytes: int
     """Estimate of what it needs while it is loaded."""
-    workers: list[WorkerAnswer]
+    workers: list[DeploymentWorker]
 
 
-class Deployments(TypedDict):
+class DeploymentStates(TypedDict):
     """Every deployment, in the order of the settings."""
 
-    deployments: list[DeploymentAnswer]
+    deployments: list[DeploymentState]
 
 
 class DeploymentErrorObject(TypedDict):
@@ -94,7 +93,7 @@ class DeploymentError(TypedDict):
     error: DeploymentErrorObject
 
 
-TYPES: Final = (Deployments, DeploymentAnswer, DeploymentError)
+TYPES: Final = (DeploymentStates, DeploymentState, DeploymentError)
 """What the operations below name."""
 
 _DESCRIPTIONS: Final = {
@@ -112,7 +111,7 @@ _DRAIN: Final[Mapping[str, Any]] = {
 
 
 def _operation(summary: str, *statuses: int, **more: Any) -> Operation:
-    fields: dict[str, Any] = {"answer": DeploymentAnswer, **more}
+    fields: dict[str, Any] = {"answer": DeploymentState, **more}
     return Operation(
         summary=summary,
         error=DeploymentError,
@@ -122,7 +121,7 @@ def _operation(summary: str, *statuses: int, **more: Any) -> Operation:
     )
 
 
-LIST: Final = _operation("List the deployments", answer=Deployments)
+LIST: Final = _operation("List the deployments", answer=DeploymentStates)
 GET: Final = _operation("Get a deployment", 404, parameters=_NAME)
 LOAD: Final = _operation("Begin to load a deployment", 404, 409, 503, parameters=_NAME, success=202)
 UNLOAD: Final = _operation("Unload a deployment", 400, 404, 409, 503, parameters=(*_NAME, _DRAIN))
@@ -174,7 +173,7 @@ def router(site: Site, deployments: DeploymentAdmin) -> APIRouter:
     return door.router
 
 
-def answer_of(status: DeploymentStatus) -> DeploymentAnswer:
+def answer_of(status: DeploymentStatus) -> DeploymentState:
     """A deployment's status as JSON, for an operator: with the reason of a failed load."""
     return {
         "name": status.name,
@@ -206,20 +205,18 @@ def answer_of(status: DeploymentStatus) -> DeploymentAnswer:
 def from_error(error: CorralError) -> Problem:
     """Map an error to the response: OpenAI's error object, and 409 for what the deployment's state forbids."""
     match error:
-        case UnknownDeployment():
-            return _problem(404, "invalid_request_error", "deployment_not_found", error)
         case DeploymentInUse():
-            return _problem(409, "invalid_request_error", "deployment_in_use", error, runs=error.runs)
+            return _conflict("deployment_in_use", error, runs=error.runs)
         case InsufficientMemory():
             sizes = {"needed_bytes": error.needed_bytes, "available_bytes": error.available_bytes}
-            return _problem(409, "server_error", "insufficient_memory", error, **sizes)
+            return _conflict("insufficient_memory", error, **sizes)
         case _:
             return from_other_error(error)
 
 
-def _problem(status: int, kind: str, code: str, error: CorralError, **numbers: int) -> Problem:
-    body = {"message": str(error), "type": kind, "param": None, "code": code, **numbers}
-    return Problem(status=status, body={"error": body})
+def _conflict(code: str, error: CorralError, **numbers: int) -> Problem:
+    body = {"message": str(error), "type": "invalid_request_error", "param": None, "code": code, **numbers}
+    return Problem(status=409, body={"error": body})
 
 
 def _read_flag(request: Request, name: str) -> bool:
