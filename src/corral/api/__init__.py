@@ -1,1 +1,1 @@
-"""HTTP: the only package that knows status codes."""
+"""The HTTP API."""

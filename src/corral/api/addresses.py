@@ -1,4 +1,4 @@
-"""The paths of an application, and the errors of requests that none of its routes takes."""
+"""Paths of the application: which methods they have, and which path an unknown one probably means."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class UnknownAddress(CorralError):
 
 
 class MethodNotAllowed(CorralError):
-    """The path has routes, for other methods; *allow* is the value of the ``Allow`` header."""
+    """The path has routes for other methods; *allow* is the ``Allow`` header."""
 
     def __init__(self, message: str, *, allow: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class MethodNotAllowed(CorralError):
 
 
 def model_in_path(request: Request) -> str:
-    """The model at the end of a path.
+    """Get the model name at the end of a path.
 
     Raises:
         UnknownAddress: there is none, as with a slash too much.
@@ -39,20 +39,20 @@ def model_in_path(request: Request) -> str:
 
 
 class Addresses:
-    """The paths of an application: which methods each has, and which one may be meant by another."""
+    """Paths and methods of an application."""
 
     def __init__(self, app: FastAPI) -> None:
-        """Read the routes at the first question, when all have been added."""
+        """Routes are read at the first use, after all have been added."""
         self._app = app
         self._routes: list[tuple[re.Pattern[str], frozenset[str]]] = []
 
     def methods(self, path: str) -> tuple[str, ...]:
-        """The methods of every route that *path* leads to, in alphabetical order; none where no route does."""
+        """Methods of all routes that match *path*, sorted; empty if none matches."""
         found = {method for pattern, methods in self._read() for method in methods if pattern.match(path)}
         return tuple(sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))) if found else ()
 
     def nearest(self, path: str) -> str | None:
-        """The API path that *path* was probably meant to be: with ``/v1``, or without what is too much."""
+        """API path that *path* probably means: with ``/v1`` added, or without superfluous parts."""
         return next((candidate for candidate in _candidates(path) if self.methods(candidate)), None)
 
     def _read(self) -> list[tuple[re.Pattern[str], frozenset[str]]]:

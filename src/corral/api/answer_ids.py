@@ -1,4 +1,4 @@
-"""The ids that clients know answers by, made from the prediction's so that they can be turned back. Pure.
+"""Convert prediction ids to the ids that each API returns, and back.
 
 A prediction's id is a number of 130 bits. Multiplied by a constant and reduced, it spreads over the whole range of the
 other spelling; the constant's inverse leads back. Nothing here is a secret: whoever has the one id may know the other,
@@ -10,7 +10,7 @@ import string
 from typing import Final
 
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Of a prediction's id: base32 without look-alikes."""
+"""Digits of a prediction id: base32 without look-alikes."""
 _ID_DIGITS: Final = 26
 _ID_RANGE: Final = 32**_ID_DIGITS
 
@@ -20,7 +20,7 @@ _REQUEST_RANGE: Final = 62**_REQUEST_DIGITS
 _HEX_RANGE: Final = 2**128
 
 _SPREAD: Final = 0x9E3779B97F4A7C15F39CC0605CEDC8341
-"""Odd, and no multiple of 31: so it has an inverse in every range here."""
+"""Odd and no multiple of 31, so it has an inverse in every range here."""
 
 _REQUEST_ID: Final = re.compile(r"R[0-9A-Za-z]{23}\Z")
 _HEX_ID: Final = re.compile(r"(?:chatcmpl-|cmpl-)([0-9a-f]{32})\Z")
@@ -28,17 +28,17 @@ _PREDICTION_ID: Final = re.compile(rf"[{_DIGITS}]{{{_ID_DIGITS}}}\Z")
 
 
 def request_id(prediction_id: str) -> str:
-    """``R`` and 23 letters and digits: what DeepInfra calls a request."""
+    """DeepInfra's request id: ``R`` and 23 letters and digits."""
     return "R" + _written(_number(prediction_id, _DIGITS) * _SPREAD % _REQUEST_RANGE, _ALPHANUMERICS, _REQUEST_DIGITS)
 
 
 def hex_id(prediction_id: str) -> str:
-    """32 hex digits; four predictions share one, of which never two exist."""
+    """32 hex digits. Four possible prediction ids share each value; in practice one of them exists."""
     return f"{_number(prediction_id, _DIGITS) * _SPREAD % _HEX_RANGE:032x}"
 
 
 def prediction_ids(answer_id: str) -> tuple[str, ...]:
-    """The predictions that an id may stand for, whoever gave it: none, one, or four for an id of hex digits."""
+    """Prediction ids that a public id may mean: none, one, or four for hex digits."""
     if _PREDICTION_ID.match(answer_id):
         return (answer_id,)
     if _REQUEST_ID.match(answer_id):

@@ -1,4 +1,4 @@
-"""The HTTP application: doors, health, and the guards around all of them. Knows no dialect's words."""
+"""The HTTP application: doors, health, and middleware."""
 
 from collections.abc import Collection
 from typing import Any
@@ -29,7 +29,7 @@ from corral.api.site import Site
 from corral.api.unserved import StopGate, Unserved
 from corral.core.server_state import ServerState
 
-# FastAPI's own would put messages of exceptions, and so what callers wrote, into traces and logs.
+# FastAPI's telemetry would put exception messages, which may quote callers' data, into traces and logs.
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -43,7 +43,7 @@ _HEALTH = Operation(summary="Whether the model can answer", answer=Health, error
 
 
 class _Api(FastAPI):
-    """FastAPI, with the types that the doors read and write for themselves in its OpenAPI document."""
+    """FastAPI with the types of the doors in its OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -80,7 +80,7 @@ def create_app(
         allowed_hosts: host names served beside the loopback ones; ``*`` serves any.
         cors_origins: origins of web pages that may call this server with an API key; ``*`` is any.
     """
-    # Swagger's page would load scripts from elsewhere, and redirects would be built from the Host header.
+    # The Swagger page loads scripts from a CDN, and slash redirects are built from the Host header.
     app = _Api(
         title="Corral",
         version=corral.__version__,

@@ -1,4 +1,4 @@
-"""From an ``Authorization`` header to a caller. Knows nothing of what the caller wants."""
+"""Authenticate requests by API key."""
 
 from typing import Protocol
 
@@ -11,26 +11,26 @@ from corral.service.accounts.accounts import Dimension, KeyTerms, Usage
 from corral.service.accounts.scoped_tokens import TokenTerms
 
 _MAX_SECRET_CHARS = 8192
-"""Tokens that keys sign are long."""
+"""Long enough for scoped tokens."""
 KEY_HEADER = "xi-api-key"
-"""Holds the bare key where there is no ``Authorization``, in DeepInfra's API and on the routes that it shares."""
+"""Header for the bare key where there is no ``Authorization``; in DeepInfra's API and on the routes that it shares."""
 _SCHEMES = ("bearer", "token")
-"""The second is Replicate's older one, which its examples still show."""
+"""``token`` is Replicate's older scheme, which its examples still show."""
 
 
 class KeyRing(Protocol):
-    """The API keys that open this server."""
+    """Authenticates API keys."""
 
     async def authenticate(self, secret: str) -> Caller | None:
-        """The caller whose key *secret* is, or None; takes the same time for any wrong secret of the same length."""
+        """Get the caller by secret; None if it is invalid. Takes the same time for all wrong secrets of one length."""
         ...
 
 
 class AccountBook(KeyRing, Protocol):
-    """The keys, and what their holders may know and do of accounts. See ``service.accounts.Accounts``."""
+    """API keys and accounts, as doors use them. See ``service.accounts.Accounts``."""
 
     async def account(self, name_or_id: str, /) -> Account:
-        """The account of that id.
+        """Get an account by id.
 
         Raises:
             InvalidRequest: there is none.
@@ -38,11 +38,11 @@ class AccountBook(KeyRing, Protocol):
         ...
 
     async def keys(self, account_id: str | None = None) -> list[ApiKey]:
-        """Every key of the account, revoked ones included, oldest first."""
+        """List all API keys of the account, revoked ones included, oldest first."""
         ...
 
     async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
-        """A new key and its secret, which nobody can show again.
+        """Create an API key. Its secret cannot be shown again.
 
         Raises:
             InvalidRequest: a bad name.
@@ -50,7 +50,7 @@ class AccountBook(KeyRing, Protocol):
         ...
 
     async def revoke_key(self, key_id: str) -> ApiKey:
-        """Revoke a key: no request with it is let in any more.
+        """Revoke an API key; later requests with it fail.
 
         Raises:
             InvalidRequest: there is no such key.
@@ -58,7 +58,7 @@ class AccountBook(KeyRing, Protocol):
         ...
 
     async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
-        """A token that the account's key signs.
+        """Create a scoped token signed with the account's API key.
 
         Raises:
             InvalidRequest: there is no such key, or it cannot sign.
@@ -66,7 +66,7 @@ class AccountBook(KeyRing, Protocol):
         ...
 
     async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:
-        """Which key signed a token, and what it may do; None for one that is not good, or not any more."""
+        """Get the key and limits of a scoped token; None if it is invalid or expired."""
         ...
 
     async def usage(
@@ -77,12 +77,12 @@ class AccountBook(KeyRing, Protocol):
         since_day: str | None = None,
         until_day: str | None = None,
     ) -> list[Usage]:
-        """Sums of tokens and cost by the given dimensions, from the first of the days to the last, both included."""
+        """Sum tokens and cost by the given dimensions over an inclusive range of days."""
         ...
 
 
 async def authenticate(request: Request, keys: KeyRing, *, other_header: str | None = None) -> Caller:
-    """The caller that the request's one ``Authorization`` header names, as ``Bearer <key>`` or ``Token <key>``.
+    """Get the caller of a request by its ``Authorization`` header: ``Bearer <key>`` or ``Token <key>``.
 
     Args:
         request: whose headers are read.

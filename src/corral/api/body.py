@@ -1,4 +1,4 @@
-"""From a request's bytes to a JSON document: bounded, gzip or plain."""
+"""Read request bodies as JSON: bounded in size and time, plain or gzip."""
 
 import asyncio
 import zlib
@@ -14,17 +14,17 @@ from corral.core.errors import InvalidRequest
 
 _LINGER_S = 2.0
 _LONG_BODY_BYTES = 2**16
-"""From here on a body is parsed in a thread: it may take longer than other callers should wait."""
+"""Larger bodies are parsed in a thread, so that other requests do not wait."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-"""Tells zlib to expect gzip's head and checksum, and nothing else."""
+"""Makes zlib accept gzip only."""
 
 
 class BodyTooLarge(InvalidRequest):
-    """The body is larger than this server reads, as sent or once decompressed."""
+    """The body exceeds the limit, as sent or decompressed."""
 
 
 class BodyEncoded(InvalidRequest):
-    """The body is compressed in a way that is not offered."""
+    """The body has an unsupported ``Content-Encoding``."""
 
 
 class BodyTooSlow(InvalidRequest):
@@ -32,7 +32,7 @@ class BodyTooSlow(InvalidRequest):
 
 
 class BodyLimit:
-    """ASGI middleware: reading a body that is too large or too slow raises ``BodyTooLarge`` or ``BodyTooSlow``.
+    """ASGI middleware that raises ``BodyTooLarge`` or ``BodyTooSlow`` when the body exceeds the limit of size or time.
 
     A declared length is judged before the first byte is read, so the client is answered without sending it. A client
     that leaves before the end of its body is ``ClientGone``.
@@ -44,17 +44,17 @@ class BodyLimit:
         self._limit_s = limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on with a counting ``receive``."""
+        """Wrap ``receive`` and ``send`` of HTTP requests."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        # The HTTP parser has refused anything but digits here.
+        # The HTTP parser accepts digits only.
         declared_bytes = int(Headers(scope=scope).get("content-length", "0"))
         body = _Body(receive, send, declared_bytes, limit_bytes=self._limit_bytes, limit_s=self._limit_s)
         return await self._app(scope, body.receive, body.send)
 
 
 class _Body:
-    """The body of one request, while it is read and after it was answered."""
+    """State of one request body."""
 
     def __init__(self, receive: Receive, send: Send, declared_bytes: int, *, limit_bytes: int, limit_s: float) -> None:
         self._receive = receive
@@ -64,12 +64,12 @@ class _Body:
         self._limit_s = limit_s
         self._seen_bytes = 0
         self._left_s = limit_s
-        """Only the time for which the client is waited for counts."""
+        """Counts down only while waiting for the client."""
         self._complete = False
         self._answered = False
 
     async def receive(self) -> Message:
-        """The next message; raises as ``BodyLimit`` says, and once an answer has begun, the client is gone instead."""
+        """Receive the next message and check the limits; after the response has begun, report a disconnect instead."""
         self._refuse_too_large(self._declared_bytes)
         if self._complete:
             return await self._receive()
@@ -87,12 +87,12 @@ class _Body:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on; its connection is closed where the body was refused."""
+        """Send the response; closes the connection if the body was refused."""
         self._answered = True
         if (self._too_large or self._left_s <= 0) and message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
         elif self._too_large and not message.get("more_body", False):
-            # A connection closed while its peer still writes takes the answer with it.
+            # Closing while the client still sends would discard the response.
             await self._send({**message, "more_body": True})
             await _linger(self._receive)
             message = {"type": "http.response.body", "body": b""}
@@ -108,7 +108,7 @@ class _Body:
 
 
 async def _receive_within(receive: Receive, left_s: float) -> tuple[Message, float]:
-    """A message, and how much of *left_s* remains: nothing where none came in time."""
+    """Receive a message within *left_s*; returns it with the remaining time, 0 after a timeout."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + left_s
     try:
@@ -119,7 +119,7 @@ async def _receive_within(receive: Receive, left_s: float) -> tuple[Message, flo
 
 
 async def _linger(receive: Receive) -> None:
-    """Drop what the client still sends, for a while: until it has read the answer and closed, or is done."""
+    """Drop what the client still sends until it has read the response, for at most ``_LINGER_S``."""
     more = True
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_S):
@@ -132,7 +132,7 @@ def _too_large(limit_bytes: int) -> BodyTooLarge:
 
 
 async def read_document(request: Request, *, limit_bytes: int) -> object:
-    """The body as JSON, whatever ``Content-Type`` says.
+    """Read the body as JSON, whatever ``Content-Type`` says.
 
     Args:
         request: whose body nobody has read yet.
@@ -148,7 +148,7 @@ async def read_document(request: Request, *, limit_bytes: int) -> object:
 
 
 async def read_body(request: Request, *, limit_bytes: int) -> bytes:
-    """The body, decompressed; raises as ``read_document`` does, but ``NotJson`` only for broken gzip."""
+    """Read and decompress the body; raises as ``read_document`` does, but ``NotJson`` only for broken gzip."""
     encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
     if encodings not in ("", "identity", "gzip", "x-gzip"):
         raise BodyEncoded("Send the request body as it is, or with 'Content-Encoding: gzip'; nothing else is read.")
@@ -157,7 +157,7 @@ async def read_body(request: Request, *, limit_bytes: int) -> bytes:
 
 
 def gunzip(body: bytes, *, limit_bytes: int) -> bytes:
-    """What *body* was before gzip (RFC 1952), of one member. Memory is bounded, however much it would grow to.
+    """Decompress a single gzip member (RFC 1952) with bounded memory.
 
     Raises:
         BodyTooLarge: it grows beyond *limit_bytes*.

@@ -1,4 +1,4 @@
-"""Cross-origin requests from browsers: allowed to the origins that a setting names, with API keys and never cookies."""
+"""CORS for the origins in the settings: API keys are allowed, cookies never."""
 
 from collections.abc import Collection
 from typing import Final
@@ -17,19 +17,19 @@ _MAX_AGE_S: Final = 600
 
 
 class Cors:
-    """ASGI middleware: lets pages of the allowed origins read answers, and answers their preflight requests.
+    """ASGI middleware that adds CORS headers and answers preflight requests.
 
     ``Access-Control-Allow-Credentials`` is never sent, so a page can use an API key and nobody's session.
     """
 
     def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
-        """*origins* as browsers write them (``https://app.example``), or ``*`` for any."""
+        """*origins* are written as browsers send them (``https://app.example``); ``*`` allows any."""
         self._app = app
         self._any = ANY_ORIGIN in origins
         self._origins = frozenset(origin.lower() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on with a ``send`` that adds the headers, or answer a preflight request."""
+        """Answer a preflight request, or add the headers to the response."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)

@@ -1,4 +1,4 @@
-"""The cover images of models, from the catalog. Open: they are the same for everybody, and pages show them."""
+"""Cover images of models. Public, because pages show them to everybody."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -18,7 +18,7 @@ _HEADERS: Final = {
 
 
 def cover(catalog: Catalog) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint: an SVG by its file name, or 404."""
+    """Create the endpoint: an SVG by file name, or 404."""
     known = (*(card.page for card in model_cards()), *(model.page for model in catalog.models()))
     pages = {page.cover_image: page for page in known}
 

@@ -1,4 +1,4 @@
-"""Work that ends when the client goes away. Knows nothing of what the work is."""
+"""Cancel work when the client disconnects."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,12 +8,12 @@ from starlette.types import Receive
 
 
 class ClientGone(Exception):
-    """The client closed its connection; there is nobody left to answer."""
+    """The client closed the connection."""
 
 
 @asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncGenerator[asyncio.TaskGroup]:
-    """Run the block, and tasks put into the group it gets, until done or until the client disconnects.
+    """Run the block and the tasks of its task group until they are done or the client disconnects.
 
     A disconnect cancels the block and the group's tasks at once, and waits for what they do while they end.
     *receive* must have no body left to deliver that anyone still wants.
@@ -27,7 +27,7 @@ async def while_connected(receive: Receive) -> AsyncGenerator[asyncio.TaskGroup]
             yield tasks
             watch.cancel()
     except BaseExceptionGroup as group:
-        # The first is the cause; the others are what its cancellation stirred up.
+        # The first is the cause; the others come from the cancellation.
         raise group.exceptions[0] from None
 
 

@@ -1,4 +1,4 @@
-"""What every door has in common: who may enter, and how errors leave. Knows no dialect."""
+"""Shared by all doors: authentication, scopes, error responses."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ Handler = Callable[[Request, Caller], Awaitable[Response]]
 OpenHandler = Callable[[Request], Awaitable[Response]]
 
 _CLIENT_GONE_STATUS = 499
-"""Nobody reads it; the access log shows it."""
+"""Never received by a client; the access log shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """A dialect's routes. Each needs a key with a scope, and answers errors in the dialect's words."""
+    """Adds routes that require an API key with a scope and return errors in the format of one API."""
 
     keys: KeyRing
     from_error: Callable[[CorralError], Problem]
     router: APIRouter
     catalog: Catalog
-    """The models that the error of an unknown one names."""
+    """Models that the error of an unknown model lists."""
     from_validation: Callable[[ValidationError], Problem] = from_validation
-    """The answer to a body with fields that are wrong."""
+    """Builds the response to invalid fields."""
     key_header: str | None = None
-    """Where a key may stand when there is no ``Authorization``, beside the one that all doors read."""
+    """Header that may hold the bare key if there is no ``Authorization``."""
 
     def route(
         self,
@@ -48,7 +48,7 @@ class Door:
         operation: Operation,
         tokens: bool = True,
     ) -> None:
-        """Serve *handler* at each of *paths*, to keys with one of *scopes*; *operation* documents it.
+        """Add *handler* at each of *paths* for API keys with one of *scopes*; *operation* documents it.
 
         *tokens* tells whether tokens that such a key signed are served as well.
         """
@@ -66,7 +66,7 @@ class Door:
         self._add(method, paths, let_in, name=handler.__name__, operation=operation)
 
     def open_route(self, method: str, paths: Sequence[str], handler: OpenHandler, *, operation: Operation) -> None:
-        """Serve *handler* at each of *paths*, to anyone; *operation* documents it and says so."""
+        """Add *handler* at each of *paths* without authentication; *operation* documents it."""
         self._add(method, paths, handler, name=handler.__name__, operation=operation)
 
     def _add(self, method: str, paths: Sequence[str], handler: OpenHandler, *, name: str, operation: Operation) -> None:
@@ -83,7 +83,7 @@ class Door:
             )
 
     def refuse(self, error: Exception, caller: Caller | None = None) -> Problem:
-        """Any error in this dialect's words; what nobody foresaw is logged and becomes an id.
+        """Build the response to any exception; unexpected ones are logged and returned as an id.
 
         The error of an unknown model names those that *caller* may use; all of them to somebody without an API key.
         """

@@ -1,4 +1,4 @@
-"""From a multipart body to its parts: few, and no larger than a body may be."""
+"""Parse multipart bodies, with limits."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,36 +11,36 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from corral.core.errors import InvalidRequest
 
 MAX_PARTS: Final = 64
-"""Of each kind: with a file name, and without."""
+"""Separate limits for parts with and without a file name."""
 _BYTES: Final = "latin-1"
-"""Maps each byte to one character and back, so that nothing is lost before it is checked."""
+"""Maps each byte to one character, so that parts can be validated as UTF-8 afterwards."""
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _CHUNK_BYTES: Final = 2**15
 
 
 class NotAForm(InvalidRequest):
-    """The body is not what its ``Content-Type`` says: multipart (RFC 7578), with few parts, in UTF-8."""
+    """The body is not valid multipart (RFC 7578), has too many parts, or is not UTF-8."""
 
 
 def is_form(content_type: str) -> bool:
-    """Whether a body of that type is one part per field."""
+    """Whether the content type is ``multipart/form-data``."""
     return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part."""
+    """Part of a form."""
 
     name: str
     content: bytes
     file_name: str | None = None
-    """None where it was not sent as a file."""
+    """None if it is not a file."""
     content_type: str | None = None
-    """None where it was not sent as a file, or without one."""
+    """None if it is not a file or has no type."""
 
 
 async def read_form(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """Name and text of each part in their order, those that were sent as files included.
+    """Parse a form into names and texts in order; files count as texts.
 
     A byte-order mark before a text is dropped: editors put it into files, and no prompt means it.
 
@@ -51,7 +51,7 @@ async def read_form(body: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 async def read_parts(body: bytes, content_type: str) -> list[Part]:
-    """The parts in their order.
+    """Parse a form into parts, in order.
 
     Args:
         body: all of it, decompressed.
@@ -109,4 +109,4 @@ def _text(part: Part) -> str:
 async def _chunks(body: bytes) -> AsyncGenerator[bytes, None]:
     for start in range(0, len(body), _CHUNK_BYTES):
         yield body[start : start + _CHUNK_BYTES]
-        await asyncio.sleep(0)  # parsing is not fast, and other callers' turn comes in between
+        await asyncio.sleep(0)  # parsing is slow; let other requests run

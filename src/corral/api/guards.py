@@ -1,4 +1,4 @@
-"""ASGI middleware around every route: which hosts are served, and what browsers may do with an answer."""
+"""ASGI middleware: Host check and security headers."""
 
 import ipaddress
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from corral.core.addresses import base_url
 
 ANY_HOST: Final = "*"
 FORWARDED_HOST: Final = "corral.forwarded_host"
-"""Name in a scope of the host that a trusted proxy was asked for."""
+"""Key in the scope: host that a trusted proxy was asked for."""
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -26,7 +26,7 @@ _HEADERS = {
 
 
 class HostCheck:
-    """Refuses requests made in another host's name.
+    """Rejects requests whose Host is not allowed (protection against DNS rebinding).
 
     A page of any site can have its own name resolved to this machine (DNS rebinding) and would then read answers as
     its own; the Host header still bears the page's name. Loopback names are always served. Where a trusted proxy says
@@ -34,13 +34,13 @@ class HostCheck:
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Collection[str]) -> None:
-        """*allowed* are host names or addresses without port, or ``*`` for any."""
+        """*allowed* are host names or addresses without port; ``*`` allows any."""
         self._app = app
         self._any = ANY_HOST in allowed
         self._allowed = frozenset(name.lower().strip("[]") for name in allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on, or answer 421."""
+        """Pass the request on, or answer 421."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         forwarded: str | None = scope.get(FORWARDED_HOST)
@@ -65,7 +65,7 @@ def _refusal(header: str) -> Response:
 
 
 def _is_authority(text: str) -> bool:
-    """Whether it is a host name or address, perhaps with a port, and nothing else."""
+    """Whether the text is a host name or address with an optional port."""
     try:
         base_url(f"http://{text}", path=False)
     except ValueError:
@@ -74,13 +74,13 @@ def _is_authority(text: str) -> bool:
 
 
 def host_name(host: str) -> str:
-    """The name or address in a Host header, lower case, without port, brackets and final dot."""
+    """Host name or address of a Host header: lower case, without port, brackets and final dot."""
     name, _, _ = host[1:].partition("]") if host.startswith("[") else host.partition(":")
     return name.lower().removesuffix(".")
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name or address means this machine to every resolver (RFC 6761, section 6.3)."""
+    """Whether a name or address means this machine (RFC 6761, section 6.3)."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -90,13 +90,13 @@ def is_loopback(name: str) -> bool:
 
 
 class SecurityHeaders:
-    """Adds what browsers should obey, unless the answer says otherwise itself."""
+    """Adds security headers that the response does not set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on with a ``send`` that completes the headers."""
+        """Add the headers to the response."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
 

@@ -6,7 +6,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 IS_HEAD: Final = "corral.is_head"
-"""In the scope of a request that was HEAD: its answer's body is not sent."""
+"""Key in the scope of a HEAD request."""
 
 
 class HeadAsGet:
@@ -19,7 +19,7 @@ class HeadAsGet:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on; HEAD as GET."""
+        """Pass the request on as GET and drop the body of the response."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             return await self._app(scope, receive, send)
         answered = asyncio.Event()

@@ -31,42 +31,42 @@ _PYTHON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputField:
-    """One input by its name on the wire."""
+    """One input."""
 
     name: str
     type: InputType
-    """An array is one of strings."""
+    """``array`` is an array of strings."""
     order: int
-    """From 0 on, hidden ones last."""
+    """Position, from 0; hidden inputs are last."""
     description: str = ""
     has_default: bool = False
     default: Any = None
-    """What counts when nothing is sent; None with ``has_default`` is null. An array's is a tuple."""
+    """Value if none is sent; None with ``has_default`` is null. A tuple for arrays."""
     required: bool = False
     minimum: float | None = None
     maximum: float | None = None
     exclusive_minimum: float | None = None
     exclusive_maximum: float | None = None
     min_length: int | None = None
-    """Characters of a string."""
+    """In characters."""
     max_items: int | None = None
     max_item_length: int | None = None
-    """Characters of each string in an array."""
+    """In characters."""
     hidden: bool = False
-    """Accepted, and shown nowhere."""
+    """Accepted, but not documented."""
 
     @property
     def title(self) -> str:
-        """Its name in Title Case: ``Top P``."""
+        """Name in title case: ``Top P``."""
         return self.name.replace("_", " ").title()
 
     def holds(self, number: float) -> bool:
-        """Whether *number* is within the accepted range; nan never is."""
+        """Whether *number* is in the accepted range; NaN never is."""
         return self.accepted.holds(number)
 
     @property
     def accepted(self) -> Range:
-        """The numbers that are taken: those of the stated range that the engine and the database can hold."""
+        """Accepted range: the documented one, limited to what the engine and the database can hold."""
         stated = Range(
             minimum=self.minimum,
             maximum=self.maximum,
@@ -78,7 +78,7 @@ class InputField:
 
 
 class Bounds(TypedDict, total=False):
-    """The range of a number, by the names that JSON Schema has for it."""
+    """Range in the names of JSON Schema."""
 
     minimum: float
     maximum: float
@@ -87,7 +87,7 @@ class Bounds(TypedDict, total=False):
 
 
 def bounds(field: InputField) -> Bounds:
-    """The range of *field* in JSON Schema's names; without those that it has not."""
+    """Convert the range of *field* to the names of JSON Schema; absent bounds are left out."""
     named = {
         "minimum": field.minimum,
         "maximum": field.maximum,
@@ -121,7 +121,7 @@ class InputTable:
         }
 
     def for_model(self, model: CatalogModel, *, overrides: Mapping[str, Any] = NO_OVERRIDES) -> tuple[InputField, ...]:
-        """The fields with the defaults of *model*.
+        """Get the fields with the defaults of *model*.
 
         Args:
             model: whose ``input_defaults`` precede the API's.
@@ -148,7 +148,7 @@ class InputTable:
 
 
 def fields_from_tables(tables: list[dict[str, Any]], *, where: str) -> tuple[InputField, ...]:
-    """Inputs from the tables of a file, in their order.
+    """Build fields from the tables of a file, in order.
 
     Raises:
         BadSetting: a key is unknown or missing, a name occurs twice, a shown input follows a hidden one, or a default

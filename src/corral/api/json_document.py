@@ -1,4 +1,4 @@
-"""From bytes to a JSON document (RFC 8259) that can be stored: strict, bounded in depth, no name twice in an object.
+"""Parse JSON (RFC 8259) strictly: bounded depth, no duplicate names, exact ranges of numbers.
 
 Numbers are read so that a check of their range is right whatever their size: integers of 64 bits exactly, any other as
 the double next to it *away from zero*. ``18446744073709551617`` does not become 2**64, and ``1e400`` is the largest
@@ -20,10 +20,10 @@ from corral.core.errors import InvalidRequest
 
 MAX_DEPTH: Final = 254
 MAX_CONTAINERS: Final = 2**16
-"""Making more of them from one body would keep others waiting."""
+"""More objects and lists would block other requests while they are created."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{3}")
-"""In any body with a number beyond 64 bits or beyond a double, and in few others."""
+"""Matches every body with a number beyond 64 bits or a double, and few others."""
 _TOKEN: Final = re.compile(
     rb'"(?:[^"\\]++|\\.)*+"'
     rb"|(?P<number>-?(?:0|[1-9][0-9]*+)(?P<fraction>\.[0-9]++)?(?P<exponent>[eE][+-]?[0-9]++)?)"
@@ -32,20 +32,20 @@ _TOKEN: Final = re.compile(
 )
 _TEXT: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NAME_END: Final = re.compile(rb'"[ \t\r\n]*+:')
-"""Of a name in an object, and of a quotation mark before a colon in a text."""
+"""End of a name in an object, or a quotation mark before a colon inside a string."""
 _ESCAPED: Final = re.compile(rb"\\u00(?:22|20|3[aA])")
-"""What ``_NAME_END`` could miss in a body and find in the same document written anew."""
+"""Escapes that hide a ``_NAME_END`` which the re-encoded document shows."""
 _LARGEST_DOUBLE: Final = 1.7976931348623157e308
 _INT64: Final = range(-(2**63), 2**64)
 _MAX_SHOWN_CHARS: Final = 64
 
 
 class NotJson(InvalidRequest):
-    """The body is not a JSON document in UTF-8, or one that can be read in two ways."""
+    """The body is not unambiguous JSON in UTF-8."""
 
 
 def parse_json(body: bytes) -> object:
-    """*body* as JSON. A byte-order mark before it is skipped.
+    """Parse *body*. A byte-order mark is skipped.
 
     Raises:
         NotJson: not UTF-8, not JSON, NaN, a name twice in one object, nested more than ``MAX_DEPTH`` deep, or made of
@@ -60,13 +60,13 @@ def parse_json(body: bytes) -> object:
     try:
         with _no_collections():
             document: object = orjson.loads(body)
-        # It reads four times deeper than it writes, and all that is accepted may be stored.
+        # orjson reads four times deeper than it writes, and accepted documents may be stored.
         written = orjson.dumps(document)
     except orjson.JSONDecodeError as error:
         raise _not_json(body, error) from None
     except orjson.JSONEncodeError:
         raise NotJson(f"The request body is nested more than {MAX_DEPTH} levels deep.") from None
-    # The slower parser sees every name. It is asked only where the written document has other names than the body.
+    # The slower parser sees every name; needed only if the re-encoded document has fewer names than the body.
     if _ESCAPED.search(body) or len(_NAME_END.findall(body)) != len(_NAME_END.findall(written)):
         with _no_collections():
             _DUPLICATES.decode(text)
@@ -81,14 +81,14 @@ def _check_size(body: bytes) -> None:
     containers = _brackets(body)
     if containers <= MAX_CONTAINERS:
         return
-    for text in _TEXT.finditer(body):  # a loop of Python's own, in which other threads get their turn
+    for text in _TEXT.finditer(body):  # a Python loop, so that other threads can run
         containers -= _brackets(text[0])
     if containers > MAX_CONTAINERS:
         raise NotJson(f"The request body has more than {MAX_CONTAINERS} objects and lists.")
 
 
 def decode_utf8(text: bytes, *, what: str) -> str:
-    """*text* as a string; *what* begins the refusal.
+    """Decode *text*; *what* begins the error message.
 
     Raises:
         NotJson: not UTF-8.
@@ -102,7 +102,7 @@ def decode_utf8(text: bytes, *, what: str) -> str:
 
 @contextmanager
 def _no_collections() -> Generator[None]:
-    """Keep the garbage collector from walking a half-read document again and again, while all threads wait.
+    """Pause the garbage collector, which would scan the unfinished document repeatedly while all threads wait.
 
     For half a million lists that takes ten times as long as reading them.
     """
@@ -116,7 +116,7 @@ def _no_collections() -> Generator[None]:
 
 
 def _rounded(token: re.Match[bytes]) -> bytes:
-    """A JSON token; a number that is neither an integer of 64 bits nor a double is replaced by the next double."""
+    """Replace a number that is neither a 64-bit integer nor a double by the next double away from zero."""
     text = token[0]
     if token["number"] is None:
         return text
@@ -146,7 +146,7 @@ _DUPLICATES: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> NotJson:
-    """The refusal of a body that orjson does not read. Its own message says where, and never quotes the body."""
+    """Build the error for a body that orjson rejects. Its message gives the position and never quotes the body."""
     if found := _find_constant(body):
         path, constant = found
         return NotJson(f"'{path}' is {constant}, which is no number in JSON; send a finite one.", param=path)
@@ -154,7 +154,9 @@ def _not_json(body: bytes, error: orjson.JSONDecodeError) -> NotJson:
 
 
 def _find_constant(body: bytes) -> tuple[str, str] | None:
-    """Path and name of the first NaN or Infinity, which Python's own JSON writer emits; None if that is not all."""
+    """Find path and name of the first NaN or Infinity, which Python's JSON encoder emits; None if the body has other
+    faults.
+    """
     mark = secrets.token_hex(16)
     constants = [token["constant"] for token in _TOKEN.finditer(body) if token["constant"] is not None]
     if not constants:
@@ -172,7 +174,7 @@ def _marked(token: re.Match[bytes], mark: str) -> bytes:
 
 
 def _leaves(document: object) -> Iterator[tuple[str, object]]:
-    """Every value that is no object and no list, in order, with its dotted path."""
+    """Yield every value that is not an object or a list with its dotted path, in order."""
     waiting: list[tuple[str, object]] = [("", document)]
     while waiting:
         path, value = waiting.pop()

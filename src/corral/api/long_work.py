@@ -1,4 +1,4 @@
-"""Work whose time depends on how much text a caller sent: done in a thread where there is much of it."""
+"""Run work on long texts in a thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 LONG_CHARS: Final = 10_000
-"""From here on work that is linear in its text takes a noticeable part of a millisecond."""
+"""From this length on, linear work takes a noticeable part of a millisecond."""
 
 
 async def work_on_text(work: Callable[[], T], *, chars: int) -> T:
-    """Return what *work* returns, or raise what it raises; other requests are served while it goes on.
+    """Call *work*, in a thread if the text is long, and return its result.
 
     Args:
         work: pure, since it may run in a thread.

@@ -1,6 +1,6 @@
-"""``GET /v1/models`` and ``GET /v1/models/{owner}/{name}``: OpenAI's and Replicate's clients both ask there.
+"""``GET /v1/models`` and ``GET /v1/models/{owner}/{name}``, which OpenAI's and Replicate's APIs share.
 
-One body has what either reads, for no name means two things. The doors do not know each other, so they meet here.
+One body has the fields of both: no name has two meanings. The doors do not know each other, so this module joins them.
 """
 
 from collections.abc import Mapping
@@ -29,19 +29,19 @@ from corral.core.caller import Caller
 
 
 class EveryModelList(openai_wire.ModelList, replicate_wire.ModelPage):
-    """The served models, in OpenAI's ``data`` and in Replicate's ``results``."""
+    """List of models: OpenAI's ``data`` and Replicate's ``results``."""
 
 
 class EveryModel(openai_wire.Model, replicate_wire.ModelAnswer):
-    """A model, as both describe it."""
+    """A model, with the fields of both APIs."""
 
 
 class EveryError(openai_wire.ErrorAnswer, replicate_wire.ProblemAnswer):
-    """An error, in both doors' words."""
+    """Error response with the fields of both APIs."""
 
 
 TYPES: Final = (EveryModelList, EveryModel, EveryError)
-"""What the operations below name."""
+"""Types that the operations below refer to."""
 
 MODELS: Final = Operation(
     summary="List the models",
@@ -64,7 +64,7 @@ MODEL: Final = Operation(
 
 
 def router(site: Site, replicate: ReplicateDoor) -> APIRouter:
-    """Both routes, which count against Replicate's rates as its others do."""
+    """Build the router of both routes; they count against Replicate's rate limits."""
     catalog = site.predictions.catalog
 
     async def models(request: Request, caller: Caller) -> Response:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a route. Knows no dialect."""
+"""OpenAPI descriptions of routes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,10 +34,10 @@ _STATUSES = {
 }
 
 FOR_KEY = (401, 403, 500)
-"""Statuses of every route that needs a key."""
+"""Statuses of every route that requires an API key."""
 
 FOR_BODY = (400, 408, 413, 415)
-"""Statuses of every route that reads a body, beside 422."""
+"""Statuses of every route that reads a body, besides 422."""
 
 FOR_RUN = (402, 404, 405, 409, 410, 429, 503)
 """Statuses of every route that runs a model."""
@@ -59,7 +59,7 @@ RUN_HEADERS: tuple[dict[str, Any], ...] = (
 
 
 class Fault(TypedDict):
-    """One fault of a body: where, what and which rule."""
+    """Validation error of one field."""
 
     loc: list[str | int]
     msg: str
@@ -67,53 +67,53 @@ class Fault(TypedDict):
 
 
 class Faults(TypedDict):
-    """Body of a 422."""
+    """Body of a 422 response."""
 
     detail: list[Fault]
 
 
 class Detail(TypedDict):
-    """Body of a refusal outside every door."""
+    """Body of an error response outside every door."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialogue:
-    """The types of a route that answers whole or as a stream."""
+    """Request, response and event types of a route that can stream."""
 
     body: type
     answer: type
     event: type
-    """Of the stream."""
+    """Type of a stream event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A route's summary, and the types of what it reads and writes; each type is named in ``schemas``."""
+    """OpenAPI description of a route. Its types must be among those given to ``schemas``."""
 
     summary: str
     answer: type | None
-    """None where it is no JSON."""
+    """Response type; None if it is not JSON."""
     error: type
-    """Of every status but that of success, 421 and, unless ``invalid`` says otherwise, 422."""
+    """Type of error responses, except 421 and, if ``invalid`` is set, 422."""
     statuses: tuple[int, ...]
-    """Beside that of success, 421 and, with a body, 422."""
+    """Error statuses besides 421 and 422."""
     success: int = 200
     media_type: str = "application/json"
-    """Of the answer."""
+    """Media type of the response."""
     error_media_type: str = "application/json"
-    """Of every other but 421."""
+    """Media type of error responses except 421."""
     invalid: type = Faults
-    """Of 422."""
+    """Type of the 422 response."""
     open: bool = False
-    """Whether it needs no key."""
+    """Whether it needs no API key."""
     bodies: tuple[type, ...] = ()
-    """What the body may be; none is no body."""
+    """Possible body types; empty means no body."""
     streams: bool = False
-    """Whether the answer may be server-sent events."""
+    """Whether the response may be server-sent events."""
     form: bool = False
-    """Whether the body may also be multipart, one part per field."""
+    """Whether the body may be multipart instead of JSON."""
     form_only: bool = False
     """Whether the body must be multipart."""
     parameters: tuple[Mapping[str, Any], ...] = ()
@@ -121,7 +121,7 @@ class Operation:
     """Of statuses that mean something else here than in ``_STATUSES``."""
 
     def as_openapi(self) -> dict[str, Any]:
-        """The operation as FastAPI's ``openapi_extra``."""
+        """Build FastAPI's ``openapi_extra``."""
         content = {self.media_type: {} if self.answer is None else {"schema": _reference(self.answer)}}
         if self.streams:
             content["text/event-stream"] = {}  # a schema would be that of one event, of which there are several shapes
@@ -146,7 +146,7 @@ class Operation:
 
 
 def schemas(types: Iterable[type]) -> dict[str, Any]:
-    """JSON Schemas of *types* and of all that they hold, by name."""
+    """JSON Schemas of *types* and the types that they refer to, by name."""
     adapters: list[tuple[type, JsonSchemaMode, TypeAdapter[Any]]] = [
         (kind, "validation", TypeAdapter(kind)) for kind in (*types, Faults, Detail)
     ]

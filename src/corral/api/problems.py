@@ -1,4 +1,4 @@
-"""What went wrong, as an HTTP answer. Each door words it in its own way; the rules are the same for all."""
+"""Error responses, and the log of unexpected errors."""
 
 import secrets
 import traceback
@@ -16,11 +16,11 @@ from corral.core.errors import CorralError
 
 _MAX_REPORTED_FAULTS = 16
 _OBJECT = "Input should be an object"
-"""For a caller, to whom a type of this program means nothing."""
+"""Message for callers, who do not know this program's types."""
 
 
 class Incident(CorralError):
-    """Something broke that nobody foresaw. The caller learns an id, the log learns the rest."""
+    """Unexpected error. The caller gets an id, the log the details under that id."""
 
     def __init__(self) -> None:
         self.incident_id = secrets.token_hex(8)
@@ -29,7 +29,7 @@ class Incident(CorralError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error in a dialect's words."""
+    """Error response in the format of one API."""
 
     status: int
     body: Mapping[str, object]
@@ -37,12 +37,12 @@ class Problem:
     media_type: str = "application/json"
 
     def response(self) -> Response:
-        """The answer before the first byte of any other."""
+        """Build the response, if none has begun."""
         return Response(orjson.dumps(self.body), self.status, headers=dict(self.headers), media_type=self.media_type)
 
 
 def from_validation(error: ValidationError) -> Problem:
-    """FastAPI's list, which all doors use: where, what and which rule, never the value itself."""
+    """Convert a validation error to FastAPI's list: location, message and type, never the value."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     detail = [
         {
@@ -56,7 +56,7 @@ def from_validation(error: ValidationError) -> Problem:
 
 
 def report(error: Exception) -> Incident:
-    """Log an unforeseen error under a new id, without its message: that may hold what a caller wrote.
+    """Log an unexpected error under a new id, without its message, which may quote the caller's data.
 
     A client that has left is no error, wherever it is noticed.
     """

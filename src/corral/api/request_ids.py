@@ -1,4 +1,4 @@
-"""An id for every request: in its log lines, and in the ``x-request-id`` header of its answer."""
+"""Request ids, in log lines and in the ``x-request-id`` response header."""
 
 import re
 import secrets
@@ -18,14 +18,14 @@ _log = structlog.get_logger(__name__)
 
 
 class RequestIds:
-    """ASGI middleware: takes the id that a proxy has given, or makes one, and logs each request at level debug."""
+    """ASGI middleware that takes the request id of a proxy or creates one, and logs each request at debug level."""
 
     def __init__(self, app: ASGIApp, *, steady_s: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._steady_s = steady_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on."""
+        """Set the id, pass the request on, and log it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         given = Headers(scope=scope).get(HEADER, "")
@@ -51,6 +51,6 @@ class RequestIds:
 
 
 def _route(scope: Scope) -> str:
-    """The template of the path: some paths are secrets themselves. The path as it came where no route has it."""
+    """Path template of the route, because some paths contain secrets; the path itself if no route matched."""
     template = getattr(scope.get("route"), "path", None)
     return template or scope["path"][:_MAX_SHOWN_CHARS]

@@ -1,4 +1,4 @@
-"""``response_format``: what the whole answer must match, as two doors read it, and what the core makes of it.
+"""``response_format``: the constraint on the whole answer, shared by the OpenAI and DeepInfra doors.
 
 What can be enforced is for the service to say.
 """
@@ -17,12 +17,12 @@ MAX_SCHEMA_BYTES: Final = 2**16
 MAX_REGEX_CHARS: Final = 2048
 
 ANY_OBJECT: Final = Constraint(kind="json_schema", source='{"type":"object"}')
-"""Any JSON object: what ``json_object`` promises, and a ``json_schema`` without schema."""
+"""Any JSON object: used for ``json_object``, and for ``json_schema`` without a schema."""
 _TYPE_OF_FIELD: Final = {"json_schema": "json_schema", "regex": "regex", "schema": "json_object"}
 
 
 class _Strict(Wire):
-    # An unknown field is refused: a schema under a misspelt name would else be dropped, and any answer match.
+    # Unknown fields are errors: a schema under a misspelled name would be ignored, and any answer would match.
     model_config = ConfigDict(extra="forbid")
 
 
@@ -56,7 +56,7 @@ class ResponseFormat(_Strict):
 
 
 def to_constraint(wanted: ResponseFormat | None) -> Constraint | None:
-    """What the answer must match; None is anything.
+    """Convert a response format to the core's constraint; None for any text.
 
     Raises:
         InvalidRequest: what ``type`` names is missing or too large.

@@ -1,4 +1,4 @@
-"""Headers that every door's answers have. Knows no dialect."""
+"""Response headers that every door sends."""
 
 from urllib.parse import quote
 
@@ -7,10 +7,10 @@ from corral.service.ports import Run
 
 
 def weights_header(model: CatalogModel) -> dict[str, str]:
-    """The header that says what really answers; percent-encoded where a directory's name does not fit a header."""
+    """Header that names the weights that answer; percent-encoded."""
     return {"corral-weights": quote(model.weights, safe="/:+@ ")}
 
 
 def run_headers(run: Run) -> dict[str, str]:
-    """The headers that name the prediction, and say whether an idempotency key led to it."""
+    """Headers with the prediction id and whether an idempotency key matched."""
     return {"corral-prediction": run.id, **({"idempotency-replayed": "true"} if run.attached else {})}

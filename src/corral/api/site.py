@@ -1,4 +1,4 @@
-"""What every door is given: the service, who may enter, and how the server is reached. Values only."""
+"""What doors depend on: the service, authentication, limits and options."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -21,21 +21,21 @@ PING_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeTerms:
-    """What DeepInfra's own history leaves open about its native answers."""
+    """Options of DeepInfra's native API, where its documentation and behaviour differed over time."""
 
     repetition_penalty: float = 1.0
-    """The default of inference: 1.2 in its documentation of 2023, 1 later."""
+    """Default of inference: 1.2 in the documentation of 2023, 1 later."""
     full_text: bool = False
-    """Whether a text begins with the prompt: its documentation said so, its programs relied on the contrary."""
+    """Whether texts begin with the prompt, as the documentation said; its programs did not."""
     stream_done: bool = False
     """Whether ``[DONE]`` follows the last event of a stream."""
     stream_eos_text: bool = False
-    """Whether the event of EOS has the text ``</s>``, as DeepInfra streamed in 2023, instead of none."""
+    """Whether the EOS event has the text ``</s>``, as in 2023."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateTerms:
-    """What Replicate's clients are told of, and held to, unless their account is unlimited. 0 is no limit."""
+    """Rate limits of the Replicate API per account; 0 is unlimited."""
 
     creates_per_minute: int = 600
     requests_per_minute: int = 3000
@@ -47,37 +47,37 @@ async def _no_secret(_account_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One server as its doors see it."""
+    """Dependencies and options of all doors."""
 
     predictions: Predictions
     keys: AccountBook
     clock: Callable[[], float]
     """Unix time in seconds."""
     ping_s: float = PING_S
-    """Silence in an event stream after which a comment is sent."""
+    """Seconds of silence after which an event stream sends a comment."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
-    """Larger request bodies are answered 413, and compressed ones may not grow beyond it."""
+    """Larger request bodies are answered 413; also the limit after decompression."""
     body_limit_s: float = BODY_LIMIT_S
-    """Request bodies that take longer to arrive are answered 408."""
+    """Request bodies that take longer are answered 408."""
     native: NativeTerms = field(default_factory=NativeTerms)
     concurrent_per_model: int = 0
-    """Runs that one account may have of one model at once, which the service enforces; 0 is no limit."""
+    """Concurrent runs of one account per model; enforced by the service. 0 is unlimited."""
     capability_key: bytes = field(default_factory=partial(secrets.token_bytes, 32))
-    """What addresses that need no API key are made with; they are good for as long as it stays the same."""
+    """Key that signs URLs which need no API key."""
     rates: RateTerms = field(default_factory=RateTerms)
     replicate_aborted_status: bool = False
-    """Whether Replicate's door tells what was stopped before it began as ``aborted`` instead of ``canceled``."""
+    """Whether the Replicate API reports runs canceled before their start as ``aborted`` instead of ``canceled``."""
     webhook_secret: Callable[[str], Awaitable[str]] = _no_secret
-    """What receivers of an account's webhooks check signatures with."""
+    """Gets the webhook signing secret of an account."""
     files: Files | None = None
-    """What callers leave here for a day; None where nothing is kept."""
+    """Uploaded files; None if uploads are off."""
     deployments: DeploymentAdmin | None = None
     """Use cases of ``/corral/v1/deployments``; None serves no such routes."""
     public_url: str = ""
-    """Base of the addresses that are handed out; empty: as each client reached the server."""
+    """Base of URLs in responses; empty to use the address of each request."""
 
     def base_url(self, request: Request) -> str:
-        """Where the client reaches this server, without a final slash.
+        """Base URL of this server as the client reaches it, without a final slash.
 
         The Host header can be trusted here, since requests in another host's name are refused before any route.
         """
@@ -85,6 +85,6 @@ class Site:
 
 
 def reached_at(request: Request, public_url: str) -> str:
-    """Where a client reaches this server, without a final slash: *public_url*, or if that is empty, as it just did."""
+    """Base URL of this server: *public_url*, or the address of the request if that is empty; without a final slash."""
     # ``netloc`` is the Host header, or the address of the socket where an HTTP/1.0 client sends none.
     return (public_url or f"{request.url.scheme}://{request.url.netloc}").rstrip("/")

@@ -1,6 +1,6 @@
-"""Server-sent events: their bytes, and the response that turns a run's events into them.
+"""Server-sent events: encoding, and the response that streams a run.
 
-Bytes as in https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5. Knows no dialect.
+Bytes as in https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from corral.core.generation import Delta, Finished, GenerationEvent, Queued
 from corral.service.ports import Run
 
 PING = b": ping\n\n"
-"""A comment: keeps proxies from closing a silent connection, and every client skips it."""
+"""Comment that keeps proxies from closing a silent connection; clients ignore it."""
 
 _ESCAPES = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 def encode(data: bytes, *, event: str | None = None, event_id: str | None = None) -> bytes:
-    """One event. Every line of *data* gets its own ``data:``, so no text can end an event or begin another."""
+    """Encode an event. Every line of *data* gets its own ``data:``, so that no text can end the event."""
     head = (f"event: {event}\n" if event else "") + (f"id: {event_id}\n" if event_id else "")
     return head.encode() + b"".join(b"data: %b\n" % line for line in _LINE_END.split(data)) + b"\n"
 
 
 def event_json(value: object) -> bytes:
-    """*value* as JSON for an event, with U+0085, U+2028 and U+2029 escaped: readers of httpx and requests cut there."""
+    """Encode *value* as JSON with U+0085, U+2028 and U+2029 escaped, where httpx and requests would split lines."""
     data = orjson.dumps(value)
     for character, escape in _ESCAPES:
         data = data.replace(character, escape)
@@ -41,44 +41,44 @@ def event_json(value: object) -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """A line of *text*, which has no line ends, that every client skips."""
+    """Encode a comment of one line; clients ignore it."""
     return f": {text}\n\n".encode()
 
 
 def queue_comment(queued: Queued) -> bytes:
-    """A comment with the place in the queue, and whether the engine recovers."""
+    """Encode a comment with the queue position."""
     recovering = "; the engine recovers from a crash" if queued.recovering else ""
     return comment(f"queue position {queued.position}{recovering}")
 
 
 class EndMissing(Exception):
-    """A run's events stopped without ``Finished``, which is a bug in their source."""
+    """A run's events stopped without ``Finished``; a bug in their source."""
 
 
 class Stream(Protocol):
-    """A dialect's stream, sans IO."""
+    """Encoder of the events of one run."""
 
     def feed(self, event: GenerationEvent) -> Iterable[bytes]:
-        """What *event* puts on the wire."""
+        """Encode *event*."""
         ...
 
     def pause(self) -> Iterable[bytes]:
-        """What was kept to go with a next event, now that none waits. A dialect that keeps nothing has nothing."""
+        """Flush what was held back for the next event, since none is waiting."""
         return ()
 
     def fail(self, problem: Problem) -> bytes:
-        """What an error after the first byte puts on the wire."""
+        """Encode an error after the first byte."""
         ...
 
 
 class Inbox:
-    """Events between a run and a reader of any speed; holds at most one answer."""
+    """Event buffer for one SSE client; merges deltas when the client is slow."""
 
     def __init__(self) -> None:
         self.run: Run | None = None
         """Set before the first event."""
         self.taken_s = asyncio.get_running_loop().time()
-        """When something was taken last."""
+        """Time of the last ``take``."""
         self._waiting: list[GenerationEvent] = []
         self._news = asyncio.Event()
         self.closed = False
@@ -90,17 +90,17 @@ class Inbox:
         self._news.set()
 
     def close(self, error: Exception | None = None) -> None:
-        """No event will follow; *error* is why, when it is not the end."""
+        """Mark the end; *error* is the cause if the run did not finish."""
         self.closed = True
         self.error = error
         self._news.set()
 
     def nudge(self) -> None:
-        """Have ``take`` return though nothing came."""
+        """Wake ``take`` without an event."""
         self._news.set()
 
     async def take(self) -> list[GenerationEvent]:
-        """Wait for news; return what came, deltas joined; nothing when only ``closed`` is new, or when nudged."""
+        """Wait for events or the end and return the events with deltas merged; empty after ``close`` or ``nudge``."""
         await self._news.wait()
         self._news.clear()
         self.taken_s = asyncio.get_running_loop().time()
@@ -109,7 +109,7 @@ class Inbox:
 
 
 def _joined(events: list[GenerationEvent]) -> Iterator[GenerationEvent]:
-    """Deltas of one choice as one, wherever only deltas lie between them."""
+    """Merge consecutive deltas of each choice."""
     for kind, group in groupby(events, key=type):
         if kind is Delta:
             by_choice: dict[int, list[Delta]] = {}
@@ -134,7 +134,7 @@ def _join(deltas: list[Delta]) -> Delta:
 
 
 class EventStream(Response):
-    """A run as server-sent events.
+    """Response that streams a run as server-sent events.
 
     The run's block is entered here, so an error before the first byte still gets its own status. The client's leaving
     cancels the block at once. A slow client never holds up the run: it gets fewer, longer deltas.
@@ -151,7 +151,7 @@ class EventStream(Response):
         headers: Callable[[Run], Mapping[str, str]],
         ping_s: float,
     ) -> None:
-        """Prepare; nothing is entered or sent before the response is called.
+        """Keep the arguments; nothing is entered or sent before the response is called.
 
         Args:
             opening: the block to enter.
@@ -169,7 +169,7 @@ class EventStream(Response):
         self._ping_s = ping_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run to the end, or until the client goes away."""
+        """Send events until the end or until the client disconnects."""
         inbox = Inbox()
         try:
             async with while_connected(receive) as tasks:
@@ -193,7 +193,7 @@ class EventStream(Response):
         except Exception as error:  # noqa: BLE001 - the outermost edge of a stream
             inbox.close(error)
             return
-        # Held back until here: a client that has read the end may rely on the run's being over.
+        # Held back until the run is settled: a client that has read the end may rely on that.
         if finished is not None:
             inbox.put(finished)
         inbox.close(None if finished is not None else EndMissing())
@@ -222,7 +222,7 @@ class EventStream(Response):
             events = await inbox.take()
 
     async def _ping(self, inbox: Inbox) -> None:
-        """Nudge the writer whenever it had nothing for so long. One timer for the stream, not one for each token."""
+        """Wake the writer after *ping_s* of silence. One timer per stream, not one per token."""
         silent_s = 0.0
         while True:
             await asyncio.sleep(self._ping_s - silent_s)

@@ -1,4 +1,4 @@
-"""What a caller asks for beside the body, in headers that every door reads. Knows no dialect."""
+"""Request headers that every door reads: idempotency key and cost limit."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ _KEY = re.compile(IDEMPOTENCY_KEY_PATTERN.replace("$", r"\Z"))
 
 
 def read_idempotency(request: Request, *, route: str, document: object) -> Idempotency | None:
-    """The caller's idempotency key with a digest of what it stands for, or None.
+    """Read the idempotency key and digest the request; None without the header.
 
     Args:
         request: whose header is read.
@@ -44,7 +44,7 @@ def read_idempotency(request: Request, *, route: str, document: object) -> Idemp
 
 
 def read_max_cost(request: Request) -> Decimal | None:
-    """The caller's cap in dollars from the header, or None.
+    """Read the cost limit in dollars; None without the header.
 
     Raises:
         InvalidRequest: more than one, or no amount.
@@ -60,7 +60,7 @@ def read_max_cost(request: Request) -> Decimal | None:
 
 
 def usd_amount(value: object) -> Decimal | None:
-    """*value* as dollars, exactly: a decimal string, or a number as JSON wrote it. None if it is no such amount."""
+    """Parse dollars exactly from a decimal string or a JSON number; None if it is not an amount."""
     if isinstance(value, str):
         amount = Decimal(value) if _USD.match(value) else None
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -72,5 +72,5 @@ def usd_amount(value: object) -> Decimal | None:
 
 
 def nusd(amount: Decimal) -> int:
-    """Dollars as nano-dollars; what is finer is cut off, so a cap is never exceeded."""
+    """Convert dollars to nano-dollars, rounded down, so that a limit is never exceeded."""
     return int((amount * NUSD_PER_USD).to_integral_value(ROUND_FLOOR))

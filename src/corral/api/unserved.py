@@ -1,4 +1,4 @@
-"""Requests that reach no handler, answered in the words of the API that their path belongs to.
+"""Responses to requests without a handler, in the format of the API that the path belongs to.
 
 That is: unknown addresses, methods that an address does not have, and anything while the server is being stopped.
 """
@@ -21,7 +21,7 @@ _OPENAI_ELSEWHERE: Final = frozenset((
     "assistants", "audio", "batches", "containers", "conversations", "embeddings", "evals", "fine_tuning", "images",
     "moderations", "organization", "realtime", "responses", "threads", "uploads", "vector_stores", "videos",
 ))  # fmt: skip
-"""First part, behind ``/v1``, of what OpenAI has and this server does not."""
+"""First path part of OpenAI routes that this server does not have."""
 _OPENAI: Final = _OPENAI_ELSEWHERE | {"chat", "completions", "engines", "estimate", "openai"}
 _REPLICATE: Final = frozenset((
     "account", "collections", "deployments", "files", "hardware", "predictions", "search", "streams", "trainings",
@@ -35,7 +35,7 @@ _STOPPING: Final = "The server is being stopped. Send the request again in a few
 
 
 def from_error_at(path: str, error: CorralError) -> Problem:
-    """An error in the words of the API that *path* belongs to; of all of them where it could be any."""
+    """Build the error response in the format of the API that *path* belongs to; in all formats if it could be any."""
     parts = _parts_behind_v1(path)
     first = parts[0] if parts else ""
     if first in _OPENAI:
@@ -48,7 +48,7 @@ def from_error_at(path: str, error: CorralError) -> Problem:
 
 
 def from_error_of_any(error: CorralError) -> Problem:
-    """An error in OpenAI's and Replicate's words at once: no name means two things."""
+    """Build an error response with OpenAI's and Replicate's fields; no field name is in both."""
     in_openai, in_replicate = openai.from_error(error), replicate.from_error(error)
     return Problem(
         status=in_replicate.status,
@@ -59,20 +59,20 @@ def from_error_of_any(error: CorralError) -> Problem:
 
 
 class Unserved:
-    """Answers requests that no route takes."""
+    """Exception handlers for requests that no route takes."""
 
     def __init__(self, addresses: Addresses, base_url: Callable[[Request], str]) -> None:
-        """*base_url* tells where a client reaches the server, without a final slash."""
+        """*base_url* returns the base URL of this server for a request."""
         self._addresses = addresses
         self._base_url = base_url
 
     async def unknown(self, request: Request, _error: Exception) -> Response:
-        """404, with the address that was probably meant and the base URL of each kind of client."""
+        """404 with the probable path and the base URL for each kind of client."""
         path = request.url.path
         return from_error_at(path, UnknownAddress(self._where(request, path))).response()
 
     async def other_method(self, request: Request, _error: Exception) -> Response:
-        """405 with ``Allow``, or the answer to OPTIONS."""
+        """405 with ``Allow``, or the response to OPTIONS."""
         path = request.url.path
         allow = ", ".join(self._addresses.methods(path))
         if request.method == "OPTIONS":
@@ -81,7 +81,7 @@ class Unserved:
         return from_error_at(path, error).response()
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """500 for an error outside every door: an id and nothing else."""
+        """500 for an error outside every door, with an id only."""
         return from_error_at(request.url.path, report(error)).response()
 
     def _where(self, request: Request, path: str) -> str:
@@ -99,14 +99,14 @@ class Unserved:
 
 
 class StopGate:
-    """ASGI middleware: while the server is being stopped, every request but ``/health`` is answered 503."""
+    """ASGI middleware that answers 503 to every request but ``/health`` while the server stops."""
 
     def __init__(self, app: ASGIApp, *, is_stopping: Callable[[], bool]) -> None:
         self._app = app
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on, or refuse it and close its connection."""
+        """Pass the request on, or refuse it and close its connection."""
         if scope["type"] != "http" or not self._is_stopping():
             return await self._app(scope, receive, send)
 
@@ -129,5 +129,5 @@ def _parts_behind_v1(path: str) -> list[str]:
 
 
 def _shown(text: str) -> str:
-    """*text* for a message, not longer than a line."""
+    """Shorten *text* for a message."""
     return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…"

@@ -1,4 +1,4 @@
-"""Types of JSON fields that two doors read the same way: strict, bounded, ``null`` where a field may be left out."""
+"""Field types that several doors share: strict, bounded, ``null`` where a field may be left out."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class Wire(BaseModel):
-    """A JSON object. Types are taken as they are, no string for a number; unknown fields are let through unread."""
+    """Base of JSON objects: strict types, unknown fields ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 def within(allowed: Range) -> Any:
-    """The annotation that keeps a number in a range, and shows the range in the JSON Schema."""
+    """Field constraint for a range, which the JSON Schema shows."""
     return Field(ge=allowed.minimum, le=allowed.maximum, gt=allowed.exclusive_minimum, lt=allowed.exclusive_maximum)
 
 
@@ -40,10 +40,10 @@ def _usd(value: object) -> Decimal:
 
 
 WHOLE: Final = BeforeValidator(_whole)
-"""Takes 1.0 for 1: JSON has one kind of number."""
+"""Accepts 1.0 for 1."""
 
 LISTED: Final = _listed
-"""Makes a list of one string."""
+"""Wraps one string in a list."""
 
 Usd = Annotated[
     Decimal,
@@ -52,4 +52,4 @@ Usd = Annotated[
         {"anyOf": [{"type": "number", "minimum": 0, "maximum": MAX_USD}, {"type": "string", "pattern": USD_PATTERN}]}
     ),
 ]
-"""Dollars, exactly: a number as JSON wrote it, or a decimal string."""
+"""Exact dollars: a JSON number or a decimal string."""

@@ -1,1 +1,1 @@
-"""Pages for people: server-rendered, readable without a script. Knows no SQL and no tensors."""
+"""Server-rendered pages that work without JavaScript."""

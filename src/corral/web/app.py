@@ -1,4 +1,4 @@
-"""Every page, in one router."""
+"""Add all pages to the application."""
 
 from fastapi import FastAPI
 from starlette.responses import Response
@@ -20,7 +20,7 @@ from corral.web.strays import add_stray_pages
 
 
 def add_pages(app: FastAPI, site: WebSite) -> None:
-    """Add the pages of *site* behind every door: an API's path is never a page's."""
+    """Add the pages of *site* after all API routes, so that pages never shadow them."""
     pages = Pages(site)
     pages.get(PREFIX + "{path:path}", _asset, signed_in=False)
     Home(pages)

@@ -1,4 +1,4 @@
-"""Style sheets, scripts and pictures: found by a URL that holds a digest of what is in them, so kept for ever."""
+"""Style sheets, scripts and images under URLs with a digest of their content, cached for ever."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ _IMPORT: Final = re.compile(rb'from "\./([a-z-]+\.js)"')
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file as it is sent."""
+    """A static file."""
 
     content: bytes
     media_type: str
@@ -36,13 +36,13 @@ class Asset:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Every file under ``static`` by its path there."""
+    """Every file under ``static``, by its path there."""
     contents = {path: file.read_bytes() for path, file in _files(files("corral.web") / "static", "")}
     return {path: _asset(path, contents) for path in contents}
 
 
 def asset_url(path: str) -> str:
-    """Where browsers find the file at *path* under ``static``.
+    """URL of the file at *path* under ``static``.
 
     Raises:
         KeyError: there is none, which is a slip in a template.
@@ -51,7 +51,7 @@ def asset_url(path: str) -> str:
 
 
 async def send_asset(request: Request) -> Response:
-    """``GET /static/{path}``: for a year with the digest of its content, else only until it is asked for again.
+    """``GET /static/{path}``: cached for a year if the URL has the digest, revalidated otherwise.
 
     Raises:
         UnknownPage: there is no such file.
@@ -65,7 +65,7 @@ async def send_asset(request: Request) -> Response:
 
 
 def _asset(path: str, contents: Mapping[str, bytes]) -> Asset:
-    # A module is imported by its digest, too: one that is kept for ever must not import a newer one.
+    # Modules import each other by digest too: a cached module must not import a newer one.
     def named(match: re.Match[bytes]) -> bytes:
         return b'from "./%b?v=%b"' % (match[1], _asset(match[1].decode(), contents).digest.encode())
 

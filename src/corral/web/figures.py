@@ -1,4 +1,4 @@
-"""Figures as a person reads them. Pure."""
+"""Format numbers for people."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _UNITS: Final = ((10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
 def compact(number: float) -> str:
-    """A count in a few characters, rounded to one digit after the point: ``9.2M``, ``360K``, ``17``."""
+    """Format a count with one digit after the point: ``9.2M``, ``360K``, ``17``."""
     for size, unit in _UNITS:
         if number >= size:
             return f"{number / size:.1f}".removesuffix(".0") + unit
@@ -16,6 +16,6 @@ def compact(number: float) -> str:
 
 
 def money(nusd: int) -> str:
-    """Dollars, exactly, and with cents where they are whole: ``$0.10``, ``$0.0000924``."""
+    """Format dollars exactly, with cents if they are whole: ``$0.10``, ``$0.0000924``."""
     whole, _, cents = usd(nusd).partition(".")
     return f"${whole}.{cents.ljust(2, '0')}"

@@ -1,4 +1,4 @@
-"""What an address asks a page to show: the values that the page knows, and sentences about the rest. Pure."""
+"""Parse the filters in a query string; unknown ones become messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ _MAX_IGNORED: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """The filters of one address."""
+    """Filters of one request."""
 
     chosen: Mapping[str, str]
-    """The value of each filter that is set, all of them known."""
+    """Valid filters by name."""
     ignored: tuple[str, ...]
-    """A sentence for each part of the address that has no effect."""
+    """Message for each part of the query that has no effect."""
 
 
 def read_filters(query: QueryParams, options: Mapping[str, Sequence[str]], *, others: Sequence[str] = ()) -> Filters:
-    """The filters that *query* sets.
+    """Parse the filters of *query*.
 
     Args:
         query: of the address.

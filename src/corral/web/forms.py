@@ -1,4 +1,4 @@
-"""Forms as browsers send them: bounded, and read once."""
+"""Read submitted forms."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,11 +14,11 @@ MAX_FIELDS: Final = 200
 _FORM: Final = "application/x-www-form-urlencoded"
 
 Form = Mapping[str, Sequence[str]]
-"""Every value of each name, in order."""
+"""Values by name, in order."""
 
 
 async def read_form(request: Request) -> Form:
-    """The fields of a form; how large it may be is for the body limit around every route.
+    """Read the fields of a form; ``BodyLimit`` limits its size.
 
     Raises:
         InvalidRequest: it is no form, or has more fields than any page asks for.
@@ -26,7 +26,7 @@ async def read_form(request: Request) -> Form:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise InvalidRequest("A form is expected here.")
     body = await request.body()
-    # A megabyte of what is not ASCII, three characters for each byte, takes a tenth of a second.
+    # Parsing a megabyte of percent-encoded text takes a tenth of a second.
     return await work_on_text(partial(_read, body), chars=len(body))
 
 
@@ -37,11 +37,11 @@ def _read(body: bytes) -> Form:
         raise InvalidRequest("The form cannot be read.") from None
     form: dict[str, list[str]] = {}
     for name, value in pairs:
-        # What browsers send for a line end in a text area.
+        # Browsers send line ends of text areas as CRLF.
         form.setdefault(name, []).append(value.replace("\r\n", "\n"))
     return form
 
 
 def first(form: Form, name: str) -> str:
-    """The first value of a field; empty if it was not sent."""
+    """First value of a field; empty if it was not sent."""
     return next(iter(form.get(name, ())), "")

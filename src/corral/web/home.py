@@ -1,4 +1,4 @@
-"""The first page: every model that is served, and those that could be."""
+"""Home page: the served models, and known ones that could be served."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _LOADING_STATES: Final = frozenset({ServerState.READY, ServerState.STARTING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A model on the first page."""
+    """A model on the home page."""
 
     owner: str
     name: str
     href: str | None
-    """Of its page; None for one that is not served."""
+    """URL of its page; None if it is not served."""
     description: str
     cover_url: str
     state: str
@@ -35,13 +35,13 @@ class Card:
     runs: str | None
     price: str
     pull: str | None
-    """The command that brings its own weights to this machine."""
+    """Command that downloads its weights."""
     also: tuple[str, ...]
-    """Its other names."""
+    """Other names of the model."""
 
 
 class Home:
-    """``GET /``, which also searches."""
+    """``GET /``, with search."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the route."""
@@ -50,7 +50,7 @@ class Home:
         pages.get("/", self.show, signed_in=False)
 
     async def show(self, visit: Visit) -> Response:
-        """The catalog as cards; ``?q=`` keeps those that match."""
+        """Model cards; ``?q=`` filters them."""
         query = visit.request.query_params.get("q", "")[:_MAX_QUERY_CHARS]
         counts = await self._site.predictions.run_counts()
         groups = _by_weights(self._site.predictions.catalog.search(query))
@@ -108,7 +108,7 @@ class Home:
 
 
 def _by_weights(models: Iterable[CatalogModel]) -> list[list[CatalogModel]]:
-    """The names of one model together, in the order in which the first of each was found."""
+    """Group the names of each model, in order of first appearance."""
     groups: dict[str, list[CatalogModel]] = {}
     for model in models:
         card = known_card(model.id)
@@ -117,12 +117,12 @@ def _by_weights(models: Iterable[CatalogModel]) -> list[list[CatalogModel]]:
 
 
 def cover_url(file: str) -> str:
-    """Where a cover image is."""
+    """URL of a cover image."""
     return f"/static/covers/{file}"
 
 
 def price_text(price: Price) -> str:
-    """A price in a few characters."""
+    """Format a price briefly."""
     if price.input_nusd == price.output_nusd == 0:
         return "free"
     input_usd, output_usd = (money(nusd * _PER_MILLION) for nusd in (price.input_nusd, price.output_nusd))

@@ -1,4 +1,4 @@
-"""Markdown as HTML that can do nothing: no HTML of its author, no pictures, links to web and mail only."""
+"""Render Markdown without HTML, images, or links other than web and mail."""
 
 from collections.abc import MutableMapping, Sequence
 from functools import cache
@@ -14,18 +14,18 @@ _SCHEMES: Final = ("https://", "http://", "mailto:")
 
 
 def markdown(text: str, *, first_heading: int = 3) -> Markup:
-    """A text of the catalog. Its headings of the second level become those of level *first_heading*."""
+    """Render a text of the catalog; second-level headings become *first_heading*."""
     return Markup(_reader(breaks=False).render(text, {"shift": first_heading - 2}))  # noqa: S704 - made by _reader
 
 
 def answer_markdown(text: str) -> Markup:
-    """A model's answer: line ends stay where they are, and headings begin below those of the page."""
+    """Render a model's answer; line breaks are kept, headings start below those of the page."""
     return Markup(_reader(breaks=True).render(text, {"shift": 2}))  # noqa: S704 - made by _reader
 
 
 @cache
 def _reader(*, breaks: bool) -> MarkdownIt:
-    """CommonMark and tables; whatever looks like HTML is text."""
+    """CommonMark with tables; HTML is escaped."""
     reader = MarkdownIt("commonmark", {"html": False, "breaks": breaks}).enable(["table", "strikethrough"])
     reader.disable(["image", "html_block", "html_inline"])
     reader.validateLink = lambda url: url.lower().startswith(_SCHEMES)
@@ -69,7 +69,7 @@ def _either_way(
     options: OptionsDict,
     env: MutableMapping[str, Any],
 ) -> str:
-    """Each block goes right to left if its first letter does."""
+    """Set ``dir="auto"`` on each block."""
     if not tokens[index].hidden:
         tokens[index].attrSet("dir", "auto")
     return renderer.renderToken(tokens, index, options, env)
@@ -82,5 +82,5 @@ def _code(
     _options: OptionsDict,
     _env: MutableMapping[str, Any],
 ) -> str:
-    """A block of code, which keys can scroll."""
+    """Render a code block that keys can scroll."""
     return Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(tokens[index].content)

@@ -1,4 +1,4 @@
-"""The figures beneath an answer: how long it took, how many tokens, how fast, what it cost. Pure."""
+"""Figures below an answer: time, tokens, speed, cost."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,18 +13,18 @@ NAMES: Final = ("Generated in", "Input tokens", "Output tokens", "Tokens per sec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A figure and its name."""
+    """A figure and its label."""
 
     name: str
     value: str
 
 
 NOTHING_YET: Final = tuple(Figure(name=name, value=UNKNOWN) for name in NAMES)
-"""Always the same figures in the same order, so that nothing moves when they come."""
+"""The same figures in the same order, so that the layout does not change when values arrive."""
 
 
 def of_prediction(prediction: Prediction) -> tuple[Figure, ...]:
-    """What is known of it; the time counts from when the engine took it in."""
+    """Figures of a prediction; time counts from its admission by the engine."""
     begun_at_ms = prediction.admitted_at_ms or prediction.started_at_ms
     known = begun_at_ms is not None
     return _figures(
@@ -36,7 +36,7 @@ def of_prediction(prediction: Prediction) -> tuple[Figure, ...]:
 
 
 def of_example(example: Example) -> tuple[Figure, ...]:
-    """Those of a run in the catalog; what it cost then is not told."""
+    """Figures of an example run; without cost."""
     return _figures(
         generated_ms=example.completed_at_ms - example.admitted_at_ms,
         prompt_tokens=example.prompt_tokens,

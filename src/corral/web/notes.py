@@ -1,4 +1,4 @@
-"""Secrets on their way to the page after a redirect: shown once, soon, to the session that asked.
+"""Secrets to show once on the page after a redirect.
 
 A form that makes a secret answers with a redirect, so that a reload does not make another one. The secret waits here
 meanwhile: it is in no address, no cookie, no log and no database. A restart forgets it.
@@ -12,9 +12,9 @@ from typing import Final
 from corral.web.sessions import Session
 
 NOTE_S: Final = 120
-"""A secret that was not shown by then is forgotten."""
+"""Seconds after which a secret that was not shown is deleted."""
 MAX_NOTES: Final = 1000
-"""More forget the oldest."""
+"""Above this number the oldest is deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,24 +24,24 @@ class _Note:
 
 
 class OneTimeNotes:
-    """Secrets by session and subject. Held in memory."""
+    """Secrets by session and subject, in memory."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """*clock* is Unix time in seconds."""
+        """*clock* returns Unix time in seconds."""
         self._clock = clock
         self._notes: OrderedDict[tuple[Session, str], _Note] = OrderedDict()
 
     def put(self, session: Session, subject: str, secret: str) -> None:
-        """Keep *secret* for the next page of *session* that is about *subject*."""
+        """Keep *secret* for the next page of *session* about *subject*."""
         self._notes[session, subject] = _Note(secret=secret, expires_at_s=self._clock() + NOTE_S)
         self._notes.move_to_end((session, subject))
         while len(self._notes) > MAX_NOTES:
             self._notes.popitem(last=False)
 
     def take(self, session: Session, subject: str) -> str | None:
-        """The secret that waits, and forget it; None if it was taken before, is too old, or never was."""
+        """Get and delete the secret; None if there is none or it has expired."""
         now_s = self._clock()
-        # Notes are in the order of their ends.
+        # Entries are in the order of their expiry.
         while self._notes and next(iter(self._notes.values())).expires_at_s <= now_s:
             self._notes.popitem(last=False)
         found = self._notes.pop((session, subject), None)

@@ -1,4 +1,4 @@
-"""What every page has in common: who is signed in, how it is drawn, which browsers may send forms, how it fails."""
+"""Shared by all pages: sign-in, rendering, form checks, error pages."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -36,16 +36,16 @@ _POLICY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One request for a page."""
+    """Request for a page."""
 
     request: Request
     caller: Caller | None
-    """Who is signed in."""
+    """Signed-in caller; None without a session."""
     session: Session | None
 
     @property
     def signed_in(self) -> Caller:
-        """The caller of a page for those who are signed in.
+        """Caller of a page that requires sign-in.
 
         Raises:
             SignInNeeded: nobody is.
@@ -56,7 +56,7 @@ class Visit:
 
     @property
     def by_script(self) -> bool:
-        """Whether the page's own script asks, for a part of a page."""
+        """Whether the page's script requests a part of a page."""
         return self.request.headers.get("hx-request") == "true"
 
 
@@ -65,10 +65,10 @@ Act = Callable[[Visit, Form], Awaitable[Response]]
 
 
 class Pages:
-    """Routes for pages, and the templates they are drawn with."""
+    """Adds page routes and renders templates."""
 
     def __init__(self, site: WebSite) -> None:
-        """Serve *site*'s pages; routes are added to ``router``."""
+        """Add routes to ``router``."""
         self.site = site
         self.router = APIRouter(include_in_schema=False)
         self._templates = Environment(
@@ -82,7 +82,7 @@ class Pages:
         self._notes = OneTimeNotes(site.clock)
 
     def get(self, path: str, show: Show, *, signed_in: bool = True) -> None:
-        """Show a page at *path*: to those who are signed in, unless said otherwise."""
+        """Add a page at *path*; requires sign-in unless *signed_in* is False."""
 
         async def act(visit: Visit) -> Response:
             if signed_in and visit.caller is None:
@@ -95,7 +95,7 @@ class Pages:
         self.router.add_api_route(path, endpoint, methods=["GET"])
 
     def post(self, path: str, act: Act, *, signed_in: bool = True, page: str = "") -> None:
-        """Take a form at *path*, from our own pages only: it carries the session's token.
+        """Add a form handler at *path*; the form must carry the session's token.
 
         Args:
             path: where the form is sent.
@@ -109,7 +109,7 @@ class Pages:
             _refuse_other_sites(visit.request)
             if not signed_in:
                 return await act(visit, await read_form(visit.request))
-            _ = visit.signed_in  # before anything of a stranger's is read
+            _ = visit.signed_in  # before the body of an unauthenticated client is read
             form = await read_form(visit.request)
             self._check_token(visit, form)
             return await act(visit, form)
@@ -122,18 +122,18 @@ class Pages:
             self.router.add_api_route(path, _to_page(page), methods=["GET"])
 
     def note(self, visit: Visit, subject: str, secret: str) -> None:
-        """Keep a new *secret* for the page after the redirect, which shows it once."""
+        """Keep a *secret* to show once after the redirect."""
         if visit.session is not None:
             self._notes.put(visit.session, subject, secret)
 
     def noted(self, visit: Visit, subject: str) -> str | None:
-        """The secret that ``note`` kept for this session; None if it was shown before or has waited too long."""
+        """Get the secret that ``note`` kept for this session; None if it was shown or has expired."""
         if visit.session is None or visit.request.scope.get(IS_HEAD):
             return None
         return self._notes.take(visit.session, subject)
 
     def draw(self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
-        """A template as a page: with what it needs beside *values*, and nothing in it that could run by itself."""
+        """Render a template as a page with security headers."""
         html = self._templates.get_template(template).render({**self._shared(visit), **values})
         headers = {
             "content-security-policy": _POLICY,
@@ -155,7 +155,7 @@ class Pages:
         }
 
     async def refuse(self, request: Request, error: CorralError) -> Response:
-        """A page that says what is wrong, for a request that no page answers."""
+        """Render an error page."""
 
         async def show(_visit: Visit) -> Response:
             raise error
@@ -163,7 +163,7 @@ class Pages:
         return await self._answer(request, show)
 
     def redirect_of(self, request: Request) -> str:
-        """The address without its final slashes, if a page is there; else empty."""
+        """The path without final slashes if a page is there, otherwise empty."""
         path = request.url.path.rstrip("/")
         if path == request.url.path or not path:
             return ""
@@ -202,7 +202,7 @@ class Pages:
 
 
 def redirect(path: str) -> Response:
-    """Go on to another page, by GET."""
+    """Redirect with 303."""
     return RedirectResponse(path, 303)
 
 
@@ -215,7 +215,7 @@ def _to_page(template: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def local_path(text: str, *, otherwise: str = "/") -> str:
-    """*text* if it is a path on this server, so that a link cannot send a person elsewhere after signing in."""
+    """*text* if it is a path on this server, which prevents open redirects after sign-in."""
     parts = urlsplit(text)
     plain = text.isascii() and text.isprintable() and "\\" not in text and not parts.scheme and not parts.netloc
     return text if plain and text.startswith("/") and not text.startswith("//") else otherwise
@@ -229,18 +229,18 @@ def _sign_in_url(visit: Visit) -> str:
 def _to_sign_in(visit: Visit) -> Response:
     if not visit.by_script:
         return redirect(_sign_in_url(visit))
-    # A part of a page must not be answered with a whole other one.
+    # htmx would insert a whole sign-in page into a part of this one.
     return Response(status_code=401, headers={"hx-redirect": SIGN_IN})
 
 
 def _refuse_nul(request: Request) -> None:
-    """PostgreSQL stores no NUL, so nothing can be there; asked for it, it fails."""
+    """Reject NUL, which PostgreSQL cannot store."""
     if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
         raise UnknownPage(request.url.path)
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """Browsers say where a form comes from. The Host header is that of this server, or nothing got so far."""
+    """Reject forms of other sites by the Origin header."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
         raise ForeignForm("Forms are taken from this server's own pages only.")

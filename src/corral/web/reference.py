@@ -1,4 +1,4 @@
-"""The API reference: the OpenAPI document as a page, made here, without a script and without another host."""
+"""API reference page, rendered from the OpenAPI document without a script."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _FIRST_ERROR: Final = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A parameter of an operation, or a property of a type."""
+    """Parameter of an operation or property of a type."""
 
     name: str
     place: str
@@ -36,7 +36,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """A body: its media type, and its type in words."""
+    """Body: media type and description of its type."""
 
     media_type: str
     words: Markup
@@ -44,7 +44,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer that is no error."""
+    """Successful response."""
 
     status: str
     description: str
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationView:
-    """A method of a path."""
+    """Operation: method and path."""
 
     method: str
     path: str
@@ -64,44 +64,44 @@ class OperationView:
     bodies: tuple[Content, ...]
     answers: tuple[Answer, ...]
     errors: tuple[str, ...]
-    """Statuses; what each means is told once per group."""
+    """Error statuses; the group describes each once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The operations of one API."""
+    """Operations of one API."""
 
     id: str
     title: str
     operations: tuple[OperationView, ...]
     errors: tuple[tuple[str, str], ...]
-    """Each status with what it means."""
+    """Description of each error status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeView:
-    """A type of JSON object, or another one with a name."""
+    """Named type."""
 
     name: str
     anchor: str
     description: str
     fields: tuple[Field, ...]
     words: Markup
-    """What it is, where it has no properties."""
+    """Description of a type without properties."""
 
 
 class ReferencePage:
     """``GET /reference``."""
 
     def __init__(self, pages: Pages, app: FastAPI) -> None:
-        """Add the route; *app* has the routes that are described."""
+        """Add the route; *app* has the documented routes."""
         self._pages = pages
         self._app = app
         self._values: Mapping[str, Any] | None = None
         pages.get("/reference", self.show, signed_in=False)
 
     async def show(self, visit: Visit) -> Response:
-        """The page, read from the document once."""
+        """Render the page; the document is read once."""
         if self._values is None:
             document = self._app.openapi()
             self._values = {"groups": groups(document), "types": types(document)}
@@ -110,7 +110,7 @@ class ReferencePage:
 
 
 def groups(document: Mapping[str, Any]) -> tuple[Group, ...]:
-    """The operations of an OpenAPI document, by API, in the document's order."""
+    """Group operations by API, in the order of the document."""
     found: dict[str, list[tuple[OperationView, Mapping[str, Any]]]] = {tag: [] for tag in _GROUPS}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -129,7 +129,7 @@ def groups(document: Mapping[str, Any]) -> tuple[Group, ...]:
 
 
 def types(document: Mapping[str, Any]) -> tuple[TypeView, ...]:
-    """The named types of an OpenAPI document, by name."""
+    """Named types of the document, by name."""
     return tuple(_type(name, schema) for name, schema in sorted(document["components"]["schemas"].items()))
 
 
@@ -152,7 +152,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Operatio
 
 
 def _meanings(operations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """What each error status of *operations* means; several meanings stand one after the other."""
+    """Descriptions of each error status of *operations*."""
     found: dict[str, dict[str, None]] = {}
     for operation in operations:
         for status, answer in operation["responses"].items():

@@ -1,4 +1,4 @@
-"""What a page refuses, and with which status each error of the service is shown."""
+"""Errors of pages and their HTTP statuses."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -23,18 +23,18 @@ from corral.core.errors import (
 )
 
 MAX_SHOWN_CHARS: Final = 200
-"""Of what somebody typed into an address, where a page repeats it."""
+"""Longest part of a path that an error page repeats."""
 
 
 class UnknownPage(CorralError):
-    """There is nothing at this address."""
+    """No page has this path."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"There is no page at {path[:MAX_SHOWN_CHARS]}.")
 
 
 class MethodNotAllowed(CorralError):
-    """The address exists, but does not take this HTTP method."""
+    """The path does not accept this method."""
 
     def __init__(self, method: str, path: str) -> None:
         super().__init__(
@@ -43,11 +43,11 @@ class MethodNotAllowed(CorralError):
 
 
 class SignInNeeded(CorralError):
-    """The page is for those who are signed in."""
+    """The page requires sign-in."""
 
 
 class ForeignForm(CorralError):
-    """A form came without this session's token: from another site, or from a page of an earlier session."""
+    """The form lacks this session's token: it is from another site or an earlier session."""
 
 
 STATUSES: Final[Mapping[type[CorralError], int]] = {
@@ -73,7 +73,7 @@ STATUSES: Final[Mapping[type[CorralError], int]] = {
     EngineUnavailable: 503,
     StorageUnavailable: 503,
 }
-"""A class without a row is shown as its nearest base."""
+"""Status of each error class; a class without a row uses the row of its nearest base."""
 
 TITLES: Final[Mapping[int, str]] = {
     401: "Sign in first",
@@ -93,5 +93,5 @@ TITLES: Final[Mapping[int, str]] = {
 
 
 def status_of(error: CorralError) -> int:
-    """The HTTP status of a page that says so."""
+    """HTTP status of the page for *error*."""
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)

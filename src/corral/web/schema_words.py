@@ -1,4 +1,4 @@
-"""JSON Schema in words, for people: ``number, at least 0, at most 2``. Pure."""
+"""Describe JSON Schemas in words: ``number, at least 0, at most 2``."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -23,12 +23,12 @@ Schema = Mapping[str, Any]
 
 
 def type_anchor(name: str) -> str:
-    """The id of the place on the page where a type is described."""
+    """HTML id of a type's description."""
     return "type-" + "".join(char if char.isalnum() else "-" for char in name)
 
 
 def in_words(schema: Schema) -> Markup:
-    """What a schema takes: its type with a link to it, its values, its bounds."""
+    """Describe a schema: type with a link, values, bounds."""
     parts = [_kind(schema)]
     parts += [escape(words.format(schema[name])) for name, words in _BOUNDS.items() if name in schema]
     if "pattern" in schema:
@@ -37,7 +37,7 @@ def in_words(schema: Schema) -> Markup:
 
 
 def default_of(schema: Schema) -> str:
-    """The default as JSON; empty without one, or where leaving the field out says the same as null."""
+    """Default as JSON; empty without one or if it is null."""
     return "" if schema.get("default") is None else json.dumps(schema["default"], ensure_ascii=False)
 
 

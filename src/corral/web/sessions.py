@@ -1,4 +1,4 @@
-"""Who is signed in: signed cookies, the tokens that forms carry, and links that sign in once.
+"""Sessions: signed cookies, form tokens, and one-time sign-in links.
 
 A session is of one API key and ends with it: the key is looked up at each request, so revoking it signs out. The
 cookie holds no secret of the key, only its id, an end and a nonce under a signature of this server. The signature alone
@@ -15,15 +15,15 @@ from typing import Final
 
 COOKIE: Final = "corral_session"
 SESSION_S: Final = 7 * 24 * 3600
-"""After this long one signs in again."""
+"""Lifetime of a session."""
 LINK_S: Final = 15 * 60
-"""A link that nobody used by then signs nobody in."""
+"""Lifetime of a one-time link."""
 _MAX_COOKIE_CHARS: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One browser that signed in."""
+    """Session of one browser."""
 
     key_id: str
     expires_at_s: int
@@ -31,15 +31,15 @@ class Session:
 
     @property
     def digest(self) -> bytes:
-        """Names the session in the store, which never sees the cookie."""
+        """Identifies the session in the store, which never gets the cookie."""
         return _digest(_spelt(self))
 
 
 class Sessions:
-    """Makes and checks what browsers hold."""
+    """Creates and verifies session cookies and form tokens."""
 
     def __init__(self, *, secret: bytes, clock: Callable[[], float]) -> None:
-        """Sign under *secret*, of 32 bytes or more; *clock* is Unix time in seconds.
+        """Sign with *secret* of at least 32 bytes; *clock* returns Unix time in seconds.
 
         Raises:
             ValueError: the secret is too short.
@@ -50,16 +50,16 @@ class Sessions:
         self._clock = clock
 
     def make(self, key_id: str) -> Session:
-        """A session for a browser that proved to hold the key of that id. The caller stores it."""
+        """Create a session for an API key. The caller stores it."""
         return Session(key_id=key_id, expires_at_s=int(self._clock()) + SESSION_S, nonce=secrets.token_urlsafe(16))
 
     def cookie(self, session: Session) -> str:
-        """The signed cookie that names *session*."""
+        """Signed cookie of *session*."""
         text = _spelt(session)
         return f"{text}.{self._sign('session', text)}"
 
     def read(self, cookie: str) -> Session | None:
-        """The session that a cookie names; None if the cookie is altered, expired or of another server.
+        """Verify a cookie and return its session; None if it is altered, expired or of another server.
 
         Whether the session is still open, the store knows.
         """
@@ -73,7 +73,7 @@ class Sessions:
         return session if self._clock() < session.expires_at_s else None
 
     def form_token(self, session: Session) -> str:
-        """What every form of this session carries, and no other site can know."""
+        """CSRF token of the session."""
         return self._sign("form", _spelt(session))
 
     def is_form_token(self, session: Session, token: str) -> bool:
@@ -86,21 +86,21 @@ class Sessions:
 
 
 class OneTimeLinks:
-    """Tokens that each sign in once, for a while. Held in memory: a restart forgets them."""
+    """Sign-in tokens for one use, with expiry, in memory."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """*clock* is Unix time in seconds."""
+        """*clock* returns Unix time in seconds."""
         self._clock = clock
         self._open: dict[bytes, tuple[str, float]] = {}
 
     def make(self, key_id: str) -> str:
-        """A token that signs in as the key of that id."""
+        """Create a token for an API key id."""
         token = secrets.token_urlsafe(32)
         self._open[_digest(token)] = (key_id, self._clock() + LINK_S)
         return token
 
     def take(self, token: str) -> str | None:
-        """The id of the key that *token* stands for, which it does no longer; None for any other token.
+        """Use up *token* and return its API key id; None if it is invalid.
 
         Found by digest, so the time that it takes tells nothing of the tokens that there are.
         """

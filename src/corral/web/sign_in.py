@@ -1,4 +1,4 @@
-"""Signing in with an API key or with the link that the server printed, and signing out."""
+"""Sign-in with an API key or a one-time link, and sign-out."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _LINK_USED: Final = "This link was used before, or is too old. Sign in with an A
 
 
 class SignIn:
-    """The pages around a session."""
+    """Sign-in and sign-out pages."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
@@ -25,11 +25,11 @@ class SignIn:
         pages.post("/sign-out", self.sign_out, page="/")
 
     async def show(self, visit: Visit) -> Response:
-        """``GET /sign-in``. A link's token is behind the ``#``, where no server and no log sees it."""
+        """``GET /sign-in``. A link's token is in the URL fragment, which no server receives."""
         return self._draw(visit, next_=local_path(visit.request.query_params.get("next", "/")))
 
     async def sign_in(self, visit: Visit, form: Form) -> Response:
-        """``POST /sign-in`` with ``key`` or, sent by the page's script, ``link``."""
+        """``POST /sign-in`` with ``key`` or, from the page's script, ``link``."""
         next_, link = local_path(first(form, "next")), first(form, "link")
         if link:
             key_id = self._site.links.take(link)
@@ -37,7 +37,7 @@ class SignIn:
         else:
             secret = first(form, "key").strip()
             caller = await self._site.accounts.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
-            # A token that a key signed may do less than the key, as which a session would act.
+            # A session has the rights of its API key, which a scoped token may not have.
             key_id = None if caller is None or caller.token is not None else caller.key_id
             fault = _NOT_KNOWN
         if key_id is None:
@@ -45,7 +45,7 @@ class SignIn:
         session = self._site.sessions.make(key_id)
         await self._site.sign_ins.begin(session.digest, key_id=key_id, expires_at_s=session.expires_at_s)
         if visit.session is not None:
-            # The browser gives up its cookie for the new one: nobody may use it any more.
+            # The browser replaces its cookie: end the old session.
             await self._site.sign_ins.end(visit.session.digest)
         answer = redirect(next_)
         answer.set_cookie(
@@ -59,7 +59,7 @@ class SignIn:
         return answer
 
     async def sign_out(self, visit: Visit, _form: Form) -> Response:
-        """``POST /sign-out``: the session ends on the server, so that no copy of its cookie opens anything."""
+        """``POST /sign-out``: ends the session on the server, so that copies of the cookie are invalid."""
         if visit.session is not None:
             await self._site.sign_ins.end(visit.session.digest)
         answer = redirect("/")

@@ -1,4 +1,4 @@
-"""What the pages are given. Values only."""
+"""What pages depend on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from corral.web.sessions import OneTimeLinks, Sessions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSite:
-    """One server as its pages see it."""
+    """Dependencies and options of all pages."""
 
     predictions: Predictions
     accounts: Accounts
@@ -28,12 +28,12 @@ class WebSite:
     clock: Callable[[], float]
     """Unix time in seconds."""
     capability_key: bytes
-    """What addresses that need no session are made with."""
+    """Key that signs URLs which need no session."""
     replicate_aborted_status: bool = False
     """As in ``corral.api.site``, for the JSON of a prediction."""
     public_url: str = ""
-    """Where the server is reached; empty: as each browser reached it."""
+    """Base URL of this server; empty to use the address of each request."""
 
     def base_url(self, request: Request) -> str:
-        """Where this browser, or the clients that it shows code for, reach the server; without a final slash."""
+        """Base URL of this server as the browser reaches it, without a final slash."""
         return reached_at(request, self.public_url)

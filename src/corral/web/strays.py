@@ -1,4 +1,4 @@
-"""Addresses that no route answers: a page for browsers, the API's own answer for programs."""
+"""Error pages for unknown paths and methods; programs get the response of the API."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -17,7 +17,7 @@ Handler = Callable[[Request, HTTPException], Awaitable[Response]]
 
 
 def add_stray_pages(app: FastAPI, pages: Pages) -> None:
-    """Answer browsers at unknown addresses of *app* with a page. Call it after every other handler of 404 and 405."""
+    """Show browsers an error page for 404 and 405. Call after adding all other handlers of these."""
     for status in (404, 405):
         found = app.exception_handlers.get(status) or app.exception_handlers[HTTPException]
         app.add_exception_handler(status, _handler(pages, found))  # pyright: ignore[reportArgumentType] - of 404, 405

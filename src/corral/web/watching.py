@@ -1,4 +1,4 @@
-"""A prediction as server-sent events for the pages that watch it: all that there is, then what comes.
+"""Stream a prediction to pages as server-sent events: all text so far, then live.
 
 ::
 
@@ -27,32 +27,32 @@ from corral.service.ports import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """How long a run has been there, so that a page that joins late shows the same as one from the beginning."""
+    """Elapsed times of a run, so that pages that join late show the same as others."""
 
     now_ms: Callable[[], int]
     created_at_ms: int
     admitted_at_ms: int | None
-    """When the engine took the run in; None if it had not when the page connected."""
+    """When the engine admitted the run; None if it had not when the page connected."""
 
     def age_ms(self) -> int:
-        """Since the call."""
+        """Milliseconds since creation."""
         return max(0, self.now_ms() - self.created_at_ms)
 
     def running_ms(self) -> int:
-        """Since the engine took the run in; 0 if it just did."""
+        """Milliseconds since admission by the engine; 0 if it was just admitted."""
         return 0 if self.admitted_at_ms is None else max(0, self.now_ms() - self.admitted_at_ms)
 
 
 class PageStream(Stream):
-    """One reader's stream, sans IO; see ``api.sse.Stream``."""
+    """Encoder of one page's stream; see ``api.sse.Stream``."""
 
     def __init__(self, clocks: "Clocks") -> None:
-        """*clocks* say how long the run has been there."""
+        """*clocks* are the elapsed times of the run."""
         self._clocks = clocks
         self._begun = False
 
     def feed(self, event: GenerationEvent) -> Iterator[bytes]:
-        """What *event* puts on the wire."""
+        """Encode *event*."""
         if not self._begun:
             yield _event("begin", {"age_ms": self._clocks.age_ms()})
             self._begun = True
@@ -69,20 +69,20 @@ class PageStream(Stream):
                 yield _event("end", {})
 
     def fail(self, problem: Problem) -> bytes:  # noqa: ARG002 - how it ended is on its page
-        """The end of one that was canceled or failed."""
+        """Encode the end of a canceled or failed run."""
         return _event("end", {})
 
 
 class _Over(Problem):
-    """What there is to tell of a run that ended before anything came of it: its end."""
+    """Stream of a run that ended without any event."""
 
     def response(self) -> Response:
-        """A whole stream."""
+        """Build the whole stream."""
         return Response(_event("begin", {"age_ms": 0}) + _event("end", {}), media_type=EventStream.media_type)
 
 
 def watched(run: Run, clocks: Clocks) -> EventStream:
-    """The answer to who watches *run*; how it ended is told on its page, and no error of the stream."""
+    """Build the response that streams *run*; errors of the run are shown by its page."""
     over = _Over(status=200, body={})
     return EventStream(
         nullcontext(run), lambda _: PageStream(clocks), refuse=lambda _: over, headers=lambda _: {}, ping_s=PING_S

@@ -1,1 +1,1 @@
-"""Dialects of the API. No door knows another."""
+"""The public APIs ("doors"): one package each."""

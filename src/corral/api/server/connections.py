@@ -1,4 +1,4 @@
-"""The open connections of a server: counted by address, and the longest idle one closed when there are too many."""
+"""Registry of open connections: counts them by address and closes the longest idle one above the limit."""
 
 import ipaddress
 from collections import Counter
@@ -10,14 +10,14 @@ from corral.api.server.limits import ConnectionLimits
 
 _LOG_INTERVAL_S: Final = 60.0
 _IPV6_PREFIX: Final = 64
-"""What a network usually hands to one customer."""
+"""Size of network that one customer usually gets."""
 _MAX_LINGERING: Final = 100
 
 _log = structlog.get_logger(__name__)
 
 
 class Connection(Protocol):
-    """A connection, as the registry needs it."""
+    """A connection, as the registry uses it."""
 
     def close_idle(self) -> None:
         """Close a connection that has no request."""
@@ -25,10 +25,10 @@ class Connection(Protocol):
 
 
 class Connections:
-    """Which connections are open, and which of them are idle."""
+    """Open connections and which of them are idle."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
-        """Count against *limits*."""
+        """Apply *limits*."""
         self._limits = limits
         self._open: dict[Connection, str | None] = {}
         self._by_address: Counter[str] = Counter()
@@ -42,7 +42,9 @@ class Connections:
         return len(self._open)
 
     def admit(self, connection: Connection, host: str | None, *, now_s: float) -> bool:
-        """Count a new connection, unless there are too many; *host* is its peer's address, *now_s* any steady clock."""
+        """Register a new connection unless a limit is reached; *host* is the address of the peer, *now_s* a monotonic
+        time.
+        """
         address = self._counted_as(host)
         most = self._limits.connections_per_address
         if address is not None and most and self._by_address[address] >= most:
@@ -58,7 +60,7 @@ class Connections:
         return True
 
     def release(self, connection: Connection) -> None:
-        """Forget a closed connection; no effect on one that was refused or released already."""
+        """Unregister a closed connection. Idempotent."""
         self._idle.pop(connection, None)
         self._lingering.discard(connection)
         address = self._open.pop(connection, None)
@@ -68,14 +70,14 @@ class Connections:
                 del self._by_address[address]
 
     def set_idle(self, connection: Connection, *, idle: bool) -> None:
-        """Note whether an open connection waits for a request."""
+        """Set whether an open connection waits for a request."""
         if not idle:
             self._idle.pop(connection, None)
         elif connection in self._open:
             self._idle.setdefault(connection, None)
 
     def linger(self, connection: Connection) -> bool:
-        """Whether a connection that is being refused may stay open until its client has read the answer."""
+        """Whether a refused connection may stay open until its client has read the response."""
         if len(self._lingering) < _MAX_LINGERING:
             self._lingering.add(connection)
             return True
@@ -90,7 +92,7 @@ class Connections:
         return True
 
     def _counted_as(self, host: str | None) -> str | None:
-        """The address or network that a connection counts for; None for a trusted proxy and a local socket."""
+        """Address or network that a connection counts for; None for trusted proxies and local sockets."""
         try:
             address = ipaddress.ip_address((host or "").partition("%")[0])
         except ValueError:

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: uvicorn's httptools protocol, with limits on size and time for everything a client owes.
+"""One HTTP/1.1 connection: uvicorn's httptools protocol with limits of size and time for what the client must send.
 
 The parser keeps an unfinished header and copies it with each packet, so bytes are counted before it is fed.
 """
@@ -19,12 +19,12 @@ from corral.api.server.connections import Connections
 from corral.api.server.limits import CHUNK_FRAMING_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, ConnectionLimits
 
 _LINGER_S: Final = 2.0
-"""How long a refused client may take to read the answer; closing at once would take it back."""
+"""Time for a refused client to read the response; closing at once would discard it."""
 _OLD_HTTP: Final = "1.0"
 
 
 class _Owed(Enum):
-    """What a connection waits for, which has a time limit."""
+    """What the client must send next; each has a time limit."""
 
     NOTHING = "nothing"
     """The server's turn: however long an answer takes, it is waited for."""
@@ -35,10 +35,10 @@ class _Owed(Enum):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection that refuses endless headers, and closes when its client is silent for too long."""
+    """Connection that limits header sizes and closes when its client is silent for too long."""
 
     def __init__(self, *args: Any, limits: ConnectionLimits, connections: Connections, **options: Any) -> None:
-        """As uvicorn's, with *limits*; *connections* is shared by all of the server."""
+        """Takes uvicorn's arguments, *limits*, and the registry *connections* of the server."""
         super().__init__(*args, **options)
         self._limits = limits
         self._connections = connections
@@ -65,7 +65,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Admit the connection, or answer 503."""
+        """Register the connection, or answer 503."""
         super().connection_made(transport)
         if self._connections.admit(self, self.client[0] if self.client else None, now_s=self.loop.time()):
             self._watch()
@@ -73,7 +73,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections are open. Try again.", retry_after_s=5)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection and its timers."""
+        """Unregister the connection and cancel its timers."""
         self._connections.release(self)
         for timer in (self._timer, self._stalled):
             if timer is not None:
@@ -93,13 +93,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._watch()
 
     def pause_writing(self) -> None:
-        """Wait for the client to read, but not for ever."""
+        """Wait for the client to read, up to ``send_s``."""
         super().pause_writing()
         if self._stalled is None:
             self._stalled = self.loop.call_later(self._limits.send_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on: the client has read."""
+        """Continue: the client has read."""
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()
@@ -122,7 +122,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which is dropped: no check of a request's headers would have seen it."""
+        """A header, or a trailer, which is dropped because header checks have already run."""
         if self._resuming:
             return
         self._header_count += 1
@@ -130,7 +130,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Answer the request, unless it has too many headers."""
+        """Start the request, unless it has too many headers."""
         if self._resuming:
             return
         self._end_part(_Owed.BODY)
@@ -174,7 +174,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def end(self) -> None:
-        """Close at the server's stop: at once if a call is still open, else when its answer is sent."""
+        """Close at shutdown: at once if a request is open, otherwise after its response is sent."""
         self._closing = True
         if self._answering:
             self.transport.abort()
@@ -218,7 +218,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._close()
 
     def _decline_upgrade(self) -> None:
-        """Go on in HTTP/1.1, as a server may: Java's client asks for HTTP/2 with every first request, body included.
+        """Continue in HTTP/1.1: Java's client asks for HTTP/2 with every first request, body included.
 
         The parser takes a body after such a request for another protocol's bytes, so a new one is told what follows.
         """
@@ -231,7 +231,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._resuming = False
 
     def _body_framing(self) -> list[tuple[bytes, bytes]]:
-        """The headers that say how a body follows; none where none does."""
+        """Headers that announce a body; empty without one."""
         names = (b"content-length", b"transfer-encoding")
         return [(name, value) for name, value in self.headers if name in names and value != b"0"]
 
@@ -241,7 +241,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._part_ended = True
 
     def _refuse(self, status: HTTPStatus, text: str, *, retry_after_s: int | None = None) -> None:
-        """Answer outside the application and close; only close where another answer is being sent."""
+        """Answer outside the application and close; only close if another response is being sent."""
         self._closing = True
         if self._answering or not self._connections.linger(self):
             self.transport.close()
@@ -254,7 +254,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Time
 
     def _watch(self) -> None:
-        """Start the time limit of what is owed now, if that has changed."""
+        """Start the time limit of what the client owes, if that has changed."""
         owed = self._owed_now()
         if owed == self._owed:
             return
@@ -271,7 +271,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._owe(owed, None, self._close)
 
     def _owed_now(self) -> tuple[_Owed, int]:
-        """What the client owes, and of which request."""
+        """What the client owes, and for which request number."""
         if self._reading is _Owed.BODY:
             return _Owed.BODY, self._requests
         if self._answering:
@@ -310,7 +310,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _plain_answer(status: HTTPStatus, text: str, retry_after_s: int | None) -> bytes:
-    """An answer in every dialect's words, since the path may be unknown yet."""
+    """Build an error response with the fields of all APIs, because the path may be unknown yet."""
     error = {"message": text, "type": "invalid_request_error", "param": None, "code": None}
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         error["type"] = "server_error"
@@ -322,7 +322,7 @@ def _plain_answer(status: HTTPStatus, text: str, retry_after_s: int | None) -> b
 
 
 def _answering(cycle: RequestResponseCycle, app: ASGIApp, keep_alive_s: int) -> ASGIApp:
-    """*app*, whose answers say how long the connection stays open, and are not chunked for an HTTP/1.0 client."""
+    """Wrap *app* to send ``Keep-Alive`` headers, and to not chunk responses to HTTP/1.0 clients."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         old = scope["http_version"] == _OLD_HTTP

@@ -1,4 +1,4 @@
-"""What a trusted proxy says of its client's request: address and scheme, as uvicorn reads them, and host."""
+"""Read ``X-Forwarded-*`` headers of trusted proxies."""
 
 from typing import Any, Final, cast
 
@@ -12,7 +12,7 @@ _HEADER: Final = b"x-forwarded-host"
 
 
 class TrustedProxies:
-    """Reads ``X-Forwarded-*`` of connections from the networks of proxies, and of no others."""
+    """ASGI middleware that applies ``X-Forwarded-*`` headers from trusted networks only."""
 
     def __init__(self, app: ASGIApp, *, networks: Networks) -> None:
         inner = ProxyHeadersMiddleware(cast("Any", app), trusted_hosts=[str(network) for network in networks])
@@ -20,7 +20,7 @@ class TrustedProxies:
         self._inner = cast("ASGIApp", inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on; the host that was asked for is in the scope, for ``HostCheck``."""
+        """Apply the headers; the forwarded host is put into the scope for ``HostCheck``."""
         client = scope.get("client")
         if scope["type"] == "http" and client and client[0] in self._trusted:
             given = b",".join(value for name, value in scope["headers"] if name == _HEADER)

@@ -1,4 +1,4 @@
-"""uvicorn's server with this project's protocol, and a stop that lets every open call end with an answer."""
+"""uvicorn's server with ``LimitedProtocol`` and a graceful stop."""
 
 import asyncio
 import logging
@@ -20,10 +20,10 @@ from corral.api.server.protocol import LimitedProtocol
 from corral.api.server.proxies import TrustedProxies
 
 _TICK_S: Final = 1.0
-"""How often the ``Date`` header changes."""
+"""Interval at which the ``Date`` header changes."""
 _END_RUNS_S: Final = 10.0
 _LAST_WORDS_S: Final = 2.0
-"""How long calls may take to write their end once their runs are stopped."""
+"""Time for requests to send their end after their runs were stopped."""
 _CLOSE_S: Final = 1.0
 _POLL_S: Final = 0.005
 
@@ -47,7 +47,7 @@ class HttpServer(uvicorn.Server):
         end_runs: Callable[[], Awaitable[None]] | None = None,
         lifespan: bool = False,
     ) -> None:
-        """Prepare; nothing is opened before ``serve``."""
+        """Nothing is opened before ``serve``."""
         limits = limits or ConnectionLimits()
         protocol = partial(LimitedProtocol, limits=limits, connections=Connections(limits))
         super().__init__(
@@ -71,7 +71,7 @@ class HttpServer(uvicorn.Server):
         self._told_twice = asyncio.Event()
 
     def stop(self, *, is_failed_start: bool = False) -> None:
-        """Begin to stop; told a second time, do not wait for open calls. A failed start is told of by its error."""
+        """Begin to stop; a second call stops waiting for open requests. A failed start is reported by its own error."""
         self._is_failed_start = is_failed_start
         if self.should_exit:
             self._told_twice.set()
@@ -80,7 +80,7 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Stop in good order on the first SIGINT or SIGTERM, at once on the second SIGINT.
+        """Stop gracefully on the first SIGINT or SIGTERM, at once on the second SIGINT.
 
         uvicorn raises the signal again at the end, which would kill the process before the engine is stopped.
         """
@@ -90,7 +90,7 @@ class HttpServer(uvicorn.Server):
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Act on a signal. SIGTERM is often sent twice: to the process, and to its group."""
+        """Handle a signal. SIGTERM is often sent twice: to the process and to its group."""
         if sig == signal.SIGINT or not self.should_exit:
             self.stop()
 
@@ -102,7 +102,7 @@ class HttpServer(uvicorn.Server):
                     await self._told_to_stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer every open call, then close."""
+        """Answer every open request, then close."""
         tasks = self.server_state.tasks
         self._on_stop()
         level = logging.DEBUG if self._is_failed_start else logging.INFO
@@ -120,7 +120,7 @@ class HttpServer(uvicorn.Server):
         await self.lifespan.shutdown()
 
     async def _wait_for_calls(self, limit_s: float) -> None:
-        """Return when no call is open, after *limit_s*, or when told to stop once more."""
+        """Wait until no request is open, *limit_s* is over, or ``stop`` is called again."""
         loop = asyncio.get_running_loop()
         told = loop.create_task(self._told_twice.wait())
         end_s = loop.time() + limit_s
@@ -132,7 +132,7 @@ class HttpServer(uvicorn.Server):
             told.cancel()
 
     async def _close(self, sockets: Sequence[socket.socket]) -> None:
-        """Stop listening and end what is still open: its client sees a connection that is closed."""
+        """Stop listening and close the remaining connections."""
         for server in self.servers:
             server.close()
         for listener in sockets:

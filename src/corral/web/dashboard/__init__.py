@@ -1,1 +1,1 @@
-"""Pages of an account: its predictions, its usage, its keys; and of all accounts, for who manages them."""
+"""Pages of an account: predictions, usage, API keys, webhooks; and of all accounts, for administrators."""

@@ -1,4 +1,4 @@
-"""The pages of accounts, for who manages them: list, make, give credit, set limits."""
+"""Account pages for administrators: list, create, add credit, set limits."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -27,7 +27,7 @@ _DONE: Final = {"credit": "The credit was given.", "limits": "The limits were se
 
 
 class AccountPages:
-    """The list, the form for a new one, and one account."""
+    """List of accounts, form for a new one, and page of one account."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
@@ -45,7 +45,7 @@ class AccountPages:
         return await self._list(visit, Typed({}))
 
     async def create(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/accounts``, and on to the new one; or the form again with what is wrong."""
+        """``POST /dashboard/accounts``: redirects to the new account, or shows the form with its errors."""
         visit.signed_in.require(Scope.ADMIN)
         form = Typed(sent)
         name, credit_nusd, limits = form.text("name", needed=True), form.usd("credit"), _limits(form)
@@ -69,7 +69,7 @@ class AccountPages:
         return await self._show(visit, credit=Typed({}), limits=Typed({}))
 
     async def credit(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/accounts/{account_id}/credit``; a negative amount takes credit back."""
+        """``POST /dashboard/accounts/{account_id}/credit``; a negative amount withdraws credit."""
         visit.signed_in.require(Scope.ADMIN)
         account_id, form = visit.request.path_params["account_id"], Typed(sent)
         form.text("amount", needed=True)
@@ -86,7 +86,7 @@ class AccountPages:
         return await self._show(visit, credit=form, limits=Typed({}))
 
     async def limits(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/accounts/{account_id}/limits``; those left empty are taken away."""
+        """``POST /dashboard/accounts/{account_id}/limits``; empty fields remove limits."""
         visit.signed_in.require(Scope.ADMIN)
         account_id, form = visit.request.path_params["account_id"], Typed(sent)
         limits = _limits(form)
@@ -119,7 +119,7 @@ class AccountPages:
 
 
 def shown(limits: Limits) -> dict[str, str]:
-    """Limits as they stand in their fields."""
+    """Limits as form values."""
     return {
         "spend_per_day": _dollars(limits.spend_per_day_nusd),
         "spend_per_month": _dollars(limits.spend_per_month_nusd),

@@ -1,4 +1,4 @@
-"""Usage as a chart and its table show it: the same sums, by model, key or door, day by day. Pure."""
+"""Daily usage by model, key or API, for a chart and its table."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ BY: Final[tuple[By, ...]] = ("model", "key", "door")
 Measure = Literal["cost", "tokens", "predictions"]
 MEASURES: Final[tuple[Measure, ...]] = ("cost", "tokens", "predictions")
 MOST_SERIES: Final = 6
-"""More cannot be told apart by colour; what is beyond is drawn and listed as one."""
+"""More colours cannot be told apart; the rest is shown as one part."""
 OTHERS: Final = "all others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """What was used, added up."""
+    """Totals of requests, tokens and cost."""
 
     predictions: int = 0
     prompt_tokens: int = 0
@@ -26,11 +26,11 @@ class Sum:
 
     @property
     def tokens(self) -> int:
-        """In and out."""
+        """Input and output tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
     def of(self, measure: Measure) -> int:
-        """The one number that a chart shows."""
+        """The figure that a chart shows."""
         match measure:
             case "cost":
                 return self.cost_nusd
@@ -42,7 +42,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One model, key or door."""
+    """Usage of one model, key or API."""
 
     label: str
     days: tuple[Sum, ...]
@@ -52,14 +52,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
-    """Usage of some days in parts, the largest first."""
+    """Usage in parts, largest first, by day."""
 
     days: tuple[str, ...]
     parts: tuple[Part, ...]
     total: Sum
 
     def by_day(self) -> list[tuple[str, Sum, list[tuple[str, Sum]]]]:
-        """Days on which anything was used, the last first: each with its sum and its parts."""
+        """Days with usage, latest first, each with its total and parts."""
         found: list[tuple[str, Sum, list[tuple[str, Sum]]]] = []
         for index in reversed(range(len(self.days))):
             parts = [(part.label, part.days[index]) for part in self.parts if part.days[index].predictions]
@@ -69,7 +69,7 @@ class Breakdown:
 
 
 def break_down(usage: Sequence[Usage], *, days: Sequence[str], by: By, label: Callable[[str], str]) -> Breakdown:
-    """Sort *usage* into parts.
+    """Group *usage* into parts.
 
     Args:
         usage: with day and what it is broken down by.

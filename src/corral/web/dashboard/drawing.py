@@ -1,4 +1,4 @@
-"""What the dashboard's pages are drawn with: the way between them, for what the signed-in key may see."""
+"""Shared layout of the dashboard pages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from corral.web.pages import Pages, Visit
 
 
 def draw(pages: Pages, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
-    """A template of the dashboard as a page for whoever is signed in."""
+    """Render a template of the dashboard for the signed-in user."""
     shared = {"sections": sections(visit.signed_in.scopes)}
     return pages.draw(visit, f"dashboard/{template}", {**shared, **values}, status=status)
 
 
 def sections(scopes: frozenset[Scope]) -> list[tuple[str, str]]:
-    """The dashboard's pages that a key with these scopes may see: name and address."""
+    """Name and URL of each dashboard page that a key with these scopes may see."""
     may_read, may_run, may_manage = (scope in scopes for scope in (Scope.READ, Scope.INFERENCE, Scope.ADMIN))
     found = (
         ("Usage", "/dashboard", may_read),

@@ -1,4 +1,4 @@
-"""The pages of API keys: list, make, show once, revoke."""
+"""API key pages: list, create, show once, revoke."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _FIELDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Owner:
-    """Whose keys are looked at."""
+    """Account whose keys are shown."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class _Owner:
 
 
 class KeyPages:
-    """The list, the form, and the question before a key is revoked."""
+    """List of keys, form for a new one, and confirmation before revoking."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
@@ -59,7 +59,9 @@ class KeyPages:
         return await self._show(visit, owner, Typed({}), made=made)
 
     async def create(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/keys``, and on to the list, which shows the secret once; or the form again."""
+        """``POST /dashboard/keys``: redirects to the list, which shows the secret once, or shows the form with its
+        errors.
+        """
         visit.signed_in.require(Scope.ADMIN)
         owner, form = await self._owner(visit), Typed(sent)
         terms = KeyTerms(
@@ -84,14 +86,14 @@ class KeyPages:
         return await self._show(visit, owner, form)
 
     async def confirm(self, visit: Visit) -> Response:
-        """``GET /dashboard/keys/{key_id}/revoke``: ask first."""
+        """``GET /dashboard/keys/{key_id}/revoke``: confirmation page."""
         visit.signed_in.require(Scope.ADMIN)
         key = await self._console.key(visit.signed_in, visit.request.path_params["key_id"])
         values = {"key": key, "signed_in_with": key.id == visit.signed_in.key_id, "back": _back(visit, key)}
         return draw(self._pages, visit, "revoke.html", values)
 
     async def revoke(self, visit: Visit, _sent: Form) -> Response:
-        """``POST /dashboard/keys/{key_id}/revoke``, and back to the list."""
+        """``POST /dashboard/keys/{key_id}/revoke``: redirects to the list."""
         key = await self._console.revoke_key(visit.signed_in, visit.request.path_params["key_id"])
         return redirect(_back(visit, key))
 
@@ -104,7 +106,7 @@ class KeyPages:
         return _Owner(id=account_id, name=account.name, own=False)
 
     async def _made(self, visit: Visit, owner: _Owner, key_id: str) -> ApiKey | None:
-        """The key that was just created for *owner*, by the id in the address."""
+        """Get the key that was just created for *owner*, by the id in the URL."""
         keys = await self._console.keys(visit.signed_in, owner.id) if key_id else []
         return next((key for key in keys if key.id == key_id), None)
 

@@ -1,4 +1,4 @@
-"""The dashboard itself: what the server does now, credit and limits, latency, usage as chart and table."""
+"""Dashboard start page: server state, credit and limits, latency, usage as chart and table."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from corral.web.filters import read_filters
 from corral.web.pages import Pages, Visit
 
 _SPANS: Final = ("7", "30", "90")
-"""Days that a chart may show."""
+"""Choices for the number of days in the chart."""
 _SPAN_TEXTS: Final = {"7": "7 days", "30": "30 days", "90": "90 days"}
 _MEASURE_TEXTS: Final[Mapping[Measure, str]] = {
     "cost": "Cost in dollars",
@@ -30,11 +30,11 @@ class _Limit:
     name: str
     text: str
     share: int | None
-    """Percent of it that is used; None where that is not told."""
+    """Percentage used; None if it is not shown."""
 
 
 class DashboardPages:
-    """The page, and the part of it that is renewed."""
+    """The page, and its part that refreshes."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
@@ -70,7 +70,7 @@ class DashboardPages:
         return draw(self._pages, visit, "dashboard.html", values)
 
     async def figures(self, visit: Visit) -> Response:
-        """``GET /dashboard/figures``: what changes while the page is looked at."""
+        """``GET /dashboard/figures``: the part that refreshes."""
         return draw(self._pages, visit, "figures.html", await self._figures(visit))
 
     async def _figures(self, visit: Visit) -> dict[str, Any]:
@@ -92,13 +92,13 @@ class DashboardPages:
 
 
 def key_names(keys: Sequence[ApiKey]) -> dict[str, str]:
-    """What each key is called, by its id; of several with one name each is told apart by its id."""
+    """Display name of each key by id; keys with the same name show their id."""
     count = Counter(key.name for key in keys)
     return {key.id: key.name if count[key.name] == 1 else f"{key.name} ({key.id})" for key in keys}
 
 
 def chart(usage: Breakdown, measure: Measure) -> dict[str, Any]:
-    """What the chart draws; dollars as numbers, since a canvas needs no more than a pixel's precision."""
+    """Chart data; costs as floats, since pixels need no more precision."""
     divisor = NUSD_PER_USD if measure == "cost" else 1
     return {
         "measure": measure,

@@ -1,4 +1,4 @@
-"""The list of an account's predictions and the page of one: watched while it runs, canceled, checked, told of again."""
+"""Prediction list and detail pages: live view, cancel, receipt check, webhook redelivery."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -30,7 +30,7 @@ STATUSES: Final[dict[str, tuple[Status, ...]]] = {
 
 
 class PredictionPages:
-    """The list, and one prediction."""
+    """List of predictions and page of one prediction."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
@@ -47,7 +47,7 @@ class PredictionPages:
         pages.post(one + "/deliveries/{delivery_id}/replay", self.replay, page=one + "#deliveries")
 
     async def listing(self, visit: Visit) -> Response:
-        """``GET /p``: newest first, a page at a time."""
+        """``GET /p``: newest first, paginated."""
         query = visit.request.query_params
         models = tuple(model.id for model in self._predictions.catalog.models())
         filters = (
@@ -82,7 +82,7 @@ class PredictionPages:
         return await self._show(visit, await self._find(visit))
 
     async def watch(self, visit: Visit) -> Response:
-        """``GET /p/{prediction_id}/events``: its text, live or from the log."""
+        """``GET /p/{prediction_id}/events``: the text as server-sent events, live or from the log."""
         prediction = await self._find(visit)
         run = await self._predictions.attach(visit.signed_in, prediction.id)
         clocks = Clocks(
@@ -93,7 +93,7 @@ class PredictionPages:
         return watched(run, clocks)
 
     async def verified(self, visit: Visit) -> Response:
-        """``GET /p/{prediction_id}/receipt``: the same, with its receipt computed anew.
+        """``GET /p/{prediction_id}/receipt``: the page with its receipt verified.
 
         While the prediction runs, on to its page, which says that the receipt comes with the end.
         """
@@ -103,12 +103,12 @@ class PredictionPages:
         return await self._show(visit, prediction, problems=verify(prediction.receipt))
 
     async def cancel(self, visit: Visit, _sent: Form) -> Response:
-        """``POST /p/{prediction_id}/cancel``, and back to it."""
+        """``POST /p/{prediction_id}/cancel``: redirects to the prediction."""
         canceled = await self._predictions.cancel(visit.signed_in, visit.request.path_params["prediction_id"])
         return redirect(f"/p/{canceled.id}")
 
     async def replay(self, visit: Visit, _sent: Form) -> Response:
-        """``POST /p/{prediction_id}/deliveries/{delivery_id}/replay``, and back to the list of them."""
+        """``POST /p/{prediction_id}/deliveries/{delivery_id}/replay``: redirects to the deliveries."""
         prediction = await self._find(visit)
         delivery_id = visit.request.path_params["delivery_id"]
         if all(each.id != delivery_id for each in await self._console.deliveries(visit.signed_in, prediction.id)):
@@ -117,7 +117,7 @@ class PredictionPages:
         return redirect(f"/p/{prediction.id}#deliveries")
 
     async def deliveries(self, visit: Visit) -> Response:
-        """``GET /p/{prediction_id}/deliveries``: the part of its page that is renewed."""
+        """``GET /p/{prediction_id}/deliveries``: the part of the page that refreshes."""
         return draw(self._pages, visit, "deliveries.html", await self._told(visit, await self._find(visit)))
 
     async def _find(self, visit: Visit) -> Prediction:

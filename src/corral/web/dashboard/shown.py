@@ -1,4 +1,4 @@
-"""A prediction as its page and the list show it: what is known, and what is not kept, said plainly. Pure."""
+"""View of a prediction for its page and the list."""
 
 import json
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ _STOPPED: Final[dict[StoppedBy, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """Something that happened to a prediction."""
+    """Event in the life of a prediction."""
 
     at_ms: int
     after_s: str
-    """Seconds since it was made."""
+    """Seconds since the prediction was created."""
     text: str
 
 
 def log_lines(prediction: Prediction) -> list[LogLine]:
-    """What is known of its way, in order; none of it is text of prompt or answer."""
+    """Events in order; none contains prompt or answer text."""
     moments: list[tuple[int | None, str]] = [
         (prediction.created_at_ms, f"Accepted through {way_in(prediction.door)}."),
         (prediction.admitted_at_ms, _admitted(prediction)),
@@ -50,7 +50,7 @@ def log_lines(prediction: Prediction) -> list[LogLine]:
 
 
 def metrics(prediction: Prediction) -> list[Figure]:
-    """Its figures, always the same ones in the same order: a dash stands for what is not known yet."""
+    """Figures in a fixed order; a dash for unknown ones."""
     started_at_ms = prediction.started_at_ms
     first_s = None if started_at_ms is None else (started_at_ms - prediction.created_at_ms) / 1000
     generated, *others = of_prediction(prediction)
@@ -58,7 +58,7 @@ def metrics(prediction: Prediction) -> list[Figure]:
 
 
 def text_gone(prediction: Prediction) -> str | None:
-    """Why there is no text to show; None if there may be some."""
+    """Reason why there is no text; None if there may be some."""
     if not prediction.data_removed:
         return None
     if not prediction.status.terminal:
@@ -71,17 +71,17 @@ def text_gone(prediction: Prediction) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputField:
-    """A field of the input as the caller gave it: a text, or the turns of a conversation."""
+    """Field of the input: a text, or the messages of a conversation."""
 
     name: str
     text: str
-    """What is no text, as JSON."""
+    """Values that are not text are shown as JSON."""
     turns: tuple[tuple[str, str], ...] = ()
-    """Who speaks and what is said; none where the field is no conversation."""
+    """Role and text of each message; empty if the field is not a conversation."""
 
 
 def input_fields(prediction: Prediction) -> list[InputField] | None:
-    """Each field of the input; None if it is not kept."""
+    """Fields of the input; None if it is not stored."""
     if prediction.input is None:
         return None
     return [
@@ -91,7 +91,7 @@ def input_fields(prediction: Prediction) -> list[InputField] | None:
 
 
 def document(prediction: Prediction) -> str:
-    """The prediction as JSON, for people who prefer to read that."""
+    """The prediction as JSON."""
     return _json(
         {
             "id": prediction.id,
@@ -116,7 +116,7 @@ def document(prediction: Prediction) -> str:
 
 
 def iso(at_ms: int) -> str:
-    """A Unix time in milliseconds as ``2026-01-31T12:00:00.123Z``."""
+    """Format Unix milliseconds as ``2026-01-31T12:00:00.123Z``."""
     text = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{at_ms % 1000:03d}Z"
 
@@ -126,7 +126,7 @@ def _input(prediction: Prediction) -> dict[str, Any]:
 
 
 def _turns(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    """The turns of ``messages``, if each is a role with one text."""
+    """Messages of a conversation, if each has a role and one text."""
     if name != "messages" or not isinstance(value, list):
         return ()
     turns: list[tuple[str, str]] = []
@@ -144,7 +144,7 @@ def _json(value: object) -> str:
 
 
 def way_in(door: str) -> str:
-    """A door as part of a sentence."""
+    """Name of an API as part of a sentence."""
     return "the playground" if door == WEB else f"the {door} door"
 
 

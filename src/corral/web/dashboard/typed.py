@@ -1,4 +1,4 @@
-"""What a person typed into a form, read field by field; each fault is kept beside its field. Pure."""
+"""Parse form fields and collect their errors."""
 
 import re
 from collections.abc import Mapping
@@ -13,29 +13,29 @@ from corral.web.forms import Form
 _MAX_REPEATED_CHARS: Final = 60
 _DIGITS: Final = re.compile(r"[0-9]+")
 MAX_COUNT: Final = 10**15
-"""Of a limit: far more than one can use, and far below what 64 bits hold."""
+"""Largest limit that can be entered."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_CHARS: Final = 1000
-"""Of one field; no name, amount or note is longer."""
+"""Longest value of a field."""
 
 
 class Typed:
-    """One form as it was sent: values, and what is wrong with them."""
+    """Submitted form: values and errors by field."""
 
     def __init__(self, sent: Form) -> None:
-        """*sent* holds every value of each name, in order."""
+        """*sent* holds all values by name, in order."""
         self.sent = sent
         self.errors: dict[str, str] = {}
-        """By field, in the words in which the service or this form refuses."""
+        """Error messages by field."""
 
     @property
     def status(self) -> int:
-        """Of a page that shows the form: 422 with what is wrong, 200 if nothing is."""
+        """Status of the page that shows the form: 422 with errors, otherwise 200."""
         return 422 if self.errors else 200
 
     def text(self, name: str, *, needed: bool = False) -> str:
-        """A line without the white space around it; empty if there is none."""
+        """Get a stripped line; empty if there is none."""
         values = self.sent.get(name, ())
         value = values[0].strip() if values else ""
         if needed and not value:
@@ -49,15 +49,15 @@ class Typed:
         return value
 
     def many(self, name: str) -> tuple[str, ...]:
-        """Every box that is ticked under this name."""
+        """Get all checked boxes of this name."""
         return tuple(self.sent.get(name, ()))
 
     def ticked(self, name: str) -> bool:
-        """Whether a box is."""
+        """Whether a box is checked."""
         return bool(self.sent.get(name))
 
     def usd(self, name: str, *, signed: bool = False) -> int | None:
-        """Nano-dollars; None if nothing was typed."""
+        """Parse dollars into nano-dollars; None if empty."""
         value = self.text(name).removeprefix("$")
         if not value:
             return None
@@ -72,7 +72,7 @@ class Typed:
         return amount_nusd
 
     def count(self, name: str) -> int | None:
-        """A whole number from 1 to ``MAX_COUNT``; None if nothing was typed."""
+        """Parse a whole number from 1 to ``MAX_COUNT``; None if empty."""
         value = self.text(name)
         if not value:
             return None
@@ -83,7 +83,7 @@ class Typed:
         return count
 
     def day_ms(self, name: str) -> int | None:
-        """The beginning in UTC of a day, in Unix milliseconds; None if nothing was typed."""
+        """Parse a day into Unix milliseconds of its start in UTC; None if empty."""
         value = self.text(name)
         if not value:
             return None
@@ -94,7 +94,7 @@ class Typed:
         return None
 
     def refuse(self, refused: InvalidRequest, *, fields: Mapping[str, str], otherwise: str) -> None:
-        """Keep what the service says beside the field that it means.
+        """Add an error of the service to the field it names.
 
         Args:
             refused: the service's refusal.
@@ -104,14 +104,14 @@ class Typed:
         self.errors[fields.get(refused.param or "", otherwise)] = str(refused)
 
     def shown(self, name: str, otherwise: object = "") -> str:
-        """What stands in a field: what was typed, or *otherwise* in a form that was not sent."""
+        """Value to show in a field: as submitted, or *otherwise* if the form was not."""
         return self.text(name) if self.sent else str(otherwise)
 
     def has(self, name: str, value: str, *, default: bool = False) -> bool:
-        """Whether a box is ticked: as it was sent, or *default* in a form that was not."""
+        """Whether a box is checked: as submitted, or *default* if the form was not."""
         return value in self.sent.get(name, ()) if self.sent else default
 
 
 def _short(value: str) -> str:
-    """What was typed, as a message repeats it."""
+    """Shorten a value for a message."""
     return value if len(value) <= _MAX_REPEATED_CHARS else value[: _MAX_REPEATED_CHARS - 1] + "…"

@@ -1,4 +1,4 @@
-"""The page of an account's webhook secret: shown on demand, rotated with an overlap."""
+"""Page of an account's webhook signing secret: show on demand, rotate with an overlap."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ _NOT_SURE: Final = "Tick the box first: receivers without the new secret will re
 
 
 class WebhookPages:
-    """The page, with the secret and without."""
+    """Page of the webhook secret."""
 
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
@@ -27,18 +27,18 @@ class WebhookPages:
         pages.post(WEBHOOKS + "/rotate", self.rotate, page=WEBHOOKS)
 
     async def page(self, visit: Visit) -> Response:
-        """``GET /dashboard/webhooks``: what the secret is for; with it once, after a form asked for it."""
+        """``GET /dashboard/webhooks``: with the secret once after a form asked for it."""
         visit.signed_in.require(Scope.INFERENCE, Scope.ADMIN)
         rotated = visit.request.query_params.get("done") == "rotated"
         return self._show(visit, secret=self._pages.noted(visit, _SUBJECT) or "", rotated=rotated)
 
     async def show_secret(self, visit: Visit, _sent: Form) -> Response:
-        """``POST /dashboard/webhooks/secret``: not by GET, so that no history and no prefetch has it."""
+        """``POST /dashboard/webhooks/secret``: not GET, so that no history or prefetch has the secret."""
         self._pages.note(visit, _SUBJECT, await self._console.webhook_secret(visit.signed_in))
         return redirect(WEBHOOKS)
 
     async def rotate(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/webhooks/rotate``: make a new secret, and on to the page that shows it once."""
+        """``POST /dashboard/webhooks/rotate``: redirects to the page that shows the new secret once."""
         visit.signed_in.require(Scope.ADMIN)
         if not sent.get("sure"):
             return self._show(visit, fault=_NOT_SURE)

@@ -1,4 +1,4 @@
-"""From a form of a model's page to what the service is asked, by the way that Replicate's door goes. Pure."""
+"""Translate the playground's form into the core's request, through the Replicate door."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,28 +19,28 @@ PROMPT: Final = "prompt"
 SYSTEM_PROMPT: Final = "system_prompt"
 TEMPLATE: Final = "prompt_template"
 WHOLE_FORM: Final = ""
-"""Stands for no field in particular."""
+"""Key for errors of no particular field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a form asks."""
+    """Parsed form."""
 
     inputs: Mapping[str, Any]
-    """By the names of the dialect, without defaults; the prompt is the next message of a chat."""
+    """Inputs by name, without defaults; the prompt is the next message of a chat."""
     chat: bool
     turns: tuple[Message, ...] = ()
-    """What was said before, in a chat."""
+    """Earlier messages of a chat."""
 
     @property
     def text_chars(self) -> int:
-        """How much text it holds."""
+        """Characters of all texts."""
         said = sum(len(turn.content) for turn in self.turns)
         return said + sum(len(value) for value in self.inputs.values() if isinstance(value, str))
 
 
 def read_question(form: Form, model: CatalogModel) -> Question:
-    """What a form asks of *model*.
+    """Parse the form for *model*.
 
     Raises:
         InvalidRequest: its conversation cannot be read.
@@ -51,7 +51,7 @@ def read_question(form: Form, model: CatalogModel) -> Question:
 
 
 def to_request(question: Question, model: CatalogModel) -> GenerationRequest:
-    """The core's request.
+    """Build the core's request.
 
     Raises:
         InvalidInput: fields are missing or out of range.
@@ -62,14 +62,14 @@ def to_request(question: Question, model: CatalogModel) -> GenerationRequest:
     template = default_of(model, TEMPLATE)
     if not question.chat:
         return to_core(model.id, values, default_template=template)
-    # What people and the model said is data: no text in it may become a control token, as it may in a template.
+    # Messages are data: no text in them may become a control token, unlike in a template.
     plain = to_core(model.id, {**values, TEMPLATE: template}, default_template=template)
     said = conversation(question.turns, system_prompt=values[SYSTEM_PROMPT] or "", prompt=values[PROMPT])
     return replace(plain, prompt=ChatPrompt(said))
 
 
 def shown_input(question: Question, request: GenerationRequest) -> dict[str, Any]:
-    """What the prediction shows as its input."""
+    """Input to store with the prediction."""
     match request.prompt:
         case ChatPrompt(messages=messages):
             rest = {name: value for name, value in question.inputs.items() if name not in (PROMPT, SYSTEM_PROMPT)}
@@ -79,7 +79,7 @@ def shown_input(question: Question, request: GenerationRequest) -> dict[str, Any
 
 
 def question_of(shown: Mapping[str, Any], model: CatalogModel) -> Question:
-    """The question that a prediction's shown input was, for the form to hold again."""
+    """Restore the form from a prediction's stored input."""
     if MESSAGES not in shown:
         return Question(inputs=dict(shown), chat=False)
     said = [Message(role=each["role"], content=each["content"]) for each in shown[MESSAGES]]
@@ -92,7 +92,7 @@ def question_of(shown: Mapping[str, Any], model: CatalogModel) -> Question:
 
 
 def faults_of(error: CorralError | ModelRefusal) -> dict[str, str]:
-    """What is wrong by field, in the API's own words; under ``WHOLE_FORM`` what belongs to none."""
+    """Error messages by field; under ``WHOLE_FORM`` those of no field."""
     match error:
         case InvalidInput():
             found: dict[str, str] = {}
@@ -111,5 +111,5 @@ def faults_of(error: CorralError | ModelRefusal) -> dict[str, str]:
 
 
 def default_of(model: CatalogModel, name: str) -> Any:
-    """The default of one input of *model*."""
+    """Default of one input of *model*."""
     return next(field.default for field in INPUTS.for_model(model) if field.name == name)

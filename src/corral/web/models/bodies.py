@@ -1,4 +1,4 @@
-"""One question in the words of each door, so that every snippet asks the model the same. Pure."""
+"""Translate one question into the body of each API, for the code snippets."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ _OPENAI_MOST: Final[Mapping[str, float]] = {"temperature": 2, "top_k": 999}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What is sent through one door."""
+    """Request body for one API."""
 
     values: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
-    """Inputs that the door has no word for."""
+    """Inputs that the API does not have."""
 
 
 def replicate_body(question: Question) -> Body:
-    """The inputs themselves. A conversation stands in the prompt, with the tags that mark its turns.
+    """Body for Replicate: the inputs; a conversation is written into the prompt with instruction tags.
 
     What a chat holds is content, so markers and control tokens in it are spelled with spaces.
     """
@@ -41,7 +41,7 @@ def replicate_body(question: Question) -> Body:
 
 
 def openai_body(question: Question, model: CatalogModel, request: GenerationRequest) -> Body:
-    """Of a chat completion; of a completion where the prompt is written out in a way that is no chat."""
+    """Body for OpenAI: a chat completion, or a completion if the prompt is not a chat."""
     match _said(question, model):
         case None:
             prompt: dict[str, Any] = {"prompt": raw_text(question, model, request)}
@@ -59,7 +59,7 @@ def openai_body(question: Question, model: CatalogModel, request: GenerationRequ
 
 
 def deepinfra_body(question: Question, model: CatalogModel, request: GenerationRequest) -> Body:
-    """Of a native inference: the prompt as the model reads it, and every setting whose default is another there."""
+    """Body for DeepInfra: the raw prompt and every setting that differs from its defaults."""
     sampling, stopping = request.sampling, request.stopping
     values: dict[str, Any] = {
         "input": raw_text(question, model, request),
@@ -77,7 +77,7 @@ def deepinfra_body(question: Question, model: CatalogModel, request: GenerationR
 
 
 def raw_text(question: Question, model: CatalogModel, request: GenerationRequest) -> str:
-    """The prompt as the model reads it, control tokens spelt out."""
+    """Prompt as the model reads it, control tokens spelled out."""
     match request.prompt:
         case RawPrompt(text=text):
             return text
@@ -90,7 +90,7 @@ def raw_text(question: Question, model: CatalogModel, request: GenerationRequest
 
 
 def _said(question: Question, model: CatalogModel) -> tuple[Message, ...] | None:
-    """The messages of a chat that is the same prompt; None where it would be another one."""
+    """Messages of the equivalent chat; None if the prompt would differ."""
     system_prompt = question.inputs.get(SYSTEM_PROMPT, default_of(model, SYSTEM_PROMPT))
     prompt = question.inputs.get(PROMPT, "")
     if question.chat:
@@ -102,7 +102,7 @@ def _said(question: Question, model: CatalogModel) -> tuple[Message, ...] | None
 
 
 def _changed(sampling: Sampling) -> dict[str, float]:
-    """The settings that are on, by the names that both doors have for them."""
+    """Sampling settings that are on, by the names that OpenAI and DeepInfra share."""
     off = Sampling()
     names = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
     return {name: getattr(sampling, name) for name in names if getattr(sampling, name) != getattr(off, name)}
@@ -119,5 +119,5 @@ def _tagged(turns: Sequence[Message], prompt: str) -> str:
 
 
 def _as_content(text: str) -> str:
-    """*text* without the power that markers and control tokens have in a prompt that is taken as it is."""
+    """Escape markers and control tokens in *text*, which a raw prompt would interpret."""
     return _CONTROL_TOKEN.sub(r"< \1s>", spell_markers(text))

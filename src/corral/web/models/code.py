@@ -1,4 +1,4 @@
-"""Values written in the languages of the snippets. Pure."""
+"""Format values in the languages of the snippets."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ _WIDTH = 88
 
 
 def in_python(value: object, *, indent: int = 0) -> str:
-    """A JSON value as a Python literal; *indent* is how far the line that holds it is indented."""
+    """Format a JSON value as a Python literal; *indent* is that of its line."""
     match value:
         case None | True | False:
             return repr(value)
@@ -25,13 +25,13 @@ def in_python(value: object, *, indent: int = 0) -> str:
 
 
 def as_arguments(values: Mapping[str, object], *, indent: int) -> str:
-    """Keyword arguments of a Python call, one a line."""
+    """Format keyword arguments of a Python call, one per line."""
     pad = " " * indent
     return "".join(f"{pad}{name}={in_python(value, indent=indent)},\n" for name, value in values.items())
 
 
 def in_javascript(value: object, *, indent: int = 0) -> str:
-    """A JSON value as JavaScript writes it; names without quotes where they need none."""
+    """Format a JSON value as JavaScript; names are quoted only if necessary."""
     match value:
         case Mapping():
             items = cast("Mapping[str, object]", value).items()
@@ -45,12 +45,12 @@ def in_javascript(value: object, *, indent: int = 0) -> str:
 
 
 def in_json(value: Mapping[str, Any]) -> str:
-    """A JSON document as one argument of a shell's command."""
+    """Format a JSON document as one shell argument."""
     return shlex.quote(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _text(value: object) -> str:
-    # JSON's strings and numbers are Python's and JavaScript's, too.
+    # JSON strings and numbers are valid Python and JavaScript.
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""The page with code for what is in a model's form."""
+"""Page with code snippets for the input in the form."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""The form of a model: a control for each input, and back from what a browser sends to inputs. Pure."""
+"""The playground's form: a control for each input, and parsing of what browsers send."""
 
 import json
 import re
@@ -13,28 +13,28 @@ from corral.web.forms import Form, first
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_DIGITS: Final = 40
-"""More than any range has: what follows does not change on which side of a range an integer is."""
+"""More digits than any bound has; further digits cannot change a comparison with a bound."""
 _MAX_DECIMAL_CHARS: Final = 400
 _MISSING: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One input as a person sees it."""
+    """Form control of one input."""
 
     field: InputField
     value: str
-    """What stands in it; of a box, anything if it is ticked."""
+    """Current value; for a checkbox, non-empty if checked."""
     fault: str
 
     @property
     def name(self) -> str:
-        """Of the input, and of the control."""
+        """Name of the input and the control."""
         return self.field.name
 
     @property
     def range(self) -> str:
-        """``(minimum: 0, maximum: 5)``: what is accepted, without what only 64 bits bound; empty without bounds."""
+        """Accepted range as text, ``(minimum: 0, maximum: 5)``; without bounds that come from 64-bit storage only."""
         if self.field.type not in ("integer", "number"):
             return ""
         accepted = self.field.accepted
@@ -50,7 +50,7 @@ class Control:
 
     @property
     def inputmode(self) -> str:
-        """Which keyboard a phone shows: one of digits where no sign can be needed."""
+        """Value of the ``inputmode`` attribute: digits only if no sign is possible."""
         least = self.field.accepted.minimum
         if least is None or least < 0:
             return "text"
@@ -58,21 +58,21 @@ class Control:
 
     @property
     def default(self) -> str | None:
-        """The default as JSON; None without one."""
+        """Default as JSON; None without one."""
         if not self.field.has_default:
             return None
         return json.dumps(self.field.default, ensure_ascii=False)
 
     @property
     def slides(self) -> bool:
-        """Whether a slider can show the whole range."""
+        """Whether a slider can cover the range."""
         return self.field.type == "number" and self.field.minimum is not None and self.field.maximum is not None
 
 
 def controls(
     fields: tuple[InputField, ...], inputs: Mapping[str, Any], faults: Mapping[str, str]
 ) -> tuple[Control, ...]:
-    """A control for each of *fields* that is shown, in their order.
+    """Build a control for each visible field, in order.
 
     Args:
         fields: the model's.
@@ -87,7 +87,7 @@ def controls(
 
 
 def read_inputs(form: Form, fields: tuple[InputField, ...]) -> dict[str, Any]:
-    """The inputs that a form sets to something else than their default, as a caller would send them.
+    """Parse the inputs that differ from their defaults.
 
     What is no number stays text, so that the API's own check says what is wrong with it.
     """
@@ -100,7 +100,7 @@ def read_inputs(form: Form, fields: tuple[InputField, ...]) -> dict[str, Any]:
 
 
 def typed_numbers(form: Form, fields: tuple[InputField, ...]) -> dict[str, str]:
-    """What was typed into each field of a number, for a form that is shown again."""
+    """Texts typed into number fields, to show the form again."""
     numeric = [field.name for field in fields if field.type in ("integer", "number") and not field.hidden]
     return {name: first(form, name) for name in numeric if name in form}
 
@@ -112,14 +112,14 @@ def _read(field: InputField, form: Form) -> object:
         return _MISSING
     text = first(form, field.name)
     if field.type == "string":
-        # An empty line means something only where the default is another text.
+        # An empty text counts only if the default is another text.
         return text if text or field.has_default else _MISSING
     text = text.strip()
     return _number(text) if text else _MISSING
 
 
 def _number(text: str) -> int | float | str:
-    """A number of any size; the text itself if it is none."""
+    """Parse a number of any size; returns the text if it is none."""
     if _INTEGER.fullmatch(text):
         sign, digits = ("-", text[1:]) if text[0] == "-" else ("", text.removeprefix("+"))
         return int(sign + (digits.lstrip("0") or "0")[:_MAX_DIGITS])

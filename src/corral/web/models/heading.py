@@ -1,4 +1,4 @@
-"""What stands above every page of a model: its name, badges and tabs. Pure."""
+"""Heading of a model's pages: name, badges, tabs."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,7 @@ _TABS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Badge:
-    """A fact in a few words, perhaps with a link."""
+    """A short fact, perhaps with a link."""
 
     text: str
     href: str | None = None
@@ -28,7 +28,7 @@ class Badge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tab:
-    """One of the model's pages."""
+    """A tab on the model page."""
 
     name: str
     href: str

@@ -1,4 +1,4 @@
-"""The page on which a model is tried: its form, what came of it, what it costs, how to use it."""
+"""Playground page: form, answer, price, readme."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _TURNS: Final = (Role.USER, Role.ASSISTANT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What the page shows as its answer."""
+    """Answer that the page shows."""
 
     kind: str = "nothing"
     """``nothing``, ``example`` or ``prediction``."""
@@ -45,18 +45,18 @@ class Shown:
     over: bool = True
     text: str = ""
     note: str = ""
-    """Why there is no text, or how it failed."""
+    """Reason why there is no text, or the error."""
     figures: tuple[Figure, ...] = NOTHING_YET
     document: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def html(self) -> str:
-        """The text as a page shows it."""
+        """The text as HTML."""
         return answer_markdown(self.text.removeprefix(" "))
 
     @property
     def json(self) -> str:
-        """The whole prediction."""
+        """The whole prediction as JSON."""
         return as_text(self.document) if self.document else ""
 
 
@@ -78,7 +78,7 @@ class Playground:
 
     def _page_of(self, model: CatalogModel) -> Show:
         async def show(visit: Visit) -> Response:
-            """With ``?prediction=`` or ``?example=`` the form holds its input; else the first example's."""
+            """With ``?prediction=`` or ``?example=`` the form has its input, otherwise that of the first example."""
             query = visit.request.query_params
             notice = ""
             if query.get("prediction"):
@@ -101,7 +101,7 @@ class Playground:
         return show
 
     async def _wanted(self, visit: Visit, prediction_id: str) -> Prediction | str:
-        """The prediction of the account, or why there is none to show."""
+        """Get the prediction, or a message why it cannot be shown."""
         shown = prediction_id[:_MAX_SHOWN_CHARS]
         if visit.caller is None:
             return f"Sign in to see the prediction “{shown}”."
@@ -111,7 +111,7 @@ class Playground:
             return f"Your account has no prediction “{shown}”."
 
     def _address(self, prediction: Prediction) -> str:
-        """Where a prediction of another model is shown: in that model's playground, if it is served."""
+        """URL of another model's prediction: that model's playground if it is served."""
         if any(model.id == prediction.model for model in self._predictions.catalog.models()):
             return f"/{prediction.model}?prediction={quote(prediction.id)}"
         return f"/p/{quote(prediction.id)}"
@@ -119,7 +119,7 @@ class Playground:
     async def again(
         self, visit: Visit, model: CatalogModel, form: Form, faults: Mapping[str, str], *, status: int
     ) -> Response:
-        """The form as it was sent, with what is wrong beside each field."""
+        """Show the submitted form with its errors."""
         fields = INPUTS.for_model(model)
         try:
             question = read_question(form, model)
@@ -199,12 +199,12 @@ class Playground:
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """JSON as the page shows it. Made here: a script would round integers beyond 2**53."""
+    """Format JSON here, because JavaScript would round integers beyond 2**53."""
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def _as_inputs(shown: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The shown input of a prediction, if this form can hold it; another door's may have what does not fit."""
+    """Stored input of a prediction if this form can hold it; empty otherwise."""
     if not (isinstance(shown.get(PROMPT), str) or _is_conversation(shown.get(MESSAGES))):
         return {}
     given = shown.get(STOP_SEQUENCES)
@@ -212,7 +212,7 @@ def _as_inputs(shown: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_conversation(given: object) -> bool:
-    """Whether *given* is what a chat of this page has as its messages."""
+    """Whether *given* is the message list of a chat of this page."""
     try:
         said = msgspec.convert(given, list[Message])
     except msgspec.ValidationError:

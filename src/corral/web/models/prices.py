@@ -1,4 +1,4 @@
-"""What tokens cost, as a model's page tells it. Pure."""
+"""Price table of a model's page."""
 
 from dataclasses import dataclass
 from math import floor, log10
@@ -11,14 +11,14 @@ _PER_MILLION: Final = 10**6
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 EXAMPLE_USD: Final = 10
 EXAMPLE_INPUT_TOKENS: Final = 15
-"""A sentence or two."""
+"""Tokens of a prompt of a sentence or two."""
 EXAMPLE_OUTPUT_TOKENS: Final = 700
-"""A few paragraphs."""
+"""Tokens of an answer of a few paragraphs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceRow:
-    """One kind of token."""
+    """Price of one kind of token."""
 
     kind: str
     per_unit: str
@@ -27,17 +27,17 @@ class PriceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTable:
-    """A price in words."""
+    """Price with an example."""
 
     rows: tuple[PriceRow, ...]
     runs: str
-    """How many predictions of the example's size ``EXAMPLE_USD`` pays for."""
+    """Number of predictions of the example size for ``EXAMPLE_USD``."""
     formula: str
-    """How that was computed."""
+    """How that number is computed."""
 
 
 def price_table(price: Price) -> PriceTable | None:
-    """The table of *price*; None for one that is free."""
+    """Build the table of *price*; None if free."""
     if price.input_nusd == price.output_nusd == 0:
         return None
     one_nusd = price.cost_nusd(prompt_tokens=EXAMPLE_INPUT_TOKENS, completion_tokens=EXAMPLE_OUTPUT_TOKENS)
@@ -63,5 +63,5 @@ def _row(kind: str, nusd: int) -> PriceRow:
 
 
 def _two_digits(number: float) -> float:
-    """*number* to two significant digits."""
+    """Round *number* to two significant digits."""
     return round(number, 1 - floor(log10(number)))

@@ -1,4 +1,4 @@
-"""A model's pages to read: examples, readme, versions."""
+"""Text pages of a model: examples, readme, versions."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Every page of every model."""
+"""Add the pages of every model."""
 
 from starlette.responses import Response
 
@@ -10,7 +10,7 @@ from corral.web.pages import Pages, Visit, redirect
 
 
 def add_models(pages: Pages) -> None:
-    """Add the routes of the catalog's models, which have the addresses ``/{owner}/{name}``."""
+    """Add the routes of all models, at ``/{owner}/{name}``."""
     Runs(pages, Playground(pages))
     CodePage(pages)
     ReadingPages(pages)
@@ -19,10 +19,10 @@ def add_models(pages: Pages) -> None:
 
 
 def _add_other_names(pages: Pages, owner: str) -> None:
-    """Names of *owner* that are no page: written otherwise, or not served."""
+    """Add a catch-all ``/{owner}/{name}``: redirects another spelling to the model's page, 404 if it is not served."""
 
     async def show(visit: Visit) -> Response:
-        """``GET /{owner}/{name}``: on to the page of the model that is meant.
+        """``GET /{owner}/{name}``: redirects to the model's page.
 
         Raises:
             UnknownModel: none is.

@@ -1,4 +1,4 @@
-"""Running a model from its page: start, watch, stop, and how it ended."""
+"""Playground routes: start, watch and cancel a run."""
 
 import hashlib
 import json
@@ -28,16 +28,16 @@ from corral.web.pages import Act, Pages, Visit, redirect
 from corral.web.refusals import status_of
 
 _ONCE: Final = re.compile(r"[0-9a-f]{32}")
-"""What the page's script calls one press of the button."""
+"""Idempotency token of the page's script: one per press of the button."""
 _JSON: Final = "application/json"
 _REFUSED: Final = 422
 
 
 class Runs:
-    """The routes of the playground beside its page."""
+    """Routes of the playground besides its page."""
 
     def __init__(self, pages: Pages, playground: Playground) -> None:
-        """Add the routes; *playground* draws the form again when it is refused."""
+        """Add the routes; *playground* shows the form again after an error."""
         self._site = pages.site
         self._predictions = pages.site.predictions
         self._playground = playground
@@ -53,7 +53,7 @@ class Runs:
 
     def _start_of(self, model: CatalogModel) -> Act:
         async def start(visit: Visit, form: Form) -> Response:
-            """``POST /{owner}/{name}/run``: for the page's script as JSON, else on to the prediction's page."""
+            """``POST /{owner}/{name}/run``: JSON for the page's script, otherwise a redirect to the prediction."""
             caller = visit.signed_in
             try:
                 question = read_question(form, model)
@@ -69,12 +69,12 @@ class Runs:
         return start
 
     async def show(self, visit: Visit) -> Response:
-        """``GET /run/{prediction_id}``: how a run stands, for the page's script."""
+        """``GET /run/{prediction_id}``: state of a run as JSON."""
         prediction = await self._predictions.get(visit.signed_in, visit.request.path_params["prediction_id"])
         return _json(self._told(visit, prediction))
 
     async def cancel(self, visit: Visit, _form: Form) -> Response:
-        """``POST /run/{prediction_id}/cancel``: stopped and settled when this is answered."""
+        """``POST /run/{prediction_id}/cancel``: answers after the run is settled."""
         prediction = await self._predictions.cancel(visit.signed_in, visit.request.path_params["prediction_id"])
         return _json(self._told(visit, prediction))
 
@@ -121,7 +121,7 @@ class Runs:
 
 
 def _idempotency(once: str, model: CatalogModel, question: Question) -> Idempotency:
-    """So that a form which is sent again, because its answer was lost on the way, runs once."""
+    """Idempotency key of a form, so that sending it again runs once."""
     said = [[message.role, message.content] for message in question.turns]
     body = json.dumps([model.id, dict(question.inputs), question.chat, said], sort_keys=True)
     return Idempotency(key=f"page-{once}", body_digest=hashlib.sha256(body.encode()).digest())

@@ -1,4 +1,4 @@
-"""Code that asks what the form asks, for every door and in every language. Pure.
+"""Code snippets for every API and language.
 
 Keys are never in it: it reads ``CORRAL_API_KEY`` from the environment.
 """
@@ -18,7 +18,7 @@ _OPENAI_OWN: Final = frozenset(
     {"model", "messages", "prompt", "max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty"}
     | {"stop", "seed"}
 )
-"""What OpenAI's Python client has arguments for; the rest goes beside them."""
+"""Arguments of OpenAI's Python client; the others go into ``extra_body``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,26 +27,26 @@ class Snippet:
 
     id: str
     name: str
-    """Of the language."""
+    """Name of the language or tool."""
     needs: str
-    """How what it needs is installed; empty if it needs nothing."""
+    """Command that installs its requirements; empty without any."""
     code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorCode:
-    """The programs for one door."""
+    """Programs for one API."""
 
     id: str
     name: str
     about: str
     left_out: tuple[str, ...]
-    """Inputs that the door has no word for."""
+    """Inputs that the API does not have."""
     snippets: tuple[Snippet, ...]
 
 
 def all_code(question: Question, model: CatalogModel, request: GenerationRequest, *, base_url: str) -> list[DoorCode]:
-    """Programs that do what the form does.
+    """Build the programs for a question.
 
     Args:
         question: what is in the form.
@@ -210,7 +210,7 @@ def _command_line(body: Body, model: CatalogModel, base_url: str) -> DoorCode:
 
 
 def _spelt(value: object) -> str:
-    """A field of a form: text as it is, else JSON."""
+    """Format a form field: text as is, anything else as JSON."""
     return value if isinstance(value, str) else in_javascript(value)
 
 

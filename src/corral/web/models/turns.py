@@ -1,4 +1,4 @@
-"""A conversation as the page keeps it between runs: what was said so far, and the next message. Pure."""
+"""Conversation of the playground: earlier messages and the next one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -10,7 +10,7 @@ from corral.core.generation import Message, Role
 
 MAX_TURNS: Final = 256
 MESSAGES: Final = "messages"
-"""The input of a conversation, beside those of the dialect."""
+"""Name of the input that holds a conversation."""
 
 
 class _Turn(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,7 +22,7 @@ _Turns = Annotated[list[_Turn], msgspec.Meta(max_length=MAX_TURNS)]
 
 
 def read_turns(text: str) -> tuple[Message, ...]:
-    """The turns in a form's field, from JSON; none if it is empty.
+    """Parse the form's JSON field; empty if the field is.
 
     Raises:
         InvalidRequest: it is no list of turns by user and assistant in turn.
@@ -38,16 +38,16 @@ def read_turns(text: str) -> tuple[Message, ...]:
 
 
 def conversation(turns: Sequence[Message], *, system_prompt: str, prompt: str) -> tuple[Message, ...]:
-    """All that is said, the next message last."""
+    """All messages, the next one last."""
     opening = [Message(role=Role.SYSTEM, content=system_prompt)] if system_prompt else []
     return (*opening, *turns, Message(role=Role.USER, content=prompt))
 
 
 def as_data(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as plain data, to be shown and stored."""
+    """Messages as plain data."""
     return [{"role": str(message.role), "content": message.content} for message in messages]
 
 
 def turns_of(inputs: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The turns of a prediction's input, without its system message and its last question."""
+    """Earlier messages of a stored input, without system message and last question."""
     return [turn for turn in inputs.get(MESSAGES, ()) if turn["role"] != Role.SYSTEM][:-1]

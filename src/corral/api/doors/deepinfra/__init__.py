@@ -1,1 +1,1 @@
-"""The door that speaks DeepInfra's native dialect: inference, models, account, deploys."""
+"""DeepInfra's native API: inference, models, account, deploys."""

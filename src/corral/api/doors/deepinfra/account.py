@@ -1,4 +1,4 @@
-"""The routes of the account: who one is, keys, tokens that keys sign, costs and usage."""
+"""Account routes: the current user, API keys, scoped JWTs, costs and usage."""
 
 from typing import Final
 
@@ -35,14 +35,14 @@ _CENTS_PER_USD: Final = 100
 
 
 class Account:
-    """What happens at each route."""
+    """Handlers of the account routes."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._book = site.keys
 
     async def me(self, _request: Request, caller: Caller) -> Response:
-        """``GET /v1/me``. Corral keeps of a person nothing but the account's name."""
+        """``GET /v1/me``. The account's name is the only personal data that Corral stores."""
         account = await self._book.account(caller.account_id)
         answer: Me = {
             "uid": account.id,
@@ -80,7 +80,7 @@ class Account:
         return to_json(_shown(await self._key(request, caller)))
 
     async def create_token(self, request: Request, caller: Caller) -> Response:
-        """``POST /v1/api-tokens``: a key of the caller's account that runs models and reads."""
+        """``POST /v1/api-tokens``: create an API key of the account with the scopes inference and read."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         wanted = NewToken.model_validate(document)
         if any(key.name == wanted.name for key in await self._keys(caller)):
@@ -89,12 +89,14 @@ class Account:
         return to_json({**_shown(key), "token": secret})
 
     async def delete_token(self, request: Request, caller: Caller) -> Response:
-        """``DELETE /v1/api-tokens/{token}``: the key is revoked."""
+        """``DELETE /v1/api-tokens/{token}``: revoke the key."""
         key = await self._key(request, caller)
         return to_json(_shown(await self._book.revoke_key(key.id)))
 
     async def sign_jwt(self, request: Request, caller: Caller) -> Response:
-        """``POST /v1/scoped-jwt``: signed with the caller's own key, or by an administrator with any of the account."""
+        """``POST /v1/scoped-jwt``: signed with the caller's own key; an administrator may name any key of the
+        account.
+        """
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         wanted = NewScopedJwt.model_validate(document)
         if caller.token is not None:
@@ -115,7 +117,7 @@ class Account:
         return to_json({"token": await self._book.sign_token(caller.account_id, signer.id, terms)})
 
     async def read_jwt(self, request: Request, caller: Caller) -> Response:
-        """``GET /v1/scoped-jwt?jwtoken=``: what a token of this account may do."""
+        """``GET /v1/scoped-jwt?jwtoken=``: the limits of a token of this account."""
         found = await self._book.read_token(request.query_params.get("jwtoken", ""))
         if found is None or found[0].account_id != caller.account_id:
             raise NotFound("The token is not valid, or not any more.")
@@ -129,7 +131,7 @@ class Account:
         return to_json(answer)
 
     async def request_costs(self, request: Request, caller: Caller) -> Response:
-        """``POST /v1/request-costs``: of the account's requests that are over, by any id that a door gave them."""
+        """``POST /v1/request-costs``: costs of the account's finished requests, by any id that an API gave them."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         wanted = RequestIds.model_validate(document)
         costs = [await self._cost(caller, request_id) for request_id in wanted.request_ids]
@@ -145,7 +147,7 @@ class Account:
         return to_json(await self._usage(request, caller, key_id=key.id))
 
     async def fixed(self, _request: Request, _caller: Caller) -> Response:
-        """Whatever DeepInfra does with cards, invoices and addresses."""
+        """Refuse the routes for cards, invoices and billing addresses."""
         raise NotOffered("Accounts and credit of this server are its operator's: see 'corral account'.")
 
     async def _keys(self, caller: Caller) -> list[ApiKey]:
@@ -157,7 +159,7 @@ class Account:
         ]
 
     async def _key(self, request: Request, caller: Caller) -> ApiKey:
-        """The account's key that the path names by its id, or by its secret."""
+        """Get the account's key that the path names, by its id or by its secret."""
         wanted = request.path_params["token"]
         found = await self._book.authenticate(wanted)
         key_id = wanted if found is None or found.token is not None else found.key_id

@@ -1,4 +1,4 @@
-"""From the core's words to this door's: whole answers and what a webhook is sent. Pure: no IO, no clock."""
+"""Build response bodies and webhook payloads from results and predictions."""
 
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -15,7 +15,7 @@ from corral.service.ports import Run
 
 
 def from_result(run: Run, result: GenerationResult, *, before: str, runtime_ms: int) -> InferenceAnswer:
-    """A whole answer.
+    """Build the response of a finished request.
 
     Args:
         run: whose answer it is.
@@ -28,7 +28,7 @@ def from_result(run: Run, result: GenerationResult, *, before: str, runtime_ms: 
 
 
 def from_queued(prediction_id: str) -> InferenceAnswer:
-    """What a caller with a webhook gets at once."""
+    """Build the immediate response to a request with a webhook."""
     nothing = Usage(prompt_tokens=0, completion_tokens=0)
     answer = _answer(prediction_id, [], nothing, cost_nusd=0, runtime_ms=0)
     answer["inference_status"]["status"] = "queued"
@@ -36,7 +36,7 @@ def from_queued(prediction_id: str) -> InferenceAnswer:
 
 
 def from_prediction(prediction: Prediction) -> InferenceAnswer:
-    """A prediction that is over, as a webhook is told of it; without texts that are not kept any more."""
+    """Build the webhook payload of a finished prediction; without texts that were removed."""
     succeeded = prediction.status is Status.SUCCEEDED
     texts = [] if prediction.input is None else _texts(prediction, prediction.input["request"])
     usage = Usage(prompt_tokens=prediction.prompt_tokens, completion_tokens=prediction.completion_tokens)
@@ -60,12 +60,12 @@ def _texts(prediction: Prediction, request: Mapping[str, Any]) -> list[str]:
 
 
 def generated_text(choice: Choice) -> str:
-    """A choice's text, with the stop string that ended it: native answers keep it."""
+    """Text of a choice. Native responses include the stop string that ended it."""
     return choice.text + (choice.stop or "")
 
 
 def cost_nusd(usage: Usage, price: Price) -> int:
-    """What so much usage costs."""
+    """Cost of *usage* in nano-dollars."""
     return price.cost_nusd(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
 
 

@@ -1,4 +1,4 @@
-"""From the parts of a form, which are all text, to the document that the same request would be as JSON."""
+"""Convert the text parts of a form into the equivalent JSON document."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
@@ -13,7 +13,7 @@ _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 def from_parts(parts: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """One value per name. A list may be JSON in one part, a bare string, or several parts.
+    """Build the document: one value per name. A list may be JSON in one part, a bare string, or several parts.
 
     An empty part is a field that is left out, unless the field is required. Text that is no value of its field's type
     stays text, for validation to name the field.

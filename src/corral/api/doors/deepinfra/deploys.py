@@ -1,4 +1,4 @@
-"""A deploy is a running model of this server; its id follows from the model's name. Pure."""
+"""Deploys: the models that this server runs, as DeepInfra describes them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ _PENDING: Final = frozenset({"initializing", "deploying"})
 
 
 def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
-    """The model whose deploy has the id *wanted*.
+    """Get the model whose deploy id is *wanted*.
 
     Raises:
         NotFound: there is none.
@@ -41,7 +41,7 @@ def deployed(catalog: Catalog, wanted: str) -> CatalogModel:
 
 
 def read_statuses(given: Iterable[str]) -> frozenset[str]:
-    """The statuses that ``?status=a,b`` asks for; every one if it names none.
+    """Parse ``?status=a,b``; every status if it names none.
 
     Raises:
         InvalidRequest: a status that no deploy has.

@@ -1,4 +1,4 @@
-"""From the catalog to what this door tells of models. Pure: the time is an argument."""
+"""Build the descriptions of models: lists, details, prices, schemas."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -36,15 +36,15 @@ from corral.core.pricing import Price, usd
 TYPE: Final = "text-generation"
 _INFERENCE: Final = Dialogue(body=InferenceRequest, answer=InferenceAnswer, event=StreamEvent)
 INFERENCE: Final = "default"
-"""The schema of native inference."""
+"""Key of the schema of native inference."""
 _CENTS_PER_USD: Final = 100
 _TOKENS_PER_QUOTE: Final = 10**6
 _TAGS: Final = frozenset({"json"})
-"""Of a model's tags, those that DeepInfra's clients know. Never ``tools``: they would send some."""
+"""Model tags that DeepInfra's clients know. Never ``tools``: clients would send some."""
 
 
 def from_price(price: Price) -> TokenPricing:
-    """A price in cents per single token."""
+    """Price in cents per token."""
     line = f"${_million(price.input_nusd)}/${_million(price.output_nusd)} in/out Mtoken"
     return {
         "type": "tokens",
@@ -59,7 +59,7 @@ def from_price(price: Price) -> TokenPricing:
 
 
 def listed(model: CatalogModel, price: Price, *, base_url: str) -> ListedModel:
-    """An entry of a list of models."""
+    """Build the entry of a model in a list."""
     return {
         "model_name": model.id,
         "type": TYPE,
@@ -89,7 +89,7 @@ def described(
     full_text: bool,
     variants: Iterable[str],
 ) -> ModelInfo:
-    """Everything about a *version* of a model.
+    """Build the details of one *version* of a model.
 
     *fields* are its inputs with the defaults that count here, *variants* the routes beside inference whose schemas can
     be had, and *full_text* is whether a native text begins with the prompt.
@@ -129,7 +129,7 @@ def described(
 
 
 def versions(model: CatalogModel) -> list[Version]:
-    """The model's versions, the current one first."""
+    """List the versions of a model, current first."""
     return [
         {"model_name": model.id, "version": known.short_id, "uploaded_at": known.created_at_s}
         for known in model.versions
@@ -137,7 +137,7 @@ def versions(model: CatalogModel) -> list[Version]:
 
 
 def schema(variant: str, fields: Iterable[InputField], variants: Mapping[str, Dialogue]) -> SchemaVariant:
-    """What a route takes and gives for a model.
+    """Build a route's request and response schemas for a model.
 
     Args:
         variant: the route: ``INFERENCE`` or one of *variants*.
@@ -164,7 +164,7 @@ def schema(variant: str, fields: Iterable[InputField], variants: Mapping[str, Di
 
 
 def _fields_of(body: type) -> list[InField]:
-    """The top-level fields of a JSON body, as ``in_fields`` lists those of inference."""
+    """List the top-level fields of a JSON body, in the form of ``in_fields``."""
     schema: dict[str, Any] = TypeAdapter(body).json_schema()
     return [_field_of(name, described) for name, described in schema["properties"].items()]
 
@@ -188,7 +188,7 @@ def _field_of(name: str, described: Mapping[str, Any]) -> InField:
 
 
 def in_fields(fields: Iterable[InputField]) -> list[InField]:
-    """The inputs, one object each."""
+    """List the parameters of inference."""
     return [
         {
             "name": field.name,
@@ -209,12 +209,12 @@ def in_fields(fields: Iterable[InputField]) -> list[InField]:
 
 
 def _bound(number: float | None) -> float | None:
-    """A bound that a JSON writer of 64 bits can write."""
+    """Convert a bound beyond 64-bit integers to a float, so that the JSON encoder accepts it."""
     return number if number is None or abs(number) < 2**63 else float(number)
 
 
 def _schema(kind: Any) -> orjson.Fragment:
-    """The JSON Schema of a type. Written here, for one of its bounds has more than 64 bits."""
+    """JSON Schema of a type, encoded by the standard library because one bound exceeds 64 bits."""
     return orjson.Fragment(json.dumps(TypeAdapter(kind).json_schema()))
 
 

@@ -1,4 +1,4 @@
-"""The routes of inference: one way from a request to a run, whatever its body is made of."""
+"""Inference routes: read the body as JSON or form, run the model, answer whole, streamed or by webhook."""
 
 import math
 from collections.abc import Mapping
@@ -39,17 +39,17 @@ _NAMES: Final = frozenset(field.name for field in INPUTS.fields)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """One request, read."""
+    """A parsed inference request."""
 
     model: CatalogModel
     asked: InferenceInput
     ask: Ask
     before: str
-    """What each text begins with."""
+    """Prefix of each text: the prompt, or nothing."""
 
 
 class Inference:
-    """What happens at each route."""
+    """Handlers of the inference routes."""
 
     def __init__(self, site: Site, door: Door) -> None:
         self._site = site
@@ -79,7 +79,7 @@ class Inference:
                 return _json(from_queued(run.id), _headers(model, run))
         async with while_connected(request.receive), opening as run:
             result = await collect(event async for _, event in run.events())
-        # A part of a millisecond is one: an answer took some time.
+        # Rounded up, so that no answer has a runtime of 0.
         runtime_ms = max(1, math.ceil(1000 * (self._site.clock() - began_s)))
         return _json(from_result(run, result, before=call.before, runtime_ms=runtime_ms), _headers(model, run))
 
@@ -116,7 +116,7 @@ class Inference:
 
 
 async def _read_document(request: Request, *, limit_bytes: int) -> object:
-    """The body as JSON, whatever ``Content-Type`` says, unless it says multipart."""
+    """Read the body: as a form if ``Content-Type`` is multipart, as JSON otherwise."""
     content_type = request.headers.get("content-type", "")
     if not is_form(content_type):
         return await read_document(request, limit_bytes=limit_bytes)
@@ -126,7 +126,7 @@ async def _read_document(request: Request, *, limit_bytes: int) -> object:
 
 
 def _shown(document: object) -> dict[str, Any]:
-    """The fields that were read, as they came."""
+    """Keep only known fields of the body, to store as the shown input."""
     given = cast("Mapping[str, Any]", document)  # validated as an object
     return {name: given[name] for name in given if name in _NAMES}
 

@@ -1,4 +1,4 @@
-"""The parameters of native inference."""
+"""Input table of native inference."""
 
 from typing import Final
 

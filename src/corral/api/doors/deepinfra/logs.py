@@ -1,4 +1,4 @@
-"""What a deploy did for an account, one line a request: ids, counts and times, never any text."""
+"""Log of a deploy for one account: one line per request with ids, counts and times, never any text."""
 
 from typing import Final
 
@@ -23,13 +23,13 @@ _MAX_SPAN_S: Final = 31 * 86400
 
 
 class Logs:
-    """What happens at each route."""
+    """Handler of the log route."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
 
     async def query(self, request: Request, caller: Caller) -> Response:
-        """``GET /v1/logs/query``: the newest lines from one moment, included, to another, not included."""
+        """``GET /v1/logs/query``: the newest lines in a half-open interval of time."""
         given = request.query_params
         model = deployed(self._site.predictions.catalog, given.get("deploy_id", ""))
         caller.require_model(model.id)

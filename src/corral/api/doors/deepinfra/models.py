@@ -1,4 +1,4 @@
-"""The routes that tell of models, versions and deploys. Nothing here changes anything."""
+"""Read-only routes of models, versions and deploys."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -20,14 +20,14 @@ from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 
 DEEPCTL: Final[CliVersion] = {"min": "0.0.0", "update": "0.0.0", "latest": "0.6.0"}
-"""Every deepctl is served; 0.6.0 was the last one."""
+"""Every version of deepctl is supported; 0.6.0 was its last."""
 
 
 class Models:
-    """What happens at each route."""
+    """Handlers of the model and deploy routes."""
 
     def __init__(self, site: Site, variants: Mapping[str, Dialogue]) -> None:
-        """*variants* are the routes beside inference whose schemas can be had."""
+        """*variants* are the routes beside inference whose schemas are served."""
         self._site = site
         self._predictions = site.predictions
         self._variants = variants
@@ -39,11 +39,11 @@ class Models:
         return to_json([describe.listed(model, model.price_at(now_s), base_url=base_url) for model in served])
 
     async def none(self, _request: Request, _caller: Caller) -> Response:
-        """``GET /models/private/list`` and others: the whole server is private, and no model is listed apart."""
+        """``GET /models/private/list`` and others: always an empty list, for no model is listed apart."""
         return to_json([])
 
     async def featured(self, _request: Request) -> Response:
-        """``GET /models/featured``: none is."""
+        """``GET /models/featured``: always empty."""
         return to_json([])
 
     async def info(self, request: Request) -> Response:
@@ -71,7 +71,7 @@ class Models:
         return to_json(describe.schema(request.path_params["variant"], fields, self._variants))
 
     async def deploys(self, request: Request, caller: Caller) -> Response:
-        """``GET /deploy/list``: one for each model that the key may ask for, of the statuses in ``?status=a,b``."""
+        """``GET /deploy/list``: the deploys of the models that the key may use, filtered by ``?status=a,b``."""
         wanted = read_statuses(request.query_params.getlist("status"))
         served = [model for model in self._predictions.catalog.models() if caller.may_use(model.id)]
         deploys = [from_model(model, self._predictions.deployment_of(model), caller) for model in served]
@@ -88,7 +88,7 @@ class Models:
         return to_json(DEEPCTL)
 
     async def fixed(self, _request: Request, _caller: Caller) -> Response:
-        """Whatever would change a model or a deploy."""
+        """Refuse routes that would change a model or a deploy."""
         raise NotOffered("Models and deploys of this server are its operator's: see 'corral serve'.")
 
     def _model(self, request: Request) -> CatalogModel:
@@ -99,5 +99,5 @@ class Models:
 
 
 def to_json(body: object, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer of 200."""
+    """Build a JSON response with status 200."""
     return Response(orjson.dumps(body), headers=dict(headers or {}), media_type="application/json")

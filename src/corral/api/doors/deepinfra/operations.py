@@ -1,4 +1,4 @@
-"""This door's part of the OpenAPI document. Values only."""
+"""OpenAPI operations of this API."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -59,7 +59,7 @@ TYPES: Final = (
     Tokens,
     UsageMonths,
 )
-"""What the operations below name."""
+"""Types that the operations below refer to."""
 
 
 def _in_path(*names: str) -> tuple[Mapping[str, Any], ...]:
@@ -174,7 +174,7 @@ LOGS: Final = _account(
 
 
 def fixed(*names: str) -> Operation:
-    """What DeepInfra does and this server does not; *names* are those in the path."""
+    """Describe a route of DeepInfra's that this server refuses; *names* are its path parameters."""
     return Operation(
         summary="Not offered", answer=Nothing, error=ErrorText, statuses=(*FOR_KEY, 405), parameters=_in_path(*names)
     )

@@ -1,4 +1,4 @@
-"""How DeepInfra's clients write times: months, months counted back, and Unix time. Pure: the time is an argument."""
+"""Parse times as DeepInfra's clients write them: months, relative months, Unix time."""
 
 import re
 from collections.abc import Iterator
@@ -26,33 +26,33 @@ class Month:
 
     @property
     def first_day(self) -> date:
-        """Its first."""
+        """First day of the month."""
         return date(self.year, self.month, 1)
 
     @property
     def last_day(self) -> date:
-        """Its last."""
+        """Last day of the month."""
         return self.back(-1).first_day - timedelta(days=1)
 
     @property
     def begins_at_s(self) -> int:
-        """Unix time of its beginning."""
+        """Unix time of the first second of the month."""
         return int(datetime(self.year, self.month, 1, tzinfo=UTC).timestamp())
 
     def back(self, months: int) -> "Month":
-        """The month so many earlier."""
+        """The month *count* months earlier."""
         count = self.year * 12 + self.month - 1 - months
         return Month(count // 12, count % 12 + 1)
 
 
 def month_of(seconds: float) -> Month:
-    """The month of a Unix time."""
+    """Calendar month of a Unix time, in UTC."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return Month(moment.year, moment.month)
 
 
 def read_month(text: str, *, name: str, now_s: float) -> Month:
-    """``2023.11``, ``current``, ``current-2`` or Unix time.
+    """Parse ``2023.11``, ``current``, ``current-2`` or Unix time.
 
     Raises:
         InvalidRequest: of *name*.
@@ -70,7 +70,7 @@ def read_month(text: str, *, name: str, now_s: float) -> Month:
 
 
 def months(first: Month, last: Month) -> Iterator[Month]:
-    """Each month from the first to the last.
+    """List the months from the first to the last, both included.
 
     Raises:
         InvalidRequest: there are too many.
@@ -83,7 +83,7 @@ def months(first: Month, last: Month) -> Iterator[Month]:
 
 
 def read_moment(text: str, *, name: str) -> float:
-    """Unix time in seconds, or a date and time as in ISO 8601, in UTC where it names no zone.
+    """Parse Unix time in seconds, or an ISO 8601 date and time; UTC if it names no zone.
 
     Raises:
         InvalidRequest: of *name*.

@@ -1,4 +1,4 @@
-"""Errors in this door's words: ``{"error": text}``, and FastAPI's list for a field that is wrong. Pure."""
+"""Map `CorralError` to DeepInfra error responses: ``{"error": text}``, or FastAPI's list for invalid fields."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -30,15 +30,15 @@ from corral.core.errors import (
 
 
 class NotFound(CorralError):
-    """There is no such deploy, token or page."""
+    """The deploy, token or page does not exist."""
 
 
 class NotOffered(CorralError):
-    """DeepInfra does this, and a server of one's own has no use for it."""
+    """The route exists in DeepInfra's API but has no meaning on a self-hosted server."""
 
 
 class NameTaken(CorralError):
-    """Another token of the account has that name."""
+    """Another key of the account has that name."""
 
 
 STATUSES: Final[Mapping[type[CorralError], int]] = {
@@ -77,7 +77,7 @@ _LEADS: Final[Mapping[type[CorralError], str]] = {
 
 
 def from_error(error: CorralError) -> Problem:
-    """An error as a sentence."""
+    """Build the error response."""
     kinds = type(error).__mro__
     status = next(STATUSES[kind] for kind in kinds if kind in STATUSES)
     lead = next((_LEADS[kind] for kind in kinds if kind in _LEADS), None)
@@ -89,7 +89,7 @@ def from_error(error: CorralError) -> Problem:
 
 
 def wrong_field(name: str, message: str) -> ValidationError:
-    """A field whose value cannot go with the others, in the form that a wrong type has."""
+    """Build a validation error for a field whose value contradicts other fields."""
     fault = PydanticCustomError("contradiction", "{message}", {"message": message})
     return ValidationError.from_exception_data(name, [InitErrorDetails(type=fault, loc=(name,), input=None)])
 

@@ -1,4 +1,4 @@
-"""The routes of this door. Its paths are DeepInfra's, most of them without a prefix."""
+"""Routes of DeepInfra's native API; most of its paths have no prefix."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -44,7 +44,7 @@ _FIXED: Final = (
 
 
 def router(site: Site, *, variants: Mapping[str, Dialogue]) -> APIRouter:
-    """This door, ready to be included; *variants* are the routes beside inference whose schemas it describes."""
+    """Build the router; *variants* are the routes beside inference whose schemas it describes."""
     door = Door(
         keys=site.keys,
         from_error=from_error,
@@ -74,7 +74,7 @@ def _add_inference(door: Door, inference: Inference) -> None:
 def _add_models(door: Door, models: Models) -> None:
     door.open_route("GET", ["/models/list"], models.listed, operation=operations.MODELS)
     door.open_route("GET", ["/models/featured"], models.featured, operation=operations.FEATURED)
-    # Before the model of that owner and name.
+    # Must precede the route of a model of that owner and name.
     apart = [f"/models/{kind}/list" for kind in ("private", "deployment", "lora")]
     door.route("GET", apart, models.none, scopes=_READ, operation=operations.NO_MODELS)
     path = "/models/{owner}/{model}"

@@ -1,4 +1,4 @@
-"""A run as a stream of tokens, in the shape of the serving program that DeepInfra had in 2023, one event per token.
+"""Stream a run as one server-sent event per token, in the format of text-generation-inference of 2023.
 
 Every event holds a token; the last one also the whole text and how it ended. A token's text comes with the token that
 completes its last character. What would be held back for a possible stop string elsewhere is shown at once, since a
@@ -33,7 +33,7 @@ DONE: Final = b"data: [DONE]\n\n"
 EOS_TEXT: Final = "</s>"
 FinishWord = Literal["length", "eos_token", "stop_sequence"]
 _LEAST: Final = -9999.0
-"""Stands for minus infinity, which JSON cannot write."""
+"""Replaces minus infinity, which JSON has no number for."""
 _NOTHING: Final = b',"generated_text":null,"details":null}\n\n'
 
 
@@ -42,12 +42,12 @@ class _Token:
     id: int
     logprob: float
     special: bool
-    """Control tokens stand for no text."""
+    """Control tokens have no text."""
     text: str
 
 
 class TokenStream(Stream):
-    """One run's stream, sans IO."""
+    """Encoder of one run's stream."""
 
     def __init__(self, run: Run, request: GenerationRequest, *, before: str, terms: NativeTerms) -> None:
         """Prepare.
@@ -69,13 +69,13 @@ class TokenStream(Stream):
         self._shown = ""
         self._text = ""
         self._held: _Token | None = None
-        """The newest token, which may be the last one."""
+        """Newest token, held back because it may be the last."""
         self._tokens = 0
         self._seed = 0
         self._end: ChoiceEnded | None = None
 
     def feed(self, event: GenerationEvent) -> Iterator[bytes]:
-        """The bytes of one event."""
+        """Encode one event of the run."""
         match event:
             case Queued():
                 pass
@@ -97,7 +97,7 @@ class TokenStream(Stream):
                     yield DONE
 
     def pause(self) -> Iterator[bytes]:
-        """Show the newest token, unless it is the last one, or may well be: then its end says what of it is shown."""
+        """Flush the held token, unless it may be the last: the last event also carries the whole text."""
         if self._held is not None and self._end is None and not self._may_end_with(self._held):
             yield from self._release()
 
@@ -114,7 +114,7 @@ class TokenStream(Stream):
             yield _head(_shown(token, token.text)) + _NOTHING
 
     def fail(self, problem: Problem) -> bytes:
-        """An error after the first byte."""
+        """Encode an error after the first byte."""
         return encode(event_json({"error_type": "generation_error", "error_message": str(problem.body["error"])}))
 
     def _last(self, usage: Usage) -> bytes:

@@ -1,4 +1,4 @@
-"""The texts that ``deepctl model info`` prints, made from the input table and from what this door writes. Pure.
+"""Texts that ``deepctl model info`` prints.
 
 Their layout is DeepInfra's of 2023, to the byte: a program may compare them.
 """
@@ -19,7 +19,7 @@ _NAME_WIDTH: Final = 10
 
 
 def curl_invocation(model: str, base_url: str) -> str:
-    """How to ask the model with curl."""
+    """Example request with curl."""
     return (
         "curl -X POST \\\n"
         f"    -d '{json.dumps({'input': PROMPT})}'  \\\n"
@@ -30,12 +30,12 @@ def curl_invocation(model: str, base_url: str) -> str:
 
 
 def deepctl_invocation(model: str) -> str:
-    """How to ask the model with deepctl."""
+    """Example request with deepctl."""
     return f"deepctl infer \\\n    -m '{model}'  \\\n    -i 'input={PROMPT}'"
 
 
 def parameters(fields: Iterable[InputField]) -> str:
-    """What inference takes, one line a field."""
+    """List the inference parameters, one line each."""
     lines = [
         f"  {field.name:<{_NAME_WIDTH}}: {_default(field)}{field.type}. {field.description}"
         for field in fields
@@ -55,7 +55,7 @@ def parameters(fields: Iterable[InputField]) -> str:
 
 
 def output_example(*, full_text: bool) -> str:
-    """An answer as the schema's own placeholders have it; *full_text* is whether a text begins with the prompt."""
+    """Example response; *full_text* is whether texts begin with the prompt."""
     text = (PROMPT if full_text else "") + _CONTINUATION
     status = {"status": "unknown", "runtime_ms": 0, "cost": 0.0, "tokens_generated": 0, "tokens_input": 0}
     answer = {
@@ -69,7 +69,7 @@ def output_example(*, full_text: bool) -> str:
 
 
 def output_fields(*, full_text: bool) -> str:
-    """What each field of an answer means."""
+    """Describe the fields of a response."""
     including = "including" if full_text else "excluding"
     return "\n".join(
         [
@@ -86,7 +86,7 @@ def output_fields(*, full_text: bool) -> str:
 
 
 def _default(field: InputField) -> str:
-    """As Python writes it."""
+    """Default value in Python syntax."""
     if not field.has_default:
         return ""
     return f"(Default: {json_default(field)!r}) "

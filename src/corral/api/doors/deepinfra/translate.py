@@ -1,4 +1,4 @@
-"""From this door's words to the core's. Pure: no IO, no clock, no HTTP requests or responses."""
+"""Translate an inference request into the core's request."""
 
 from corral.api.doors.deepinfra.refusals import wrong_field
 from corral.api.doors.deepinfra.wire import InferenceInput
@@ -7,7 +7,7 @@ from corral.core.generation import GenerationRequest, RawPrompt, Sampling, Stopp
 
 
 def to_core(asked: InferenceInput, *, model: str) -> GenerationRequest:
-    """What *asked* wants of *model*. The prompt is taken as it is: whoever wants ``[INST]`` writes it.
+    """Build the core's request. The prompt is raw: callers write ``[INST]`` themselves.
 
     Raises:
         ValidationError: fields that cannot go together.
@@ -30,7 +30,7 @@ def to_core(asked: InferenceInput, *, model: str) -> GenerationRequest:
 
 
 def _sampling(asked: InferenceInput) -> Sampling:
-    # A min_p of 1 keeps what is as likely as the most likely token, and the core has it in [0, 1).
+    # A min_p of 1 keeps only the most likely token; the core's range is [0, 1).
     only_best = asked.min_p == 1
     return Sampling(
         temperature=asked.temperature,

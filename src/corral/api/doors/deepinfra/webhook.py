@@ -1,4 +1,4 @@
-"""What a webhook of this door is sent: the answer that the caller would have had. Pure."""
+"""Webhook payloads: the response body that the caller would have received."""
 
 import orjson
 
@@ -10,7 +10,7 @@ __all__ = ["DOOR", "render"]
 
 
 def render(prediction: Prediction, _event: WebhookEvent) -> bytes:
-    """The body of ``completed``, the one event that this door asks for."""
+    """Build the body of ``completed``, the only event of this API."""
     body = dict(from_prediction(prediction))
     if prediction.status is not Status.SUCCEEDED:
         body["error"] = prediction.error or f"The prediction was {prediction.status}."

@@ -1,4 +1,4 @@
-"""The JSON body of native inference, built from the input table: names, types and ranges stand there.
+"""JSON body of native inference, built from the input table.
 
 ``null`` means the same as leaving a field out. JSON types are taken as they are; a number without fraction may stand
 for an integer, and one string for a list of one. Unknown fields are let through unread.
@@ -19,7 +19,7 @@ MAX_STOP_CHARS: Final = 256
 
 
 def _kind(field: InputField) -> Any:
-    """The type of a field's values."""
+    """Pydantic type of a field."""
     match field.type:
         case "string":
             return Annotated[str, Field(min_length=field.min_length)]
@@ -45,12 +45,12 @@ def _model(fields: Iterable[InputField]) -> type[BaseModel]:
 
 
 InferenceRequest: Final = _model(INPUTS.fields)
-"""One optional field per input, but for those that are required."""
+"""Pydantic model of the body: inputs are optional unless the table says required."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceInput:
-    """What one request asks for, nothing left open. The names are the input table's."""
+    """Parsed inference request with all defaults filled in. Names are those of the input table."""
 
     input: str
     max_new_tokens: int
@@ -71,12 +71,12 @@ class InferenceInput:
 
 
 def json_default(field: InputField) -> Any:
-    """A field's default as JSON has it."""
+    """Default of a field as a JSON value."""
     return list(cast("tuple[str, ...]", field.default)) if isinstance(field.default, tuple) else field.default
 
 
 def read_input(document: object, fields: Iterable[InputField]) -> InferenceInput:
-    """A request's document, with the defaults of *fields*, which are those of the model that is asked.
+    """Validate a body and fill in the defaults of *fields*, which are those of the requested model.
 
     Raises:
         ValidationError: a field is missing, of another type, or out of its range.

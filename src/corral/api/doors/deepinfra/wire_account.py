@@ -1,4 +1,4 @@
-"""What the account's routes read and write, as JSON."""
+"""Request and response types of the account routes."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from corral.service.accounts.scoped_tokens import MAX_LIFE_S, MAX_MODELS
 
 MAX_REQUEST_IDS = 100
 MAX_UNIX_S = 2**40
-"""A time far beyond the year that a token may live."""
+"""Upper bound of expiry times; far beyond the year that a token may live."""
 
 
 class NewToken(Wire):
@@ -41,7 +41,7 @@ class RequestIds(Wire):
 
 
 class Me(TypedDict):
-    """The account."""
+    """Body of ``GET /v1/me``."""
 
     uid: str
     email: str
@@ -62,14 +62,14 @@ class Me(TypedDict):
 
 
 class RateLimit(TypedDict):
-    """What the account may use at once, and in a minute; null is no limit."""
+    """Limits of the account: concurrent runs and requests per minute; null is unlimited."""
 
     rate_limit: int | None
     tpm_rate_limit: int | None
 
 
 class Token(TypedDict):
-    """An API key. Its secret is shown once, by the answer that made it; later ``token`` is the id."""
+    """API key. ``token`` is the secret in the response that created it, the id afterwards."""
 
     token: str
     token_id: str
@@ -79,17 +79,17 @@ class Token(TypedDict):
 
 
 class Tokens(RootModel[list[Token]]):
-    """The account's keys."""
+    """API keys of the account."""
 
 
 class SignedToken(TypedDict):
-    """A token that a key signed."""
+    """Scoped JWT."""
 
     token: str
 
 
 class JwtTerms(TypedDict):
-    """What a token may do; null is what its key may."""
+    """Limits of a scoped JWT; null is no limit beyond those of its key."""
 
     expires_at: int
     models: list[str] | None
@@ -97,20 +97,20 @@ class JwtTerms(TypedDict):
 
 
 class RequestCost(TypedDict):
-    """What a request cost."""
+    """Cost of one request."""
 
     requestId: str
     costNanoUsd: int
 
 
 class RequestCosts(TypedDict):
-    """Those of the requests that are known and over."""
+    """Costs of the requests that are known and finished."""
 
     requests: list[RequestCost]
 
 
 class UsedModel(TypedDict):
-    """What was used."""
+    """Model of a usage item."""
 
     provider: str
     model_name: str
@@ -118,7 +118,7 @@ class UsedModel(TypedDict):
 
 
 class UsageItem(TypedDict):
-    """What a month's runs of a model took; costs are cents."""
+    """Usage of one model in one month; costs are in cents."""
 
     model: UsedModel
     units: int
@@ -131,14 +131,14 @@ class UsageItem(TypedDict):
 
 
 class Interval(TypedDict):
-    """Unix times in seconds, the first included, the second not."""
+    """Half-open interval of Unix times in seconds."""
 
     fr: int
     to: int
 
 
 class UsageMonth(TypedDict):
-    """A month."""
+    """Usage of one month."""
 
     period: str
     interval: Interval
@@ -148,13 +148,13 @@ class UsageMonth(TypedDict):
 
 
 class UsageMonths(TypedDict):
-    """The months that were asked for, oldest first."""
+    """Usage of the requested months, oldest first."""
 
     months: list[UsageMonth]
     initial_month: str
 
 
 class LogEntries(TypedDict):
-    """Seconds since 1970 with their fraction, and a line; oldest first."""
+    """Pairs of Unix time in seconds and log line, oldest first."""
 
     entries: list[list[Any]]

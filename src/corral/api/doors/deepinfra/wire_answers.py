@@ -1,4 +1,4 @@
-"""What this door writes, as JSON. Knows nothing of where the values come from."""
+"""Response types of inference, models and deploys."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -14,13 +14,13 @@ Schema = Annotated[Any, WithJsonSchema({"type": "object"})]
 
 
 class GeneratedText(TypedDict):
-    """One answer."""
+    """One generated text."""
 
     generated_text: str
 
 
 class InferenceStatus(TypedDict):
-    """How a request went and what it cost, in dollars."""
+    """Status, token counts and cost in dollars of a request."""
 
     status: Literal["unknown", "queued", "running", "succeeded", "failed"]
     runtime_ms: int
@@ -30,7 +30,7 @@ class InferenceStatus(TypedDict):
 
 
 class InferenceAnswer(TypedDict):
-    """Body of an answer."""
+    """Body of an inference response."""
 
     results: list[GeneratedText]
     num_tokens: int
@@ -40,7 +40,7 @@ class InferenceAnswer(TypedDict):
 
 
 class StreamToken(TypedDict):
-    """One token of a stream."""
+    """One streamed token."""
 
     id: int
     text: str
@@ -49,7 +49,7 @@ class StreamToken(TypedDict):
 
 
 class StreamDetails(TypedDict):
-    """How a stream ended."""
+    """End of a stream."""
 
     finish_reason: Literal["length", "eos_token", "stop_sequence"]
     generated_tokens: int
@@ -58,7 +58,7 @@ class StreamDetails(TypedDict):
 
 
 class StreamEvent(TypedDict):
-    """One event of a stream: a token, and with the last one the whole text and what it took."""
+    """Stream event: one token; the last one also has the whole text and details."""
 
     token: StreamToken
     generated_text: str | None
@@ -70,27 +70,27 @@ class StreamEvent(TypedDict):
 
 
 class ErrorText(TypedDict):
-    """Body of every refusal of this door but those of validation."""
+    """Body of every error response except validation errors."""
 
     error: str
 
 
 class Instances(TypedDict):
-    """How many engines a deploy has."""
+    """Number of engines of a deploy by state."""
 
     running: int
     pending: int
 
 
 class DeployConfig(TypedDict):
-    """What a deploy runs: here, what really answers."""
+    """Weights that a deploy runs."""
 
     weights: str
     stands_in: bool
 
 
 class DeploySettings(TypedDict):
-    """Between how many engines a deploy may have."""
+    """Minimum and maximum number of engines of a deploy."""
 
     min_instances: int
     max_instances: int
@@ -100,7 +100,7 @@ DeployStatus = Literal["initializing", "deploying", "running", "stopped", "faile
 
 
 class Deploy(TypedDict):
-    """A running model of this server."""
+    """A model that this server runs."""
 
     type: Literal["llm"]
     deploy_id: str
@@ -117,7 +117,7 @@ class Deploy(TypedDict):
 
 
 class TokenPricing(TypedDict):
-    """Cents per single token."""
+    """Prices in cents per token."""
 
     type: Literal["tokens"]
     cents_per_input_token: Amount
@@ -130,7 +130,7 @@ class TokenPricing(TypedDict):
 
 
 class ListedModel(TypedDict):
-    """An entry of a list of models."""
+    """Entry of a list of models."""
 
     model_name: str
     type: str
@@ -150,7 +150,7 @@ class ListedModel(TypedDict):
 
 
 class ModelMeta(TypedDict):
-    """Links and texts of a model's page."""
+    """Links and readme of a model."""
 
     github_url: str | None
     paper_url: str | None
@@ -160,14 +160,14 @@ class ModelMeta(TypedDict):
 
 
 class SchemaLink(TypedDict):
-    """Where one of a model's schemas is."""
+    """Link to one of a model's schemas."""
 
     key: str
     url: str
 
 
 class InField(TypedDict):
-    """One parameter of inference."""
+    """Parameter of inference."""
 
     name: str
     parent: None
@@ -183,7 +183,7 @@ class InField(TypedDict):
 
 
 class ModelInfo(TypedDict):
-    """All that is told of a model."""
+    """Details of a model."""
 
     model_name: str
     type: str
@@ -224,7 +224,7 @@ class Version(TypedDict):
 
 
 class SchemaVariant(TypedDict):
-    """What one route takes and gives for a model."""
+    """Request and response schemas of one route for a model."""
 
     variant: str
     schema_in: Schema
@@ -234,7 +234,7 @@ class SchemaVariant(TypedDict):
 
 
 class CliVersion(TypedDict):
-    """Which deepctl may talk to this server."""
+    """Supported versions of deepctl."""
 
     min: str
     update: str
@@ -254,4 +254,4 @@ class DeployList(RootModel[list[Deploy]]):
 
 
 class Nothing(TypedDict):
-    """Body of an answer that is never given."""
+    """Body of a response that is never sent."""

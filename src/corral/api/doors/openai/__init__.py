@@ -1,1 +1,1 @@
-"""OpenAI's chat completions, with the extensions that DeepInfra's route of that name has."""
+"""OpenAI's chat completions, completions and models, with the extensions of DeepInfra's OpenAI routes."""

@@ -1,4 +1,4 @@
-"""From the core's words to this door's: whole answers, models, estimates. Pure: no IO, no clock."""
+"""Build response bodies: chat completions, completions, models, estimates."""
 
 import orjson
 
@@ -25,7 +25,7 @@ _MILLION = 10**6
 
 
 def answer_id(prefix: str, run: Run) -> str:
-    """The id that clients know an answer by: the same whenever they ask for this run again."""
+    """Public id of a response; derived from the prediction, so it is stable."""
     return prefix + hex_id(run.id)
 
 
@@ -35,7 +35,7 @@ def created_s(run: Run) -> int:
 
 
 def from_chat(run: Run, model: str, result: GenerationResult, *, top_logprobs: int | None) -> ChatCompletion:
-    """A whole answer to a chat.
+    """Build a chat completion.
 
     Args:
         run: whose answer it is.
@@ -65,7 +65,7 @@ def _chat_choice(index: int, choice: Choice, top_logprobs: int | None) -> ChatCh
 
 
 def from_completion(run: Run, model: str, result: GenerationResult, *, top_logprobs: int | None) -> Completion:
-    """A whole completion; see ``from_chat``. With an echo, each choice begins with the prompt."""
+    """Build a completion; see ``from_chat``. With echo, each choice begins with the prompt."""
     return {
         "id": answer_id("cmpl-", run),
         "object": "text_completion",
@@ -92,7 +92,7 @@ def _completion_choice(index: int, choice: Choice, echo: Echo | None, top_logpro
 
 
 def from_usage(usage: Usage, price: Price) -> WireUsage:
-    """Token counts and what they cost."""
+    """Token counts and their cost."""
     cost_nusd = price.cost_nusd(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -140,7 +140,7 @@ def model_list(predictions: Predictions, caller: Caller, *, now_s: float) -> Mod
 
 
 def from_estimate(model: str, estimate: Estimate) -> CostEstimate:
-    """What a request would cost; *model* as the caller spelt it."""
+    """Cost estimate of a request; *model* as the caller spelled it."""
     return {
         "model": model,
         "prompt_tokens": estimate.prompt_tokens,

@@ -1,4 +1,4 @@
-"""Log probabilities of an answer's tokens, in the two shapes this door has. Pure.
+"""Log probabilities of tokens, in the formats of chat completions and completions.
 
 The engine tells the probability of the token that was chosen, not of its rivals; so a list of the most likely ones is
 given only where it holds the chosen token alone (see ``translate``).
@@ -15,7 +15,7 @@ _LEAST: Final = -9999.0
 
 
 def chat_logprobs(pieces: Sequence[bytes], logprobs: Sequence[float], *, top: int) -> ChatLogprobs:
-    """One entry per token, EOS included.
+    """Build one entry per token, EOS included.
 
     Args:
         pieces: bytes of each token.
@@ -30,7 +30,7 @@ def chat_logprobs(pieces: Sequence[bytes], logprobs: Sequence[float], *, top: in
 
 
 class LegacyTokens:
-    """One choice's tokens in the shape of ``/completions``; remembers where in the text the next one begins."""
+    """Log probabilities of one choice in the format of ``/completions``; tracks the text offset of the next token."""
 
     def __init__(self, *, top: int) -> None:
         self._top = top
@@ -38,7 +38,7 @@ class LegacyTokens:
         self._offset_chars = 0
 
     def feed(self, pieces: Sequence[bytes], logprobs: Sequence[float | None]) -> LegacyLogprobs:
-        """The next tokens; a log probability of None is that of a prompt's first token, which nothing precedes."""
+        """Add tokens. A log probability is None for the first token of a prompt only."""
         tokens: list[str] = []
         token_logprobs: list[float | None] = []
         tops: list[dict[str, float] | None] = []
@@ -59,5 +59,5 @@ class LegacyTokens:
 
 
 def _text(piece: bytes) -> str:
-    """A token may be part of a character; ``bytes`` says which."""
+    """Decode a token that may be part of a character; ``bytes`` has it exactly."""
     return piece.decode(errors="replace")

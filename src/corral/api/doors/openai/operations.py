@@ -1,4 +1,4 @@
-"""This door's part of the OpenAPI document. Values only."""
+"""OpenAPI operations of this API."""
 
 from typing import Final
 
@@ -27,13 +27,13 @@ TYPES: Final = (
     ErrorAnswer,
     InvalidAnswer,
 )
-"""What the operations below name."""
+"""Types that the operations below refer to."""
 
 DIALOGUES: Final = {
     "openai-chat-completions": Dialogue(body=ChatCompletionRequest, answer=ChatCompletion, event=ChatChunk),
     "openai-completions": Dialogue(body=CompletionRequest, answer=Completion, event=CompletionChunk),
 }
-"""By the names that DeepInfra has for these schemas of a model."""
+"""Request and response types by DeepInfra's names for these schemas of a model."""
 
 CHAT: Final = Operation(
     summary="Answer a conversation",

@@ -1,4 +1,4 @@
-"""Errors in this door's words. Pure."""
+"""Map `CorralError` to OpenAI error responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from corral.core.errors import (
 
 
 class ToolCallingUnsupported(Unsupported):
-    """The request offers tools, which Llama 2 was not trained to call."""
+    """The request offers tools; Llama 2 was not trained to call any."""
 
     def __init__(self, model: str) -> None:
         super().__init__(f"Tool calling is not supported for model: {model}", param="tools")
@@ -49,7 +49,7 @@ class _Row:
     type: str
     code: str | None = None
     lead: str = ""
-    """Words that clients look for, before the error's own."""
+    """Prefix of the message that clients look for."""
 
 
 ERRORS: Mapping[type[CorralError], _Row] = {
@@ -82,11 +82,11 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     ServerStopping: _Row(503, "server_error", "server_stopping"),
     EngineFailed: _Row(500, "server_error", "engine_failed"),
 }
-"""How each error is answered; a class without a row is answered as its nearest base."""
+"""Response of each error class; a class without a row uses the row of its nearest base."""
 
 
 def from_error(error: CorralError) -> Problem:
-    """An error as OpenAI's error object."""
+    """Build OpenAI's error object."""
     row = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
     message = f"{row.lead}: {error}" if row.lead else str(error)
     return Problem(
@@ -97,7 +97,7 @@ def from_error(error: CorralError) -> Problem:
 
 
 def from_faults(error: ValidationError) -> Problem:
-    """A body with fields that are wrong: FastAPI's list, as DeepInfra answers, and the error object beside it.
+    """Build the response to invalid fields: FastAPI's list, as DeepInfra answers, beside OpenAI's error object.
 
     OpenAI's clients show a person the error object's message and nothing else.
     """
@@ -133,7 +133,7 @@ def _headers(error: CorralError) -> dict[str, str]:
         case EngineUnavailable():
             return {"retry-after": str(error.retry_after_s)}
         case EngineFailed() | IdempotencyConflict() | Canceled():
-            # OpenAI's clients try a 409 and a 500 again on their own, and these would only fail again.
+            # OpenAI's clients retry 409 and 500, and these would only fail again.
             return {"x-should-retry": "false"}
         case _:
             return {}

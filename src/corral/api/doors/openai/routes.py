@@ -1,4 +1,4 @@
-"""The routes of this door, under ``/v1`` and, as DeepInfra has them, under ``/v1/openai``."""
+"""Routes of the OpenAI API, under ``/v1`` and, as on DeepInfra, under ``/v1/openai``."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -39,7 +39,7 @@ _PREFIXES: Final = ("/v1", "/v1/openai")
 
 
 def router(site: Site) -> APIRouter:
-    """This door, ready to be included."""
+    """Build the router."""
     router, catalog = APIRouter(tags=["openai"]), site.predictions.catalog
     door = Door(
         keys=site.keys,
@@ -55,13 +55,13 @@ def router(site: Site) -> APIRouter:
     door.route("POST", _under("/completions"), routes.completion, scopes=run, operation=operations.COMPLETION)
     door.route("POST", ["/v1/estimate"], routes.estimate, scopes=run, operation=operations.ESTIMATE)
     door.route("GET", ["/v1/openai/models"], routes.models, scopes=read, operation=operations.MODELS)
-    # ``:path``: names are owner/name, and a name without owner deserves this door's 404.
+    # ``:path``, because names are owner/name, and a name without owner gets the 404 of this API.
     door.route("GET", ["/v1/openai/models/{model:path}"], routes.model, scopes=read, operation=operations.MODEL)
     return door.router
 
 
 class _Routes:
-    """What happens at each route."""
+    """Handlers of the routes."""
 
     def __init__(self, site: Site, door: Door) -> None:
         self._site = site
@@ -97,7 +97,7 @@ class _Routes:
         return _json(answer, {**headers, **run_headers(run)})
 
     async def estimate(self, request: Request, caller: Caller) -> Response:
-        """``POST /estimate``: the body of a completion if it has a prompt, else of a chat."""
+        """``POST /estimate``: takes the body of a completion if it has a prompt, else of a chat."""
         document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
         if isinstance(document, dict) and "prompt" in document:
             body = CompletionRequest.model_validate(document)
@@ -154,7 +154,7 @@ class _Routes:
 
 
 def _chat(request: Request, body: ChatCompletionRequest, model_id: str) -> GenerationRequest:
-    """The request's run; tools are refused as 405 on DeepInfra's routes, and as any other field on OpenAI's."""
+    """Translate a chat. Tools are refused with 405 on DeepInfra's paths and 400 on OpenAI's."""
     try:
         return chat_to_core(body, model=model_id)
     except ToolCallingUnsupported as error:
@@ -164,7 +164,7 @@ def _chat(request: Request, body: ChatCompletionRequest, model_id: str) -> Gener
 
 
 async def _finish(request: Request, opening: AbstractAsyncContextManager[Run]) -> tuple[Run, GenerationResult]:
-    """The whole answer, unless the client goes away first."""
+    """Wait for the whole result; a disconnect of the client cancels the run."""
     async with while_connected(request.receive), opening as run:
         return run, await collect(event async for _, event in run.events())
 
@@ -178,7 +178,7 @@ def _one_max_cost(in_body: Decimal | None, in_header: Decimal | None) -> Decimal
 
 
 def _shown(document: object, wire: type[SharedRequest]) -> dict[str, Any]:
-    """The fields that were read, as they came."""
+    """Keep only known fields of the body, to store as the shown input."""
     given = cast("Mapping[str, Any]", document)  # validated as an object
     return {name: given[name] for name in wire.model_fields if name in given}
 

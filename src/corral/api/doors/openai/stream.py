@@ -1,4 +1,4 @@
-"""A run as a stream of chunks: bytes from a template, so a token costs one string encoding.
+"""Stream a run as chunks. Chunks are built from byte templates, so a token costs one string encoding.
 
 As DeepInfra's route streamed in November 2024: role and content in every delta of a chat, the usage in the chunk that
 carries the last finish reason, then ``[DONE]``. No chunk has empty ``choices``: too many clients read ``choices[0]``
@@ -30,42 +30,42 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 class Words(Protocol):
-    """The middle of a chunk's choice, between its index and its finish reason."""
+    """Encoder of the part of a chunk's choice between its index and its finish reason."""
 
     object: str
     id_prefix: str
     end: bytes
-    """Of a chunk that carries a finish reason."""
+    """Last bytes of a chunk that has a finish reason."""
     shows_tokens: bool
-    """Whether a token without text still needs a chunk."""
+    """Whether tokens without text get a chunk."""
 
     def first(self, choice: int, echo: Echo | None) -> bytes:
-        """Before any token."""
+        """Encode the chunk before the first token."""
         ...
 
     def more(self, delta: Delta) -> bytes:
-        """With more text."""
+        """Encode a chunk with text."""
         ...
 
 
 class ChatWords:
-    """Chunks of ``/chat/completions``."""
+    """Encoder of chat completion chunks."""
 
     object = "chat.completion.chunk"
     id_prefix = "chatcmpl-"
     end = b'"delta":{}'
 
     def __init__(self, *, top_logprobs: int | None) -> None:
-        """*top_logprobs* None shows no log probabilities."""
+        """*top_logprobs* None leaves log probabilities out."""
         self._top_logprobs = top_logprobs
         self.shows_tokens = top_logprobs is not None
 
     def first(self, choice: int, echo: Echo | None) -> bytes:  # noqa: ARG002 - a chat has no echo
-        """A delta with the role and no text."""
+        """Delta with the role and empty text."""
         return b'"delta":{"role":"assistant","content":""}'
 
     def more(self, delta: Delta) -> bytes:
-        """A delta."""
+        """Delta with text."""
         text = b'"delta":{"role":"assistant","content":%b}' % event_json(delta.text)
         if self._top_logprobs is None:
             return text
@@ -74,25 +74,25 @@ class ChatWords:
 
 
 class CompletionWords:
-    """Chunks of ``/completions``; each has ``text``, for clients add it up unasked."""
+    """Encoder of completion chunks; each has ``text``, because clients concatenate it unconditionally."""
 
     object = "text_completion"
     id_prefix = "cmpl-"
     end = b'"text":"","logprobs":null'
 
     def __init__(self, *, choices: int, top_logprobs: int | None) -> None:
-        """*top_logprobs* None shows no log probabilities."""
+        """*top_logprobs* None leaves log probabilities out."""
         self._tokens = None if top_logprobs is None else [LegacyTokens(top=top_logprobs) for _ in range(choices)]
         self.shows_tokens = top_logprobs is not None
 
     def first(self, choice: int, echo: Echo | None) -> bytes:
-        """The prompt, if it is to be given back."""
+        """The prompt, if echo is set."""
         if echo is None:
             return self.end
         return self._text(choice, echo.text, echo.pieces, echo.logprobs)
 
     def more(self, delta: Delta) -> bytes:
-        """A piece of text."""
+        """Chunk with text."""
         return self._text(delta.choice, delta.text, delta.pieces, delta.logprobs)
 
     def _text(self, choice: int, text: str, pieces: Sequence[bytes], logprobs: Sequence[float | None]) -> bytes:
@@ -101,10 +101,10 @@ class CompletionWords:
 
 
 class AnswerStream(Stream):
-    """One run's stream, sans IO."""
+    """Encoder of one run's stream."""
 
     def __init__(self, run: Run, body: SharedRequest, words: Words) -> None:
-        """Prepare the parts that all chunks share."""
+        """Precompute the parts that all chunks share."""
         shared = {
             "id": answer_id(words.id_prefix, run),
             "object": words.object,
@@ -123,7 +123,7 @@ class AnswerStream(Stream):
         self._last_end = b""
 
     def feed(self, event: GenerationEvent) -> Iterator[bytes]:
-        """The bytes of one event."""
+        """Encode one event of the run."""
         match event:
             case Queued():
                 yield queue_comment(event)
@@ -147,11 +147,13 @@ class AnswerStream(Stream):
                 yield DONE
 
     def fail(self, problem: Problem) -> bytes:
-        """An error after the first byte. No ``[DONE]`` follows, so the answer cannot be taken for complete."""
+        """Encode an error after the first byte. No ``[DONE]`` follows, so clients cannot take the answer for
+        complete.
+        """
         return encode(event_json(problem.body))
 
     def _chunk(self, choice: int, middle: bytes, reason: FinishReason | None = None) -> bytes:
-        """A chunk without its usage and end."""
+        """Encode a chunk without usage and closing bracket."""
         finish = b"null" if reason is None else b'"%b"' % reason.value.encode()
         return b'%b%d,%b,"finish_reason":%b}]' % (self._head, choice, middle, finish)
 

@@ -1,4 +1,4 @@
-"""From this door's words to the core's. Pure: no IO, no clock, no HTTP requests or responses."""
+"""Translate chat completion and completion requests into the core's request."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -30,7 +30,7 @@ from corral.core.generation import (
 T = TypeVar("T")
 
 COMPLETION_MAX_TOKENS: Final = 512
-"""What ``/completions`` gives when nobody says how much; DeepInfra's figure."""
+"""Default of ``max_tokens`` for ``/completions``; DeepInfra's value."""
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -56,7 +56,7 @@ HARMLESS: Harmless = {
     "web_search_options": lambda _: False,
     "chat_template_kwargs": lambda value: not value,
 }
-"""Fields of a chat that are not offered, with the values that ask for nothing and so are let through."""
+"""Unsupported fields of a chat, each with a test for values that have no effect and are accepted."""
 
 HARMLESS_IN_MESSAGE: Harmless = {
     "tool_calls": lambda value: not value,
@@ -74,22 +74,22 @@ HARMLESS_IN_COMPLETION: Harmless = {
     "return_tokens_as_token_ids": lambda value: value is False,
     "data": lambda value: not value,
 }
-"""The same for the fields of a completion; a ``best_of`` equal to ``n`` passes too."""
+"""The same for the fields of a completion; a ``best_of`` equal to ``n`` is accepted too."""
 
 _IGNORED_BY_BOTH = frozenset({"metadata", "service_tier", "prompt_cache_key", "safety_identifier", "user"})
 
 IGNORED = _IGNORED_BY_BOTH | {"store", "parallel_tool_calls"}
-"""Fields of a chat that change nothing in the answer."""
+"""Fields of a chat that do not change the answer."""
 
 IGNORED_IN_MESSAGE = frozenset({"name", "tool_call_id"})
-"""The same for the fields of a message: Llama 2 has no place for them."""
+"""The same for the fields of a message: the Llama 2 format has no place for them."""
 
 IGNORED_IN_COMPLETION = _IGNORED_BY_BOTH
 """The same for the fields of a completion."""
 
 
 def chat_to_core(body: ChatCompletionRequest, *, model: str) -> GenerationRequest:
-    """What *body* asks for of the *model* that its own ``model`` names, by its id in the catalog.
+    """Build the core's request for a chat; *model* is the catalog's id of the model that ``body.model`` names.
 
     Raises:
         Unsupported: it asks by name for something that is not offered.
@@ -116,7 +116,7 @@ def chat_to_core(body: ChatCompletionRequest, *, model: str) -> GenerationReques
 
 
 def completion_to_core(body: CompletionRequest, *, model: str) -> GenerationRequest:
-    """What *body* asks for; raises as ``chat_to_core`` does."""
+    """Build the core's request for a completion; raises as ``chat_to_core`` does."""
     harmless = dict(HARMLESS_IN_COMPLETION)
     if body.best_of == _or(body.n, 1):
         del harmless["best_of"]
@@ -160,7 +160,7 @@ def _request(
 
 
 def _no_room(field: str, *, echo: bool = False) -> ValidationError:
-    """The refusal of a limit of 0, in the form that any number out of its range has."""
+    """Validation error for a limit of 0, in the format of any number out of range."""
     unless = ", or 0 together with echo" if echo else ""
     fault = PydanticCustomError(
         "greater_than_equal", "Input should be greater than or equal to 1{unless}", {"unless": unless}
@@ -218,7 +218,7 @@ def _text(part: ContentPart, where: str) -> str:
 
 
 def _sampling(body: SharedRequest) -> Sampling:
-    # A min_p of 1 keeps what is as likely as the most likely token, and the core has it in [0, 1).
+    # A min_p of 1 keeps only the most likely token; the core's range is [0, 1).
     only_best = body.min_p == 1
     return Sampling(
         temperature=_or(body.temperature, 1.0),

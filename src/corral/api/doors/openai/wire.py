@@ -1,4 +1,4 @@
-"""What this door reads, as JSON. Knows nothing of what the values are for: see ``translate``.
+"""Request types.
 
 Ranges are those DeepInfra publishes for its routes. ``null`` means the same as leaving a field out. JSON types are
 taken as they are, no string for a number; a number without fraction may stand for an integer. Unknown fields are let
@@ -37,14 +37,14 @@ TokenIds = Annotated[Listed[TokenId], Field(min_length=1, max_length=MAX_PROMPT_
 
 
 class ContentPart(Wire):
-    """A piece of a message; only text is offered."""
+    """Part of a message; only text is supported."""
 
     type: str
     text: str | None = None
 
 
 class ChatMessage(Wire):
-    """One turn."""
+    """Chat message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[Listed[ContentPart], Field(max_length=MAX_MESSAGES)] | None = None
@@ -57,14 +57,14 @@ class ChatMessage(Wire):
 
 
 class StreamOptions(Wire):
-    """What a stream says beside text."""
+    """Options of a streamed response."""
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
 
 
 class SharedRequest(Wire):
-    """What both routes read."""
+    """Fields that chat completions and completions share."""
 
     model: str = Field(min_length=1, max_length=256)
 

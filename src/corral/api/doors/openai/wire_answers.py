@@ -1,4 +1,4 @@
-"""What this door writes, as JSON. Knows nothing of where the values come from: see ``answers``."""
+"""Response types."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -12,7 +12,7 @@ Usd = Annotated[Any, WithJsonSchema({"type": "number", "minimum": 0})]
 
 
 class WireUsage(TypedDict):
-    """Tokens of one request, all its choices together, and what they cost."""
+    """Tokens of a request, all choices together, and their cost."""
 
     prompt_tokens: int
     total_tokens: int
@@ -21,7 +21,7 @@ class WireUsage(TypedDict):
 
 
 class TokenLogprob(TypedDict):
-    """One token and how likely it was."""
+    """A token and its log probability."""
 
     token: str
     logprob: float
@@ -30,14 +30,14 @@ class TokenLogprob(TypedDict):
 
 
 class ChatLogprobs(TypedDict):
-    """Log probabilities of a chat's answer."""
+    """Log probabilities of a chat completion."""
 
     content: list[TokenLogprob]
     refusal: None
 
 
 class LegacyLogprobs(TypedDict):
-    """Log probabilities of a completion; four lists of the same length."""
+    """Log probabilities of a completion: four lists of the same length."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -46,14 +46,14 @@ class LegacyLogprobs(TypedDict):
 
 
 class WireMessage(TypedDict):
-    """The answer's turn."""
+    """Generated message."""
 
     role: Literal["assistant"]
     content: str
 
 
 class ChatChoice(TypedDict):
-    """One answer to a chat."""
+    """Choice of a chat completion."""
 
     index: int
     message: WireMessage
@@ -62,7 +62,7 @@ class ChatChoice(TypedDict):
 
 
 class ChatCompletion(TypedDict):
-    """Body of a whole answer to a chat."""
+    """Body of a chat completion."""
 
     id: str
     object: Literal["chat.completion"]
@@ -73,7 +73,7 @@ class ChatCompletion(TypedDict):
 
 
 class CompletionChoice(TypedDict):
-    """One completion."""
+    """Choice of a completion."""
 
     index: int
     text: str
@@ -82,7 +82,7 @@ class CompletionChoice(TypedDict):
 
 
 class Completion(TypedDict):
-    """Body of a whole completion."""
+    """Body of a completion."""
 
     id: str
     object: Literal["text_completion"]
@@ -93,14 +93,14 @@ class Completion(TypedDict):
 
 
 class ChatDelta(TypedDict):
-    """More of an answer; nothing in a choice's last chunk."""
+    """New part of a message; empty in a choice's last chunk."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
 
 
 class ChatChunkChoice(TypedDict):
-    """One choice's part of a chunk."""
+    """Choice of a chunk."""
 
     index: int
     delta: ChatDelta
@@ -109,7 +109,7 @@ class ChatChunkChoice(TypedDict):
 
 
 class ChatChunk(TypedDict):
-    """An event of a streamed answer to a chat."""
+    """Chunk of a streamed chat completion."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -120,7 +120,7 @@ class ChatChunk(TypedDict):
 
 
 class CompletionChunkChoice(TypedDict):
-    """One choice's part of a chunk."""
+    """Choice of a chunk."""
 
     index: int
     text: str
@@ -129,7 +129,7 @@ class CompletionChunkChoice(TypedDict):
 
 
 class CompletionChunk(TypedDict):
-    """An event of a streamed completion."""
+    """Chunk of a streamed completion."""
 
     id: str
     object: Literal["text_completion"]
@@ -140,14 +140,14 @@ class CompletionChunk(TypedDict):
 
 
 class Pricing(TypedDict):
-    """Dollars per million tokens."""
+    """Prices in dollars per million tokens."""
 
     input_tokens: Usd
     output_tokens: Usd
 
 
 class ModelMetadata(TypedDict):
-    """What DeepInfra's clients read of a model."""
+    """Model metadata that DeepInfra's clients read."""
 
     description: str
     context_length: int
@@ -157,7 +157,7 @@ class ModelMetadata(TypedDict):
 
 
 class ModelWeights(TypedDict):
-    """What really answers for a model."""
+    """Weights that answer for the model."""
 
     weights: str
     stands_in: bool
@@ -166,7 +166,7 @@ class ModelWeights(TypedDict):
 
 
 class Model(TypedDict):
-    """An entry of the list of models."""
+    """Entry of the list of models."""
 
     id: str
     object: Literal["model"]
@@ -179,14 +179,14 @@ class Model(TypedDict):
 
 
 class ModelList(TypedDict):
-    """The served models."""
+    """List of models."""
 
     object: Literal["list"]
     data: list[Model]
 
 
 class CostEstimate(TypedDict):
-    """What a request would cost; prices are dollars per million tokens, costs are dollars."""
+    """Cost estimate of a request; prices in dollars per million tokens, costs in dollars."""
 
     model: str
     prompt_tokens: int
@@ -199,7 +199,7 @@ class CostEstimate(TypedDict):
 
 
 class ErrorObject(TypedDict):
-    """What went wrong."""
+    """Error object."""
 
     message: str
     type: str
@@ -208,12 +208,12 @@ class ErrorObject(TypedDict):
 
 
 class ErrorAnswer(TypedDict):
-    """Body of every refusal of this door but those of validation."""
+    """Body of every error response except validation errors."""
 
     error: ErrorObject
 
 
 class InvalidAnswer(ErrorAnswer):
-    """Body of a refusal of fields that are wrong: each of them, and the error object that OpenAI's clients show."""
+    """Body of a validation error: each invalid field, and the error object that OpenAI's clients show."""
 
     detail: list[Fault]

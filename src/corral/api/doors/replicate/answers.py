@@ -1,4 +1,4 @@
-"""From a prediction to this door's object: the same for GET, lists, waits and webhooks. Pure."""
+"""Build the prediction object: the same for GET, lists, waits and webhooks."""
 
 from typing import Any, Final, Literal
 
@@ -14,9 +14,9 @@ from corral.core.errors import UnknownModel
 from corral.core.prediction import WEB, Prediction, Status, WebhookEvent
 
 UNKNOWN_VERSION: Final = "hidden"
-"""Replicate's word for a version that is not told."""
+"""Replicate's value for a hidden version."""
 ECHOED: Final = ("deployment", "webhook", "webhook_completed", "webhook_events_filter")
-"""What a prediction repeats of its body where it was there; from the notes."""
+"""Fields of the body that the prediction object repeats if they were sent; stored in the notes."""
 BASE_URL: Final = "base_url"
 MODEL: Final = "model"
 VERSION: Final = "version"
@@ -25,10 +25,10 @@ WireStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"
 
 
 class Answers:
-    """Predictions in this door's words, whichever door they came through."""
+    """Converts predictions of every API into Replicate's prediction object."""
 
     def __init__(self, catalog: Catalog, *, capability_key: bytes, aborted_status: bool = False) -> None:
-        """Put together.
+        """*capability_key* signs stream URLs; *aborted_status* reports runs canceled before their start as ``aborted``.
 
         Args:
             catalog: names versions.
@@ -40,7 +40,7 @@ class Answers:
         self._key = capability_key
 
     def prediction(self, prediction: Prediction, *, base_url: str) -> PredictionAnswer:
-        """As it stands, with addresses below *base_url*."""
+        """Build the prediction object, with URLs below *base_url*."""
         notes = prediction.notes or {}
         answer: PredictionAnswer = {
             "id": prediction.id,
@@ -67,7 +67,7 @@ class Answers:
         return answer
 
     def unfinished(self, prediction: Prediction, *, base_url: str) -> PredictionAnswer:
-        """As clients that waited in vain must find it: ``starting`` and without output, though it may be running.
+        """Build the object after a wait timed out: ``starting`` and without output, as Replicate's clients expect.
 
         The Python client takes any other status for the end, and skips what output the first answer had.
         """
@@ -75,7 +75,7 @@ class Answers:
         return {**answer, "status": "starting", "output": None, "logs": "", "started_at": None}
 
     def render(self, prediction: Prediction, event: WebhookEvent) -> bytes:  # noqa: ARG002 - every renderer is told
-        """A webhook's body, whatever the *event*: what GET would answer."""
+        """Build a webhook payload: what GET would return, whatever the *event*."""
         return orjson.dumps(self.prediction(prediction, base_url=(prediction.notes or {}).get(BASE_URL, "")))
 
     def _version(self, prediction: Prediction) -> str:
@@ -95,7 +95,7 @@ class Answers:
 
 
 def output(prediction: Prediction) -> list[str] | None:
-    """Its chunks; None until there is one, and once removed."""
+    """Chunks of the output; None before the first and after removal."""
     if prediction.output is None:
         return None
     chunks = shown(prediction.output[0])
@@ -103,7 +103,7 @@ def output(prediction: Prediction) -> list[str] | None:
 
 
 def status(prediction: Prediction, *, aborted_status: bool = False) -> WireStatus:
-    """Its status.
+    """Replicate's status of a prediction.
 
     Replicate documents ``aborted`` for what was stopped before it began. It is told only where *aborted_status* asks
     for it: Replicate's Python client 1.0.7 then fails to list any prediction, and its Node client waits for ever.
@@ -122,7 +122,7 @@ def status(prediction: Prediction, *, aborted_status: bool = False) -> WireStatu
 
 
 def metrics(prediction: Prediction) -> dict[str, Any]:
-    """Seconds and tokens, once it is over; tokens only where the engine read the prompt."""
+    """Times in seconds and token counts of a finished prediction; tokens only if the engine read the prompt."""
     if prediction.completed_at_ms is None:
         return {}
     begun_at_ms = started_at_ms(prediction)
@@ -142,7 +142,7 @@ def metrics(prediction: Prediction) -> dict[str, Any]:
 
 
 def started_at_ms(prediction: Prediction) -> int | None:
-    """When the engine took it in; None for one that it never did."""
+    """When the engine admitted the run; None if it never did."""
     return prediction.started_at_ms if prediction.admitted_at_ms is None else prediction.admitted_at_ms
 
 

@@ -1,4 +1,4 @@
-"""The body of a create beside its ``input``: known keys only, and what each must be. Pure."""
+"""Validate the body of a create request, except its ``input``."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ _EVENTS: Final = tuple(event.value for event in WebhookEvent)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What a create asks for beside the model's inputs."""
+    """Body of a create request, without the input."""
 
     version: str | None
     input: Any
     webhook: Webhook | None
     echo: Mapping[str, Any]
-    """What the prediction repeats of it."""
+    """Fields that the prediction object repeats."""
 
 
 def read_body(document: object, *, versioned: bool) -> Body:
-    """The body of a create; *versioned* where it names its model itself.
+    """Validate the body; *versioned* if the body names its model by ``version``.
 
     Raises:
         InvalidInput: with every fault.

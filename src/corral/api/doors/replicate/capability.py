@@ -1,4 +1,4 @@
-"""Addresses that open by themselves: whoever has one may read what it leads to, and nobody can guess another. Pure."""
+"""Signed URLs that need no API key: whoever has the URL has access, and it cannot be guessed."""
 
 import base64
 import hashlib
@@ -6,17 +6,17 @@ import hmac
 from typing import Final
 
 TOKEN_CHARS: Final = 52
-"""256 bits in base32, as Replicate's own stream URLs end."""
+"""256 bits in base32, the length in Replicate's own stream URLs."""
 STREAM: Final = "stream"
 FILE: Final = "file"
 
 
 def token(key: bytes, purpose: str, subject: str) -> str:
-    """The last part of the address: HMAC-SHA256 of purpose and subject, in lower-case base32."""
+    """Last part of a signed URL: HMAC-SHA256 of purpose and subject, in lower-case base32."""
     digest = hmac.digest(key, f"{purpose}:{subject}".encode(), hashlib.sha256)
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
 def opens(key: bytes, purpose: str, subject: str, given: str) -> bool:
-    """Whether *given* is that part, in a time that tells nothing of it."""
+    """Check the last part of a signed URL in constant time."""
     return hmac.compare_digest(token(key, purpose, subject).encode(), given.encode(errors="replace"))

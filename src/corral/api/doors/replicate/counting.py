@@ -1,4 +1,4 @@
-"""Every request of an account counts against its rate, and its answer says where that stands. Knows no route."""
+"""Rate-limit handlers and add the rate limit headers to every response."""
 
 from dataclasses import dataclass
 from functools import wraps
@@ -14,12 +14,12 @@ from corral.core.caller import Caller
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
-    """Wraps handlers."""
+    """Wraps handlers in the rate limit."""
 
     rates: Rates
 
     def __call__(self, handler: Handler, door: Door, kind: Kind = Kind.OTHER) -> Handler:
-        """*handler* behind the rate limit of *kind*; refusals are in the words of *door*."""
+        """Wrap *handler* in the rate limit of *kind*; errors are built by *door*."""
 
         @wraps(handler)
         async def counted(request: Request, caller: Caller) -> Response:
@@ -35,7 +35,7 @@ class Counting:
 
 
 async def _answer(handler: Handler, request: Request, caller: Caller, door: Door) -> Response:
-    """The handler's answer, or its refusal: answered here, so that refusals tell of the rate as well."""
+    """Run the handler and convert its errors here, so that error responses have the headers too."""
     try:
         return await handler(request, caller)
     except (ClientGone, ClientDisconnect):

@@ -1,4 +1,4 @@
-r"""Dialogues that callers write into ``prompt`` by hand, with the instruction tags that the model's page shows.
+"""Recognise conversations written into ``prompt`` with instruction tags, as the model's page shows.
 
 ::
 
@@ -15,12 +15,12 @@ import re
 from typing import Final
 
 _TAG: Final = re.compile(r"(\[/?INST\]|</?s>)")
-"""Alternatives of fixed length: splitting takes time in proportion to the text, whatever it is."""
+"""Alternatives of fixed length: splitting takes linear time."""
 _SYSTEM: Final = "<<SYS>>"
 
 
 def as_reference(prompt: str, *, system_prompt: str) -> str | None:
-    """*prompt* in the reference format, with control tokens spelt out; None if it is no dialogue.
+    """Format the conversation in *prompt* in the reference chat format; None if it is not a conversation.
 
     The system prompt is left out where it is empty, or where the dialogue has one of its own.
     """
@@ -36,7 +36,7 @@ def as_reference(prompt: str, *, system_prompt: str) -> str | None:
 
 
 def _turns(prompt: str) -> list[tuple[str, str]]:
-    """User text and answer of each turn, trimmed; empty if the prompt is anything else than a list of turns.
+    """Split a prompt into trimmed pairs of user text and answer; empty if it is not a list of turns.
 
     A turn is ``[<s>] [INST] user [/INST] answer [</s>]``; what is in brackets here may be missing, and white space may
     stand anywhere between.

@@ -1,4 +1,4 @@
-"""What is wrong with a request, field by field, in the words of Replicate's own validation. Values only."""
+"""Validation errors by field, with the texts of Replicate's own validation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from typing import Final
 from corral.core.errors import CorralError, InvalidRequest, PromptTooLong
 
 MAX_FAULTS: Final = 16
-"""Told at once: a fault takes more bytes to tell than to cause."""
+"""Most faults in one response: reporting a fault takes more bytes than causing it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One field and what is wrong with it."""
+    """One invalid field."""
 
     type: str
     """``required``, ``invalid_type``, ``number_gte``, …"""
@@ -24,7 +24,7 @@ class Fault:
 
 
 class InvalidInput(InvalidRequest):
-    """Fields of the body are missing, unknown, of the wrong type or out of range; ``faults`` has each."""
+    """The body has missing, unknown or invalid fields; ``faults`` lists each."""
 
     def __init__(self, message: str, *, faults: Iterable[Fault] = ()) -> None:
         super().__init__(message)
@@ -32,15 +32,15 @@ class InvalidInput(InvalidRequest):
 
 
 class InvalidVersion(InvalidRequest):
-    """The body's ``version`` names nothing that is served."""
+    """``version`` names nothing that is served."""
 
 
 class NotOffered(CorralError):
-    """A part of Replicate's API that this server has nothing behind."""
+    """A route of Replicate's API that this server does not support."""
 
 
 class NotHere(CorralError):
-    """There is nothing at this address: a collection, file or stream that nobody knows."""
+    """The collection, file or stream does not exist."""
 
 
 class ModelErrorCode(Enum):
@@ -65,13 +65,13 @@ class ModelRefusal(Exception):
 
 
 def too_long(error: PromptTooLong) -> ModelRefusal:
-    """The refusal of a prompt that the model's context does not hold."""
+    """Convert a prompt beyond the model's context into the model's own error."""
     message = f"Prompt length ({error.prompt_length}) exceeds maximum input length ({error.context_tokens - 1})"
     return ModelRefusal(ModelErrorCode.PROMPT_TOO_LONG, field="prompt", message=message)
 
 
 def invalid(faults: Iterable[Fault]) -> InvalidInput:
-    """The refusal of a body with *faults*, of which each of the first ``MAX_FAULTS`` has a line in the message."""
+    """Build the error for a body with *faults*; the message has a line for each of the first ``MAX_FAULTS``."""
     found = tuple(islice(faults, MAX_FAULTS))
     lines = (f"- {fault.field + ': ' if fault.field else ''}{fault.description}\n" for fault in found)
     return InvalidInput("".join(lines), faults=found)

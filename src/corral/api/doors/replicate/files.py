@@ -1,4 +1,4 @@
-"""The routes of files: leave one here, read what is known of it, have it removed, fetch it by a signed address."""
+"""File routes: upload, get, list, delete, and download by a signed URL."""
 
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -22,11 +22,11 @@ from corral.service.accounts.files import Files
 
 _NO_FILE: Final = "There is no such file."
 _INERT: Final = {"content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'"}
-"""What a stranger left here is nothing that a browser may run, should it ever show it."""
+"""Uploaded content is untrusted: browsers must not run it."""
 
 
 class FileRoutes:
-    """What happens at each route."""
+    """Handlers of the file routes."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -43,7 +43,7 @@ class FileRoutes:
         return as_json(answer, {"location": answer["urls"]["get"]}, status=201)
 
     async def list(self, request: Request, caller: Caller) -> Response:
-        """``GET /files``: all there are, for an account has no more than a page holds."""
+        """``GET /files``: all of them, because an account has no more than fit a page."""
         return as_json(page([self._answer(file, request) for file in await self._files.list(caller.account_id)]))
 
     async def get(self, request: Request, caller: Caller) -> Response:
@@ -60,10 +60,10 @@ class FileRoutes:
         return Response(status_code=204)
 
     async def download(self, request: Request) -> Response:
-        """``GET /files/{file_id}/download``: for whoever has the address."""
+        """``GET /files/{file_id}/download``: needs a signed URL instead of an API key."""
         file_id = request.path_params["file_id"]
         owner, expiry, signature = (request.query_params.get(name, "") for name in ("owner", "expiry", "signature"))
-        # The signature comes first: it is of what was signed, character by character, so the rest is as it was written.
+        # Check the signature first: it covers the other parameters, so they are as this server wrote them.
         if not opens(self._site.capability_key, FILE, _subject(owner, file_id, expiry), signature):
             raise NotHere(_NO_FILE)
         found = await self._files.read(owner, file_id) if self._site.clock() < int(expiry) else None
@@ -101,12 +101,12 @@ class FileRoutes:
         }
 
     def _signed(self, file: StoredFile) -> str:
-        """The query of an address that is good for as long as the file is kept."""
+        """Query of a signed URL that is valid until the file expires."""
         expiry = str(file.expires_at_ms // 1000)
         signature = token(self._site.capability_key, FILE, _subject(file.account_id, file.id, expiry))
         return urlencode({"expiry": expiry, "owner": file.account_id, "signature": signature})
 
 
 def _subject(owner: str, file_id: str, expiry: str) -> str:
-    """What is signed, in the order of Replicate's documentation."""
+    """String to sign, in the order of Replicate's documentation."""
     return f"{owner} {file_id} {expiry}"

@@ -1,4 +1,4 @@
-"""The inputs of a prediction."""
+"""Input table of predictions."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""From a body's ``input`` to values, by the catalog's fields. Pure.
+"""Validate a body's ``input`` against the input table.
 
 Types of faults and their descriptions are those of the JSON Schema validator that Replicate's API uses. Keys that are
 no field are let through unread, as they are there; ``null`` is taken for a field that is left out.
@@ -15,7 +15,7 @@ STOP_SEQUENCES: Final = "stop_sequences"
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
 _MAX_STOPS_CHARS: Final = 2 * MAX_STOPS * (MAX_STOP_CHARS + 1)
-"""Of the whole field; leaves room for sequences that stand in it twice."""
+"""Limit of the whole field; leaves room for sequences that are sent twice."""
 
 _TYPE_NAMES: Final[Mapping[type, str]] = {
     bool: "boolean",
@@ -28,7 +28,7 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
 
 
 def read_input(given: object, fields: Iterable[InputField]) -> dict[str, Any]:
-    """The value of every field: as given, else its default, else None.
+    """Validate the input and return the value of every field: as sent, else its default, else None.
 
     Raises:
         InvalidInput: with every fault.
@@ -54,13 +54,13 @@ def read_input(given: object, fields: Iterable[InputField]) -> dict[str, Any]:
 
 
 def stops(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The stop sequences: what stands between commas, untrimmed, or the entries of a list."""
+    """Stop sequences: the untrimmed texts between commas, or the entries of a list."""
     given: str | list[str] = values[STOP_SEQUENCES] or ""
     return tuple(dict.fromkeys(stop for stop in (given.split(",") if isinstance(given, str) else given) if stop))
 
 
 def stops_text(listed: Sequence[object]) -> str | None:
-    """A list of stop sequences as one text; None where an entry is no text or has a comma in it."""
+    """Join a list of stop sequences with commas; None if an entry is not a string or has a comma in it."""
     entries = [entry for entry in listed if isinstance(entry, str) and "," not in entry]
     return ",".join(entries) if len(entries) == len(listed) else None
 
@@ -95,7 +95,7 @@ def _out_of_range(accepted: Range, where: str, value: float) -> Iterator[Fault]:
 
 
 def _faults_together(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """What no single field's schema says."""
+    """Faults that no single field has."""
     given: str | list[str] = values[STOP_SEQUENCES] or ""
     too_long = len(given if isinstance(given, str) else ",".join(given)) > _MAX_STOPS_CHARS
     wanted = () if too_long else stops(values)
@@ -120,7 +120,7 @@ def _is(kind: str, value: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Whether JSON Schema calls it an integer: 512.0 is one."""
+    """Whether JSON Schema calls the value an integer: 512.0 is one."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value % 1 == 0)
 
 
@@ -130,7 +130,7 @@ def _wrong_type(where: str, expected: str, value: object) -> Fault:
 
 
 def json_type(value: object) -> str:
-    """What JSON Schema calls it."""
+    """JSON Schema's name of the value's type."""
     if _is_whole(value):
         return "integer"
     return next(name for kind, name in _TYPE_NAMES.items() if isinstance(value, kind))

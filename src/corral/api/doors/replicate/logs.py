@@ -1,4 +1,4 @@
-"""The ``logs`` of a prediction, from it alone: they only ever grow, and hold no text that is not kept. Pure.
+"""The ``logs`` field of a prediction. Append-only; built from the prediction alone.
 
 The lines are those of Replicate's last Llama 2 code. What is known at the start stands first.
 """
@@ -6,11 +6,11 @@ The lines are those of Replicate's last Llama 2 code. What is known at the start
 from corral.core.prediction import Prediction
 
 PERFORMANCE = "log_performance_metrics"
-"""The note that asks for the last four lines."""
+"""Note that asks for the last four lines."""
 
 
 def logs(prediction: Prediction) -> str:
-    """Lines as far as they are known; none before the engine has begun, and none once the text was removed."""
+    """Lines known so far; none before the engine has started the run, and none after the text was removed."""
     removed = prediction.data_removed and prediction.status.terminal
     if prediction.seed is None or prediction.admitted_at_ms is None or removed:
         return ""
@@ -27,7 +27,7 @@ def logs(prediction: Prediction) -> str:
 
 
 def _formatted_prompt(prediction: Prediction) -> str | None:
-    """What the model read; None where it is not kept, or was no text."""
+    """Prompt as the model read it; None if it was removed or was token ids."""
     if prediction.input is None:
         return None
     return prediction.input["request"]["prompt"].get("raw", {}).get("text")

@@ -1,4 +1,4 @@
-"""From the catalog to this door's models, versions, collections and deployments. Pure."""
+"""Build response bodies of models, versions, collections and deployments."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -29,15 +29,15 @@ HARDWARE: Final[tuple[Hardware, ...]] = ({"sku": "cpu", "name": "CPU"},)
 
 
 class ModelAnswers:
-    """The catalog in this door's words, with addresses below one base."""
+    """Converts catalog entries into response bodies with URLs below one base."""
 
     def __init__(self, *, base_url: str, run_counts: Mapping[str, int]) -> None:
-        """*run_counts* is by the model's id."""
+        """*run_counts* are by model id."""
         self._base_url = base_url
         self._run_counts = run_counts
 
     def model(self, model: CatalogModel) -> ModelAnswer:
-        """A model with its version and its first example."""
+        """Build a model with its version and first example."""
         page = model.page
         return {
             "url": f"{self._base_url}/{model.id}",
@@ -57,7 +57,7 @@ class ModelAnswers:
         }
 
     def found(self, model: CatalogModel, *, rank: int) -> SearchedModel:
-        """A model in the answer of a search, in which it is number *rank* from 0 on."""
+        """Build a search result; *rank* counts from 0."""
         tags = list(model.page.tags)
         return {
             "model": self.model(model),
@@ -65,7 +65,7 @@ class ModelAnswers:
         }
 
     def collection(self, collection: Collection, *, whole: bool = False) -> CollectionAnswer:
-        """A collection; *whole* with its models."""
+        """Build a collection; *whole* includes its models."""
         answer: CollectionAnswer = {
             "name": collection.name,
             "slug": collection.slug,
@@ -77,7 +77,7 @@ class ModelAnswers:
         return answer
 
     def example(self, model: CatalogModel, example: Example) -> PredictionAnswer:
-        """A run of the model that really was, as the prediction it would have been here."""
+        """Build an example run as a prediction object."""
         took_s = (example.completed_at_ms - example.admitted_at_ms) / 1000
         here = f"{self._base_url}/v1/predictions/{example.id}"
         return {
@@ -111,7 +111,7 @@ class ModelAnswers:
 
 
 def version_answer(model: CatalogModel, version: ModelVersion) -> VersionAnswer:
-    """A version; whichever it is, the current weights answer, and so their inputs are described."""
+    """Build a version. The inputs are those of the loaded weights, which answer for every version."""
     return {
         "id": version.id,
         "created_at": rfc3339(1000 * version.created_at_s),
@@ -121,12 +121,12 @@ def version_answer(model: CatalogModel, version: ModelVersion) -> VersionAnswer:
 
 
 def account_answer(account: Account) -> AccountAnswer:
-    """The account that pays."""
+    """Build the account of the API key."""
     return {"type": "organization", "username": account.id, "name": account.name, "github_url": None}
 
 
 def deployment_answer(model: CatalogModel) -> DeploymentAnswer:
-    """A served model as the deployment that it is here: one, always on."""
+    """Build the deployment of a served model: one instance, always on."""
     maker: AccountAnswer = {"type": "organization", "username": model.owner, "name": model.owner, "github_url": None}
     return {
         "owner": model.owner,

@@ -1,4 +1,4 @@
-"""The routes of models and of what surrounds them: versions, search, collections, deployments, hardware, account."""
+"""Routes of models, versions, search, collections, deployments, hardware and the account."""
 
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ _DIRECTIONS: Final = ("asc", "desc")
 
 
 class ModelRoutes:
-    """What happens at each route."""
+    """Handlers of the routes."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -42,7 +42,7 @@ class ModelRoutes:
         return as_json(await self.listing(request, caller))
 
     async def listing(self, request: Request, caller: Caller) -> dict[str, Any]:
-        """The body of ``GET /models``."""
+        """Build the body of ``GET /models``."""
         asked = dict(request.query_params)
         cursor = asked.pop("cursor", None)
         start = 0 if cursor is None else read_offset(cursor)
@@ -61,11 +61,11 @@ class ModelRoutes:
         return as_json(await self.one(request, model), weights_header(model))
 
     async def one(self, request: Request, model: CatalogModel) -> ModelAnswer:
-        """The body of ``GET /models/{owner}/{name}``."""
+        """Build the body of ``GET /models/{owner}/{name}``."""
         return (await self._answers(request)).model(model)
 
     async def query(self, request: Request, caller: Caller) -> Response:
-        """``QUERY /models``: the body is what to look for; JavaScript's client sends it as a JSON string."""
+        """``QUERY /models``: the body is the search text; Replicate's JavaScript client sends it as a JSON string."""
         body = await read_body(request, limit_bytes=self._site.body_limit_bytes)
         text = decode_utf8(body, what="The request body").strip()
         if len(text) > 1 and text.startswith('"') and text.endswith('"'):
@@ -96,7 +96,7 @@ class ModelRoutes:
         return as_json(page([version_answer(model, version) for version in model.versions]), weights_header(model))
 
     async def version(self, request: Request, caller: Caller) -> Response:
-        """``GET /models/{owner}/{name}/versions/{version_id}``: the current one, or one that it stands for."""
+        """``GET /models/{owner}/{name}/versions/{version_id}``: the current version or an alias of it."""
         model = self._model(request, caller)
         found = model.find_version(request.path_params["version_id"])
         return as_json(version_answer(model, found), weights_header(model))
@@ -147,7 +147,7 @@ class ModelRoutes:
         return as_json({"key": await self._site.webhook_secret(caller.account_id)})
 
     async def not_offered(self, _request: Request, _caller: Caller) -> Response:
-        """Everything that manages or trains models."""
+        """Refuse routes that manage or train models."""
         raise NotOffered("This server runs the models that its operator gave it; they are not managed or trained here.")
 
     def _visible(self, caller: Caller) -> list[CatalogModel]:
@@ -163,7 +163,7 @@ class ModelRoutes:
         return ModelAnswers(base_url=self._site.base_url(request), run_counts=counts)
 
     def _sorted(self, models: list[CatalogModel], asked: dict[str, str]) -> list[CatalogModel]:
-        """As asked; in the catalog's order where nothing is."""
+        """Sort by ``sort_by``; catalog order without it."""
         by, direction = asked.get("sort_by", _SORT_BY[1]), asked.get("sort_direction", "desc")
         faults = [
             Fault(type="enum", field=name, description="Must be one of the following: " + ", ".join(known))

@@ -1,4 +1,4 @@
-"""A version's ``openapi_schema``: what Cog generates for a language model, with the model's own inputs. Pure.
+"""The ``openapi_schema`` of a version: the document that Cog generates, with the model's own inputs.
 
 Clients read of it that ``Output`` is an iterator to be joined, and build forms from ``Input`` by ``x-order``.
 """
@@ -13,7 +13,7 @@ _OBJECT: Final = {"type": "object"}
 
 
 def openapi_schema(fields: Iterable[InputField]) -> dict[str, Any]:
-    """The document for a model with these inputs; hidden ones are left out."""
+    """Build the document for a model with these inputs; hidden ones are left out."""
     shown = [field for field in fields if not field.hidden]
     return {
         "openapi": "3.0.2",

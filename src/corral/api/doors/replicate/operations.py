@@ -1,4 +1,4 @@
-"""This door's part of the OpenAPI document. Values only."""
+"""OpenAPI operations of this API."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -30,7 +30,7 @@ TYPES: Final = (
     wire.FilePage,
     wire.ProblemAnswer,
 )
-"""What the operations below name."""
+"""Types that the operations below refer to."""
 
 _CREATE_HEADERS: Final[tuple[dict[str, Any], ...]] = (
     {

@@ -1,4 +1,4 @@
-"""Pages of lists: opaque cursors and absolute addresses, as both official clients need them. Pure."""
+"""Pagination: opaque cursors and absolute URLs, as both official clients need them."""
 
 import base64
 import binascii
@@ -16,22 +16,22 @@ _OFFSET: Final = re.compile(r"o=([0-9]{1,6})\Z")
 
 
 def page(results: Sequence[Any], *, following: str | None = None) -> dict[str, Any]:
-    """A page; *following* is the address of the next. There is no way back: no client goes it."""
+    """Build a page; *following* is the URL of the next. ``previous`` is always null: no client uses it."""
     return {"previous": None, "next": following, "results": list(results)}
 
 
 def address(url: str, cursor: str, others: dict[str, str]) -> str:
-    """The page of *url* at *cursor*, with the *others* of the query kept."""
+    """URL of the page at *cursor*; keeps the *others* of the query."""
     return f"{url}?{urlencode({**others, 'cursor': cursor})}"
 
 
 def after_id(prediction_id: str) -> str:
-    """The cursor behind a prediction."""
+    """Cursor after a prediction."""
     return _encode(f"p={prediction_id}")
 
 
 def read_id(cursor: str) -> str:
-    """The prediction that a cursor stands behind.
+    """Parse the prediction id of a cursor.
 
     Raises:
         InvalidInput: it is none of ours.
@@ -40,17 +40,17 @@ def read_id(cursor: str) -> str:
 
 
 def after_offset(offset: int) -> str:
-    """The cursor behind so many entries of a list that hardly changes."""
+    """Cursor after a number of entries of a list that hardly changes."""
     return _encode(f"o={offset}")
 
 
 def read_offset(cursor: str) -> int:
-    """How many entries a cursor stands behind; raises as ``read_id`` does."""
+    """Parse the number of entries before a cursor; raises as ``read_id`` does."""
     return int(_read(cursor, _OFFSET))
 
 
 def wrong_cursor() -> InvalidInput:
-    """The refusal of a cursor that no page gave."""
+    """Error for a cursor that no page returned."""
     return invalid([Fault(type="invalid_cursor", field="cursor", description="Must be one that a page gave")])
 
 

@@ -1,4 +1,4 @@
-"""The routes of predictions: create, read, list, stop, stream."""
+"""Prediction routes: create, get, list, cancel, stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,15 +41,15 @@ PAGE_PREDICTIONS: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a create asks for."""
+    """The model that a create request names."""
 
     model: CatalogModel
     asked: Mapping[str, str]
-    """The notes that say how: the model's name, its version, the deployment's name."""
+    """Notes about how it was named: model name, version, deployment name."""
 
 
 class PredictionRoutes:
-    """What happens at each route."""
+    """Handlers of the prediction routes."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -76,7 +76,7 @@ class PredictionRoutes:
         return await self._create(request, caller, Target(model=model, asked=asked))
 
     async def get(self, request: Request, caller: Caller) -> Response:
-        """``GET /predictions/{prediction_id}``; examples of models are found here, too."""
+        """``GET /predictions/{prediction_id}``; finds examples of models too."""
         prediction_id, base_url = request.path_params["prediction_id"], self._site.base_url(request)
         try:
             prediction = await self._predictions.get(caller, prediction_id)
@@ -90,12 +90,12 @@ class PredictionRoutes:
         return as_json(self.answers.prediction(prediction, base_url=base_url))
 
     async def cancel(self, request: Request, caller: Caller) -> Response:
-        """``POST /predictions/{prediction_id}/cancel``; whatever the body is."""
+        """``POST /predictions/{prediction_id}/cancel``; the body is ignored."""
         prediction = await self._predictions.cancel(caller, request.path_params["prediction_id"])
         return as_json(self.answers.prediction(prediction, base_url=self._site.base_url(request)))
 
     async def list(self, request: Request, caller: Caller) -> Response:
-        """``GET /predictions``: through whichever door they came."""
+        """``GET /predictions``: those of every API."""
         return await self._list(request, caller, None)
 
     async def list_of_model(self, request: Request, caller: Caller) -> Response:
@@ -129,7 +129,7 @@ class PredictionRoutes:
         return as_json(page([self.answers.prediction(one, base_url=base_url) for one in found], following=following))
 
     async def stream(self, request: Request) -> Response:
-        """``GET /streams/{prediction_id}/{token}``: for whoever has the address."""
+        """``GET /streams/{prediction_id}/{token}``: needs a signed URL instead of an API key."""
         prediction_id = request.path_params["prediction_id"]
         if not opens(self._site.capability_key, STREAM, prediction_id, request.path_params["token"]):
             raise NotHere("There is no such stream.")
@@ -176,7 +176,9 @@ class PredictionRoutes:
         return as_json(answer, headers, status=201)
 
     async def _begin(self, ask: Ask, model: CatalogModel, values: Mapping[str, Any]) -> tuple[Prediction, bool]:
-        """Start it, or write down that it cannot run; and whether an idempotency key led to an earlier one."""
+        """Start the run, or store it as failed if the model cannot run it. Returns whether an idempotency key
+        matched.
+        """
         template = next(field.default for field in INPUTS.for_model(model) if field.name == "prompt_template")
         try:
             work = partial(to_core, model.id, values, default_template=template)
@@ -190,7 +192,7 @@ class PredictionRoutes:
 
 
 def named(request: Request) -> str:
-    """The model's name in a route's path."""
+    """The model name in the path."""
     return f"{request.path_params['owner']}/{request.path_params['name']}"
 
 
@@ -199,5 +201,5 @@ def _as_asked(model: CatalogModel) -> dict[str, str]:
 
 
 def as_json(body: object, headers: Mapping[str, str] | None = None, *, status: int = 200) -> Response:
-    """An answer."""
+    """Build a JSON response."""
     return Response(orjson.dumps(body), status, headers=dict(headers or {}), media_type="application/json")

@@ -1,4 +1,4 @@
-"""How long a caller waits, and how long a run may take: the headers ``Prefer`` and ``Cancel-After``. Pure."""
+"""Parse the headers ``Prefer: wait`` and ``Cancel-After``."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ MAX_WAIT_S: Final = 60
 MIN_CANCEL_S: Final = 5
 MAX_CANCEL_S: Final = 86_400
 _MARGIN_S: Final = 0.2
-"""Clients give up half a second after the time they asked for, and the answer has to travel."""
+"""Clients give up half a second after the requested wait, and the response needs time to travel."""
 _WAIT: Final = re.compile(r"wait(?:\s*=\s*\"?([0-9]{1,9})\"?)?\Z", re.IGNORECASE)
 _SECONDS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\Z")
 _PARTS: Final = re.compile(r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?\Z", re.IGNORECASE)
@@ -20,15 +20,15 @@ _PARTS: Final = re.compile(r"(?=[0-9])(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """A preference that is honoured."""
+    """A ``wait`` preference."""
 
     applied: str
-    """As the answer's ``Preference-Applied`` repeats it."""
+    """Value for the ``Preference-Applied`` response header."""
     timeout_s: float
 
 
 def read_wait(values: Iterable[str]) -> Wait | None:
-    """The wait among the preferences of all ``Prefer`` headers; what is none is ignored, what is out of range clamped.
+    """Parse the ``wait`` preference of all ``Prefer`` headers; others are ignored, values out of range are clamped.
 
     Grammar as in RFC 7240, and ``wait`` alone for the longest.
     """
@@ -44,7 +44,7 @@ def read_wait(values: Iterable[str]) -> Wait | None:
 
 
 def read_cancel_after(values: list[str]) -> float | None:
-    """Seconds after which the run is stopped: ``30``, ``30s``, ``5m``, ``1h30m45s``.
+    """Parse the deadline in seconds: ``30``, ``30s``, ``5m``, ``1h30m45s``.
 
     Raises:
         InvalidInput: several headers, no duration, or not between 5 seconds and a day.

@@ -1,4 +1,4 @@
-"""How often an account may call: a bucket each for creates and for everything else, in memory.
+"""Rate limits per account: token buckets for creates and for all other requests, in memory.
 
 A bucket holds a minute's requests and fills evenly, so that short bursts pass. Knows no HTTP beyond header names.
 """
@@ -14,13 +14,13 @@ from corral.core.errors import RateLimited
 
 _WINDOW_S: Final = 60
 _UNBOUNDED: Final = 60_000
-"""What is shown as a budget where there is no limit."""
+"""Limit that is reported to accounts without one."""
 _MANY: Final = 10_000
-"""Buckets that are kept before those that are full again are let go of."""
+"""Number of buckets above which full ones are deleted."""
 
 
 class Kind(StrEnum):
-    """What is counted together."""
+    """Requests that share a bucket."""
 
     CREATE = "create"
     OTHER = "other"
@@ -28,16 +28,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where an account stands after a request."""
+    """State of a bucket after a request."""
 
     remaining: int
     reset_s: int
-    """Until the whole budget is there again."""
+    """Seconds until the bucket is full again."""
     refused: RateLimited | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        """As every answer has them."""
+        """Rate limit response headers."""
         return {"ratelimit-remaining": str(self.remaining), "ratelimit-reset": str(self.reset_s)}
 
 
@@ -48,16 +48,16 @@ class _Bucket:
 
 
 class Rates:
-    """Every account's buckets."""
+    """Token buckets of every account."""
 
     def __init__(self, *, creates_per_minute: int, requests_per_minute: int, clock: Callable[[], float]) -> None:
-        """Both limits are per account; 0 is none."""
+        """Both limits are per account and minute; 0 is unlimited."""
         self._limits = {Kind.CREATE: creates_per_minute, Kind.OTHER: requests_per_minute}
         self._clock = clock
         self._buckets: dict[tuple[str, Kind], _Bucket] = {}
 
     def take(self, caller: Caller, kind: Kind) -> Standing:
-        """Count a request. Accounts without limits are shown a full budget."""
+        """Count a request. Accounts without limits always see a full bucket."""
         limit = self._limits[kind]
         if limit == 0 or caller.unlimited:
             return Standing(remaining=(limit or _UNBOUNDED) - 1, reset_s=1)

@@ -1,4 +1,4 @@
-"""Errors in this door's words: problem documents (RFC 9457) as Replicate's API answers them. Pure."""
+"""Map `CorralError` to Replicate error responses: problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class _Row:
     status: int
     title: str
     detail: str | None = None
-    """Instead of the error's own words, where clients know these."""
+    """Fixed text instead of the error's message, where clients know it."""
 
 
 ERRORS: Mapping[type[CorralError], _Row] = {
@@ -77,17 +77,17 @@ ERRORS: Mapping[type[CorralError], _Row] = {
     ServerStopping: _Row(503, "Server is stopping"),
     EngineFailed: _Row(500, "Model failed"),
 }
-"""How each error is answered; a class without a row is answered as its nearest base."""
+"""Response of each error class; a class without a row uses the row of its nearest base."""
 
 _FIELDS: Final = {
     "stop": "input.stop_sequences",
     **{name: name for name in ("webhook", "content", IDEMPOTENCY_KEY, MAX_COST)},
 }
-"""Fields by the core's names for what came of them, where these are no input's."""
+"""Paths of fields by the core's names; all others are inputs."""
 
 
 def from_error(error: CorralError) -> Problem:
-    """An error as a problem document."""
+    """Build the problem document."""
     row = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
     body: dict[str, object] = {"title": row.title, "detail": row.detail or _detail(error), "status": row.status}
     match error:

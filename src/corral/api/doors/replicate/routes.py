@@ -1,4 +1,4 @@
-"""The routes of this door: under ``/v1``, at the root, and under ``/v1/v1``.
+"""Routes of the Replicate API: under ``/v1``, at the root, and under ``/v1/v1``.
 
 Its clients of version 1 and 2 read one environment variable with and without the ``/v1``, so any of these may be asked.
 What a root has for other doors is left to them: see ``_NOT_AT_THE_ROOT``.
@@ -29,7 +29,7 @@ _MODEL: Final = "/models/{owner}/{name}"
 _NOT_AT_THE_ROOT: Final = frozenset(
     {("GET", _MODEL), ("GET", f"{_MODEL}/versions"), ("DELETE", _MODEL), ("POST", "/models")}
 )
-"""DeepInfra's, there."""
+"""Routes of DeepInfra's API at the same paths."""
 _SHARED: Final = frozenset({("GET", _MODEL)})
 """Under ``/v1`` this is one with OpenAI's, as ``GET /models`` is everywhere: see ``corral.api.models``."""
 
@@ -46,12 +46,12 @@ NOT_OFFERED: Final = (
     ("PATCH", "/deployments/{owner}/{name}"),
     ("DELETE", "/deployments/{owner}/{name}"),
 )
-"""What manages and trains models."""
+"""Routes that manage and train models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicateDoor:
-    """The door as the application composes it."""
+    """The router with the parts that the application composes with other routes."""
 
     router: APIRouter
     models: ModelRoutes
@@ -59,7 +59,7 @@ class ReplicateDoor:
 
 
 def replicate_door(site: Site) -> ReplicateDoor:
-    """This door, ready to be included."""
+    """Build the router."""
     router, catalog = APIRouter(tags=["replicate"]), site.predictions.catalog
     door = Door(keys=site.keys, from_error=from_error, router=router, catalog=catalog)
     rates = Rates(
@@ -79,7 +79,7 @@ def replicate_door(site: Site) -> ReplicateDoor:
 
 
 class _Paths:
-    """Adds each route at all of its paths; the OpenAPI document has one of them."""
+    """Adds each route under every prefix; only one of them is in the OpenAPI document."""
 
     def __init__(self, door: Door, count: Counting) -> None:
         self.count = count
@@ -151,5 +151,5 @@ def _add_files(paths: _Paths, routes: FileRoutes) -> None:
     paths.add("GET", "/files", routes.list, operations.FILES, tokens=False)
     paths.add("GET", "/files/{file_id}", routes.get, operations.FILE, tokens=False)
     paths.add("DELETE", "/files/{file_id}", routes.delete, operations.DELETE_FILE, scopes=_RUN, tokens=False)
-    # A client makes this address itself, from whichever base it has.
+    # Clients build this path themselves, from any base URL.
     paths.add_open("/files/{file_id}/download", routes.download, operations.DOWNLOAD, elsewhere=ELSEWHERE)

@@ -1,4 +1,4 @@
-"""A prediction as server-sent events: from any point on, live or from the log, and cut as ``output`` is.
+"""Stream a prediction as server-sent events, resumable at any event, with the chunks of ``output``.
 
 An event's id is ``<seconds of creation>:<number>-<digest>``. The number is 4 times the log's own number of what was
 shown up to there, plus what was told beyond it (see ``Beyond``), and the digest is that of the token ids up to there
@@ -35,7 +35,7 @@ _ID: Final = re.compile(r"([0-9]{1,15}):([0-9]{1,15})(?:\.([0-9]{1,9}))?(?:-([0-
 _DIGEST_BYTES: Final = 4
 _CARRIAGE_RETURN: Final = "\r"
 _STARTED: Final = 1
-"""Number of the log's first event, before any text."""
+"""Number of the first log event, before any text."""
 _DIFFERS: Final = (
     "The server computed this prediction again after a restart, and its text differs from what this stream sent "
     "before. Discard that text and read the whole output from the prediction's 'urls.get'."
@@ -43,40 +43,40 @@ _DIFFERS: Final = (
 _HEADERS: Final = {
     "cache-control": "no-cache, no-store",
     "x-accel-buffering": "no",
-    # A browser's EventSource may read it from any page: the address is the key, and no cookie plays a part.
+    # Any page may read it with an EventSource: the URL is signed, and cookies are not used.
     "access-control-allow-origin": "*",
     "cross-origin-resource-policy": "cross-origin",
 }
 
 
 class Beyond(IntEnum):
-    """What a reader was told beyond the last event of the log that it has seen whole."""
+    """State of a reader after the last log event that it has received whole."""
 
     NOTHING = 0
     PART = 1
-    """The first characters of the text that follows; see ``chunks.cut``."""
+    """It has the first characters of the text that follows; see ``chunks.cut``."""
     ERROR = 2
     DONE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far a reader is."""
+    """Resume position of a reader."""
 
     number: int = 0
-    """Of the last event of the log that it has seen whole."""
+    """Last log event that it has received whole."""
     beyond: Beyond = Beyond.NOTHING
     characters: int = 0
-    """How many it has seen of the text after that event."""
+    """Characters of the text after that event that it has received."""
     digest: str | None = None
-    """Of the token ids and characters up to there; None where the id had none."""
+    """Digest of the token ids and characters up to there; None if the event id has none."""
 
 
 BEGINNING: Final = Position()
 
 
 def read_position(last_event_id: str | None, *, created_s: int) -> Position:
-    """Where to go on; from the beginning where the id is of no stream of this prediction."""
+    """Parse ``Last-Event-ID``; the beginning if the id is not of this prediction."""
     match = _ID.match(last_event_id or "")
     if match is None or int(match[1]) != created_s:
         return BEGINNING
@@ -86,25 +86,25 @@ def read_position(last_event_id: str | None, *, created_s: int) -> Position:
 
 
 class Words:
-    """The events of one reader, sans IO."""
+    """Encoder of the events of one reader."""
 
     def __init__(self, *, created_s: int, after: Position, digest: Callable[[int], str | None]) -> None:
-        """*after* is where the reader goes on, *digest* that of the token ids up to an event's number."""
+        """*after* is the resume position, *digest* returns the digest of the token ids up to an event number."""
         self._created_s = created_s
         self._digest = digest
         self._after = after
         self._number = after.number
-        """Of the last event of the log that was fed, from the first text on."""
+        """Number of the last log event that was fed."""
         self._nothing_shown = after.number <= _STARTED
         self._skipped = ""
-        """What the reader has seen of the text after *after*, as far as it was fed."""
+        """Text after *after* that the reader has received, as far as it was fed."""
         self._held = ""
-        """A carriage return at the end of what was fed."""
+        """Carriage return at the end of the text fed so far."""
         self._differs: bool | None = None
-        """None until the reader's position is reached."""
+        """None until the resume position is reached."""
 
     def feed(self, number: int, event: GenerationEvent) -> Iterator[bytes]:
-        """What an event of the log puts on the wire; no text once the reader ``differs``."""
+        """Encode one log event; no text once the reader ``differs``."""
         match event:
             case Queued():
                 yield queue_comment(event)
@@ -117,7 +117,9 @@ class Words:
             self._number = number
 
     def end(self, prediction: Prediction | None) -> Iterator[bytes]:
-        """The last events; *prediction* is how it ended, None where it succeeded. Nothing if it goes on elsewhere."""
+        """Encode the last events; *prediction* is its final state, None if it succeeded. Empty if it resumes
+        elsewhere.
+        """
         reason: dict[str, str] = {}
         if self._held and (prediction is None or prediction.status.terminal):
             self._held = ""
@@ -136,7 +138,7 @@ class Words:
         yield self._event("done", event_json(reason), Beyond.DONE)
 
     def differs(self, *, over: bool = False) -> bool:
-        """Whether the reader was told other text up to its position than there is now.
+        """Whether the reader received another text up to its position than there is now.
 
         False as long as the text does not reach that far, unless the log is *over*.
         """
@@ -146,7 +148,7 @@ class Words:
         return bool(self._differs)
 
     def refuse(self) -> Iterator[bytes]:
-        """The events for a reader whose text differs. Their ids keep its digest, so that it is told once."""
+        """Encode the error for a reader whose text differs. Its ids keep the digest, so that it is sent once."""
 
         def digest(_number: int) -> str | None:
             return self._after.digest
@@ -178,13 +180,13 @@ class Words:
             yield self._event("output", last.encode(), Beyond.NOTHING)
 
     def _part(self, chunk: str, seen: str) -> bytes:
-        """The event of a chunk; *seen* is what was told of the text after the last event, this chunk included."""
+        """Encode a chunk; *seen* is the text sent since the last log event, this chunk included."""
         if not seen:
             return self._event("output", chunk.encode(), Beyond.NOTHING)
         return self._event("output", chunk.encode(), Beyond.PART, seen=seen)
 
     def _digest_after(self, number: int, seen: str) -> str | None:
-        """The digest of the token ids up to an event, and of what is *seen* of the text after it."""
+        """Digest of the token ids up to a log event and of the text *seen* after it."""
         digest = self._digest(number)
         if digest is None or not seen:
             return digest
@@ -199,14 +201,16 @@ class Words:
 
 
 class PredictionStream(Response):
-    """The response. Its client's leaving ends it and nothing else; a slow client gets fewer, longer chunks."""
+    """Response that streams a prediction. A disconnect ends only the response; slow clients get fewer, longer
+    chunks.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
         self, run: Run, *, after: Position, find: Callable[[str], Awaitable[Prediction]], ping_s: float
     ) -> None:
-        """Prepare; nothing is read or sent before the response is called.
+        """Keep the arguments; nothing is read or sent before the response is called.
 
         Args:
             run: to be read.
@@ -224,7 +228,7 @@ class PredictionStream(Response):
         self.init_headers(_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - of every response
-        """Run to the end, or until the client goes away."""
+        """Send events until the end or until the client disconnects."""
         try:
             async with while_connected(receive) as tasks:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -246,7 +250,7 @@ class PredictionStream(Response):
                 if number > 0 and words.differs():  # a queue position has none: the log may not reach *after* yet
                     break
         except ServerStopping as error:
-            # Without an id, so that a reader who comes again goes on where it stopped.
+            # Without an id, so that a reader that reconnects resumes where it stopped.
             yield encode(event_json({"detail": str(error)}), event="error")
             return
         except CorralError:
@@ -263,7 +267,7 @@ class PredictionStream(Response):
         self._sent_s = asyncio.get_running_loop().time()
 
     async def _ping(self, send: Send) -> None:
-        """One timer for the stream, not one for each token."""
+        """Send pings with one timer per stream, not one per token."""
         loop = asyncio.get_running_loop()
         self._sent_s = loop.time()
         while True:

@@ -1,4 +1,4 @@
-"""The prompt template: two fields and doubled braces, and nothing else of Python's format strings. Pure.
+"""The prompt template: two fields and doubled braces of Python's format strings, and nothing else.
 
 What callers write is never handed to ``str.format``, whose fields reach into objects and whose widths fill memory.
 """
@@ -14,12 +14,12 @@ TEMPLATE: Final = "prompt_template"
 FIELDS: Final = ("prompt", "system_prompt")
 MAX_FILLED_CHARS: Final = 2**21
 MAX_TOKENS: Final = 10_000
-"""Fields and doubled braces: no context holds what so many stand for."""
+"""Most fields and doubled braces."""
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 
 
 def fill(template: str, *, prompt: str, system_prompt: str) -> str:
-    """The template with both fields filled in; an empty one is the prompt alone.
+    """Fill both fields into the template; an empty template is the prompt alone.
 
     Raises:
         ModelRefusal: the template has no ``{prompt}`` (E1003), or a brace or field that means nothing (E1004); the
@@ -45,7 +45,9 @@ def fill(template: str, *, prompt: str, system_prompt: str) -> str:
 
 
 def _parts(template: str, values: Mapping[str, str], used: set[str]) -> Iterator[str]:
-    """The pieces of the filled template. A field may occur many times, so their sum is bounded while they are made."""
+    """Yield the parts of the filled template. A field may occur many times, so their total size is bounded on the
+    way.
+    """
     end, chars = 0, 0
     for number, match in enumerate(_TOKEN.finditer(template)):
         if number == MAX_TOKENS:

@@ -1,4 +1,4 @@
-"""Times as Replicate writes and reads them. Pure."""
+"""Format and parse times as Replicate does."""
 
 from datetime import UTC, datetime
 
@@ -6,12 +6,12 @@ from corral.api.doors.replicate.faults import Fault, invalid
 
 
 def rfc3339(at_ms: int) -> str:
-    """Unix milliseconds as RFC 3339 in UTC: ``2023-09-12T08:30:01.250Z``."""
+    """Format Unix milliseconds as RFC 3339 in UTC: ``2023-09-12T08:30:01.250Z``."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at_ms % 1000:03}Z"
 
 
 def read_time_ms(text: str, *, param: str) -> int:
-    """Unix milliseconds of an ISO 8601 date or time; one without zone is in UTC.
+    """Parse an ISO 8601 date or time into Unix milliseconds; UTC if it names no zone.
 
     Raises:
         InvalidInput: it is none.

@@ -1,4 +1,4 @@
-"""From validated inputs to the core's request. Pure: no IO, no clock, no HTTP."""
+"""Translate validated inputs into the core's request."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,12 +11,12 @@ from corral.api.doors.replicate.template import fill
 from corral.core.generation import GenerationRequest, RawPrompt, Sampling, Stopping
 
 DEFAULT_MAX_TOKENS: Final = 512
-"""Which counts as not given where ``max_new_tokens`` is."""
+"""A ``max_tokens`` of this value counts as unset if ``max_new_tokens`` is sent."""
 _UNSET: Final = -1
 
 
 def to_core(model: str, values: Mapping[str, Any], *, default_template: str) -> GenerationRequest:
-    """What *values* ask of *model*.
+    """Build the core's request from *values*.
 
     Args:
         model: its id in the catalog.
@@ -37,17 +37,17 @@ def to_core(model: str, values: Mapping[str, Any], *, default_template: str) -> 
 
 
 def unformatted(model: str, values: Mapping[str, Any]) -> GenerationRequest:
-    """Stands for a request that was refused: the prompt as it came."""
+    """Request that stands for one that the model refused: its prompt as sent."""
     return GenerationRequest(model=model, prompt=RawPrompt(values["prompt"]))
 
 
 def text_chars(values: Mapping[str, Any]) -> int:
-    """How much text ``to_core`` works on."""
+    """Characters of text that ``to_core`` processes."""
     return sum(len(value) for value in values.values() if isinstance(value, str))
 
 
 def formatted(values: Mapping[str, Any], *, default_template: str) -> str:
-    """The prompt as the model reads it, control tokens spelt out.
+    """Format the prompt as the model reads it, control tokens spelled out.
 
     Raises:
         ModelRefusal: E1001 to E1004.
@@ -61,7 +61,7 @@ def formatted(values: Mapping[str, Any], *, default_template: str) -> str:
 
 
 def _sampling(values: Mapping[str, Any]) -> Sampling:
-    # A nucleus of nothing is the most likely token alone.
+    # A top_p of 0 keeps only the most likely token.
     greedy = values["temperature"] == 0 or values["top_p"] == 0
     return Sampling(
         temperature=0.0 if greedy else float(values["temperature"]),
@@ -74,7 +74,7 @@ def _sampling(values: Mapping[str, Any]) -> Sampling:
 
 
 def _top_k(value: int | None) -> int:
-    """0 and less is off, and so is more than any vocabulary has."""
+    """Values of 0 or less, and those beyond any vocabulary, turn it off."""
     return value if value is not None and 0 < value < 2**31 else 0
 
 

@@ -1,4 +1,4 @@
-"""From a form's parts to a file that is to be kept: known parts only, and what each must be. Pure.
+"""Validate the form of a file upload.
 
 The clients of version 1 and JavaScript's put name and type into the head of the part ``content``, and ``metadata`` is
 JSON. The client of version 2 has a part for each, and one per entry of ``metadata``.
@@ -20,13 +20,13 @@ MAX_METADATA_BYTES: Final = 4096
 UNTYPED: Final = "application/octet-stream"
 _WORD: Final = r"[A-Za-z0-9!#$&^_.+-]+"
 _TYPE: Final = re.compile(rf"{_WORD}/{_WORD}(; ?{_WORD}=({_WORD}|\"{_WORD}\"))*")
-"""A media type with its parameters (RFC 6838, section 4.2), without what could end a header's line."""
+"""A media type with its parameters (RFC 6838, section 4.2), without line ends."""
 _ENTRY: Final = re.compile(r"metadata\[([^\[\]]{1,64})\]")
 _KNOWN: Final = ("content", "filename", "type", "metadata")
 
 
 def read_upload(parts: Sequence[Part]) -> Upload:
-    """The file that the parts of a form are.
+    """Build the file from the parts of a form.
 
     Raises:
         InvalidInput: with every fault.
@@ -68,7 +68,7 @@ def _text(part: Part | None) -> str:
 
 
 def _metadata(parts: Mapping[str, Part]) -> dict[str, Any] | None:
-    """What the parts say of the file; None for what is no object, or too large."""
+    """Parse the metadata part; None if it is not an object or is too large."""
     entries = {match[1]: part for name, part in parts.items() if (match := _ENTRY.fullmatch(name))}
     whole = parts.get("metadata", Part(name="metadata", content=b"{}"))
     sizes_bytes = (len(whole.content), *(len(name.encode()) + len(part.content) for name, part in entries.items()))

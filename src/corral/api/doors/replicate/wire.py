@@ -1,4 +1,4 @@
-"""What this door reads and writes, as types for the OpenAPI document. Bodies are checked in ``inputs`` and ``body``."""
+"""Request and response types for the OpenAPI document. Bodies are validated in ``inputs`` and ``body``."""
 
 from typing import (
     Any,
@@ -13,7 +13,7 @@ WebhookEventName = Literal["start", "output", "logs", "completed"]
 
 
 class PredictionBody(TypedDict):
-    """Body of a prediction of one model."""
+    """Body that creates a prediction of the model in the path."""
 
     input: dict[str, Any]
     stream: NotRequired[bool | None]
@@ -23,13 +23,13 @@ class PredictionBody(TypedDict):
 
 
 class VersionedPredictionBody(PredictionBody):
-    """Body of a prediction that names its model itself."""
+    """Body that creates a prediction and names the model by ``version``."""
 
     version: str
 
 
 class PredictionUrls(TypedDict):
-    """Where a prediction is read, streamed and stopped. The stream's address needs no key."""
+    """URLs of a prediction. The stream's URL is signed and needs no API key."""
 
     get: str
     cancel: str
@@ -115,7 +115,7 @@ class ModelPage(TypedDict):
 
 
 class SearchMetadata(TypedDict):
-    """What is told of a model that was found."""
+    """Metadata of a search result."""
 
     generated_description: str
     tags: list[str]
@@ -123,14 +123,14 @@ class SearchMetadata(TypedDict):
 
 
 class SearchedModel(TypedDict):
-    """A model that was found."""
+    """Search result."""
 
     model: ModelAnswer
     metadata: SearchMetadata
 
 
 class CollectionAnswer(TypedDict):
-    """A collection; models and the full description only by itself."""
+    """A collection; lists of collections omit the models and the full description."""
 
     name: str
     slug: str
@@ -148,7 +148,7 @@ class CollectionPage(TypedDict):
 
 
 class SearchAnswer(TypedDict):
-    """What a search found."""
+    """Search results."""
 
     query: str
     models: list[SearchedModel]
@@ -157,7 +157,7 @@ class SearchAnswer(TypedDict):
 
 
 class AccountAnswer(TypedDict):
-    """Whose key it is."""
+    """Account of the API key."""
 
     type: Literal["organization"]
     username: str
@@ -166,20 +166,20 @@ class AccountAnswer(TypedDict):
 
 
 class WebhookSecret(TypedDict):
-    """What receivers check signatures with."""
+    """Secret that receivers of webhooks verify signatures with."""
 
     key: str
 
 
 class Hardware(TypedDict):
-    """Something that models run on."""
+    """Kind of hardware."""
 
     sku: str
     name: str
 
 
 class ReleaseConfiguration(TypedDict):
-    """What a deployment runs on."""
+    """Hardware and instances of a deployment."""
 
     hardware: str
     min_instances: int
@@ -187,7 +187,7 @@ class ReleaseConfiguration(TypedDict):
 
 
 class Release(TypedDict):
-    """What a deployment runs."""
+    """Model and version of a deployment."""
 
     number: int
     model: str
@@ -214,21 +214,21 @@ class DeploymentPage(TypedDict):
 
 
 class FileBody(TypedDict):
-    """A file to be kept, as a form."""
+    """Form of a file upload."""
 
     content: bytes
     metadata: NotRequired[dict[str, Any]]
 
 
 class Checksums(TypedDict):
-    """Of a file's content, in hexadecimal."""
+    """Hexadecimal checksums of a file."""
 
     sha256: str
     md5: str
 
 
 class FileUrls(TypedDict):
-    """Addresses of a file."""
+    """URLs of a file."""
 
     get: str
     download: str
@@ -236,7 +236,7 @@ class FileUrls(TypedDict):
 
 
 class FileAnswer(TypedDict):
-    """A file that is kept for a day."""
+    """An uploaded file; kept for a day."""
 
     id: str
     name: str
@@ -260,7 +260,7 @@ class FilePage(TypedDict):
 
 
 class InvalidField(TypedDict):
-    """One fault of a request."""
+    """One invalid field."""
 
     type: str
     field: str
@@ -268,7 +268,7 @@ class InvalidField(TypedDict):
 
 
 class ProblemAnswer(TypedDict):
-    """An error (RFC 9457)."""
+    """Problem document (RFC 9457)."""
 
     title: str
     detail: str
@@ -278,4 +278,4 @@ class ProblemAnswer(TypedDict):
 
 
 class HardwareList(RootModel[list[Hardware]]):
-    """Everything that models run on here."""
+    """Hardware that models run on."""
