@@ -16,10 +16,10 @@ from fastapi import FastAPI
 
 import corral
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies, NativeOptions, RateLimits
 from corral.api.doors.deepinfra import webhook as deepinfra_webhook
 from corral.api.doors.replicate.answers import Answers
 from corral.api.doors.replicate.predictions import DOOR as REPLICATE
-from corral.api.site import NativeTerms, RateTerms, Site
 from corral.assembly import assemble
 from corral.catalog.catalog import Catalog
 from corral.core.errors import BadSetting
@@ -43,8 +43,8 @@ from corral.store.databases.gateway_lock import only_server
 from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
 from corral.store.store import Store
 from corral.web.app import add_pages
+from corral.web.dependencies import PageDependencies
 from corral.web.sessions import OneTimeLinks, Sessions
-from corral.web.site import WebSite
 from corral.weights import prepare_data_dir
 
 DATABASE_FILE: Final = "corral.db"
@@ -146,7 +146,7 @@ def _app(
     deployments: DeploymentAdmin,
 ) -> FastAPI:
     clock = time.time  # noqa: TID251 - made here, as above
-    site = Site(
+    dependencies = Dependencies(
         predictions=predictions,
         keys=accounts,
         clock=clock,
@@ -162,7 +162,7 @@ def _app(
         files=Files(store, clock=clock),
         deployments=deployments,
     )
-    web_site = WebSite(
+    web_site = PageDependencies(
         predictions=predictions,
         accounts=accounts,
         console=console,
@@ -171,17 +171,17 @@ def _app(
         links=links,
         deployments=deployments,
         clock=clock,
-        capability_key=site.capability_key,
+        capability_key=dependencies.capability_key,
         replicate_aborted_status=settings.replicate_aborted_status,
         public_url=settings.public_url,
     )
-    app = create_app(site, allowed_hosts=served_hosts(settings), cors_origins=settings.cors_origins)
+    app = create_app(dependencies, allowed_hosts=served_hosts(settings), cors_origins=settings.cors_origins)
     add_pages(app, web_site)
     return app
 
 
-def _native_terms(settings: Settings) -> NativeTerms:
-    return NativeTerms(
+def _native_terms(settings: Settings) -> NativeOptions:
+    return NativeOptions(
         repetition_penalty=settings.deepinfra_repetition_penalty,
         full_text=settings.deepinfra_full_text,
         stream_done=settings.deepinfra_stream_done,
@@ -284,8 +284,8 @@ def renderers(settings: Settings, catalog: Catalog) -> Mapping[str, Renderer]:
     return {REPLICATE: replicate.render, deepinfra_webhook.DOOR: deepinfra_webhook.render}
 
 
-def _rates(settings: Settings) -> RateTerms:
-    return RateTerms(
+def _rates(settings: Settings) -> RateLimits:
+    return RateLimits(
         creates_per_minute=settings.replicate_creates_per_minute,
         requests_per_minute=settings.replicate_requests_per_minute,
     )

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
@@ -22,6 +22,6 @@ async def predictions() -> AsyncIterator[ScriptedPredictions]:
 @pytest.fixture
 async def server(predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
     """A server in front of ``predictions`` that pings after 50 ms and takes bodies up to 2 MiB."""
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED + 0.5, ping_s=0.05))
+    app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED + 0.5, ping_s=0.05))
     async with serving(app) as live:
         yield live

@@ -8,7 +8,7 @@ import pytest
 from httpx2 import Response
 
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from corral.core.errors import DeploymentInUse, InsufficientMemory
 from tests.doors.known_keys import ONE_MODEL, READ_ONLY, RUN_ONLY, KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
@@ -30,8 +30,10 @@ def registry() -> ScriptedDeployments:
 
 @pytest.fixture
 async def live(registry: ScriptedDeployments, predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
-    site = Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, deployments=registry.admin)
-    async with serving(create_app(site)) as server:
+    dependencies = Dependencies(
+        predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, deployments=registry.admin
+    )
+    async with serving(create_app(dependencies)) as server:
         yield server
 
 

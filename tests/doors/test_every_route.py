@@ -8,7 +8,7 @@ from fastapi.routing import iter_route_contexts
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from corral.core.server_state import ServerState, ServerStatus
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET, LiveServer, serving
@@ -51,7 +51,9 @@ NAMES = {
 @pytest.mark.anyio
 async def test_every_route_needs_a_key_unless_it_is_on_the_list(predictions: ScriptedPredictions) -> None:
     deployments = ScriptedDeployments(status("llama")).admin
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0, deployments=deployments))
+    app = create_app(
+        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0, deployments=deployments)
+    )
     calls = {
         (method, route.path or "")
         for route in iter_route_contexts(app.routes)
@@ -157,7 +159,7 @@ async def test_allowed_hosts_are_served_too_and_a_star_serves_all(predictions: S
     keys = KnownKeys()
     for allowed, other in ((("Corral.example", "::2"), 421), (("*",), 200)):
         async with serving(
-            create_app(Site(predictions=predictions, keys=keys, clock=lambda: 0.0), allowed_hosts=allowed)
+            create_app(Dependencies(predictions=predictions, keys=keys, clock=lambda: 0.0), allowed_hosts=allowed)
         ) as live:
             assert await _status(live, b"Host: corral.EXAMPLE:8000\r\n") == 200
             assert await _status(live, b"Host: [::2]\r\n") == 200

@@ -6,8 +6,8 @@ import pytest
 from httpx2 import Response
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
 from corral.api.server.limits import ConnectionLimits
-from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
@@ -26,12 +26,12 @@ async def ask(live: LiveServer, *forwarded: str, host: str = "localhost") -> Res
         return await http.get(f"/v1/models/{MODEL}", headers=encoded)
 
 
-def site(public_url: str = "") -> Site:
-    return Site(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0, public_url=public_url)
+def dependencies(public_url: str = "") -> Dependencies:
+    return Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0, public_url=public_url)
 
 
 async def test_a_trusted_proxy_names_the_host_of_every_address() -> None:
-    async with serving(create_app(site(), allowed_hosts=["api.example", "::2"]), limits=HERE) as live:
+    async with serving(create_app(dependencies(), allowed_hosts=["api.example", "::2"]), limits=HERE) as live:
         for forwarded, base in (
             (["api.example"], "api.example"),
             (["API.example:8443"], "API.example:8443"),
@@ -56,7 +56,7 @@ async def test_a_host_that_is_not_allowed_or_is_none_is_refused() -> None:
         "\xfc.example",
     ]
     for allowed, refused in ((("api.example",), ["evil.example", "api.example, evil.example"]), (("*",), [])):
-        async with serving(create_app(site(), allowed_hosts=allowed), limits=HERE) as live:
+        async with serving(create_app(dependencies(), allowed_hosts=allowed), limits=HERE) as live:
             for forwarded in (*bad, *refused):
                 answer = await ask(live, forwarded)
                 assert (answer.status_code, "X-Forwarded-Host" in answer.text) == (421, True), forwarded
@@ -66,17 +66,17 @@ async def test_a_host_that_is_not_allowed_or_is_none_is_refused() -> None:
 
 async def test_a_page_whose_name_leads_here_gains_nothing_by_the_header() -> None:
     """DNS rebinding: a page can send any header to its own name but not another Host."""
-    async with serving(create_app(site()), limits=HERE) as live:
+    async with serving(create_app(dependencies()), limits=HERE) as live:
         assert (await ask(live, "localhost", host="evil.example")).status_code == 421
 
 
 async def test_nobody_else_is_believed() -> None:
-    async with serving(create_app(site(), allowed_hosts=["api.example"]), limits=ELSEWHERE) as live:
+    async with serving(create_app(dependencies(), allowed_hosts=["api.example"]), limits=ELSEWHERE) as live:
         for forwarded in ("api.example", "evil.example"):
             assert (await ask(live, forwarded)).json()["url"] == f"http://localhost/{MODEL}"
 
 
 async def test_the_public_url_stands_above_it() -> None:
-    app = create_app(site("https://public.example/pre"), allowed_hosts=["api.example"])
+    app = create_app(dependencies("https://public.example/pre"), allowed_hosts=["api.example"])
     async with serving(app, limits=HERE) as live:
         assert (await ask(live, "api.example")).json()["url"] == f"https://public.example/pre/{MODEL}"

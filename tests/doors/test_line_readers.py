@@ -9,7 +9,7 @@ import requests
 from anyio.to_thread import run_sync
 
 from corral.core.generation import Delta, Started
-from corral.web.watching import Clocks, PageStream
+from corral.web.run_events import Clocks, PageStream
 from tests.doors.deepinfra.native import native_answer
 from tests.doors.live_server import SECRET, LiveServer
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions, answer

@@ -8,8 +8,8 @@ from httpx2 import Response
 from openai import AsyncOpenAI, InternalServerError
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
 from corral.api.deploy_ids import deploy_id
-from corral.api.site import Site
 from corral.core.errors import ModelLoading
 from corral.engines.stats import EnginePhase, EngineState
 from tests.doors.known_keys import RUN_ONLY, KnownKeys
@@ -30,8 +30,8 @@ WAITING, RESTARTING = EngineState(EnginePhase.WAITING), EngineState(EnginePhase.
 
 @pytest.fixture
 async def live(predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
-    site = Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED)
-    async with serving(create_app(site)) as server:
+    dependencies = Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED)
+    async with serving(create_app(dependencies)) as server:
         yield server
 
 

@@ -14,6 +14,7 @@ from corral.api.addresses import Addresses
 from corral.api.body import BodyLimit
 from corral.api.cors import Cors
 from corral.api.covers import cover
+from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra import operations as deepinfra_operations
 from corral.api.doors.deepinfra import routes as deepinfra
 from corral.api.doors.openai import operations as openai_operations
@@ -25,8 +26,7 @@ from corral.api.head import HeadAsGet
 from corral.api.health import Health, health
 from corral.api.operation import Operation, schemas
 from corral.api.request_ids import RequestIds
-from corral.api.site import Site
-from corral.api.unserved import StopGate, Unserved
+from corral.api.unrouted import StopGate, UnroutedRequests
 from corral.core.server_state import ServerState
 
 # FastAPI's telemetry would put exception messages, which may quote callers' data, into traces and logs.
@@ -66,7 +66,7 @@ class _Api(FastAPI):
 
 
 def create_app(
-    site: Site,
+    dependencies: Dependencies,
     *,
     lifespan: Lifespan[FastAPI] | None = None,
     allowed_hosts: Collection[str] = (),
@@ -75,8 +75,8 @@ def create_app(
     """Compose the application.
 
     Args:
-        site: what its doors are given.
-        lifespan: run around serving; starts and stops what the site needs.
+        dependencies: of the doors.
+        lifespan: run around serving; starts and stops the services.
         allowed_hosts: host names served beside the loopback ones; ``*`` serves any.
         cors_origins: origins of web pages that may call this server with an API key; ``*`` is any.
     """
@@ -90,25 +90,25 @@ def create_app(
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    unserved = Unserved(Addresses(app), site.base_url)
-    app.add_exception_handler(404, unserved.unknown)
-    app.add_exception_handler(405, unserved.other_method)
-    app.add_exception_handler(Exception, unserved.failed)
-    app.add_api_route("/health", health(site.predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
+    unrouted = UnroutedRequests(Addresses(app), dependencies.base_url)
+    app.add_exception_handler(404, unrouted.unknown)
+    app.add_exception_handler(405, unrouted.other_method)
+    app.add_exception_handler(Exception, unrouted.failed)
+    app.add_api_route("/health", health(dependencies.predictions), methods=["GET"], openapi_extra=_HEALTH.as_openapi())
     app.add_api_route(
-        "/static/covers/{file}", cover(site.predictions.catalog), methods=["GET"], include_in_schema=False
+        "/static/covers/{file}", cover(dependencies.predictions.catalog), methods=["GET"], include_in_schema=False
     )
-    replicate = replicate_door(site)
+    replicate = replicate_door(dependencies)
     app.include_router(replicate.router)
-    app.include_router(openai.router(site))
-    app.include_router(models.router(site, replicate))
-    app.include_router(deepinfra.router(site, variants=openai_operations.DIALOGUES))
-    if site.deployments is not None:
-        app.include_router(deployments.router(site, site.deployments))
+    app.include_router(openai.router(dependencies))
+    app.include_router(models.router(dependencies, replicate))
+    app.include_router(deepinfra.router(dependencies, variants=openai_operations.DIALOGUES))
+    if dependencies.deployments is not None:
+        app.include_router(deployments.router(dependencies, dependencies.deployments))
     # Added last runs first.
-    app.add_middleware(BodyLimit, limit_bytes=site.body_limit_bytes, limit_s=site.body_limit_s)
+    app.add_middleware(BodyLimit, limit_bytes=dependencies.body_limit_bytes, limit_s=dependencies.body_limit_s)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(StopGate, is_stopping=lambda: site.predictions.status.state is ServerState.STOPPING)
+    app.add_middleware(StopGate, is_stopping=lambda: dependencies.predictions.status.state is ServerState.STOPPING)
     app.add_middleware(HostCheck, allowed=allowed_hosts)
     app.add_middleware(SecurityHeaders)
     if cors_origins:

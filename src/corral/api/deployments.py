@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
+from corral.api.dependencies import Dependencies
 from corral.api.door import Door
-from corral.api.doors.openai.refusals import from_error as from_other_error
+from corral.api.doors.openai.errors import from_error as from_other_error
 from corral.api.operation import FOR_KEY, Operation
 from corral.api.problems import Problem
-from corral.api.site import Site
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import (
@@ -152,13 +152,13 @@ class _Routes:
         return _json(answer_of(await self._deployments.unload(caller, request.path_params["name"], drain=drain)))
 
 
-def router(site: Site, deployments: DeploymentAdmin) -> APIRouter:
+def router(dependencies: Dependencies, deployments: DeploymentAdmin) -> APIRouter:
     """The routes, ready to be included."""
     door = Door(
-        keys=site.keys,
+        keys=dependencies.keys,
         from_error=from_error,
         router=APIRouter(tags=["deployments"]),
-        catalog=site.predictions.catalog,
+        catalog=dependencies.predictions.catalog,
     )
     routes = _Routes(deployments)
     # ``:path``: names of deployments may have a slash, as those of models do.

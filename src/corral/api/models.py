@@ -14,16 +14,16 @@ from starlette.responses import Response
 
 from corral.api.addresses import model_in_path
 from corral.api.auth import KEY_HEADER
+from corral.api.dependencies import Dependencies
 from corral.api.door import Door
 from corral.api.doors.openai import answers as openai_answers
 from corral.api.doors.openai import wire_answers as openai_wire
 from corral.api.doors.replicate import wire as replicate_wire
-from corral.api.doors.replicate.refusals import MEDIA_TYPE
+from corral.api.doors.replicate.errors import MEDIA_TYPE
 from corral.api.doors.replicate.routes import ELSEWHERE, ReplicateDoor
 from corral.api.operation import FOR_KEY, Operation
 from corral.api.run_headers import weights_header
-from corral.api.site import Site
-from corral.api.unserved import from_error_of_any
+from corral.api.unrouted import from_error_of_any
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 
@@ -63,26 +63,26 @@ MODEL: Final = Operation(
 )
 
 
-def router(site: Site, replicate: ReplicateDoor) -> APIRouter:
+def router(dependencies: Dependencies, replicate: ReplicateDoor) -> APIRouter:
     """Build the router of both routes; they count against Replicate's rate limits."""
-    catalog = site.predictions.catalog
+    catalog = dependencies.predictions.catalog
 
     async def models(request: Request, caller: Caller) -> Response:
         return _json(
-            openai_answers.model_list(site.predictions, caller, now_s=site.clock()),
+            openai_answers.model_list(dependencies.predictions, caller, now_s=dependencies.clock()),
             await replicate.models.listing(request, caller),
         )
 
     async def model(request: Request, caller: Caller) -> Response:
         found = catalog.get(model_in_path(request))
         caller.require_model(found.id)
-        deployment = site.predictions.deployment_of(found)
-        in_openai = openai_answers.from_model(found, found.price_at(site.clock()), deployment)
+        deployment = dependencies.predictions.deployment_of(found)
+        in_openai = openai_answers.from_model(found, found.price_at(dependencies.clock()), deployment)
         in_replicate = await replicate.models.one(request, found)
         return _json(in_openai, in_replicate, headers=weights_header(found))
 
     door = Door(
-        keys=site.keys,
+        keys=dependencies.keys,
         from_error=from_error_of_any,
         router=APIRouter(tags=["models"]),
         catalog=catalog,

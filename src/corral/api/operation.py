@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
-from corral.api.terms import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, MAX_COST, USD_PATTERN
+from corral.api.request_headers import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, MAX_COST, USD_PATTERN
 
 _SCHEMAS = "#/components/schemas/"
 

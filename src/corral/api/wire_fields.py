@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from corral.api.terms import USD_PATTERN, usd_amount
+from corral.api.request_headers import USD_PATTERN, usd_amount
 from corral.core.ranges import MAX_USD, Range
 
 T = TypeVar("T")

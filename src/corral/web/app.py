@@ -10,18 +10,18 @@ from corral.web.dashboard.keys import KeyPages
 from corral.web.dashboard.overview import DashboardPages
 from corral.web.dashboard.predictions import PredictionPages
 from corral.web.dashboard.webhooks import WebhookPages
+from corral.web.dependencies import PageDependencies
+from corral.web.error_pages import add_error_pages
 from corral.web.home import Home
 from corral.web.models.routes import add_models
 from corral.web.pages import Pages, Visit
 from corral.web.reference import ReferencePage
 from corral.web.sign_in import SignIn
-from corral.web.site import WebSite
-from corral.web.strays import add_stray_pages
 
 
-def add_pages(app: FastAPI, site: WebSite) -> None:
-    """Add the pages of *site* after all API routes, so that pages never shadow them."""
-    pages = Pages(site)
+def add_pages(app: FastAPI, dependencies: PageDependencies) -> None:
+    """Add the pages of *dependencies* after all API routes, so that pages never shadow them."""
+    pages = Pages(dependencies)
     pages.get(PREFIX + "{path:path}", _asset, signed_in=False)
     Home(pages)
     SignIn(pages)
@@ -34,7 +34,7 @@ def add_pages(app: FastAPI, site: WebSite) -> None:
     ReferencePage(pages, app)
     add_models(pages)  # last: their addresses begin with any owner's name
     app.include_router(pages.router)
-    add_stray_pages(app, pages)
+    add_error_pages(app, pages)
 
 
 async def _asset(visit: Visit) -> Response:

@@ -12,7 +12,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.web.refusals import UnknownPage
+from corral.web.errors import UnknownPage
 
 PREFIX: Final = "/static/"
 _TYPES: Final = {

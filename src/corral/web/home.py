@@ -11,7 +11,7 @@ from corral.catalog.model import CatalogModel
 from corral.core.pricing import Price
 from corral.core.server_state import ServerState
 from corral.deployments.status import public_text
-from corral.web.figures import compact, money
+from corral.web.formatting import compact, money
 from corral.web.pages import Pages, Visit
 
 _PER_MILLION: Final = 10**6
@@ -46,14 +46,14 @@ class Home:
     def __init__(self, pages: Pages) -> None:
         """Add the route."""
         self._pages = pages
-        self._site = pages.site
+        self._dependencies = pages.dependencies
         pages.get("/", self.show, signed_in=False)
 
     async def show(self, visit: Visit) -> Response:
         """Model cards; ``?q=`` filters them."""
         query = visit.request.query_params.get("q", "")[:_MAX_QUERY_CHARS]
-        counts = await self._site.predictions.run_counts()
-        groups = _by_weights(self._site.predictions.catalog.search(query))
+        counts = await self._dependencies.predictions.run_counts()
+        groups = _by_weights(self._dependencies.predictions.catalog.search(query))
         cards = [self._served(names, sum(counts.get(model.id, 0) for model in names)) for names in groups]
         cards += [self._absent(card) for card in self._not_served() if _matches(card, query)]
         return self._pages.draw(visit, "home.html", {"cards": cards, "query": query})
@@ -73,21 +73,21 @@ class Home:
             state=state,
             state_text=text,
             runs=compact(runs),
-            price=price_text(model.list_price_at(self._site.clock())),
+            price=price_text(model.list_price_at(self._dependencies.clock())),
             pull=_pull(card) if card is not None and model.stands_in else None,
             also=tuple(other.id for other in names[1:]),
         )
 
     def _state(self, model: CatalogModel) -> tuple[str, str]:
         """State of a model as the class and the text of its badge; the server's own where that concerns all models."""
-        status = self._site.predictions.status
+        status = self._dependencies.predictions.status
         if status.state not in _LOADING_STATES:
             return "starting", status.state.replace("_", " ")
-        state = self._site.predictions.deployment_of(model).state
+        state = self._dependencies.predictions.deployment_of(model).state
         return state.phase.value, public_text(state)
 
     def _not_served(self) -> list[ModelCard]:
-        served = {model.id.lower() for model in self._site.predictions.catalog.models()}
+        served = {model.id.lower() for model in self._dependencies.predictions.catalog.models()}
         return [card for card in model_cards() if served.isdisjoint(map(str.lower, card.names)) and card.hub]
 
     def _absent(self, card: ModelCard) -> Card:

@@ -19,11 +19,11 @@ from corral.core.caller import Caller
 from corral.core.errors import CorralError
 from corral.core.pricing import usd
 from corral.web.assets import asset_url
+from corral.web.dependencies import PageDependencies
+from corral.web.errors import TITLES, ForeignForm, SignInNeeded, UnknownPage, status_of
 from corral.web.forms import Form, first, read_form
-from corral.web.notes import OneTimeNotes
-from corral.web.refusals import TITLES, ForeignForm, SignInNeeded, UnknownPage, status_of
+from corral.web.one_time_secrets import OneTimeSecrets
 from corral.web.sessions import COOKIE, Session
-from corral.web.site import WebSite
 
 SIGN_IN: Final = "/sign-in"
 FORM_TOKEN: Final = "csrf"  # noqa: S105 - the name of the field
@@ -67,9 +67,9 @@ Act = Callable[[Visit, Form], Awaitable[Response]]
 class Pages:
     """Adds page routes and renders templates."""
 
-    def __init__(self, site: WebSite) -> None:
+    def __init__(self, dependencies: PageDependencies) -> None:
         """Add routes to ``router``."""
-        self.site = site
+        self.dependencies = dependencies
         self.router = APIRouter(include_in_schema=False)
         self._templates = Environment(
             loader=PackageLoader("corral.web"),
@@ -79,7 +79,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(usd=usd, iso=_iso, utc=_utc)
-        self._notes = OneTimeNotes(site.clock)
+        self._secrets = OneTimeSecrets(dependencies.clock)
 
     def get(self, path: str, show: Show, *, signed_in: bool = True) -> None:
         """Add a page at *path*; requires sign-in unless *signed_in* is False."""
@@ -124,13 +124,13 @@ class Pages:
     def note(self, visit: Visit, subject: str, secret: str) -> None:
         """Keep a *secret* to show once after the redirect."""
         if visit.session is not None:
-            self._notes.put(visit.session, subject, secret)
+            self._secrets.put(visit.session, subject, secret)
 
     def noted(self, visit: Visit, subject: str) -> str | None:
         """Get the secret that ``note`` kept for this session; None if it was shown or has expired."""
         if visit.session is None or visit.request.scope.get(IS_HEAD):
             return None
-        return self._notes.take(visit.session, subject)
+        return self._secrets.take(visit.session, subject)
 
     def draw(self, visit: Visit, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
         """Render a template as a page with security headers."""
@@ -143,7 +143,7 @@ class Pages:
         return Response(html, status, headers=headers, media_type="text/html")
 
     def _shared(self, visit: Visit) -> dict[str, Any]:
-        token = "" if visit.session is None else self.site.sessions.form_token(visit.session)
+        token = "" if visit.session is None else self.dependencies.sessions.form_token(visit.session)
         field = Markup('<input type="hidden" name="{}" value="{}">').format(FORM_TOKEN, token)
         return {
             "asset": asset_url,
@@ -182,15 +182,15 @@ class Pages:
             return self._fail(visit, error)
 
     async def _visit(self, request: Request) -> Visit:
-        session = self.site.sessions.read(request.cookies.get(COOKIE, ""))
+        session = self.dependencies.sessions.read(request.cookies.get(COOKIE, ""))
         if session is None:
             return Visit(request=request, caller=None, session=None)
-        caller = await self.site.sign_ins.caller_of(session.digest, key_id=session.key_id)
+        caller = await self.dependencies.sign_ins.caller_of(session.digest, key_id=session.key_id)
         return Visit(request=request, caller=caller, session=None if caller is None else session)
 
     def _check_token(self, visit: Visit, form: Form) -> None:
         token = visit.request.headers.get(_FORM_TOKEN_HEADER) or first(form, FORM_TOKEN)
-        if visit.session is None or not self.site.sessions.is_form_token(visit.session, token):
+        if visit.session is None or not self.dependencies.sessions.is_form_token(visit.session, token):
             raise ForeignForm("This form is of another session. Load its page again, then send it.")
 
     def _fail(self, visit: Visit, error: Exception) -> Response:

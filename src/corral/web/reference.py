@@ -105,7 +105,7 @@ class ReferencePage:
         if self._values is None:
             document = self._app.openapi()
             self._values = {"groups": groups(document), "types": types(document)}
-        base_url = self._pages.site.base_url(visit.request)
+        base_url = self._pages.dependencies.base_url(visit.request)
         return self._pages.draw(visit, "reference.html", {**self._values, "base_url": base_url})
 
 

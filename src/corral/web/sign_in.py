@@ -19,7 +19,7 @@ class SignIn:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._site = pages.site
+        self._dependencies = pages.dependencies
         pages.get(SIGN_IN, self.show, signed_in=False)
         pages.post(SIGN_IN, self.sign_in, signed_in=False)
         pages.post("/sign-out", self.sign_out, page="/")
@@ -32,25 +32,27 @@ class SignIn:
         """``POST /sign-in`` with ``key`` or, from the page's script, ``link``."""
         next_, link = local_path(first(form, "next")), first(form, "link")
         if link:
-            key_id = self._site.links.take(link)
+            key_id = self._dependencies.links.take(link)
             fault = _LINK_USED
         else:
             secret = first(form, "key").strip()
-            caller = await self._site.accounts.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
+            caller = (
+                await self._dependencies.accounts.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
+            )
             # A session has the rights of its API key, which a scoped token may not have.
             key_id = None if caller is None or caller.token is not None else caller.key_id
             fault = _NOT_KNOWN
         if key_id is None:
             return self._draw(visit, next_=next_, fault=fault, status=401)
-        session = self._site.sessions.make(key_id)
-        await self._site.sign_ins.begin(session.digest, key_id=key_id, expires_at_s=session.expires_at_s)
+        session = self._dependencies.sessions.make(key_id)
+        await self._dependencies.sign_ins.begin(session.digest, key_id=key_id, expires_at_s=session.expires_at_s)
         if visit.session is not None:
             # The browser replaces its cookie: end the old session.
-            await self._site.sign_ins.end(visit.session.digest)
+            await self._dependencies.sign_ins.end(visit.session.digest)
         answer = redirect(next_)
         answer.set_cookie(
             COOKIE,
-            self._site.sessions.cookie(session),
+            self._dependencies.sessions.cookie(session),
             max_age=SESSION_S,
             httponly=True,
             samesite="strict",
@@ -61,13 +63,13 @@ class SignIn:
     async def sign_out(self, visit: Visit, _form: Form) -> Response:
         """``POST /sign-out``: ends the session on the server, so that copies of the cookie are invalid."""
         if visit.session is not None:
-            await self._site.sign_ins.end(visit.session.digest)
+            await self._dependencies.sign_ins.end(visit.session.digest)
         answer = redirect("/")
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
 
     def _is_secure(self, visit: Visit) -> bool:
-        return (self._site.public_url or str(visit.request.url)).startswith("https:")
+        return (self._dependencies.public_url or str(visit.request.url)).startswith("https:")
 
     def _draw(self, visit: Visit, *, next_: str, fault: str = "", status: int = 200) -> Response:
         return self._pages.draw(visit, "sign_in.html", {"next": next_, "fault": fault}, status=status)

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
+from corral.api.doors.deepinfra.errors import STATUSES
 from corral.api.doors.deepinfra.input_table import INPUTS
-from corral.api.doors.deepinfra.refusals import STATUSES
-from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.scripted_predictions import ScriptedPredictions
 
@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "api" / "deepinfra.md").read_text(e
 
 
 def test_the_page_lists_every_route_and_what_it_needs() -> None:
-    app = create_app(Site(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
+    app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
     served = {
         (method.upper(), path): "no key" if "security" not in operation else ""
         for path, item in app.openapi()["paths"].items()

@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra.input_table import INPUTS
-from corral.api.site import Site
 from tests.doors.deepinfra.native import PATH, native_answer
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import serving
@@ -43,7 +43,7 @@ def request(random: Random) -> dict[str, Any]:
 
 def test_no_body_finds_a_5xx() -> None:
     predictions = ScriptedPredictions(native_answer("a", choices=4))
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
     statuses: Counter[int] = Counter()
 
     async def probe() -> None:

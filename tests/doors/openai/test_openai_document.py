@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from corral.api.app import create_app
-from corral.api.doors.openai.refusals import ERRORS
+from corral.api.dependencies import Dependencies
+from corral.api.doors.openai.errors import ERRORS
 from corral.api.doors.openai.translate import (
     HARMLESS,
     HARMLESS_IN_COMPLETION,
@@ -20,7 +21,6 @@ from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, Com
 from corral.api.doors.openai.wire_answers import CostEstimate
 from corral.api.operation import RUN_HEADERS
 from corral.api.response_format import ResponseFormat
-from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.scripted_predictions import ScriptedPredictions
 
@@ -42,7 +42,7 @@ def _table(heading: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(Site(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0)).openapi()
+    return create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0)).openapi()
 
 
 def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix: str = "") -> dict[str, str]:

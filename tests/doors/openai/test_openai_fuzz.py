@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
 from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, CompletionRequest
-from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
@@ -169,7 +169,7 @@ async def call(app: FastAPI, path: str, headers: list[tuple[bytes, bytes]], body
 def test_ten_thousand_bodies_find_no_5xx() -> None:
     predictions = ScriptedPredictions(answer("a", choices=4))
     app = create_app(
-        Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, body_limit_bytes=LIMIT_BYTES)
+        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, body_limit_bytes=LIMIT_BYTES)
     )
     statuses: Counter[int] = Counter()
     with asyncio.Runner() as runner:

@@ -12,7 +12,7 @@ import structlog
 from openai import APIStatusError, UnprocessableEntityError
 
 from corral.api.deploy_ids import deploy_id
-from corral.api.doors.openai.refusals import ERRORS, from_error
+from corral.api.doors.openai.errors import ERRORS, from_error
 from corral.api.doors.openai.translate import HARMLESS
 from corral.core.errors import (
     CorralError,

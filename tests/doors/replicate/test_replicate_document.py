@@ -6,10 +6,10 @@ from pathlib import Path
 from fastapi.routing import iter_route_contexts
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
+from corral.api.doors.replicate.errors import ERRORS
 from corral.api.doors.replicate.input_table import INPUTS
-from corral.api.doors.replicate.refusals import ERRORS
 from corral.api.doors.replicate.routes import NOT_OFFERED
-from corral.api.site import Site
 from tests.doors.known_keys import KnownKeys
 from tests.doors.scripted_predictions import ScriptedPredictions
 
@@ -19,7 +19,7 @@ _INPUT = re.compile(r"^\| `(\w+)` \| (?:same|differs|refused) \|", re.MULTILINE)
 
 
 def test_the_page_lists_every_route_and_no_other() -> None:
-    app = create_app(Site(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
+    app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
     served = {
         (method, (route.path or "").removeprefix("/v1/v1"))
         for route in iter_route_contexts(app.routes)

@@ -13,7 +13,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from corral.core.accounts import Scope
 from corral.service.accounts import files as kept
 from corral.service.accounts.accounts import Accounts, KeyTerms
@@ -62,8 +62,10 @@ async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shelf
 
     made: Shelf | None = None
     accounts = Accounts(store, pepper=bytes(32), clock=clock)
-    site = Site(predictions=ScriptedPredictions(), keys=accounts, clock=clock, files=Files(store, clock=clock))
-    async with serving(create_app(site)) as live:
+    dependencies = Dependencies(
+        predictions=ScriptedPredictions(), keys=accounts, clock=clock, files=Files(store, clock=clock)
+    )
+    async with serving(create_app(dependencies)) as live:
         made = Shelf(live=live, accounts=accounts)
         yield made
     await store.close()

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies, RateLimits
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.wire import InvalidField, PredictionAnswer, ProblemAnswer, VersionedPredictionBody
-from corral.api.site import RateTerms, Site
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction, Status
 from corral.service.ports import Ask, Run
@@ -269,14 +269,14 @@ def check_problem(kind: str, status: int, body: dict[str, Any]) -> None:
 def test_three_thousand_bodies_are_answered_with_a_prediction_or_a_problem() -> None:
     predictions = KeptPredictions()
     keys = names([field.name for field in INPUTS.for_model(predictions.catalog.get(NAME))])
-    site = Site(
+    dependencies = Dependencies(
         predictions=predictions,
         keys=KnownKeys(),
         clock=lambda: CREATED,
         body_limit_bytes=LIMIT_BYTES,
-        rates=RateTerms(creates_per_minute=0),
+        rates=RateLimits(creates_per_minute=0),
     )
-    app = create_app(site)
+    app = create_app(dependencies)
     statuses: Counter[int] = Counter()
     ends: Counter[str] = Counter()
     with asyncio.Runner() as runner:

@@ -8,9 +8,9 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
+from corral.api.dependencies import Dependencies
 from corral.api.doors.replicate.faults import MAX_FAULTS, ModelRefusal
 from corral.api.doors.replicate.template import MAX_FILLED_CHARS, fill
-from corral.api.site import Site
 from corral.core.caller import Caller
 from corral.core.errors import UnknownPrediction
 from corral.core.prediction import Prediction
@@ -37,7 +37,7 @@ class NoneKept(KeptPredictions):
 
 @pytest.fixture
 async def http() -> AsyncIterator[AsyncClient]:
-    app = create_app(Site(predictions=NoneKept(), keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(Dependencies(predictions=NoneKept(), keys=KnownKeys(), clock=lambda: CREATED))
     async with serving(app) as live, live.http() as client:
         yield client
 

@@ -13,7 +13,7 @@ import pytest
 from replicate.exceptions import ReplicateError
 
 from corral import bootstrap
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from corral.core.webhooks import DeliveryState
 from corral.service.runs import runner as predictions
 from corral.service.webhooks.delivery import Deliverer, DeliveryPolicy
@@ -63,7 +63,7 @@ class Counting(httpx.HTTPTransport):
 async def test_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(tmp_path: Path) -> None:
     few = {**GIVEN, "max_tokens": 3}
     impatient = httpx.Timeout(5, read=0.5)
-    with instead(bootstrap, Site=partial(Site, ping_s=0.1)):
+    with instead(bootstrap, Dependencies=partial(Dependencies, ping_s=0.1)):
         async with Premises.furnish(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
             running, waiting = await create(http, **ENDLESS), await create(http, **few)
             async with http.stream("GET", waiting["urls"]["stream"]) as stream:

@@ -12,13 +12,13 @@ from replicate.stream import EventSource
 
 from corral.api.doors.replicate.chunks import shown
 from corral.api.doors.replicate.dialogue import as_reference
+from corral.api.doors.replicate.errors import ERRORS, from_error
 from corral.api.doors.replicate.faults import InvalidInput, ModelErrorCode, ModelRefusal
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.pages import after_id, read_id, read_offset
 from corral.api.doors.replicate.prefer import read_cancel_after, read_wait
 from corral.api.doors.replicate.rates import Kind, Rates
-from corral.api.doors.replicate.refusals import ERRORS, from_error
 from corral.api.doors.replicate.stream import BEGINNING, Beyond, Position, Words, read_position
 from corral.api.doors.replicate.template import fill
 from corral.api.doors.replicate.times import read_time_ms, rfc3339

@@ -10,7 +10,7 @@ import structlog
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from corral.core.prediction import Status
 from corral.service.accounts.accounts import KeyTerms
 from corral.service.runs import runner as predictions
@@ -30,7 +30,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 async def http_to(desk: Desk) -> AsyncIterator[AsyncClient]:
     """A client of the desk's account, and a server in front of the desk's service."""
     _, secret = await desk.accounts.create_key(desk.account_id, KeyTerms(name="http"))
-    app = create_app(Site(predictions=desk.service, keys=desk.accounts, clock=desk.clock))
+    app = create_app(Dependencies(predictions=desk.service, keys=desk.accounts, clock=desk.clock))
     async with serving(app) as live, live.http(key=secret) as http:
         yield http
 

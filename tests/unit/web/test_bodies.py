@@ -10,8 +10,8 @@ from corral.catalog.catalog import demo_catalog, demo_checkpoint
 from corral.core.generation import ChatPrompt, GenerationRequest, Message, Prompt, RawPrompt, Role
 from corral.text.load import load_tokenizer
 from corral.text.prompt import chat_ids, raw_ids
-from corral.web.models.asking import Question, default_of, to_request
 from corral.web.models.bodies import deepinfra_body, openai_body, replicate_body
+from corral.web.models.questions import Question, default_of, to_request
 
 MODEL = demo_catalog().get("meta/llama-2-70b-chat")
 TEMPLATE = default_of(MODEL, "prompt_template")

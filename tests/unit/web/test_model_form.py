@@ -6,7 +6,8 @@ from corral.api.doors.replicate.input_table import INPUTS
 from corral.catalog.catalog import demo_catalog
 from corral.core.errors import InvalidRequest, PromptTooLong
 from corral.core.generation import ChatPrompt, RawPrompt, Role
-from corral.web.models.asking import (
+from corral.web.models.form import controls, read_inputs
+from corral.web.models.questions import (
     Question,
     default_of,
     faults_of,
@@ -15,7 +16,6 @@ from corral.web.models.asking import (
     shown_input,
     to_request,
 )
-from corral.web.models.form import controls, read_inputs
 
 MODEL = demo_catalog().get("meta/llama-2-70b-chat")
 FIELDS = INPUTS.for_model(MODEL)

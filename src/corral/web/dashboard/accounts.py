@@ -8,8 +8,8 @@ from starlette.responses import Response
 from corral.core.accounts import Limits, Scope
 from corral.core.errors import InsufficientCredit, InvalidRequest
 from corral.core.pricing import usd
-from corral.web.dashboard.drawing import draw
-from corral.web.dashboard.typed import Typed
+from corral.web.dashboard.form_values import FormValues
+from corral.web.dashboard.layout import draw
 from corral.web.forms import Form
 from corral.web.pages import Pages, Visit, redirect
 
@@ -32,7 +32,7 @@ class AccountPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._console = pages.site.console
+        self._console = pages.dependencies.console
         one = ACCOUNTS + "/{account_id}"
         pages.get(ACCOUNTS, self.listing)
         pages.post(ACCOUNTS, self.create)
@@ -42,12 +42,12 @@ class AccountPages:
 
     async def listing(self, visit: Visit) -> Response:
         """``GET /dashboard/accounts``."""
-        return await self._list(visit, Typed({}))
+        return await self._list(visit, FormValues({}))
 
     async def create(self, visit: Visit, sent: Form) -> Response:
         """``POST /dashboard/accounts``: redirects to the new account, or shows the form with its errors."""
         visit.signed_in.require(Scope.ADMIN)
-        form = Typed(sent)
+        form = FormValues(sent)
         name, credit_nusd, limits = form.text("name", needed=True), form.usd("credit"), _limits(form)
         if not form.errors:
             try:
@@ -66,12 +66,12 @@ class AccountPages:
 
     async def account(self, visit: Visit) -> Response:
         """``GET /dashboard/accounts/{account_id}``."""
-        return await self._show(visit, credit=Typed({}), limits=Typed({}))
+        return await self._show(visit, credit=FormValues({}), limits=FormValues({}))
 
     async def credit(self, visit: Visit, sent: Form) -> Response:
         """``POST /dashboard/accounts/{account_id}/credit``; a negative amount withdraws credit."""
         visit.signed_in.require(Scope.ADMIN)
-        account_id, form = visit.request.path_params["account_id"], Typed(sent)
+        account_id, form = visit.request.path_params["account_id"], FormValues(sent)
         form.text("amount", needed=True)
         amount_nusd, note = form.usd("amount", signed=True), form.text("note") or None
         if amount_nusd is not None and not form.errors:
@@ -83,12 +83,12 @@ class AccountPages:
                 form.errors["amount"] = str(refused)
             else:
                 return redirect(f"{ACCOUNTS}/{account_id}?done=credit")
-        return await self._show(visit, credit=form, limits=Typed({}))
+        return await self._show(visit, credit=form, limits=FormValues({}))
 
     async def limits(self, visit: Visit, sent: Form) -> Response:
         """``POST /dashboard/accounts/{account_id}/limits``; empty fields remove limits."""
         visit.signed_in.require(Scope.ADMIN)
-        account_id, form = visit.request.path_params["account_id"], Typed(sent)
+        account_id, form = visit.request.path_params["account_id"], FormValues(sent)
         limits = _limits(form)
         if not form.errors:
             try:
@@ -98,13 +98,13 @@ class AccountPages:
                 form.refuse(refused, fields=_FIELDS, otherwise="spend_per_day")
             else:
                 return redirect(f"{ACCOUNTS}/{account_id}?done=limits")
-        return await self._show(visit, credit=Typed({}), limits=form)
+        return await self._show(visit, credit=FormValues({}), limits=form)
 
-    async def _list(self, visit: Visit, form: Typed) -> Response:
+    async def _list(self, visit: Visit, form: FormValues) -> Response:
         values = {"accounts": await self._console.accounts(visit.signed_in), "form": form, "now": shown(Limits())}
         return draw(self._pages, visit, "accounts.html", values, status=form.status)
 
-    async def _show(self, visit: Visit, *, credit: Typed, limits: Typed) -> Response:
+    async def _show(self, visit: Visit, *, credit: FormValues, limits: FormValues) -> Response:
         account_id = visit.request.path_params["account_id"]
         account, spend = await self._console.any_account(visit.signed_in, account_id)
         values = {
@@ -133,7 +133,7 @@ def _dollars(limit_nusd: int | None) -> str:
     return "" if limit_nusd is None else usd(limit_nusd)
 
 
-def _limits(form: Typed) -> Limits:
+def _limits(form: FormValues) -> Limits:
     return Limits(
         spend_per_day_nusd=form.usd("spend_per_day"),
         spend_per_month_nusd=form.usd("spend_per_month"),

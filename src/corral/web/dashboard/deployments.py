@@ -11,7 +11,7 @@ from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import CorralError, DeploymentInUse, InsufficientMemory, shown_memory
 from corral.deployments.status import DeploymentStatus
-from corral.web.dashboard.drawing import draw
+from corral.web.dashboard.layout import draw
 from corral.web.forms import Form, first
 from corral.web.pages import Pages, Visit, redirect
 
@@ -32,7 +32,7 @@ class DeploymentPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._deployments = pages.site.deployments
+        self._deployments = pages.dependencies.deployments
         pages.get(DEPLOYMENTS, self.listing)
         pages.get(DEPLOYMENTS + "/states", self.states)
         pages.post(DEPLOYMENTS + "/load", self.load, page=DEPLOYMENTS)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from corral.core.accounts import ApiKey, Scope
 from corral.core.errors import InvalidRequest
 from corral.service.accounts.accounts import KeyTerms
-from corral.web.dashboard.drawing import draw
-from corral.web.dashboard.typed import Typed
+from corral.web.dashboard.form_values import FormValues
+from corral.web.dashboard.layout import draw
 from corral.web.forms import Form
 from corral.web.pages import Pages, Visit, redirect
 
@@ -45,8 +45,8 @@ class KeyPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._console = pages.site.console
-        self._models = tuple(model.id for model in pages.site.predictions.catalog.models())
+        self._console = pages.dependencies.console
+        self._models = tuple(model.id for model in pages.dependencies.predictions.catalog.models())
         pages.get(KEYS, self.listing)
         pages.post(KEYS, self.create)
         pages.get(KEYS + "/{key_id}/revoke", self.confirm)
@@ -56,14 +56,14 @@ class KeyPages:
         """``GET /dashboard/keys``, of another account with ``?account=``; with ``?made=`` after a key was created."""
         owner = await self._owner(visit)
         made = await self._made(visit, owner, visit.request.query_params.get("made", ""))
-        return await self._show(visit, owner, Typed({}), made=made)
+        return await self._show(visit, owner, FormValues({}), made=made)
 
     async def create(self, visit: Visit, sent: Form) -> Response:
         """``POST /dashboard/keys``: redirects to the list, which shows the secret once, or shows the form with its
         errors.
         """
         visit.signed_in.require(Scope.ADMIN)
-        owner, form = await self._owner(visit), Typed(sent)
+        owner, form = await self._owner(visit), FormValues(sent)
         terms = KeyTerms(
             name=form.text("name", needed=True),
             scopes=frozenset(scope for scope in Scope if scope in form.many("scopes")),
@@ -110,7 +110,7 @@ class KeyPages:
         keys = await self._console.keys(visit.signed_in, owner.id) if key_id else []
         return next((key for key in keys if key.id == key_id), None)
 
-    async def _show(self, visit: Visit, owner: _Owner, form: Typed, *, made: ApiKey | None = None) -> Response:
+    async def _show(self, visit: Visit, owner: _Owner, form: FormValues, *, made: ApiKey | None = None) -> Response:
         caller = visit.signed_in
         values = {
             "owner": owner,

@@ -11,7 +11,7 @@ from corral.core.accounts import Account, ApiKey
 from corral.core.pricing import NUSD_PER_USD, usd
 from corral.service.accounts.accounts import Spend
 from corral.web.dashboard.breakdown import BY, MEASURES, Breakdown, By, Measure, break_down
-from corral.web.dashboard.drawing import draw
+from corral.web.dashboard.layout import draw
 from corral.web.filters import read_filters
 from corral.web.pages import Pages, Visit
 
@@ -39,7 +39,7 @@ class DashboardPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._console = pages.site.console
+        self._console = pages.dependencies.console
         pages.get("/dashboard", self.page)
         pages.get("/dashboard/figures", self.figures)
 

@@ -12,12 +12,12 @@ from corral.core.prediction import WEB, Prediction, Status
 from corral.core.pricing import verify
 from corral.core.webhooks import DeliveryState
 from corral.service.ports import PageRequest
-from corral.web.dashboard import shown
-from corral.web.dashboard.drawing import draw
+from corral.web.dashboard import prediction_view
+from corral.web.dashboard.layout import draw
 from corral.web.filters import read_filters
 from corral.web.forms import Form
 from corral.web.pages import Pages, Visit, redirect
-from corral.web.watching import Clocks, watched
+from corral.web.run_events import Clocks, watched
 
 PAGE: Final = 25
 DOORS: Final = ("openai", "replicate", "deepinfra", WEB)
@@ -35,8 +35,8 @@ class PredictionPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._console = pages.site.console
-        self._predictions = pages.site.predictions
+        self._console = pages.dependencies.console
+        self._predictions = pages.dependencies.predictions
         one = "/p/{prediction_id}"
         pages.get("/p", self.listing)
         pages.get(one, self.prediction)
@@ -86,7 +86,7 @@ class PredictionPages:
         prediction = await self._find(visit)
         run = await self._predictions.attach(visit.signed_in, prediction.id)
         clocks = Clocks(
-            now_ms=lambda: int(1000 * self._pages.site.clock()),
+            now_ms=lambda: int(1000 * self._pages.dependencies.clock()),
             created_at_ms=prediction.created_at_ms,
             admitted_at_ms=prediction.admitted_at_ms,
         )
@@ -127,13 +127,13 @@ class PredictionPages:
         values = {
             **await self._told(visit, prediction),
             "running": not prediction.status.terminal,
-            "log": shown.log_lines(prediction),
-            "metrics": shown.metrics(prediction),
-            "text_gone": shown.text_gone(prediction),
-            "input": shown.input_fields(prediction),
-            "document": shown.document(prediction),
+            "log": prediction_view.log_lines(prediction),
+            "metrics": prediction_view.metrics(prediction),
+            "text_gone": prediction_view.text_gone(prediction),
+            "input": prediction_view.input_fields(prediction),
+            "document": prediction_view.document(prediction),
             "problems": problems,
-            "way_in": shown.way_in(prediction.door),
+            "way_in": prediction_view.way_in(prediction.door),
         }
         return draw(self._pages, visit, "prediction.html", values)
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from corral.core.accounts import Scope
 from corral.service.webhooks.webhooks import OVERLAP_S
-from corral.web.dashboard.drawing import draw
+from corral.web.dashboard.layout import draw
 from corral.web.forms import Form
 from corral.web.pages import Pages, Visit, redirect
 
@@ -21,7 +21,7 @@ class WebhookPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes."""
         self._pages = pages
-        self._console = pages.site.console
+        self._console = pages.dependencies.console
         pages.get(WEBHOOKS, self.page)
         pages.post(WEBHOOKS + "/secret", self.show_secret, page=WEBHOOKS)
         pages.post(WEBHOOKS + "/rotate", self.rotate, page=WEBHOOKS)

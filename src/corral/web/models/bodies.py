@@ -11,7 +11,7 @@ from corral.api.doors.replicate.translate import formatted
 from corral.catalog.model import CatalogModel
 from corral.core.generation import ChatPrompt, GenerationRequest, Message, RawPrompt, Role, Sampling, Stopping
 from corral.core.markers import spell_markers
-from corral.web.models.asking import PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
+from corral.web.models.questions import PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
 from corral.web.models.turns import as_data, conversation
 
 _CONTROL_TOKEN: Final = re.compile("<(/?)s>")

@@ -11,8 +11,8 @@ from corral.api.long_work import work_on_text
 from corral.catalog.model import CatalogModel
 from corral.core.errors import InvalidRequest
 from corral.web.forms import Form
-from corral.web.models.asking import Question, faults_of, question_of, read_question, to_request
 from corral.web.models.heading import heading
+from corral.web.models.questions import Question, faults_of, question_of, read_question, to_request
 from corral.web.models.snippets import KEY, DoorCode, all_code
 from corral.web.pages import Act, Pages, Show, Visit
 
@@ -23,8 +23,8 @@ class CodePage:
     def __init__(self, pages: Pages) -> None:
         """Add the routes of each model."""
         self._pages = pages
-        self._site = pages.site
-        for model in pages.site.predictions.catalog.models():
+        self._dependencies = pages.dependencies
+        for model in pages.dependencies.predictions.catalog.models():
             pages.get(f"/{model.id}/api", self._page_of(model), signed_in=False)
             pages.post(f"/{model.id}/api", self._code_of(model), signed_in=False)
 
@@ -48,16 +48,16 @@ class CodePage:
         faults: Mapping[str, str] = {}
         doors: list[DoorCode] = []
         try:
-            base_url = self._site.base_url(visit.request)
+            base_url = self._dependencies.base_url(visit.request)
             doors = await work_on_text(partial(_code, question, model, base_url), chars=question.text_chars)
         except (InvalidRequest, ModelRefusal) as refused:
             faults = faults_of(refused)
         values: dict[str, Any] = {"model": model, "doors": doors, "faults": faults, "key": KEY}
         if visit.by_script:
             return self._pages.draw(visit, "model/code_part.html", values)
-        price = model.list_price_at(self._site.clock())
-        runs = (await self._site.predictions.run_counts()).get(model.id, 0)
-        deployment = self._site.predictions.deployment_of(model)
+        price = model.list_price_at(self._dependencies.clock())
+        runs = (await self._dependencies.predictions.run_counts()).get(model.id, 0)
+        deployment = self._dependencies.predictions.deployment_of(model)
         head = heading(model, deployment, runs=runs, price=price, here="API")
         return self._pages.draw(visit, "model/code.html", {**values, "heading": head})
 

@@ -6,7 +6,7 @@ from typing import Final
 from corral.catalog.model import CatalogModel
 from corral.core.pricing import Price
 from corral.deployments.status import DeploymentStatus, public_text
-from corral.web.figures import compact
+from corral.web.formatting import compact
 
 _READY: Final = "ready"
 _TABS: Final = (

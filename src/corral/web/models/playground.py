@@ -23,10 +23,10 @@ from corral.core.prediction import Prediction
 from corral.web.forms import Form
 from corral.web.markdown import answer_markdown, markdown
 from corral.web.measures import NOTHING_YET, Figure, of_example, of_prediction
-from corral.web.models.asking import PROMPT, Question, question_of, read_question
 from corral.web.models.form import controls, read_inputs, typed_numbers
 from corral.web.models.heading import heading
 from corral.web.models.prices import EXAMPLE_INPUT_TOKENS, EXAMPLE_OUTPUT_TOKENS, EXAMPLE_USD, price_table
+from corral.web.models.questions import PROMPT, Question, question_of, read_question
 from corral.web.models.turns import MESSAGES, as_data
 from corral.web.pages import Pages, Show, Visit, redirect
 
@@ -66,12 +66,12 @@ class Playground:
     def __init__(self, pages: Pages) -> None:
         """Add the route of each model."""
         self._pages = pages
-        self._site = pages.site
-        self._predictions = pages.site.predictions
+        self._dependencies = pages.dependencies
+        self._predictions = pages.dependencies.predictions
         self._answers = Answers(
             self._predictions.catalog,
-            capability_key=pages.site.capability_key,
-            aborted_status=pages.site.replicate_aborted_status,
+            capability_key=pages.dependencies.capability_key,
+            aborted_status=pages.dependencies.replicate_aborted_status,
         )
         for model in self._predictions.catalog.models():
             pages.get(f"/{model.id}", self._page_of(model), signed_in=False)
@@ -139,7 +139,7 @@ class Playground:
         notice: str = "",
         status: int = 200,
     ) -> Response:
-        now_s = self._site.clock()
+        now_s = self._dependencies.clock()
         card = known_card(model.id)
         values = {
             "heading": heading(
@@ -168,7 +168,7 @@ class Playground:
         return self._pages.draw(visit, "model/playground.html", values, status=status)
 
     def _of_example(self, visit: Visit, model: CatalogModel, example: Example) -> tuple[Question, Shown]:
-        told = ModelAnswers(base_url=self._site.base_url(visit.request), run_counts={}).example(model, example)
+        told = ModelAnswers(base_url=self._dependencies.base_url(visit.request), run_counts={}).example(model, example)
         shown = Shown(
             kind="example",
             id=example.id,
@@ -193,7 +193,7 @@ class Playground:
             text="".join((prediction.texts or [""])[:1]),
             note=note,
             figures=of_prediction(prediction),
-            document=self._answers.prediction(prediction, base_url=self._site.base_url(visit.request)),
+            document=self._answers.prediction(prediction, base_url=self._dependencies.base_url(visit.request)),
         )
         return question, shown
 

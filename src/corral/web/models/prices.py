@@ -5,7 +5,7 @@ from math import floor, log10
 from typing import Final
 
 from corral.core.pricing import NUSD_PER_USD, Price, usd
-from corral.web.figures import compact
+from corral.web.formatting import compact
 
 _PER_MILLION: Final = 10**6
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"

@@ -19,8 +19,8 @@ class ReadingPages:
     def __init__(self, pages: Pages) -> None:
         """Add the routes of each model."""
         self._pages = pages
-        self._site = pages.site
-        for model in pages.site.predictions.catalog.models():
+        self._dependencies = pages.dependencies
+        for model in pages.dependencies.predictions.catalog.models():
             for tab, name, content in (
                 ("Examples", "examples", _examples),
                 ("README", "readme", _readme),
@@ -31,9 +31,9 @@ class ReadingPages:
 
     def _page_of(self, model: CatalogModel, tab: str, template: str, content: Mapping[str, Any]) -> Show:
         async def show(visit: Visit) -> Response:
-            runs = (await self._site.predictions.run_counts()).get(model.id, 0)
-            price = model.list_price_at(self._site.clock())
-            deployment = self._site.predictions.deployment_of(model)
+            runs = (await self._dependencies.predictions.run_counts()).get(model.id, 0)
+            price = model.list_price_at(self._dependencies.clock())
+            deployment = self._dependencies.predictions.deployment_of(model)
             head = heading(model, deployment, runs=runs, price=price, here=tab)
             values = {"model": model, "heading": head, **content}
             return self._pages.draw(visit, template, values)

@@ -14,7 +14,7 @@ def add_models(pages: Pages) -> None:
     Runs(pages, Playground(pages))
     CodePage(pages)
     ReadingPages(pages)
-    for owner in {model.owner for model in pages.site.predictions.catalog.models()}:
+    for owner in {model.owner for model in pages.dependencies.predictions.catalog.models()}:
         _add_other_names(pages, owner)
 
 
@@ -28,7 +28,7 @@ def _add_other_names(pages: Pages, owner: str) -> None:
             UnknownModel: none is.
         """
         asked = f"{owner}/{visit.request.path_params['name']}"
-        model = pages.site.predictions.catalog.get(asked)
+        model = pages.dependencies.predictions.catalog.get(asked)
         return redirect(f"/{model.id}")
 
     pages.get(f"/{owner}/{{name}}", show, signed_in=False)

@@ -20,12 +20,12 @@ from corral.core.caller import Caller
 from corral.core.errors import CorralError
 from corral.core.prediction import WEB, Prediction
 from corral.service.ports import Ask, Idempotency
+from corral.web.errors import status_of
 from corral.web.forms import Form, first
 from corral.web.measures import of_prediction
-from corral.web.models.asking import Question, faults_of, read_question, shown_input, to_request
 from corral.web.models.playground import Playground, as_text
+from corral.web.models.questions import Question, faults_of, read_question, shown_input, to_request
 from corral.web.pages import Act, Pages, Visit, redirect
-from corral.web.refusals import status_of
 
 _ONCE: Final = re.compile(r"[0-9a-f]{32}")
 """Idempotency token of the page's script: one per press of the button."""
@@ -38,13 +38,13 @@ class Runs:
 
     def __init__(self, pages: Pages, playground: Playground) -> None:
         """Add the routes; *playground* shows the form again after an error."""
-        self._site = pages.site
-        self._predictions = pages.site.predictions
+        self._dependencies = pages.dependencies
+        self._predictions = pages.dependencies.predictions
         self._playground = playground
         self._answers = Answers(
             self._predictions.catalog,
-            capability_key=pages.site.capability_key,
-            aborted_status=pages.site.replicate_aborted_status,
+            capability_key=pages.dependencies.capability_key,
+            aborted_status=pages.dependencies.replicate_aborted_status,
         )
         for model in self._predictions.catalog.models():
             pages.post(f"/{model.id}/run", self._start_of(model), page=f"/{model.id}")
@@ -92,7 +92,7 @@ class Runs:
             notes={
                 MODEL: model.id,
                 VERSION: model.version,
-                BASE_URL: self._site.base_url(request),
+                BASE_URL: self._dependencies.base_url(request),
                 PERFORMANCE: question.inputs.get(PERFORMANCE, False),
             },
         )
@@ -116,7 +116,7 @@ class Runs:
             "removed": prediction.data_removed,
             "text": None if texts is None else texts[0],
             "figures": [figure.value for figure in of_prediction(prediction)],
-            "json": as_text(self._answers.prediction(prediction, base_url=self._site.base_url(visit.request))),
+            "json": as_text(self._answers.prediction(prediction, base_url=self._dependencies.base_url(visit.request))),
         }
 
 

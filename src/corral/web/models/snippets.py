@@ -9,9 +9,9 @@ from typing import Final
 
 from corral.catalog.model import CatalogModel
 from corral.core.generation import GenerationRequest
-from corral.web.models.asking import Question
 from corral.web.models.bodies import Body, deepinfra_body, openai_body, replicate_body
 from corral.web.models.code import as_arguments, in_javascript, in_json, in_python
+from corral.web.models.questions import Question
 
 KEY: Final = "CORRAL_API_KEY"
 _OPENAI_OWN: Final = frozenset(

@@ -7,11 +7,12 @@ from starlette.responses import Response
 
 from corral.api.answer_ids import prediction_ids
 from corral.api.body import read_document
+from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra.answers import dollars
 from corral.api.doors.deepinfra.describe import TYPE
+from corral.api.doors.deepinfra.errors import NameTaken, NotFound, NotOffered
 from corral.api.doors.deepinfra.models import to_json
 from corral.api.doors.deepinfra.periods import Month, month_of, months, read_month
-from corral.api.doors.deepinfra.refusals import NameTaken, NotFound, NotOffered
 from corral.api.doors.deepinfra.wire_account import (
     JwtTerms,
     Me,
@@ -24,7 +25,6 @@ from corral.api.doors.deepinfra.wire_account import (
     UsageMonth,
     UsageMonths,
 )
-from corral.api.site import Site
 from corral.core.accounts import ApiKey, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest, PermissionDenied, UnknownPrediction
@@ -37,9 +37,9 @@ _CENTS_PER_USD: Final = 100
 class Account:
     """Handlers of the account routes."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._book = site.keys
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._book = dependencies.keys
 
     async def me(self, _request: Request, caller: Caller) -> Response:
         """``GET /v1/me``. The account's name is the only personal data that Corral stores."""
@@ -68,7 +68,7 @@ class Account:
         """``GET /v1/me/rate_limit``."""
         limits = (await self._book.account(caller.account_id)).limits
         return to_json(
-            {"rate_limit": self._site.concurrent_per_model or None, "tpm_rate_limit": limits.tokens_per_minute}
+            {"rate_limit": self._dependencies.concurrent_per_model or None, "tpm_rate_limit": limits.tokens_per_minute}
         )
 
     async def tokens(self, _request: Request, caller: Caller) -> Response:
@@ -81,7 +81,7 @@ class Account:
 
     async def create_token(self, request: Request, caller: Caller) -> Response:
         """``POST /v1/api-tokens``: create an API key of the account with the scopes inference and read."""
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         wanted = NewToken.model_validate(document)
         if any(key.name == wanted.name for key in await self._keys(caller)):
             raise NameTaken(f"There is a token called '{wanted.name}' already.")
@@ -97,7 +97,7 @@ class Account:
         """``POST /v1/scoped-jwt``: signed with the caller's own key; an administrator may name any key of the
         account.
         """
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         wanted = NewScopedJwt.model_validate(document)
         if caller.token is not None:
             raise PermissionDenied("A token cannot sign another; come with the key.")
@@ -132,7 +132,7 @@ class Account:
 
     async def request_costs(self, request: Request, caller: Caller) -> Response:
         """``POST /v1/request-costs``: costs of the account's finished requests, by any id that an API gave them."""
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         wanted = RequestIds.model_validate(document)
         costs = [await self._cost(caller, request_id) for request_id in wanted.request_ids]
         return to_json({"requests": [cost for cost in costs if cost is not None]})
@@ -151,7 +151,7 @@ class Account:
         raise NotOffered("Accounts and credit of this server are its operator's: see 'corral account'.")
 
     async def _keys(self, caller: Caller) -> list[ApiKey]:
-        now_ms = 1000 * self._site.clock()
+        now_ms = 1000 * self._dependencies.clock()
         return [
             key
             for key in await self._book.keys(caller.account_id)
@@ -169,7 +169,7 @@ class Account:
         raise NotFound("There is no such token.")
 
     def _expiry(self, wanted: NewScopedJwt) -> int:
-        now_s = int(self._site.clock())
+        now_s = int(self._dependencies.clock())
         if wanted.expires_at is None:
             return now_s + (MAX_LIFE_S - 1 if wanted.expires_delta is None else wanted.expires_delta)
         if not now_s < wanted.expires_at < now_s + MAX_LIFE_S:
@@ -179,14 +179,14 @@ class Account:
     async def _cost(self, caller: Caller, request_id: str) -> RequestCost | None:
         for prediction_id in prediction_ids(request_id):
             try:
-                found = await self._site.predictions.get(caller, prediction_id)
+                found = await self._dependencies.predictions.get(caller, prediction_id)
             except UnknownPrediction:
                 continue
             return None if found.cost_nusd is None else {"requestId": request_id, "costNanoUsd": found.cost_nusd}
         return None
 
     async def _usage(self, request: Request, caller: Caller, *, key_id: str | None) -> UsageMonths:
-        now_s = self._site.clock()
+        now_s = self._dependencies.clock()
         if "from" not in request.query_params:
             raise InvalidRequest("'from' is missing.", param="from")
         first = read_month(request.query_params["from"], name="from", now_s=now_s)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
+from corral.api.doors.deepinfra.errors import wrong_field
 from corral.api.doors.deepinfra.input_table import INPUTS
-from corral.api.doors.deepinfra.refusals import wrong_field
 from corral.api.inputs import InputField
 from corral.api.json_document import NotJson, parse_json
 

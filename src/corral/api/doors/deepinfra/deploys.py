@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from corral.api.deploy_ids import deploy_id, find_deploy
-from corral.api.doors.deepinfra.refusals import NotFound
+from corral.api.doors.deepinfra.errors import NotFound
 from corral.api.doors.deepinfra.wire_answers import Deploy, DeployStatus
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel

@@ -8,7 +8,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from corral.api.doors.deepinfra.answers import dollars
-from corral.api.doors.deepinfra.refusals import NotFound
+from corral.api.doors.deepinfra.errors import NotFound
 from corral.api.doors.deepinfra.texts import (
     curl_invocation,
     deepctl_invocation,

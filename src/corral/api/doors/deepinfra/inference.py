@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.body import read_body, read_document
+from corral.api.dependencies import Dependencies
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.deepinfra.answers import from_queued, from_result
@@ -23,10 +24,9 @@ from corral.api.doors.deepinfra.translate import to_core
 from corral.api.doors.deepinfra.wire import InferenceInput, read_input
 from corral.api.form import is_form, read_form
 from corral.api.long_work import work_on_text
+from corral.api.request_headers import nusd, read_idempotency, read_max_cost
 from corral.api.run_headers import run_headers, weights_header
-from corral.api.site import Site
 from corral.api.sse import EventStream
-from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.generation import collect
@@ -51,9 +51,9 @@ class _Call:
 class Inference:
     """Handlers of the inference routes."""
 
-    def __init__(self, site: Site, door: Door) -> None:
-        self._site = site
-        self._predictions = site.predictions
+    def __init__(self, dependencies: Dependencies, door: Door) -> None:
+        self._dependencies = dependencies
+        self._predictions = dependencies.predictions
         self._door = door
 
     async def of_model(self, request: Request, caller: Caller) -> Response:
@@ -69,7 +69,7 @@ class Inference:
         return await self._infer(request, caller, model)
 
     async def _infer(self, request: Request, caller: Caller, model: CatalogModel) -> Response:
-        began_s = self._site.clock()
+        began_s = self._dependencies.clock()
         call = await self._read(request, caller, model)
         opening = self._predictions.open(call.ask)
         if call.asked.stream:
@@ -80,12 +80,12 @@ class Inference:
         async with while_connected(request.receive), opening as run:
             result = await collect(event async for _, event in run.events())
         # Rounded up, so that no answer has a runtime of 0.
-        runtime_ms = max(1, math.ceil(1000 * (self._site.clock() - began_s)))
+        runtime_ms = max(1, math.ceil(1000 * (self._dependencies.clock() - began_s)))
         return _json(from_result(run, result, before=call.before, runtime_ms=runtime_ms), _headers(model, run))
 
     async def _read(self, request: Request, caller: Caller, model: CatalogModel) -> _Call:
-        document = await _read_document(request, limit_bytes=self._site.body_limit_bytes)
-        terms = self._site.native
+        document = await _read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
+        terms = self._dependencies.native
         fields = INPUTS.for_model(model, overrides={"repetition_penalty": terms.repetition_penalty})
         asked = read_input(document, fields)
         max_cost = read_max_cost(request)
@@ -108,10 +108,10 @@ class Inference:
     def _stream(self, opening: AbstractAsyncContextManager[Run], call: _Call) -> Response:
         return EventStream(
             opening,
-            lambda run: TokenStream(run, call.ask.request, before=call.before, terms=self._site.native),
+            lambda run: TokenStream(run, call.ask.request, before=call.before, terms=self._dependencies.native),
             refuse=self._door.refuse,
             headers=lambda run: _headers(call.model, run),
-            ping_s=self._site.ping_s,
+            ping_s=self._dependencies.ping_s,
         )
 
 

@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.answer_ids import request_id
+from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra.deploys import deployed
 from corral.api.doors.deepinfra.models import to_json
 from corral.api.doors.deepinfra.periods import read_moment
 from corral.api.doors.deepinfra.wire_account import LogEntries
-from corral.api.site import Site
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest
 from corral.core.prediction import Prediction
@@ -25,15 +25,15 @@ _MAX_SPAN_S: Final = 31 * 86400
 class Logs:
     """Handler of the log route."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     async def query(self, request: Request, caller: Caller) -> Response:
         """``GET /v1/logs/query``: the newest lines in a half-open interval of time."""
         given = request.query_params
-        model = deployed(self._site.predictions.catalog, given.get("deploy_id", ""))
+        model = deployed(self._dependencies.predictions.catalog, given.get("deploy_id", ""))
         caller.require_model(model.id)
-        to_s = read_moment(given["to"], name="to") if given.get("to") else self._site.clock() + 1
+        to_s = read_moment(given["to"], name="to") if given.get("to") else self._dependencies.clock() + 1
         from_s = read_moment(given["from"], name="from") if given.get("from") else to_s - _MAX_SPAN_S
         if not 0 <= to_s - from_s <= _MAX_SPAN_S:
             raise InvalidRequest("'from' must be before 'to', and at most 31 days.", param="from")
@@ -54,7 +54,7 @@ class Logs:
                 model=model,
                 limit=min(_PAGE, limit - len(found)),
             )
-            page = await self._site.predictions.page(caller, wanted)
+            page = await self._dependencies.predictions.page(caller, wanted)
             more = len(page) == wanted.limit
             found += page
         return found

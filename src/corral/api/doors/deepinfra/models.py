@@ -7,15 +7,15 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra import describe
 from corral.api.doors.deepinfra.deploys import deployed, from_model, read_statuses
+from corral.api.doors.deepinfra.errors import NotOffered
 from corral.api.doors.deepinfra.input_table import INPUTS
-from corral.api.doors.deepinfra.refusals import NotOffered
 from corral.api.doors.deepinfra.wire_answers import CliVersion
 from corral.api.inputs import InputField
 from corral.api.operation import Dialogue
 from corral.api.run_headers import weights_header
-from corral.api.site import Site
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 
@@ -26,15 +26,15 @@ DEEPCTL: Final[CliVersion] = {"min": "0.0.0", "update": "0.0.0", "latest": "0.6.
 class Models:
     """Handlers of the model and deploy routes."""
 
-    def __init__(self, site: Site, variants: Mapping[str, Dialogue]) -> None:
+    def __init__(self, dependencies: Dependencies, variants: Mapping[str, Dialogue]) -> None:
         """*variants* are the routes beside inference whose schemas are served."""
-        self._site = site
-        self._predictions = site.predictions
+        self._dependencies = dependencies
+        self._predictions = dependencies.predictions
         self._variants = variants
 
     async def listed(self, request: Request) -> Response:
         """``GET /models/list``: every served model."""
-        base_url, now_s = self._site.base_url(request), self._site.clock()
+        base_url, now_s = self._dependencies.base_url(request), self._dependencies.clock()
         served = self._predictions.catalog.models()
         return to_json([describe.listed(model, model.price_at(now_s), base_url=base_url) for model in served])
 
@@ -52,11 +52,11 @@ class Models:
         wanted = request.query_params.get("version") or model.version
         answer = describe.described(
             model,
-            model.price_at(self._site.clock()),
+            model.price_at(self._dependencies.clock()),
             self._fields(model),
             version=model.find_version(wanted).short_id,
-            base_url=self._site.base_url(request),
-            full_text=self._site.native.full_text,
+            base_url=self._dependencies.base_url(request),
+            full_text=self._dependencies.native.full_text,
             variants=self._variants,
         )
         return to_json(answer, weights_header(model))
@@ -95,7 +95,7 @@ class Models:
         return self._predictions.catalog.get("{owner}/{model}".format(**request.path_params))
 
     def _fields(self, model: CatalogModel) -> tuple[InputField, ...]:
-        return INPUTS.for_model(model, overrides={"repetition_penalty": self._site.native.repetition_penalty})
+        return INPUTS.for_model(model, overrides={"repetition_penalty": self._dependencies.native.repetition_penalty})
 
 
 def to_json(body: object, headers: Mapping[str, str] | None = None) -> Response:

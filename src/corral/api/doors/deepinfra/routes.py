@@ -6,15 +6,15 @@ from typing import Final
 from fastapi import APIRouter
 
 from corral.api.auth import KEY_HEADER
+from corral.api.dependencies import Dependencies
 from corral.api.door import Door
 from corral.api.doors.deepinfra import operations
 from corral.api.doors.deepinfra.account import Account
+from corral.api.doors.deepinfra.errors import from_error
 from corral.api.doors.deepinfra.inference import Inference
 from corral.api.doors.deepinfra.logs import Logs
 from corral.api.doors.deepinfra.models import Models
-from corral.api.doors.deepinfra.refusals import from_error
 from corral.api.operation import Dialogue
-from corral.api.site import Site
 from corral.core.accounts import Scope
 
 _RUN: Final = (Scope.INFERENCE,)
@@ -43,18 +43,18 @@ _FIXED: Final = (
 )
 
 
-def router(site: Site, *, variants: Mapping[str, Dialogue]) -> APIRouter:
+def router(dependencies: Dependencies, *, variants: Mapping[str, Dialogue]) -> APIRouter:
     """Build the router; *variants* are the routes beside inference whose schemas it describes."""
     door = Door(
-        keys=site.keys,
+        keys=dependencies.keys,
         from_error=from_error,
         router=APIRouter(tags=["deepinfra"]),
-        catalog=site.predictions.catalog,
+        catalog=dependencies.predictions.catalog,
         key_header=KEY_HEADER,
     )
-    _add_inference(door, Inference(site, door))
-    _add_models(door, Models(site, variants))
-    _add_account(door, Account(site), Logs(site))
+    _add_inference(door, Inference(dependencies, door))
+    _add_models(door, Models(dependencies, variants))
+    _add_account(door, Account(dependencies), Logs(dependencies))
     return door.router
 
 

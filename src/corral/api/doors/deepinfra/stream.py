@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from corral.api.answer_ids import request_id
+from corral.api.dependencies import NativeOptions
 from corral.api.doors.deepinfra.answers import cost_nusd, dollars
 from corral.api.doors.deepinfra.wire_answers import StreamDetails, StreamToken
 from corral.api.problems import Problem
-from corral.api.site import NativeTerms
 from corral.api.sse import Stream, encode, event_json
 from corral.core.generation import (
     ChoiceEnded,
@@ -49,7 +49,7 @@ class _Token:
 class TokenStream(Stream):
     """Encoder of one run's stream."""
 
-    def __init__(self, run: Run, request: GenerationRequest, *, before: str, terms: NativeTerms) -> None:
+    def __init__(self, run: Run, request: GenerationRequest, *, before: str, terms: NativeOptions) -> None:
         """Prepare.
 
         Args:

@@ -1,6 +1,6 @@
 """Translate an inference request into the core's request."""
 
-from corral.api.doors.deepinfra.refusals import wrong_field
+from corral.api.doors.deepinfra.errors import wrong_field
 from corral.api.doors.deepinfra.wire import InferenceInput
 from corral.api.response_format import to_constraint
 from corral.core.generation import GenerationRequest, RawPrompt, Sampling, Stopping

@@ -15,19 +15,19 @@ from starlette.responses import Response
 from corral.api.addresses import model_in_path
 from corral.api.auth import KEY_HEADER
 from corral.api.body import read_document
+from corral.api.dependencies import Dependencies
 from corral.api.disconnect import while_connected
 from corral.api.door import Door
 from corral.api.doors.openai import operations
 from corral.api.doors.openai.answers import from_chat, from_completion, from_estimate, from_model, model_list
+from corral.api.doors.openai.errors import ToolCallingUnsupported, from_error, from_faults
 from corral.api.doors.openai.names import find_model
-from corral.api.doors.openai.refusals import ToolCallingUnsupported, from_error, from_faults
 from corral.api.doors.openai.stream import AnswerStream, ChatWords, CompletionWords, Words
 from corral.api.doors.openai.translate import chat_to_core, completion_to_core
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest, SharedRequest
+from corral.api.request_headers import nusd, read_idempotency, read_max_cost
 from corral.api.run_headers import run_headers, weights_header
-from corral.api.site import Site
 from corral.api.sse import EventStream
-from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import Unsupported
@@ -38,18 +38,18 @@ DOOR: Final = "openai"
 _PREFIXES: Final = ("/v1", "/v1/openai")
 
 
-def router(site: Site) -> APIRouter:
+def router(dependencies: Dependencies) -> APIRouter:
     """Build the router."""
-    router, catalog = APIRouter(tags=["openai"]), site.predictions.catalog
+    router, catalog = APIRouter(tags=["openai"]), dependencies.predictions.catalog
     door = Door(
-        keys=site.keys,
+        keys=dependencies.keys,
         from_error=from_error,
         from_validation=from_faults,
         router=router,
         catalog=catalog,
         key_header=KEY_HEADER,
     )
-    routes = _Routes(site, door)
+    routes = _Routes(dependencies, door)
     run, read = (Scope.INFERENCE,), (Scope.INFERENCE, Scope.READ)
     door.route("POST", _under("/chat/completions"), routes.chat, scopes=run, operation=operations.CHAT)
     door.route("POST", _under("/completions"), routes.completion, scopes=run, operation=operations.COMPLETION)
@@ -63,14 +63,14 @@ def router(site: Site) -> APIRouter:
 class _Routes:
     """Handlers of the routes."""
 
-    def __init__(self, site: Site, door: Door) -> None:
-        self._site = site
-        self._predictions = site.predictions
+    def __init__(self, dependencies: Dependencies, door: Door) -> None:
+        self._dependencies = dependencies
+        self._predictions = dependencies.predictions
         self._door = door
 
     async def chat(self, request: Request, caller: Caller) -> Response:
         """``POST /chat/completions``."""
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         body = ChatCompletionRequest.model_validate(document)
         model = find_model(self._predictions.catalog, body.model)
         headers = weights_header(model)
@@ -84,7 +84,7 @@ class _Routes:
 
     async def completion(self, request: Request, caller: Caller) -> Response:
         """``POST /completions``."""
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         body = CompletionRequest.model_validate(document)
         model = find_model(self._predictions.catalog, body.model)
         headers = weights_header(model)
@@ -98,7 +98,7 @@ class _Routes:
 
     async def estimate(self, request: Request, caller: Caller) -> Response:
         """``POST /estimate``: takes the body of a completion if it has a prompt, else of a chat."""
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         if isinstance(document, dict) and "prompt" in document:
             body = CompletionRequest.model_validate(document)
             model = find_model(self._predictions.catalog, body.model)
@@ -113,13 +113,13 @@ class _Routes:
 
     async def models(self, _request: Request, caller: Caller) -> Response:
         """``GET /models``."""
-        return _json(model_list(self._predictions, caller, now_s=self._site.clock()), {})
+        return _json(model_list(self._predictions, caller, now_s=self._dependencies.clock()), {})
 
     async def model(self, request: Request, caller: Caller) -> Response:
         """``GET /models/{model}``."""
         found = self._predictions.catalog.get(model_in_path(request))
         caller.require_model(found.id)
-        shown = from_model(found, found.price_at(self._site.clock()), self._predictions.deployment_of(found))
+        shown = from_model(found, found.price_at(self._dependencies.clock()), self._predictions.deployment_of(found))
         return _json(shown, weights_header(found))
 
     def _open(
@@ -149,7 +149,7 @@ class _Routes:
             lambda run: AnswerStream(run, body, words),
             refuse=self._door.refuse,
             headers=lambda run: {**headers, **run_headers(run)},
-            ping_s=self._site.ping_s,
+            ping_s=self._dependencies.ping_s,
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from corral.api.doors.openai.refusals import ToolCallingUnsupported
+from corral.api.doors.openai.errors import ToolCallingUnsupported
 from corral.api.doors.openai.wire import (
     ChatCompletionRequest,
     ChatMessage,

@@ -4,9 +4,9 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from corral.api.doors.replicate.capability import STREAM, token
 from corral.api.doors.replicate.chunks import shown
 from corral.api.doors.replicate.logs import logs
+from corral.api.doors.replicate.signed_urls import STREAM, token
 from corral.api.doors.replicate.times import rfc3339
 from corral.api.doors.replicate.wire import PredictionAnswer, PredictionUrls
 from corral.catalog.catalog import Catalog

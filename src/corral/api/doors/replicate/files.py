@@ -7,15 +7,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.body import read_body
-from corral.api.doors.replicate.capability import FILE, opens, token
+from corral.api.dependencies import Dependencies
 from corral.api.doors.replicate.faults import NotHere
 from corral.api.doors.replicate.pages import page
 from corral.api.doors.replicate.predictions import as_json
+from corral.api.doors.replicate.signed_urls import FILE, opens, token
 from corral.api.doors.replicate.times import rfc3339
 from corral.api.doors.replicate.uploads import read_upload
 from corral.api.doors.replicate.wire import FileAnswer
 from corral.api.form import NotAForm, is_form, read_parts
-from corral.api.site import Site
 from corral.core.caller import Caller
 from corral.core.files import StoredFile
 from corral.service.accounts.files import Files
@@ -28,15 +28,15 @@ _INERT: Final = {"content-security-policy": "sandbox; default-src 'none'; frame-
 class FileRoutes:
     """Handlers of the file routes."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
 
     async def create(self, request: Request, caller: Caller) -> Response:
         """``POST /files``."""
         content_type = request.headers.get("content-type", "")
         if not is_form(content_type):
             raise NotAForm("Send the file as multipart/form-data, in the part 'content'.")
-        body = await read_body(request, limit_bytes=self._site.body_limit_bytes)
+        body = await read_body(request, limit_bytes=self._dependencies.body_limit_bytes)
         upload = read_upload(await read_parts(body, content_type))
         file = await self._files.keep(caller.account_id, upload)
         answer = self._answer(file, request)
@@ -64,9 +64,9 @@ class FileRoutes:
         file_id = request.path_params["file_id"]
         owner, expiry, signature = (request.query_params.get(name, "") for name in ("owner", "expiry", "signature"))
         # Check the signature first: it covers the other parameters, so they are as this server wrote them.
-        if not opens(self._site.capability_key, FILE, _subject(owner, file_id, expiry), signature):
+        if not opens(self._dependencies.capability_key, FILE, _subject(owner, file_id, expiry), signature):
             raise NotHere(_NO_FILE)
-        found = await self._files.read(owner, file_id) if self._site.clock() < int(expiry) else None
+        found = await self._files.read(owner, file_id) if self._dependencies.clock() < int(expiry) else None
         if found is None:
             raise NotHere(_NO_FILE)
         file, content = found
@@ -81,12 +81,12 @@ class FileRoutes:
 
     @property
     def _files(self) -> Files:
-        if self._site.files is None:
+        if self._dependencies.files is None:
             raise NotHere("This server keeps no files.")
-        return self._site.files
+        return self._dependencies.files
 
     def _answer(self, file: StoredFile, request: Request) -> FileAnswer:
-        url = f"{self._site.base_url(request)}/v1/files/{file.id}"
+        url = f"{self._dependencies.base_url(request)}/v1/files/{file.id}"
         return {
             "id": file.id,
             "name": file.name,
@@ -103,7 +103,7 @@ class FileRoutes:
     def _signed(self, file: StoredFile) -> str:
         """Query of a signed URL that is valid until the file expires."""
         expiry = str(file.expires_at_ms // 1000)
-        signature = token(self._site.capability_key, FILE, _subject(file.account_id, file.id, expiry))
+        signature = token(self._dependencies.capability_key, FILE, _subject(file.account_id, file.id, expiry))
         return urlencode({"expiry": expiry, "owner": file.account_id, "signature": signature})
 
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.body import read_body
+from corral.api.dependencies import Dependencies
 from corral.api.doors.replicate.faults import Fault, NotHere, NotOffered, invalid
 from corral.api.doors.replicate.model_answers import (
     HARDWARE,
@@ -19,7 +20,6 @@ from corral.api.doors.replicate.predictions import as_json, named
 from corral.api.doors.replicate.wire import ModelAnswer
 from corral.api.json_document import NotJson, decode_utf8, parse_json
 from corral.api.run_headers import weights_header
-from corral.api.site import Site
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 
@@ -33,9 +33,9 @@ _DIRECTIONS: Final = ("asc", "desc")
 class ModelRoutes:
     """Handlers of the routes."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._catalog = site.predictions.catalog
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._catalog = dependencies.predictions.catalog
 
     async def models(self, request: Request, caller: Caller) -> Response:
         """``GET /models``."""
@@ -50,7 +50,7 @@ class ModelRoutes:
         following = None
         if len(models) > start + PAGE_MODELS:
             kept = {name: asked[name] for name in ("sort_by", "sort_direction") if name in asked}
-            url = f"{self._site.base_url(request)}/v1/models"
+            url = f"{self._dependencies.base_url(request)}/v1/models"
             following = address(url, after_offset(start + PAGE_MODELS), kept)
         answers = await self._answers(request)
         return page([answers.model(model) for model in models[start : start + PAGE_MODELS]], following=following)
@@ -66,7 +66,7 @@ class ModelRoutes:
 
     async def query(self, request: Request, caller: Caller) -> Response:
         """``QUERY /models``: the body is the search text; Replicate's JavaScript client sends it as a JSON string."""
-        body = await read_body(request, limit_bytes=self._site.body_limit_bytes)
+        body = await read_body(request, limit_bytes=self._dependencies.body_limit_bytes)
         text = decode_utf8(body, what="The request body").strip()
         if len(text) > 1 and text.startswith('"') and text.endswith('"'):
             text = _unquoted(text)
@@ -140,11 +140,11 @@ class ModelRoutes:
 
     async def account(self, _request: Request, caller: Caller) -> Response:
         """``GET /account``."""
-        return as_json(account_answer(await self._site.keys.account(caller.account_id)))
+        return as_json(account_answer(await self._dependencies.keys.account(caller.account_id)))
 
     async def webhook_secret(self, _request: Request, caller: Caller) -> Response:
         """``GET /webhooks/default/secret``."""
-        return as_json({"key": await self._site.webhook_secret(caller.account_id)})
+        return as_json({"key": await self._dependencies.webhook_secret(caller.account_id)})
 
     async def not_offered(self, _request: Request, _caller: Caller) -> Response:
         """Refuse routes that manage or train models."""
@@ -159,8 +159,8 @@ class ModelRoutes:
         return model
 
     async def _answers(self, request: Request) -> ModelAnswers:
-        counts = await self._site.predictions.run_counts()
-        return ModelAnswers(base_url=self._site.base_url(request), run_counts=counts)
+        counts = await self._dependencies.predictions.run_counts()
+        return ModelAnswers(base_url=self._dependencies.base_url(request), run_counts=counts)
 
     def _sorted(self, models: list[CatalogModel], asked: dict[str, str]) -> list[CatalogModel]:
         """Sort by ``sort_by``; catalog order without it."""

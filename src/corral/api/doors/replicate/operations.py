@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from corral.api.doors.replicate import wire
+from corral.api.doors.replicate.errors import MEDIA_TYPE
 from corral.api.doors.replicate.prefer import CANCEL_AFTER
-from corral.api.doors.replicate.refusals import MEDIA_TYPE
 from corral.api.operation import FOR_BODY, FOR_KEY, FOR_RUN, RUN_HEADERS, Operation
 
 TYPES: Final = (

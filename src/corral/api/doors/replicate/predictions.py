@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.body import read_document
+from corral.api.dependencies import Dependencies
 from corral.api.disconnect import while_connected
 from corral.api.doors.replicate.answers import BASE_URL, MODEL, VERSION, Answers
 from corral.api.doors.replicate.body import read_body
-from corral.api.doors.replicate.capability import STREAM, opens
 from corral.api.doors.replicate.faults import ModelRefusal, NotHere, too_long
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.inputs import read_input
@@ -22,13 +22,13 @@ from corral.api.doors.replicate.model_answers import ModelAnswers
 from corral.api.doors.replicate.names import find_version
 from corral.api.doors.replicate.pages import address, after_id, page, read_id, wrong_cursor
 from corral.api.doors.replicate.prefer import CANCEL_AFTER, read_cancel_after, read_wait
+from corral.api.doors.replicate.signed_urls import STREAM, opens
 from corral.api.doors.replicate.stream import LAST_EVENT_ID, Beyond, PredictionStream, read_position
 from corral.api.doors.replicate.times import read_time_ms
 from corral.api.doors.replicate.translate import text_chars, to_core, unformatted
 from corral.api.long_work import work_on_text
+from corral.api.request_headers import nusd, read_idempotency, read_max_cost
 from corral.api.run_headers import weights_header
-from corral.api.site import Site
-from corral.api.terms import nusd, read_idempotency, read_max_cost
 from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.errors import DataRemoved, PromptTooLong, UnknownPrediction
@@ -51,13 +51,13 @@ class Target:
 class PredictionRoutes:
     """Handlers of the prediction routes."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._predictions = site.predictions
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._predictions = dependencies.predictions
         self.answers = Answers(
-            site.predictions.catalog,
-            capability_key=site.capability_key,
-            aborted_status=site.replicate_aborted_status,
+            dependencies.predictions.catalog,
+            capability_key=dependencies.capability_key,
+            aborted_status=dependencies.replicate_aborted_status,
         )
 
     async def create(self, request: Request, caller: Caller) -> Response:
@@ -77,7 +77,7 @@ class PredictionRoutes:
 
     async def get(self, request: Request, caller: Caller) -> Response:
         """``GET /predictions/{prediction_id}``; finds examples of models too."""
-        prediction_id, base_url = request.path_params["prediction_id"], self._site.base_url(request)
+        prediction_id, base_url = request.path_params["prediction_id"], self._dependencies.base_url(request)
         try:
             prediction = await self._predictions.get(caller, prediction_id)
         except UnknownPrediction:
@@ -92,7 +92,7 @@ class PredictionRoutes:
     async def cancel(self, request: Request, caller: Caller) -> Response:
         """``POST /predictions/{prediction_id}/cancel``; the body is ignored."""
         prediction = await self._predictions.cancel(caller, request.path_params["prediction_id"])
-        return as_json(self.answers.prediction(prediction, base_url=self._site.base_url(request)))
+        return as_json(self.answers.prediction(prediction, base_url=self._dependencies.base_url(request)))
 
     async def list(self, request: Request, caller: Caller) -> Response:
         """``GET /predictions``: those of every API."""
@@ -104,7 +104,7 @@ class PredictionRoutes:
 
     async def _list(self, request: Request, caller: Caller, model: CatalogModel | None) -> Response:
         asked = dict(request.query_params)
-        base_url, cursor = self._site.base_url(request), asked.pop("cursor", None)
+        base_url, cursor = self._dependencies.base_url(request), asked.pop("cursor", None)
         bounds = {name: asked[name] for name in ("created_after", "created_before") if name in asked}
         source = {"source": "web"} if asked.get("source") == "web" else {}
         times_ms = {name: read_time_ms(text, param=name) for name, text in bounds.items()}
@@ -131,7 +131,7 @@ class PredictionRoutes:
     async def stream(self, request: Request) -> Response:
         """``GET /streams/{prediction_id}/{token}``: needs a signed URL instead of an API key."""
         prediction_id = request.path_params["prediction_id"]
-        if not opens(self._site.capability_key, STREAM, prediction_id, request.path_params["token"]):
+        if not opens(self._dependencies.capability_key, STREAM, prediction_id, request.path_params["token"]):
             raise NotHere("There is no such stream.")
         prediction = await self._predictions.find(prediction_id)
         after = read_position(request.headers.get(LAST_EVENT_ID), created_s=prediction.created_at_ms // 1000)
@@ -140,17 +140,17 @@ class PredictionRoutes:
         if prediction.status.terminal and prediction.data_removed:
             raise DataRemoved("The prediction's text was removed when its time was up, or never stored.")
         run = await self._predictions.replay(prediction_id)
-        return PredictionStream(run, after=after, find=self._predictions.find, ping_s=self._site.ping_s)
+        return PredictionStream(run, after=after, find=self._predictions.find, ping_s=self._dependencies.ping_s)
 
     async def _create(self, request: Request, caller: Caller, target: Target | None) -> Response:
-        document = await read_document(request, limit_bytes=self._site.body_limit_bytes)
+        document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         body = read_body(document, versioned=target is None)
         if target is None:
             model, version = find_version(self._predictions.catalog, body.version or "")
             target = Target(model=model, asked={MODEL: model.id, VERSION: version.id})
         values = read_input(body.input, INPUTS.for_model(target.model))
         wait = read_wait(request.headers.getlist("prefer"))
-        base_url = self._site.base_url(request)
+        base_url = self._dependencies.base_url(request)
         max_cost = read_max_cost(request)
         ask = Ask(
             caller=caller,

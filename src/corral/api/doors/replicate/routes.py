@@ -9,16 +9,16 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from corral.api.dependencies import Dependencies
 from corral.api.door import Door, Handler, OpenHandler
 from corral.api.doors.replicate import operations
 from corral.api.doors.replicate.counting import Counting
+from corral.api.doors.replicate.errors import from_error
 from corral.api.doors.replicate.files import FileRoutes
 from corral.api.doors.replicate.models import ModelRoutes
 from corral.api.doors.replicate.predictions import PredictionRoutes
 from corral.api.doors.replicate.rates import Kind, Rates
-from corral.api.doors.replicate.refusals import from_error
 from corral.api.operation import Operation
-from corral.api.site import Site
 from corral.core.accounts import Scope
 
 _DOCUMENTED: Final = "/v1"
@@ -58,20 +58,20 @@ class ReplicateDoor:
     count: Counting
 
 
-def replicate_door(site: Site) -> ReplicateDoor:
+def replicate_door(dependencies: Dependencies) -> ReplicateDoor:
     """Build the router."""
-    router, catalog = APIRouter(tags=["replicate"]), site.predictions.catalog
-    door = Door(keys=site.keys, from_error=from_error, router=router, catalog=catalog)
+    router, catalog = APIRouter(tags=["replicate"]), dependencies.predictions.catalog
+    door = Door(keys=dependencies.keys, from_error=from_error, router=router, catalog=catalog)
     rates = Rates(
-        creates_per_minute=site.rates.creates_per_minute,
-        requests_per_minute=site.rates.requests_per_minute,
-        clock=site.clock,
+        creates_per_minute=dependencies.rates.creates_per_minute,
+        requests_per_minute=dependencies.rates.requests_per_minute,
+        clock=dependencies.clock,
     )
     paths = _Paths(door, Counting(rates=rates))
-    models = ModelRoutes(site)
-    _add_predictions(paths, PredictionRoutes(site))
+    models = ModelRoutes(dependencies)
+    _add_predictions(paths, PredictionRoutes(dependencies))
     _add_models(paths, models)
-    _add_files(paths, FileRoutes(site))
+    _add_files(paths, FileRoutes(dependencies))
     both = APIRouter()
     both.include_router(door.router)
     both.include_router(paths.undocumented.router)

@@ -18,8 +18,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from corral.api.dependencies import PING_S
 from corral.api.problems import Problem
-from corral.api.site import PING_S
 from corral.api.sse import EventStream, Stream, encode, event_json
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.service.ports import Run

@@ -3,11 +3,11 @@
 import pytest
 
 from corral.core.errors import InvalidRequest
-from corral.web.dashboard.typed import Typed
+from corral.web.dashboard.form_values import FormValues
 
 
-def typed(value: str) -> Typed:
-    return Typed({"field": [value]})
+def typed(value: str) -> FormValues:
+    return FormValues({"field": [value]})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_is_no_day_is_told(value: str) -> None:
 
 
 def test_missing_and_repeated_fields_and_long_ones() -> None:
-    form = Typed({"scopes": ["read", "admin"], "name": ["x" * 1001]})
+    form = FormValues({"scopes": ["read", "admin"], "name": ["x" * 1001]})
     assert form.many("scopes") == ("read", "admin")
     assert (form.many("models"), form.ticked("privacy"), form.ticked("scopes")) == ((), False, True)
     assert form.text("name") == ""

@@ -1,13 +1,13 @@
 """Secrets that wait for the page after a redirect."""
 
-from corral.web.notes import MAX_NOTES, NOTE_S, OneTimeNotes
+from corral.web.one_time_secrets import MAX_NOTES, NOTE_S, OneTimeSecrets
 from corral.web.sessions import Sessions
 from tests.unit.web.test_sessions import SECRET, Clock
 
 
 def test_a_secret_is_taken_once_by_its_session_and_subject() -> None:
     clock = Clock()
-    notes, sessions = OneTimeNotes(clock), Sessions(secret=SECRET, clock=clock)
+    notes, sessions = OneTimeSecrets(clock), Sessions(secret=SECRET, clock=clock)
     mine, other = sessions.make("key_a"), sessions.make("key_a")
     notes.put(mine, "key_1", "secret 1")
     notes.put(mine, "key_2", "secret 2")
@@ -20,7 +20,7 @@ def test_a_secret_is_taken_once_by_its_session_and_subject() -> None:
 
 def test_a_secret_that_nobody_takes_is_forgotten() -> None:
     clock = Clock()
-    notes, session = OneTimeNotes(clock), Sessions(secret=SECRET, clock=clock).make("key_a")
+    notes, session = OneTimeSecrets(clock), Sessions(secret=SECRET, clock=clock).make("key_a")
     notes.put(session, "old", "secret 1")
     clock.now_s += NOTE_S / 2
     notes.put(session, "new", "secret 2")
@@ -31,7 +31,7 @@ def test_a_secret_that_nobody_takes_is_forgotten() -> None:
 
 def test_no_more_than_a_bounded_number_of_secrets_wait() -> None:
     clock = Clock()
-    notes, session = OneTimeNotes(clock), Sessions(secret=SECRET, clock=clock).make("key_a")
+    notes, session = OneTimeSecrets(clock), Sessions(secret=SECRET, clock=clock).make("key_a")
     for number in range(MAX_NOTES + 1):
         notes.put(session, str(number), "secret")
     assert notes.take(session, "0") is None

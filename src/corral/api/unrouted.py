@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral.api.addresses import Addresses, MethodNotAllowed, UnknownAddress
-from corral.api.doors.deepinfra import refusals as deepinfra
-from corral.api.doors.openai import refusals as openai
-from corral.api.doors.replicate import refusals as replicate
+from corral.api.doors.deepinfra import errors as deepinfra
+from corral.api.doors.openai import errors as openai
+from corral.api.doors.replicate import errors as replicate
 from corral.api.problems import Problem, report
 from corral.core.errors import CorralError, ServerStopping
 
@@ -58,7 +58,7 @@ def from_error_of_any(error: CorralError) -> Problem:
     )
 
 
-class Unserved:
+class UnroutedRequests:
     """Exception handlers for requests that no route takes."""
 
     def __init__(self, addresses: Addresses, base_url: Callable[[Request], str]) -> None:

@@ -8,15 +8,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.web.errors import MethodNotAllowed, UnknownPage
 from corral.web.pages import Pages, redirect
-from corral.web.refusals import MethodNotAllowed, UnknownPage
 
 _HTML: Final = "text/html"
 
 Handler = Callable[[Request, HTTPException], Awaitable[Response]]
 
 
-def add_stray_pages(app: FastAPI, pages: Pages) -> None:
+def add_error_pages(app: FastAPI, pages: Pages) -> None:
     """Show browsers an error page for 404 and 405. Call after adding all other handlers of these."""
     for status in (404, 405):
         found = app.exception_handlers.get(status) or app.exception_handlers[HTTPException]

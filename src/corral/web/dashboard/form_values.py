@@ -20,7 +20,7 @@ MAX_CHARS: Final = 1000
 """Longest value of a field."""
 
 
-class Typed:
+class FormValues:
     """Submitted form: values and errors by field."""
 
     def __init__(self, sent: Form) -> None:

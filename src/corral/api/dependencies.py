@@ -20,7 +20,7 @@ PING_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NativeTerms:
+class NativeOptions:
     """Options of DeepInfra's native API, where its documentation and behaviour differed over time."""
 
     repetition_penalty: float = 1.0
@@ -34,7 +34,7 @@ class NativeTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateTerms:
+class RateLimits:
     """Rate limits of the Replicate API per account; 0 is unlimited."""
 
     creates_per_minute: int = 600
@@ -46,7 +46,7 @@ async def _no_secret(_account_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Dependencies:
     """Dependencies and options of all doors."""
 
     predictions: Predictions
@@ -59,12 +59,12 @@ class Site:
     """Larger request bodies are answered 413; also the limit after decompression."""
     body_limit_s: float = BODY_LIMIT_S
     """Request bodies that take longer are answered 408."""
-    native: NativeTerms = field(default_factory=NativeTerms)
+    native: NativeOptions = field(default_factory=NativeOptions)
     concurrent_per_model: int = 0
     """Concurrent runs of one account per model; enforced by the service. 0 is unlimited."""
     capability_key: bytes = field(default_factory=partial(secrets.token_bytes, 32))
     """Key that signs URLs which need no API key."""
-    rates: RateTerms = field(default_factory=RateTerms)
+    rates: RateLimits = field(default_factory=RateLimits)
     replicate_aborted_status: bool = False
     """Whether the Replicate API reports runs canceled before their start as ``aborted`` instead of ``canceled``."""
     webhook_secret: Callable[[str], Awaitable[str]] = _no_secret

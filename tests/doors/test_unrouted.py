@@ -11,7 +11,7 @@ import structlog
 from fastapi.routing import iter_route_contexts
 
 from corral.api.app import create_app
-from corral.api.site import Site
+from corral.api.dependencies import Dependencies
 from tests.doors.known_keys import ONE_MODEL, KnownKeys
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions
@@ -142,7 +142,7 @@ async def test_allow_lists_the_methods_of_every_router_that_has_the_path(server:
 
 
 async def test_head_equals_get_without_a_body_on_every_get_route(predictions: ScriptedPredictions) -> None:
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
     names = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "name": MODEL.partition("/")[2]}
     paths = {route.path for route in iter_route_contexts(app.routes) if "GET" in (route.methods or ())}
     assert len(paths) > 40
@@ -172,7 +172,9 @@ async def test_no_page_of_another_origin_is_let_in_by_default(server: LiveServer
 async def test_allowed_origins_may_use_keys_and_read_answers_and_errors(
     predictions: ScriptedPredictions, origins: tuple[str, ...], told: str
 ) -> None:
-    app = create_app(Site(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED), cors_origins=origins)
+    app = create_app(
+        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED), cors_origins=origins
+    )
     ask = {
         "origin": ORIGIN,
         "access-control-request-method": "POST",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from corral.api.site import reached_at
+from corral.api.dependencies import reached_at
 from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
@@ -15,7 +15,7 @@ from corral.web.sessions import OneTimeLinks, Sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebSite:
+class PageDependencies:
     """Dependencies and options of all pages."""
 
     predictions: Predictions
@@ -30,7 +30,7 @@ class WebSite:
     capability_key: bytes
     """Key that signs URLs which need no session."""
     replicate_aborted_status: bool = False
-    """As in ``corral.api.site``, for the JSON of a prediction."""
+    """As in ``corral.api.dependencies``, for the JSON of a prediction."""
     public_url: str = ""
     """Base URL of this server; empty to use the address of each request."""
 

@@ -2,7 +2,7 @@
 
 from corral.api.problems import Problem
 from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, Queued, Started, Usage
-from corral.web.watching import Clocks, PageStream
+from corral.web.run_events import Clocks, PageStream
 
 
 def delta(text: str, tokens: int) -> Delta:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from corral.core.prediction import Prediction, Status, StoppedBy
-from corral.web.dashboard import shown
+from corral.web.dashboard import prediction_view
 
 MADE_MS = 1_767_268_800_000
 DONE = Prediction(
@@ -20,7 +20,7 @@ RUNNING = replace(DONE, status=Status.PROCESSING, cost_nusd=None, stopped_by=Non
 
 
 def figures(prediction: Prediction) -> dict[str, str]:
-    return {metric.name: metric.value for metric in shown.metrics(prediction)}
+    return {metric.name: metric.value for metric in prediction_view.metrics(prediction)}
 
 
 def test_the_figures_of_a_prediction_that_is_over() -> None:
@@ -36,42 +36,42 @@ def test_the_figures_of_a_prediction_that_is_over() -> None:
 
 def test_what_is_not_known_yet_has_its_place_already() -> None:
     assert list(figures(RUNNING)) == list(figures(DONE))
-    unknown = [name for name, value in figures(RUNNING).items() if value == shown.UNKNOWN]
+    unknown = [name for name, value in figures(RUNNING).items() if value == prediction_view.UNKNOWN]
     assert unknown == ["Generated in", "Tokens per second", "Cost"]
 
 
 def test_no_time_gives_no_rate() -> None:
-    assert figures(replace(DONE, completed_at_ms=DONE.admitted_at_ms))["Tokens per second"] == shown.UNKNOWN
+    assert figures(replace(DONE, completed_at_ms=DONE.admitted_at_ms))["Tokens per second"] == prediction_view.UNKNOWN
 
 
 def test_the_log_tells_what_happened_in_order() -> None:
-    assert [(line.after_s, line.text) for line in shown.log_lines(DONE)] == [
+    assert [(line.after_s, line.text) for line in prediction_view.log_lines(DONE)] == [
         ("0.00", "Accepted through the openai door."),
         ("0.05", "Taken up by the engine; seed 7."),
         ("0.25", "First token."),
         ("1.25", "Succeeded: the model ended its answer."),
     ]
-    assert [line.text for line in shown.log_lines(RUNNING)][-1] == "First token."
+    assert [line.text for line in prediction_view.log_lines(RUNNING)][-1] == "First token."
 
 
 @pytest.mark.parametrize("reason", StoppedBy)
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
 def test_every_end_has_its_words(status: Status, reason: StoppedBy) -> None:
-    last = shown.log_lines(replace(DONE, status=status, stopped_by=reason))[-1].text
+    last = prediction_view.log_lines(replace(DONE, status=status, stopped_by=reason))[-1].text
     assert last.lower().startswith(f"{status}: ")
 
 
 def test_text_that_is_not_kept_is_told_as_that() -> None:
-    assert shown.text_gone(DONE) is None
+    assert prediction_view.text_gone(DONE) is None
     gone = replace(DONE, input=None, output=None, data_removed=True)
-    assert "not stored" in (shown.text_gone(gone) or "")
-    assert "privacy mode" in (shown.text_gone(replace(gone, status=Status.PROCESSING)) or "")
-    document = json.loads(shown.document(gone))
+    assert "not stored" in (prediction_view.text_gone(gone) or "")
+    assert "privacy mode" in (prediction_view.text_gone(replace(gone, status=Status.PROCESSING)) or "")
+    document = json.loads(prediction_view.document(gone))
     assert (document["input"], document["output"], document["data_removed"]) == (None, None, True)
 
 
 def test_the_document_says_what_the_page_says() -> None:
-    document = json.loads(shown.document(DONE))
+    document = json.loads(prediction_view.document(DONE))
     assert document["input"] == {"prompt": "Hi <b>"}
     assert document["output"] == ["Hello."]
     assert document["created_at"] == "2026-01-01T12:00:00.000Z"
@@ -81,7 +81,7 @@ def test_the_document_says_what_the_page_says() -> None:
 def test_a_conversation_is_shown_in_turns_and_everything_else_as_it_is() -> None:
     said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     asked = {"messages": said, "temperature": 0.5, "stop": ["a"], "user": "ann"}
-    fields = shown.input_fields(replace(DONE, input={"shown": asked})) or []
+    fields = prediction_view.input_fields(replace(DONE, input={"shown": asked})) or []
     assert [(field.name, field.turns) for field in fields] == [
         ("messages", (("system", "Be brief."), ("user", "Hi"))),
         ("temperature", ()),
@@ -89,10 +89,10 @@ def test_a_conversation_is_shown_in_turns_and_everything_else_as_it_is() -> None
         ("user", ()),
     ]
     assert [field.text for field in fields[1:]] == ["0.5", '[\n  "a"\n]', "ann"]
-    assert shown.input_fields(replace(DONE, input=None)) is None
+    assert prediction_view.input_fields(replace(DONE, input=None)) is None
 
 
 @pytest.mark.parametrize("messages", ["Hi", [1], [{"role": "user"}], [{"role": "user", "content": [{"text": "Hi"}]}]])
 def test_what_is_no_plain_conversation_is_shown_as_json(messages: object) -> None:
-    fields = shown.input_fields(replace(DONE, input={"shown": {"messages": messages}})) or []
+    fields = prediction_view.input_fields(replace(DONE, input={"shown": {"messages": messages}})) or []
     assert [field.turns for field in fields] == [()]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from corral.web.figures import compact, money
+from corral.web.formatting import compact, money
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0"), (999, "999"), (9_240_000, "9.2M"), (360_000, "360K")])

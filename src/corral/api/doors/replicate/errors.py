@@ -10,7 +10,7 @@ from corral.api.doors.replicate.faults import InvalidInput, InvalidVersion, NotH
 from corral.api.form import NotAForm
 from corral.api.json_document import NotJson
 from corral.api.problems import Problem
-from corral.api.terms import IDEMPOTENCY_KEY, MAX_COST
+from corral.api.request_headers import IDEMPOTENCY_KEY, MAX_COST
 from corral.core.errors import (
     Canceled,
     CorralError,

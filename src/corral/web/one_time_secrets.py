@@ -23,26 +23,26 @@ class _Note:
     expires_at_s: float
 
 
-class OneTimeNotes:
+class OneTimeSecrets:
     """Secrets by session and subject, in memory."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """*clock* returns Unix time in seconds."""
         self._clock = clock
-        self._notes: OrderedDict[tuple[Session, str], _Note] = OrderedDict()
+        self._secrets: OrderedDict[tuple[Session, str], _Note] = OrderedDict()
 
     def put(self, session: Session, subject: str, secret: str) -> None:
         """Keep *secret* for the next page of *session* about *subject*."""
-        self._notes[session, subject] = _Note(secret=secret, expires_at_s=self._clock() + NOTE_S)
-        self._notes.move_to_end((session, subject))
-        while len(self._notes) > MAX_NOTES:
-            self._notes.popitem(last=False)
+        self._secrets[session, subject] = _Note(secret=secret, expires_at_s=self._clock() + NOTE_S)
+        self._secrets.move_to_end((session, subject))
+        while len(self._secrets) > MAX_NOTES:
+            self._secrets.popitem(last=False)
 
     def take(self, session: Session, subject: str) -> str | None:
         """Get and delete the secret; None if there is none or it has expired."""
         now_s = self._clock()
         # Entries are in the order of their expiry.
-        while self._notes and next(iter(self._notes.values())).expires_at_s <= now_s:
-            self._notes.popitem(last=False)
-        found = self._notes.pop((session, subject), None)
+        while self._secrets and next(iter(self._secrets.values())).expires_at_s <= now_s:
+            self._secrets.popitem(last=False)
+        found = self._secrets.pop((session, subject), None)
         return None if found is None else found.secret
