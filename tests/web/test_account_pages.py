@@ -236,7 +236,7 @@ async def test_one_that_runs_is_watched_has_no_receipt_and_can_be_canceled(town:
     page = (await owner.see(f"/p/{running.id}")).text
     assert f'data-events="/p/{running.id}/events"' in page
     assert f'action="/p/{running.id}/cancel"' in page
-    assert "It comes with the end" in page
+    assert "Issued when the prediction ends" in page
     assert usd(running.hold_nusd) in page
     early = await owner.see(f"/p/{running.id}/receipt")
     assert (early.status_code, early.headers["location"]) == (303, f"/p/{running.id}#receipt")
@@ -283,7 +283,7 @@ async def test_the_list_is_filtered_and_goes_on_where_it_ended(live: PageServer)
     assert listed(first) + listed(second) == [each.id for each in sorted(made, key=_newest_first)]
     by_door = listed((await browser.see("/p?door=replicate&status=succeeded")).text)
     assert set(by_door) == {each.id for each in made if each.door == "replicate"}
-    assert "No prediction is like that" in (await browser.see("/p?status=failed")).text
+    assert "No predictions match these filters" in (await browser.see("/p?status=failed")).text
     nonsense = unescape((await browser.see("/p?status=nonsense&model=<x>&state=failed&door=web&door=openai")).text)
     assert len(listed(nonsense)) == 25
     assert "“status=nonsense” is ignored: status is one of running, succeeded, failed, canceled." in nonsense

@@ -142,7 +142,7 @@ async def test_the_webhook_secret_is_shown_on_demand_and_rotated_when_one_is_sur
     second = await ann.made.webhooks.secret(ann.account.id)
     assert second != first
     assert SECRET_SHOWN.findall(rotated) == [second]
-    assert "signs as well for 24 hours" in rotated
+    assert "also signs webhooks for 24 hours" in rotated
     reloaded = (await owner.see(rotation.headers["location"])).text
     assert second not in reloaded
     assert "The secret was rotated." in reloaded

@@ -121,7 +121,7 @@ async def test_the_code_page_has_code_for_what_is_sent_and_says_what_cannot_be_a
     for text in ("prompt is required", "Must be less than or equal to 1"):
         assert text in part.text
     more = html.unescape((await stranger.post(f"{MODEL}/api", data={"prompt": "x", "min_tokens": "4"})).text)
-    assert "It has no word for <code>min_tokens</code>" in more
+    assert "because this API does not have it: <code>min_tokens</code>" in more
 
 
 async def test_what_is_sent_is_never_read_as_a_page(stranger: AsyncClient) -> None:

@@ -14,6 +14,7 @@ from corral.core.addresses import base_url
 ANY_HOST: Final = "*"
 FORWARDED_HOST: Final = "corral.forwarded_host"
 """Key in the scope: host that a trusted proxy was asked for."""
+_MAX_SHOWN_CHARS: Final = 120
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -46,11 +47,11 @@ class HostCheck:
         forwarded: str | None = scope.get(FORWARDED_HOST)
         hosts = Headers(scope=scope).getlist("host")
         if not self._any and not (len(hosts) == 1 and self._serves(host_name(hosts[0]))):
-            return await _refusal("Host")(scope, receive, send)
+            return await _refusal("Host", hosts[0] if hosts else "")(scope, receive, send)
         if forwarded is None:
             return await self._app(scope, receive, send)
         if not (_is_authority(forwarded) and self._serves(host_name(forwarded))):
-            return await _refusal("X-Forwarded-Host")(scope, receive, send)
+            return await _refusal("X-Forwarded-Host", forwarded)(scope, receive, send)
         headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
         scope["headers"] = [*headers, (b"host", forwarded.encode("ascii"))]
         return await self._app(scope, receive, send)
@@ -59,8 +60,9 @@ class HostCheck:
         return self._any or name in self._allowed or is_loopback(name)
 
 
-def _refusal(header: str) -> Response:
-    detail = f"The {header} header does not name an allowed host of this server."
+def _refusal(header: str, host: str) -> Response:
+    shown = host if len(host) <= _MAX_SHOWN_CHARS else host[:_MAX_SHOWN_CHARS] + "…"
+    detail = f"{header} '{shown}' is not allowed. Add it to 'allowed_hosts' or set 'public_url'."
     return Response(orjson.dumps({"detail": detail}), 421, media_type="application/json")
 
 

@@ -15,22 +15,22 @@ _SCHEMAS = "#/components/schemas/"
 _NO_CONTENT = 204
 _INVALID = "A field has the wrong type or is out of its range"
 _STATUSES = {
-    400: "The request cannot be honoured, or is no JSON",
-    401: "No API key, or not a valid one",
-    402: "Credit, a limit or the caller's own cap does not cover the worst case",
-    403: "The API key is good, but not for this",
+    400: "The request is invalid or not JSON",
+    401: "Missing or invalid API key",
+    402: "Credit, a spend limit or the cost limit does not cover the maximum cost",
+    403: "The API key lacks a scope or may not use the model",
     404: "Unknown model",
-    405: "The model or this server does not do that",
+    405: "Not supported by the model or this server",
     408: "The body did not arrive in time",
-    409: "The idempotency key stands for another request, or for a run that was stopped",
-    410: "The text is past its time",
+    409: "The idempotency key belongs to another request or to a canceled run",
+    410: "The text was removed after its retention time",
     413: "The body is too large",
-    415: "The body is compressed in a way that is not read",
+    415: "Unsupported Content-Encoding",
     422: _INVALID,
-    429: "Too much is waiting, or the account's rate is used up; see Retry-After",
-    500: "The engine failed, or something broke that nobody foresaw",
-    501: "Not offered by this server",
-    503: "The engine is starting, or the server is being stopped; see Retry-After",
+    429: "Queue full or rate limit exceeded; see Retry-After",
+    500: "The engine failed, or an internal error",
+    501: "Not supported by this server",
+    503: "The engine is starting, or the server is stopping; see Retry-After",
 }
 
 FOR_KEY = (401, 403, 500)
@@ -46,13 +46,13 @@ RUN_HEADERS: tuple[dict[str, Any], ...] = (
     {
         "name": IDEMPOTENCY_KEY,
         "in": "header",
-        "description": "The same key and body lead to the same run, which is made and charged once.",
+        "description": "Requests with the same key and body run and are charged once.",
         "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN},
     },
     {
         "name": MAX_COST,
         "in": "header",
-        "description": "Refuse the request if it could cost more than so many dollars.",
+        "description": "Reject the request if it could cost more than this many dollars.",
         "schema": {"type": "string", "pattern": USD_PATTERN},
     },
 )

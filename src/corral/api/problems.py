@@ -65,7 +65,7 @@ def report(error: Exception) -> Incident:
         structlog.get_logger(__name__).debug("client_disconnected")
         return incident
     structlog.get_logger(__name__).error(
-        "unforeseen error",
+        "request_failed",
         incident_id=incident.incident_id,
         error_type=type(error).__qualname__,
         frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)],

@@ -191,7 +191,7 @@ class Pages:
     def _check_token(self, visit: Visit, form: Form) -> None:
         token = visit.request.headers.get(_FORM_TOKEN_HEADER) or first(form, FORM_TOKEN)
         if visit.session is None or not self.dependencies.sessions.is_form_token(visit.session, token):
-            raise ForeignForm("This form is of another session. Load its page again, then send it.")
+            raise ForeignForm("The form belongs to another session. Reload its page, then submit it again.")
 
     def _fail(self, visit: Visit, error: Exception) -> Response:
         told = error if isinstance(error, CorralError) else report(error)
@@ -243,7 +243,10 @@ def _refuse_other_sites(request: Request) -> None:
     """Reject forms of other sites by the Origin header."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
-        raise ForeignForm("Forms are taken from this server's own pages only.")
+        raise ForeignForm(
+            "Form rejected: its Origin header is not the address of this server. Behind a proxy, set 'public_url' to "
+            "the address that browsers use."
+        )
 
 
 def _iso(at_ms: int) -> str:

@@ -383,7 +383,7 @@ async def test_an_unforeseen_error_tells_the_caller_an_id_and_the_log_no_prompt(
     with structlog.testing.capture_logs() as logs:
         status, body = await _post(server)
     assert status == 500
-    (entry,) = [log for log in logs if log["event"] == "unforeseen error"]
+    (entry,) = [log for log in logs if log["event"] == "request_failed"]
     assert body["error"]["message"] == f"Internal error {entry['incident_id']}."
     assert entry["error_type"] == "KeyError"
     assert any("scripted_predictions.py" in frame for frame in entry["frames"])

@@ -64,8 +64,8 @@ def text_gone(prediction: Prediction) -> str | None:
     if not prediction.status.terminal:
         return "The key of this prediction is in privacy mode: neither input nor output is ever stored."
     return (
-        "Input and output are not stored: their time was up, or the key is in privacy mode. Counts, cost and receipt "
-        "are kept."
+        "Input and output are not stored: their retention time is over, or the API key is in privacy mode. "
+        "Counts, cost and receipt are kept."
     )
 
 

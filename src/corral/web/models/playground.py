@@ -184,7 +184,7 @@ class Playground:
         question = Question(inputs={}, chat=False) if kept is None else question_of(_as_inputs(kept["shown"]), model)
         note = prediction.error or ""
         if prediction.data_removed and prediction.status.terminal:
-            note = "Input and output are not stored any more: their time was up, or the key is in privacy mode."
+            note = "Input and output are not stored: their retention time is over, or the API key is in privacy mode."
         shown = Shown(
             kind="prediction",
             id=prediction.id,

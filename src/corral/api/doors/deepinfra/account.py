@@ -100,7 +100,7 @@ class Account:
         document = await read_document(request, limit_bytes=self._dependencies.body_limit_bytes)
         wanted = NewScopedJwt.model_validate(document)
         if caller.token is not None:
-            raise PermissionDenied("A token cannot sign another; come with the key.")
+            raise PermissionDenied("Scoped tokens cannot create tokens; use the API key.")
         name = wanted.api_token_name if wanted.api_key_name is None else wanted.api_key_name
         keys = [key for key in await self._keys(caller) if name in (None, key.name, key.id)]
         own = next((key for key in keys if key.id == caller.key_id), None)

@@ -138,7 +138,7 @@ class PredictionRoutes:
         if after.beyond is Beyond.DONE:
             return Response(status_code=204)  # tells an EventSource to come no more
         if prediction.status.terminal and prediction.data_removed:
-            raise DataRemoved("The prediction's text was removed when its time was up, or never stored.")
+            raise DataRemoved("The prediction's text was removed after its retention time, or was never stored.")
         run = await self._predictions.replay(prediction_id)
         return PredictionStream(run, after=after, find=self._predictions.find, ping_s=self._dependencies.ping_s)
 
