@@ -92,7 +92,7 @@ def test_an_incomplete_receipt_and_a_missing_file_are_told(ledgers: Ledgers) -> 
 def test_a_receipt_comes_with_the_end_of_its_run(ledgers: Ledgers) -> None:
     account, key = ledgers.begin()
     running: Prediction = ledgers.meanwhile(lambda store: Books(store, account, key).claim())
-    assert "is starting; its receipt comes with its end" in ledgers.refused("receipt", running.id)
+    assert "is starting; it gets a receipt when it ends" in ledgers.refused("receipt", running.id)
     assert "There is no prediction 'nobody'" in ledgers.refused("receipt", "nobody")
 
 

@@ -89,4 +89,4 @@ def test_a_bad_option_makes_no_key(ledgers: Ledgers, option: str, value: str) ->
 @pytest.mark.parametrize("when", ["2020-01-01", "0d"])
 def test_a_key_that_would_never_be_good_is_refused(ledgers: Ledgers, when: str) -> None:
     ledgers.said("account", "create", "ann")
-    assert "expired from the beginning" in ledgers.refused("key", "create", "--account", "ann", "--expires", when)
+    assert "The expiry is in the past" in ledgers.refused("key", "create", "--account", "ann", "--expires", when)

@@ -87,10 +87,10 @@ async def test_revoking_the_key_one_is_signed_in_with_signs_out(ann: Person) -> 
     [
         ({"name": ""}, {"name": NEEDED}),
         ({"name": "x" * 201}, {"name": "A name must have 1 to 200 printable characters."}),
-        ({"scopes": []}, {"scopes": "A key without a scope could do nothing."}),
-        ({"scopes": ["root"]}, {"scopes": "A key without a scope could do nothing."}),
+        ({"scopes": []}, {"scopes": "An API key needs at least one scope."}),
+        ({"scopes": ["root"]}, {"scopes": "An API key needs at least one scope."}),
         ({"models": ["no/such"]}, {"models": "There is no model 'no/such'."}),
-        ({"expires": "2020-01-01"}, {"expires": "The key would be expired from the beginning."}),
+        ({"expires": "2020-01-01"}, {"expires": "The expiry is in the past; choose a later time."}),
         (
             {"expires": "soon", "name": ""},
             {"expires": "'soon' is no day such as 2026-01-31.", "name": "This is needed."},

@@ -1,7 +1,6 @@
-"""What a signed-in person may see and change beside predictions: usage, credit, speed, keys, webhooks, accounts.
+"""Account management with permission checks: usage, credit, latency, API keys, webhooks, accounts.
 
-Every use case asks for its scope first, and is about the caller's own account unless the caller may manage others.
-Knows no HTTP.
+Each method requires a scope, and is limited to the caller's account unless the caller has the admin scope.
 """
 
 from collections.abc import Mapping
@@ -18,16 +17,16 @@ from corral.store.books.days import day_of
 
 
 class Console:
-    """One server's, for whoever is signed in."""
+    """Checks the caller's scopes, then calls `Accounts`, `Measures` and `Webhooks`."""
 
     def __init__(self, accounts: Accounts, measures: Measures, webhooks: Webhooks) -> None:
-        """Put together; holds nothing of its own."""
+        """Create the console over the services that it calls."""
         self._accounts = accounts
         self._measures = measures
         self._webhooks = webhooks
 
     async def account(self, caller: Caller) -> Account:
-        """The caller's account, its credit included.
+        """Get the caller's account, including its credit.
 
         Raises:
             PermissionDenied: the key may not read.
@@ -36,7 +35,7 @@ class Console:
         return await self._accounts.account_of(caller.account_id)
 
     async def spend(self, caller: Caller) -> Spend:
-        """What the account has spent today and this month.
+        """Get what the account has spent today and this month.
 
         Raises:
             PermissionDenied: the key may not read.
@@ -45,7 +44,7 @@ class Console:
         return await self._accounts.spend(caller.account_id)
 
     async def usage(self, caller: Caller, *, days: int) -> list[Usage]:
-        """Tokens and cost of the last *days* days, today included, by day, model, key and door; oldest first.
+        """Sum tokens and cost of the last *days* days, including today, by day, model, key and door; oldest first.
 
         Raises:
             PermissionDenied: the key may not read.
@@ -56,12 +55,12 @@ class Console:
         )
 
     def days(self, count: int) -> list[str]:
-        """The last *count* days in UTC, today the last of them, as usage names them."""
+        """List the last *count* days in UTC as ISO dates, ending with today."""
         today = date.fromisoformat(day_of(self._accounts.now_ms()))
         return [(today - timedelta(days=back)).isoformat() for back in reversed(range(count))]
 
     async def latency(self, caller: Caller) -> Latency:
-        """How long the account's recent predictions took.
+        """Get latency percentiles of the account's recent predictions.
 
         Raises:
             PermissionDenied: the key may not read.
@@ -70,7 +69,7 @@ class Console:
         return await self._measures.latency(caller.account_id)
 
     def load(self, caller: Caller) -> Load:
-        """What the engine does now, for every account together.
+        """Get the current load of the engine, for all accounts together.
 
         Raises:
             PermissionDenied: the key may not read.
@@ -79,36 +78,36 @@ class Console:
         return self._measures.load()
 
     async def keys(self, caller: Caller, account_id: str | None = None) -> list[ApiKey]:
-        """The keys of the caller's account, or of another one, newest first, those that still open before others.
+        """List the API keys of the caller's account or of *account_id*, usable keys first, then newest first.
 
         Raises:
-            PermissionDenied: the key may not read, or not manage other accounts.
+            PermissionDenied: the key may not read, or may not manage other accounts.
         """
-        account_id = self._whose(caller, account_id)
+        account_id = self._allowed_account(caller, account_id)
         newest_first = (await self._accounts.keys(account_id))[::-1]
         return sorted(newest_first, key=self.is_over)
 
     def is_over(self, key: ApiKey) -> bool:
-        """Whether the key opens nothing any more."""
+        """Return whether the key is expired or revoked."""
         expired = key.expires_at_ms is not None and key.expires_at_ms <= self._accounts.now_ms()
         return expired or key.revoked_at_ms is not None
 
     async def create_key(self, caller: Caller, terms: KeyTerms, account_id: str | None = None) -> tuple[ApiKey, str]:
-        """A new key and its secret, which nobody can show again.
+        """Create an API key; return it and its secret, which cannot be shown again.
 
         Raises:
             PermissionDenied: the key may not manage keys.
-            InvalidRequest: the terms are not those of a key; ``param`` names which.
+            InvalidRequest: a setting of the new key is invalid; ``param`` names it.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.create_key(account_id or caller.account_id, terms)
 
     async def key(self, caller: Caller, key_id: str) -> ApiKey:
-        """One key: of the caller's account, or any for who may manage others.
+        """Get an API key of the caller's account, or any key with the admin scope.
 
         Raises:
             PermissionDenied: the key may not read.
-            NotFound: there is none, for this caller.
+            NotFound: there is no such key, or the caller may not see it.
         """
         if Scope.ADMIN not in caller.scopes:
             caller.require(Scope.READ)
@@ -118,17 +117,17 @@ class Console:
         return found
 
     async def revoke_key(self, caller: Caller, key_id: str) -> ApiKey:
-        """Revoke a key: no request with it is let in any more.
+        """Revoke an API key: requests with it are refused from now on.
 
         Raises:
             PermissionDenied: the key may not manage keys.
-            NotFound: there is no such key.
+            NotFound: no key has this id.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.revoke_key(key_id)
 
     async def accounts(self, caller: Caller) -> list[Account]:
-        """Every account, oldest first.
+        """List all accounts, oldest first.
 
         Raises:
             PermissionDenied: the key may not manage accounts.
@@ -137,11 +136,11 @@ class Console:
         return await self._accounts.accounts()
 
     async def any_account(self, caller: Caller, account_id: str) -> tuple[Account, Spend]:
-        """An account, whosever it is, and what it has spent.
+        """Get any account and what it has spent.
 
         Raises:
             PermissionDenied: the key may not manage accounts.
-            NotFound: there is no such account.
+            NotFound: the account does not exist.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.account_of(account_id), await self._accounts.spend(account_id)
@@ -149,38 +148,40 @@ class Console:
     async def create_account(
         self, caller: Caller, name: str, *, unlimited: bool, limits: Limits, credit_nusd: int
     ) -> Account:
-        """A new account.
+        """Create an account.
 
         Raises:
             PermissionDenied: the key may not manage accounts.
-            InvalidRequest: the name is taken or cannot be shown, or a limit or the credit is out of range.
+            InvalidRequest: the name is taken or not printable, or a limit or the credit is out of range.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.create_account(name, unlimited=unlimited, limits=limits, credit_nusd=credit_nusd)
 
     async def credit(self, caller: Caller, account_id: str, amount_nusd: int, *, note: str | None) -> Account:
-        """Give an account credit, or take it back with a negative amount.
+        """Add credit to an account; a negative amount withdraws credit.
 
         Raises:
             PermissionDenied: the key may not manage accounts.
-            InvalidRequest: no such account, or an amount that no ledger holds.
-            InsufficientCredit: more is taken back than is free.
+            NotFound: the account does not exist.
+            InvalidRequest: the amount is zero or too large.
+            InsufficientCredit: the withdrawal exceeds the credit that is not held for runs.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.credit(account_id, amount_nusd, note=note)
 
     async def change_limits(self, caller: Caller, account_id: str, changes: Mapping[str, int | None]) -> Account:
-        """Set an account's limits as ``Limits`` names them, None taking one away.
+        """Set the limits in *changes* (names as in ``Limits``; None removes a limit).
 
         Raises:
             PermissionDenied: the key may not manage accounts.
-            InvalidRequest: no such account, or a limit out of range.
+            NotFound: the account does not exist.
+            InvalidRequest: a limit is out of range.
         """
         caller.require(Scope.ADMIN)
         return await self._accounts.change_limits(account_id, changes)
 
     async def webhook_secret(self, caller: Caller) -> str:
-        """What the account's receivers check signatures with: for keys that may ask for webhooks.
+        """Get the account's webhook signing secret. Any key that may create webhooks may read it.
 
         Raises:
             PermissionDenied: the key may not run models.
@@ -189,7 +190,7 @@ class Console:
         return await self._webhooks.secret(caller.account_id)
 
     async def rotate_webhook_secret(self, caller: Caller) -> str:
-        """A new secret; the one so far signs as well for ``OVERLAP_S``.
+        """Replace the webhook signing secret; the previous one stays valid for ``OVERLAP_S``.
 
         Raises:
             PermissionDenied: the key may not manage keys.
@@ -198,7 +199,7 @@ class Console:
         return await self._webhooks.rotate(caller.account_id)
 
     async def deliveries(self, caller: Caller, prediction_id: str) -> list[Delivery]:
-        """What the account's receivers were told of a prediction, newest first.
+        """List the webhook deliveries of a prediction, newest first.
 
         Raises:
             PermissionDenied: the key may neither read nor run models.
@@ -207,17 +208,17 @@ class Console:
         return await self._webhooks.deliveries(caller.account_id, prediction_id=prediction_id)
 
     async def replay(self, caller: Caller, delivery_id: str) -> Delivery:
-        """Have a delivery of the account sent once more, under its id.
+        """Schedule a webhook delivery of the account to be sent again with the same id.
 
         Raises:
             PermissionDenied: the key may not run models.
-            InvalidRequest: the account has no such delivery.
+            NotFound: the account has no such delivery.
         """
         caller.require(Scope.INFERENCE)
         return await self._webhooks.replay(delivery_id, account_id=caller.account_id)
 
-    def _whose(self, caller: Caller, account_id: str | None) -> str:
-        """The account that is asked about, if the caller may ask."""
+    def _allowed_account(self, caller: Caller, account_id: str | None) -> str:
+        """Return the requested account's id, or the caller's; raise `PermissionDenied` if it may not be read."""
         if Scope.ADMIN not in caller.scopes:
             caller.require(Scope.READ)
             if account_id not in (None, caller.account_id):

@@ -1,6 +1,6 @@
-"""How fast and how busy the server is: percentiles over stored predictions, and what the engine does now.
+"""Latency percentiles of stored predictions, and the current load of the engine.
 
-Percentiles are an account's own. What the engine does is everybody's at once, in sums that tell nobody's prompts.
+Percentiles are computed per account. The load is the sum over all accounts and contains no text.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from corral.store.store import Store
 
 WINDOW_S: Final = 24 * 3600
 MAX_RUNS: Final = 1000
-"""So many of the newest predictions of the window are looked at."""
+"""Most predictions that percentiles are computed from: the newest ones of the window."""
 SAMPLE_S: Final = 1.0
 HISTORY: Final = 60
-"""Samples of the engine's rate that are kept."""
+"""Number of samples of the token rate to keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
-    """Nearest ranks: each is a value that was measured, and so many percent of all are not above it."""
+    """Percentiles by the nearest-rank method: each is a measured value, not an interpolation."""
 
     p50: float
     p90: float
@@ -36,19 +36,19 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """How long an account's recent predictions took, in milliseconds."""
+    """Latency percentiles of an account's recent predictions."""
 
     runs: int
-    """Predictions that were looked at."""
+    """Number of predictions in the sample."""
     first_token_ms: Percentiles | None
-    """From the call to the first token, queue included; None if nothing was measured."""
+    """Time to first token including the queue, in milliseconds; None without predictions."""
     token_ms: Percentiles | None
-    """From one token to the next, on the average of each prediction that ended by itself with two tokens or more."""
+    """Mean time per output token of each succeeded prediction with two or more tokens, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the engine does now, for everybody together."""
+    """Current load of the engine, for all accounts together."""
 
     running: int
     waiting: int
@@ -57,19 +57,19 @@ class Load:
     tokens_per_s: float
     """Over the last sample."""
     recent_tokens_per_s: tuple[float, ...]
-    """One a second of the last minute, the newest last; fewer after a start."""
+    """One value per second of the last minute, newest last; fewer just after the start."""
 
 
 class Measures:
-    """One server's."""
+    """Computes latency percentiles and samples the engine's token rate."""
 
     def __init__(self, *, store: Store, deployments: Deployments, clock: Callable[[], float]) -> None:
-        """Put together; the engine's rate is known while ``run`` lasts.
+        """Create the measures; the token rate is sampled while ``run`` is active.
 
         Args:
-            store: where predictions are.
-            deployments: what computes.
-            clock: Unix time in seconds.
+            store: holds the predictions.
+            deployments: the deployments whose load is measured.
+            clock: returns Unix time in seconds.
         """
         self._store = store
         self._deployments = deployments
@@ -78,16 +78,16 @@ class Measures:
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        """Watch the engine's rate for as long as the block lasts."""
+        """Sample the engine's token rate while the block is active."""
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(self._watch())
+            sampling = tasks.create_task(self._sample_rate())
             try:
                 yield
             finally:
-                watching.cancel()
+                sampling.cancel()
 
     def load(self) -> Load:
-        """What the engine does now; never blocks."""
+        """Get the current load. Never blocks."""
         stats = [deployment.engine.stats() for deployment in self._deployments]
         return Load(
             running=sum(one.running for one in stats),
@@ -98,16 +98,16 @@ class Measures:
         )
 
     async def latency(self, account_id: str) -> Latency:
-        """How long the account's newest MAX_RUNS predictions of the last WINDOW_S took."""
+        """Compute latency percentiles of the account's newest MAX_RUNS predictions of the last WINDOW_S seconds."""
         since_ms = int((self._clock() - WINDOW_S) * 1000)
         found = await self._store.read(partial(timings, account_id=account_id, since_ms=since_ms, limit=MAX_RUNS))
         return Latency(
             runs=len(found),
             first_token_ms=percentiles([timing.first_token_ms for timing in found]),
-            token_ms=percentiles([_token_ms(timing) for timing in found if _ended_by_itself(timing)]),
+            token_ms=percentiles([_token_ms(timing) for timing in found if _has_token_time(timing)]),
         )
 
-    async def _watch(self) -> None:
+    async def _sample_rate(self) -> None:
         loop = asyncio.get_running_loop()
         then_s, before_tokens = loop.time(), self._deployments.token_counts().emitted
         while True:
@@ -118,7 +118,7 @@ class Measures:
 
 
 def percentiles(values: Sequence[float]) -> Percentiles | None:
-    """The usual three of *values*, in any order; None of none."""
+    """Compute the percentiles of *values*, in any order; None if there are none."""
     if not values:
         return None
     ordered = sorted(values)
@@ -126,10 +126,10 @@ def percentiles(values: Sequence[float]) -> Percentiles | None:
     return Percentiles(p50=p50, p90=p90, p99=p99)
 
 
-def _ended_by_itself(timing: Timing) -> bool:
+def _has_token_time(timing: Timing) -> bool:
     return timing.status is Status.SUCCEEDED and timing.completion_tokens > 1
 
 
 def _token_ms(timing: Timing) -> float:
-    """The first token begins the time that is measured, so one fewer than all came in it."""
+    """Mean time per output token. The measured time starts at the first token, so that one is not counted."""
     return timing.rest_ms / (timing.completion_tokens - 1)

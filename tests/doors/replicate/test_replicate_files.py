@@ -261,7 +261,7 @@ async def test_what_is_no_form_or_too_large_is_refused(shelf: Shelf) -> None:
 
 
 async def test_an_account_that_has_all_it_may_have_is_told_so(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST_FILES", 2)
+    monkeypatch.setattr(kept, "MAX_FILES", 2)
     async with await shelf.http() as http:
         made = [await upload(http) for _ in range(2)]
         answer = await http.post("/v1/files", files={"content": ("a", b"x")})

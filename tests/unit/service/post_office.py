@@ -22,7 +22,7 @@ from tests.contract.store.books import NOON
 
 PEPPER = b"p" * 32
 LOOPBACK = AddressPolicy([ip_network("127.0.0.0/8")])
-QUICK = DeliveryPolicy(retry_delays_s=(0.02, 0.02), poll_s=0.02, leave_s=0.1)
+QUICK = DeliveryPolicy(retry_delays_s=(0.02, 0.02), poll_s=0.02, shutdown_grace_s=0.1)
 START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 
 

@@ -232,7 +232,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(
     books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "LOOKED_AT", 5)  # fewer than are due to it
-    policy = replace(QUICK, per_receiver=2, at_once=4)
+    policy = replace(QUICK, max_per_receiver=2, max_in_flight=4)
     async with receiving() as stuck, receiving() as quick:
         stuck.answers += [hang] * 10
         for _ in range(10):
@@ -241,14 +241,14 @@ async def test_a_slow_receiver_holds_up_nobody_else(
         async with delivering(books.store, clock=clock, policy=policy):
             (received,) = await quick.until(1)
             assert received.json()["id"] == last.id
-            assert stuck.connections <= policy.per_receiver
+            assert stuck.connections <= policy.max_per_receiver
 
 
 async def test_one_account_does_not_take_every_place(
     books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "LOOKED_AT", 2)  # fewer than are due to it
-    policy = replace(QUICK, per_account=2, at_once=3)
+    policy = replace(QUICK, max_per_account=2, max_in_flight=3)
     other = await Books.begin(books.store)
     async with receiving() as first, receiving() as second, receiving() as third, receiving() as others:
         for each in (first, second, third, third, third):
@@ -259,14 +259,14 @@ async def test_one_account_does_not_take_every_place(
             await others.until(1)
             stuck = (first, second, third)
             async with asyncio.timeout(5):
-                while sum(each.connections for each in stuck) < policy.per_account:
+                while sum(each.connections for each in stuck) < policy.max_per_account:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
-            assert sum(each.connections for each in stuck) == policy.per_account
+            assert sum(each.connections for each in stuck) == policy.max_per_account
 
 
 async def test_many_are_sent_at_once(books: Books, clock: Clock) -> None:
-    policy = replace(QUICK, per_receiver=8)
+    policy = replace(QUICK, max_per_receiver=8)
     async with receiving() as receiver:
         receiver.answers += [hang] * 8
         for _ in range(12):
@@ -365,7 +365,7 @@ async def test_the_log_is_kept_for_a_while(books: Books, clock: Clock) -> None:
         await tell(books, receiver.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock) as webhooks:
             await ended(webhooks)
-        clock.ahead_s += DeliveryPolicy().kept_s + 60
+        clock.ahead_s += DeliveryPolicy().log_retention_s + 60
         async with delivering(books.store, clock=clock) as webhooks, asyncio.timeout(5):
             while await webhooks.deliveries():
                 await asyncio.sleep(0.01)

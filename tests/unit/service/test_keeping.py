@@ -12,7 +12,7 @@ from corral.core.errors import DataRemoved
 from corral.core.files import Upload
 from corral.core.generation import RawPrompt
 from corral.core.prediction import Status
-from corral.service.accounts.files import KEPT_S, Files
+from corral.service.accounts.files import RETENTION_S, Files
 from corral.store.schema import files
 from tests.engines import DEADLINE_S
 from tests.unit.service.desk import (
@@ -120,7 +120,7 @@ async def test_files_are_removed_after_a_day_even_where_text_is_kept_for_ever(da
             await seat(desk)
             await Files(desk.store, clock=clock).keep(desk.account_id, upload)
         assert SAID.encode() in stored_bytes(database)
-        clock.ahead_s = KEPT_S + 1
+        clock.ahead_s = RETENTION_S + 1
         async with serving(database, engine, clock=clock, retention_s=0) as desk, asyncio.timeout(DEADLINE_S):
             while await desk.store.read(lambda c: c.execute(select(files.c.id)).all()):
                 await asyncio.sleep(0.005)

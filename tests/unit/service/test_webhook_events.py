@@ -12,7 +12,7 @@ from corral.core.errors import InvalidRequest, Overloaded
 from corral.core.generation import RawPrompt
 from corral.core.prediction import Prediction, Status, StoppedBy
 from corral.engines.policy import QueuePolicy
-from corral.service.webhooks.webhooks import DEFAULT_EVENTS, told_of
+from corral.service.webhooks.webhooks import DEFAULT_EVENTS, as_of_event
 from corral.store.runs import claims
 from corral.store.webhooks import outbox
 from tests.contract.store.books import wanted
@@ -190,12 +190,12 @@ async def test_an_event_tells_of_the_prediction_as_it_was_then(database: Path) -
     async with open_desk(database, "Hi") as desk:
         await desk.answer()
         over = await desk.newest()
-    assert told_of(over, COMPLETED) is over
+    assert as_of_event(over, COMPLETED) is over
     assert over.status is Status.SUCCEEDED
     for event in (OUTPUT, LOGS):
-        running = told_of(over, event)
+        running = as_of_event(over, event)
         assert (running.status, running.output) == (Status.PROCESSING, over.output)
         assert (running.completed_at_ms, running.cost_nusd, running.receipt, running.stopped_by) == (None,) * 4
-    begun = told_of(over, START)
+    begun = as_of_event(over, START)
     assert (begun.output, begun.completion_tokens, begun.status) == (None, 0, Status.PROCESSING)
     assert over.stopped_by is StoppedBy.MODEL

@@ -1,4 +1,4 @@
-"""Accounts and API keys: who may enter, who pays. Secrets exist here for a moment only; what is stored is a digest."""
+"""Accounts, API keys and usage: authentication, credit and limits. The store holds digests of secrets only."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest, NotFound, Unauthenticated
 from corral.service.accounts import scoped_tokens
-from corral.service.accounts.scoped_tokens import Named, TokenTerms
+from corral.service.accounts.scoped_tokens import Signer, TokenTerms
 from corral.store.books import accounts, keys, usage
 from corral.store.books.reconcile import reconcile
 from corral.store.books.usage import Dimension, Spend, Usage
@@ -29,7 +29,7 @@ DEFAULT_SCOPES: Final = frozenset({Scope.INFERENCE, Scope.READ})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTerms:
-    """What a new key may do."""
+    """Settings of a new API key."""
 
     name: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
@@ -40,13 +40,13 @@ class KeyTerms:
 
 
 class Accounts:
-    """Accounts, keys and usage over one store."""
+    """Creates, reads and changes accounts and API keys, and authenticates callers."""
 
     def __init__(self, store: Store, *, pepper: bytes, clock: Callable[[], float]) -> None:
-        """Take the store over.
+        """Create the service over *store*; *clock* returns Unix time in seconds.
 
         Raises:
-            ValueError: the pepper is shorter than 32 bytes; without it digests of keys could be guessed.
+            ValueError: the pepper is shorter than 32 bytes, which would make key digests guessable.
         """
         if len(pepper) < hashlib.sha256().digest_size:
             raise ValueError("the pepper must have at least 32 bytes")
@@ -55,13 +55,13 @@ class Accounts:
         self._clock = clock
         self._local_key_id: str | None = None
         self._local_secret: str | None = None
-        """Of this machine's own key, whose secret the server is given on every start."""
+        """Secret of the local key (read from the key file at every start); lets that key sign tokens."""
 
     async def authenticate(self, secret: str) -> Caller | None:
-        """The caller whose key, or token signed by one, *secret* is; None for what is unknown, revoked or expired.
+        """Authenticate an API key or a scoped token; return None if it is unknown, revoked or expired.
 
-        Looked up by digest, so neither time nor cache tells anything of a secret; and looked up every time, so that a
-        revocation holds at once, in every process.
+        The lookup is by digest, so its duration reveals nothing about the secret. There is no cache: a revocation takes
+        effect at the next request, in every process.
         """
         if secret.startswith(scoped_tokens.PREFIX):
             return await self._authenticate_token(secret)
@@ -69,18 +69,18 @@ class Accounts:
         return None if found is None else self._caller(*found)
 
     async def key_id_of(self, secret: str) -> str:
-        """The id of the key whose secret is *secret*.
+        """Get the id of the API key with this secret.
 
         Raises:
-            Unauthenticated: there is none.
+            Unauthenticated: no key has this secret.
         """
         found = await self._store.read(partial(keys.find_key, digest=self.digest(secret)))
         if found is None:
-            raise Unauthenticated("There is no such key.")
+            raise Unauthenticated("No API key has this secret.")
         return found[0].id
 
     async def caller_of(self, key_id: str) -> Caller | None:
-        """The caller whose key has that id; None as above. For whoever proved before to hold the key."""
+        """Get the caller of the key *key_id*; None as in `authenticate`. The secret must have been checked before."""
         key = await self._store.read(partial(keys.get_key, key_id=key_id))
         return None if key is None else self._caller(key, await self._owner(key))
 
@@ -100,7 +100,7 @@ class Accounts:
         return await self._store.read(partial(accounts.get_account, account_id=key.account_id))
 
     async def admit_local(self, secret: str) -> None:
-        """Make sure that the unlimited account of this machine exists, and that *secret* is a key of it."""
+        """Create the unlimited `local` account and a key with *secret* for it, unless they exist."""
         digest, now_ms = self.digest(secret), self.now_ms()
 
         def work(connection: Connection) -> str:
@@ -114,10 +114,10 @@ class Accounts:
     async def create_account(
         self, name: str, *, unlimited: bool = False, limits: Limits | None = None, credit_nusd: int = 0
     ) -> Account:
-        """A new account under a name of its own.
+        """Create an account with a unique name.
 
         Raises:
-            InvalidRequest: the name is taken or cannot be shown, or a limit or the credit is out of range.
+            InvalidRequest: the name is taken or not printable, or a limit or the credit is out of range.
         """
         now_ms = self.now_ms()
 
@@ -130,14 +130,14 @@ class Accounts:
         return await self._store.write(work)
 
     async def accounts(self) -> list[Account]:
-        """Every account, oldest first."""
+        """List all accounts, oldest first."""
         return await self._store.read(accounts.list_accounts)
 
     async def account(self, name_or_id: str) -> Account:
         """Get an account by its id or its name.
 
         Raises:
-            InvalidRequest: there is none.
+            InvalidRequest: no account has this id or name.
         """
         for account in await self.accounts():
             if name_or_id in {account.id, account.name}:
@@ -145,10 +145,10 @@ class Accounts:
         raise InvalidRequest(f"No account is called '{name_or_id}'; `corral account list` shows them.")
 
     async def account_of(self, account_id: str) -> Account:
-        """The account of that id.
+        """Get an account by its id.
 
         Raises:
-            NotFound: there is none.
+            NotFound: no account has this id.
         """
         found = await self._store.read(partial(accounts.get_account, account_id=account_id))
         if found is None:
@@ -156,17 +156,18 @@ class Accounts:
         return found
 
     async def credit(self, account_id: str, amount_nusd: int, *, note: str | None = None) -> Account:
-        """Give credit, or take it back with a negative amount."""
+        """Add credit to an account; a negative amount withdraws credit."""
         now_ms = self.now_ms()
         return await self._store.write(
             partial(accounts.credit, account_id=account_id, amount_nusd=amount_nusd, note=note, now_ms=now_ms)
         )
 
     async def change_limits(self, account_id: str, changes: Mapping[str, int | None]) -> Account:
-        """Set the limits that *changes* names as ``Limits`` does, None taking one away; the others stay.
+        """Set the limits in *changes* (names as in ``Limits``; None removes a limit). Other limits stay unchanged.
 
         Raises:
-            InvalidRequest: no such account, or a limit out of range.
+            NotFound: the account does not exist.
+            InvalidRequest: a limit is out of range.
         """
 
         def work(connection: Connection) -> Account:
@@ -178,10 +179,10 @@ class Accounts:
         return await self._store.write(work)
 
     async def spend(self, account_id: str) -> Spend:
-        """What the account has spent today and this month in UTC.
+        """Get what the account has spent today and this month, in UTC.
 
         Raises:
-            NotFound: there is no such account.
+            NotFound: the account does not exist.
         """
         found = await self._store.read(partial(usage.spend, account_id=account_id, now_ms=self.now_ms()))
         if found is None:
@@ -189,18 +190,19 @@ class Accounts:
         return found
 
     async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
-        """A new key and its secret, which nobody can show again.
+        """Create an API key; return it and its secret, which cannot be shown again.
 
         Raises:
-            InvalidRequest: no such account, a bad name, no scope, an expiry that is past, or a negative spend limit.
+            NotFound: the account does not exist.
+            InvalidRequest: the name or spend limit is invalid, there is no scope, or the expiry is in the past.
         """
         now_ms = self.now_ms()
         if terms.expires_at_ms is not None and terms.expires_at_ms <= now_ms:
-            raise InvalidRequest("The key would be expired from the beginning.", param="expires")
+            raise InvalidRequest("The expiry is in the past; choose a later time.", param="expires")
         if not terms.scopes:
-            raise InvalidRequest("A key without a scope could do nothing.", param="scopes")
+            raise InvalidRequest("An API key needs at least one scope.", param="scopes")
         salt = secrets.token_bytes(_SALT_BYTES)
-        secret = self._derived(salt)
+        secret = self._derive_secret(salt)
         key = keys.NewKey(
             account_id=account_id,
             name=terms.name,
@@ -215,18 +217,18 @@ class Accounts:
         return await self._store.write(partial(keys.add_key, new=key, now_ms=now_ms)), secret
 
     async def keys(self, account_id: str | None = None) -> list[ApiKey]:
-        """Every key, of one account or of all, oldest first."""
+        """List the API keys of one account, or of all accounts, oldest first."""
         return await self._store.read(partial(keys.list_keys, account_id=account_id))
 
     async def find_key(self, key_id: str) -> ApiKey | None:
-        """The key of that id, revoked and expired ones included."""
+        """Get an API key by its id, also if it is revoked or expired; None if there is none."""
         return await self._store.read(partial(keys.get_key, key_id=key_id))
 
     async def revoke_key(self, key_id: str) -> ApiKey:
-        """Revoke a key: no request with it is let in any more.
+        """Revoke an API key: requests with it are refused from now on.
 
         Raises:
-            NotFound: there is no such key.
+            NotFound: no key has this id.
         """
         now_ms = self.now_ms()
         revoked = await self._store.write(partial(keys.revoke_key, key_id=key_id, now_ms=now_ms))
@@ -235,10 +237,10 @@ class Accounts:
         return revoked
 
     async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
-        """A token that the account's key signs.
+        """Create a scoped token signed with an API key of the account.
 
         Raises:
-            InvalidRequest: there is no such key, or it cannot sign.
+            InvalidRequest: the account has no such key, or the key's secret cannot sign.
         """
         key = next((key for key in await self.keys(account_id) if key.id == key_id and self._usable(key)), None)
         if key is None:
@@ -246,14 +248,15 @@ class Accounts:
         secret = self._secret_of(key)
         if secret is None:
             raise InvalidRequest(
-                f"The key '{key.name}' cannot sign: only its holder knows its secret, or it is short. New keys can.",
+                f"The key '{key.name}' cannot sign tokens: the server cannot derive its secret, or the secret is too"
+                " short. Create a new key for it.",
                 param="api_key_name",
             )
-        return scoped_tokens.sign(terms, by=Named(account_id=account_id, key_name=key.name), secret=secret)
+        return scoped_tokens.sign(terms, by=Signer(account_id=account_id, key_name=key.name), secret=secret)
 
     async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:
-        """Which key signed a token, and what it may do; None for one that is not good, or not any more."""
-        by = scoped_tokens.signer(token)
+        """Verify a scoped token; return its key and terms, or None if it is invalid, expired or its key is revoked."""
+        by = scoped_tokens.read_signer(token)
         if by is None:
             return None
         for key in await self.keys(by.account_id):
@@ -272,7 +275,7 @@ class Accounts:
         since_day: str | None = None,
         until_day: str | None = None,
     ) -> list[Usage]:
-        """Sums of tokens and cost by the given dimensions, from the first of the days to the last, both included."""
+        """Sum tokens and cost by the dimensions *by*, from *since_day* to *until_day* inclusive."""
         wanted = partial(usage.usage, account_id=account_id, by=by, since_day=since_day, until_day=until_day)
         return await self._store.read(wanted)
 
@@ -280,20 +283,20 @@ class Accounts:
         """Get the receipt of any account's prediction. Operators only.
 
         Raises:
-            UnknownPrediction: there is none of that id.
-            InvalidRequest: it is not over.
+            UnknownPrediction: no prediction has this id.
+            InvalidRequest: the prediction has not ended.
         """
 
         def work(connection: Connection) -> dict[str, Any]:
             found = predictions.find(connection, prediction_id)
             if found.receipt is None:
-                raise InvalidRequest(f"The prediction is {found.status}; its receipt comes with its end.")
+                raise InvalidRequest(f"The prediction is {found.status}; it gets a receipt when it ends.")
             return found.receipt
 
         return await self._store.read(work)
 
     async def reconcile(self) -> list[str]:
-        """Every difference in the books, each in a sentence."""
+        """Check the ledger, predictions and counters against each other; return one sentence for each difference."""
         return await self._store.read(reconcile)
 
     async def _authenticate_token(self, token: str) -> Caller | None:
@@ -320,23 +323,23 @@ class Accounts:
         return not expired and key.revoked_at_ms is None
 
     def _secret_of(self, key: ApiKey) -> str | None:
-        """The secret of a key that can sign."""
+        """Get the secret of a key for signing; None if it cannot be derived or is too short."""
         if key.salt is not None:
-            return self._derived(key.salt)
+            return self._derive_secret(key.salt)
         local = self._local_secret
         if local is None or key.id != self._local_key_id or len(local.encode()) < scoped_tokens.MIN_SECRET_BYTES:
             return None
         return local
 
-    def _derived(self, salt: bytes) -> str:
-        """The secret of the key with that salt: 256 bits that nobody can tell without the pepper."""
-        made = hmac.digest(self._pepper, b"api-key:" + salt, hashlib.sha256)
-        return KEY_PREFIX + base64.b32encode(made).decode().lower().rstrip("=")
+    def _derive_secret(self, salt: bytes) -> str:
+        """Derive a key's secret from its salt and the pepper (256 bits)."""
+        derived = hmac.digest(self._pepper, b"api-key:" + salt, hashlib.sha256)
+        return KEY_PREFIX + base64.b32encode(derived).decode().lower().rstrip("=")
 
     def digest(self, secret: str) -> bytes:
-        """HMAC-SHA256 of a key's secret under the server's pepper."""
+        """Compute the digest of a key's secret: HMAC-SHA256 with the server's pepper."""
         return hmac.digest(self._pepper, secret.encode(errors="replace"), hashlib.sha256)
 
     def now_ms(self) -> int:
-        """Unix time in milliseconds."""
+        """Get the current Unix time in milliseconds."""
         return int(self._clock() * 1000)

@@ -1,4 +1,4 @@
-"""Files that callers leave here for a day: few, small, each its account's own. Knows no HTTP and no SQL."""
+"""Uploaded files: private to an account, limited in number and size, deleted after a day."""
 
 import asyncio
 import hashlib
@@ -12,26 +12,26 @@ from corral.core.files import StoredFile, Upload
 from corral.store import files
 from corral.store.store import Store
 
-KEPT_S: Final = 24 * 3600
-MOST_FILES: Final = 100
-"""Of one account at a time, as the next; few enough for one page."""
-MOST_BYTES: Final = 64 * 1024**2
+RETENTION_S: Final = 24 * 3600
+MAX_FILES: Final = 100
+"""Most files of one account at a time; `MAX_BYTES` is their total size. All files fit on one page of a list."""
+MAX_BYTES: Final = 64 * 1024**2
 _ID_BYTES: Final = 16
 
 
 class Files:
-    """One store's files."""
+    """Stores, lists, reads and deletes uploaded files."""
 
     def __init__(self, store: Store, *, clock: Callable[[], float]) -> None:
-        """Take the store over; *clock* gives Unix time in seconds."""
+        """Create the service over *store*; *clock* returns Unix time in seconds."""
         self._store = store
         self._clock = clock
 
     async def keep(self, account_id: str, upload: Upload) -> StoredFile:
-        """Keep a file for KEPT_S.
+        """Store a file for RETENTION_S seconds.
 
         Raises:
-            InvalidRequest: of ``content``; the account would have too many, or too much in them.
+            InvalidRequest: the account would exceed MAX_FILES or MAX_BYTES; ``param`` is ``content``.
         """
         sha256, md5 = await asyncio.to_thread(_checksums, upload.content)
         now_ms = self._now_ms()
@@ -45,32 +45,33 @@ class Files:
             md5=md5,
             metadata=upload.metadata,
             created_at_ms=now_ms,
-            expires_at_ms=now_ms + 1000 * KEPT_S,
+            expires_at_ms=now_ms + 1000 * RETENTION_S,
         )
-        add = partial(files.add, file=file, content=upload.content, most_files=MOST_FILES, most_bytes=MOST_BYTES)
+        add = partial(files.add, file=file, content=upload.content, most_files=MAX_FILES, most_bytes=MAX_BYTES)
         if not await self._store.write(add):
             raise InvalidRequest(
-                f"An account may keep {MOST_FILES} files of {MOST_BYTES} bytes together: delete some, or wait.",
+                f"An account may store {MAX_FILES} files with {MAX_BYTES} bytes in total. Delete some, or wait until"
+                " they expire.",
                 param="content",
             )
         return file
 
     async def list(self, account_id: str) -> list[StoredFile]:
-        """All that the account has, newest first."""
+        """List the account's files, newest first."""
         return await self._store.read(partial(files.list_files, account_id=account_id, now_ms=self._now_ms()))
 
     async def get(self, account_id: str, file_id: str) -> StoredFile | None:
-        """The account's file of that id; None if there is none, or its time is up."""
+        """Get the metadata of a file; None if the account has no such file or it has expired."""
         find = partial(files.find, account_id=account_id, file_id=file_id, now_ms=self._now_ms())
         return await self._store.read(find)
 
     async def read(self, account_id: str, file_id: str) -> tuple[StoredFile, bytes] | None:
-        """As ``get``, and its content."""
+        """Get the metadata and content of a file; None as in ``get``."""
         read = partial(files.read, account_id=account_id, file_id=file_id, now_ms=self._now_ms())
         return await self._store.read(read)
 
     async def remove(self, account_id: str, file_id: str) -> bool:
-        """Remove the account's file of that id; whether there was one."""
+        """Delete a file of the account. Returns False if there was none."""
         remove = partial(files.remove, account_id=account_id, file_id=file_id, now_ms=self._now_ms())
         return await self._store.write(remove)
 
@@ -79,5 +80,5 @@ class Files:
 
 
 def _checksums(content: bytes) -> tuple[str, str]:
-    """SHA-256, and MD5 because clients expect one; both in hexadecimal."""
+    """Compute SHA-256 and MD5 in hexadecimal. Clients expect the MD5; it protects nothing."""
     return hashlib.sha256(content).hexdigest(), hashlib.md5(content, usedforsecurity=False).hexdigest()

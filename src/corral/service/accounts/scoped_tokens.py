@@ -1,7 +1,7 @@
-"""Tokens that an API key signs: JWTs that may do less than the key, written ``jwt:<header>.<payload>.<signature>``.
+"""Scoped tokens: JWTs signed with an API key's secret that allow less than the key.
 
-The layout is DeepInfra's: HS256 with the key's secret, ``kid`` names account and key, ``model`` or ``models``, ``exp``
-and ``spending_limit`` say what it may. Pure: no store, the time is an argument.
+The format is DeepInfra's: ``jwt:<header>.<payload>.<signature>``, HS256. ``kid`` names the account and the key;
+``model`` or ``models``, ``exp`` and ``spending_limit`` restrict what the token allows.
 """
 
 import base64
@@ -19,20 +19,20 @@ from corral.core.pricing import NUSD_PER_USD
 PREFIX: Final = "jwt:"
 MAX_CHARS: Final = 8192
 MAX_LIFE_S: Final = 366 * 86400
-"""A year, whichever."""
+"""A leap year."""
 MAX_MODELS: Final = 100
 MIN_SECRET_BYTES: Final = 32
-"""A shorter one could be guessed from a token that it signed (RFC 7518, section 3.2)."""
+"""HS256 needs a key of at least 256 bits (RFC 7518, section 3.2); a shorter secret could be found by brute force."""
 _MAX_LIMIT_USD: Final = 10**9
 _CLAIMS: Final = frozenset({"sub", "exp", "iat", "nbf", "iss", "jti", "model", "models", "spending_limit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTerms:
-    """What a token may do."""
+    """What a scoped token allows."""
 
     models: tuple[str, ...] | None
-    """Names, as they were written; None is whatever the key may ask for."""
+    """Model names as written in the token; None allows every model that the key allows."""
     expires_at_s: int
     """Unix time."""
     spending_limit: Decimal | None
@@ -40,15 +40,15 @@ class TokenTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """Who is said to have signed a token; believed once the signature holds."""
+class Signer:
+    """Account and key named in a token's ``kid`` header. Not trusted before the signature is verified."""
 
     account_id: str
     key_name: str
 
 
-def sign(terms: TokenTerms, *, by: Named, secret: str) -> str:
-    """A token that *secret* signs."""
+def sign(terms: TokenTerms, *, by: Signer, secret: str) -> str:
+    """Create a scoped token signed with the API key's secret."""
     payload: dict[str, Any] = {"sub": by.account_id, "exp": terms.expires_at_s}
     if terms.models is not None:
         payload["models"] = list(terms.models)
@@ -58,26 +58,26 @@ def sign(terms: TokenTerms, *, by: Named, secret: str) -> str:
     return PREFIX + jwt.encode(payload, secret, algorithm="HS256", headers={"kid": f"{by.account_id}:{name}"})
 
 
-def signer(token: str) -> Named | None:
-    """Who is said to have signed it; None for what is no token."""
+def read_signer(token: str) -> Signer | None:
+    """Read the account and key from a token's header without verification; None if it is not a token."""
     if not token.startswith(PREFIX) or len(token) > MAX_CHARS:
         return None
     try:
         kid: object = jwt.get_unverified_header(token.removeprefix(PREFIX)).get("kid")
         account_id, _, name = str(kid).partition(":")
-        return Named(account_id=account_id, key_name=base64.b64decode(name, validate=True).decode())
+        return Signer(account_id=account_id, key_name=base64.b64decode(name, validate=True).decode())
     except (jwt.PyJWTError, binascii.Error, UnicodeError):
         return None
 
 
-def read(token: str, *, by: Named, secret: str, now_s: float) -> TokenTerms | None:
-    """What a token may do that *secret* signed; None for any other, or one that has expired.
+def read(token: str, *, by: Signer, secret: str, now_s: float) -> TokenTerms | None:
+    """Verify a token's signature and expiry; return its terms, or None if it is invalid or expired.
 
     Args:
-        token: with its prefix.
-        by: who is said to have signed it.
-        secret: of a key that has that name.
-        now_s: Unix time; the library would look at a clock of its own.
+        token: the token with its prefix.
+        by: the signer from `read_signer`.
+        secret: the secret of that key.
+        now_s: Unix time, instead of the JWT library's own clock.
     """
     options: Any = {"require": ["exp"], "verify_exp": False, "verify_iat": False, "verify_nbf": False}
     try:
@@ -88,8 +88,8 @@ def read(token: str, *, by: Named, secret: str, now_s: float) -> TokenTerms | No
 
 
 def scoped(token: str, terms: TokenTerms) -> ScopedToken:
-    """What the rest of the server needs to know of a token."""
-    signed, _, _ = token.removeprefix(PREFIX).rpartition(".")  # the same whatever spelling the signature has
+    """Build the `ScopedToken` (digest, expiry, spend limit) that the store counts spending on."""
+    signed, _, _ = token.removeprefix(PREFIX).rpartition(".")  # the signature's base64 has several spellings
     limit = terms.spending_limit
     return ScopedToken(
         digest=hashlib.sha256(signed.encode()).digest(),
@@ -98,8 +98,8 @@ def scoped(token: str, terms: TokenTerms) -> ScopedToken:
     )
 
 
-def _terms(payload: dict[str, Any], *, by: Named, now_s: float) -> TokenTerms | None:
-    """What a payload allows; None if it is not wholly understood, for a limit that is misread is none."""
+def _terms(payload: dict[str, Any], *, by: Signer, now_s: float) -> TokenTerms | None:
+    """Read a payload's terms; None if any claim is unknown or invalid, because an ignored limit would be no limit."""
     expires_at_s: object = payload["exp"]
     if not isinstance(expires_at_s, int) or not now_s < expires_at_s <= now_s + MAX_LIFE_S:
         return None

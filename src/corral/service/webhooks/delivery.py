@@ -1,7 +1,7 @@
-"""Sends what is in the outbox: each receiver at its own pace, nobody waiting for another, and again after a failure.
+"""Webhook delivery: sends messages from the outbox, with retries and limits per receiver and account.
 
-What is due is in the database, so nothing is lost with this process; what it was sending when it died is sent again
-when its lease is over. A receiver may therefore get a message twice, but none less than once.
+Messages are rows in the database, so none is lost when this process dies; a message that was being sent is sent again
+when its lease expires. Delivery is therefore at least once: a receiver may get a message twice.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from corral.core.prediction import Prediction, WebhookEvent
 from corral.core.webhooks import DeliveryState
 from corral.egress.failures import EgressFailed, EgressRefused
 from corral.egress.sender import Sent
-from corral.service.webhooks.webhooks import Renderer, Webhooks, told_of
+from corral.service.webhooks.webhooks import Renderer, Webhooks, as_of_event
 from corral.store.databases.failures import StoreFailed
 from corral.store.store import Store
 from corral.store.webhooks import outbox
@@ -29,53 +29,55 @@ from corral.store.webhooks.outbox import Due, Leased
 _log = structlog.get_logger(__name__)
 
 _NOT_RENDERED: Final = "not_rendered"
-_FORGET_INTERVAL_S: Final = 60.0
+_PURGE_INTERVAL_S: Final = 60.0
 
 
 class Sender(Protocol):
-    """Posts once; ``corral.egress.sender.PinnedSender``."""
+    """Sends one HTTP POST without retrying. Implemented by ``corral.egress.sender.PinnedSender``."""
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Sent:
-        """The receiver's answer.
+        """Send a POST request and return the receiver's response.
 
         Raises:
-            EgressRefused: nothing will ever be sent there.
-            EgressFailed: no answer.
+            EgressRefused: the URL or its address is not allowed; retrying is useless.
+            EgressFailed: no response was received.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPolicy:
-    """How often, how many at once, how long."""
+    """Retries, concurrency limits and timeouts of webhook delivery."""
 
     retry_delays_s: tuple[float, ...] = (1, 2, 4, 8, 16, 32)
-    """Before each further attempt to deliver ``completed``: the last begins about a minute after the end. Other events
-    are tried once, for a later one makes up for them."""
+    """Delay before each retry of a ``completed`` event; the last retry starts about a minute after the end. Other
+    events are sent once, because a later event carries the same data."""
     jitter: float = 0.2
-    """Each delay is longer or shorter by up to this part of it: what failed together is not retried together."""
-    at_once: int = 64
-    per_account: int = 32
-    per_receiver: int = 8
+    """Each delay is changed at random by up to this fraction, so that deliveries that failed together are spread."""
+    max_in_flight: int = 64
+    max_per_account: int = 32
+    max_per_receiver: int = 8
     lease_s: float = 15.0
-    """More than an attempt can take; after it another gateway sends."""
+    """Longer than an attempt can take. When it expires, another gateway may send the message."""
     poll_s: float = 0.25
-    """Between two looks at what is due, if nothing happens in this process."""
-    leave_s: float = 2.0
-    """For what is being sent when the server stops."""
-    kept_s: float = 30 * 86400
-    """For which deliveries stay in the log after their end."""
+    """Interval between queries for due deliveries when this process creates none."""
+    shutdown_grace_s: float = 2.0
+    """How long a stopping server waits for deliveries in progress."""
+    log_retention_s: float = 30 * 86400
+    """How long finished deliveries stay in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
+    """Result of one attempt to deliver."""
+
     state: DeliveryState
     status: int | None = None
     error: str | None = None
 
 
 class Deliverer:
-    """Delivers for as long as it runs."""
+    """Background task that sends due deliveries and purges old ones from the log."""
 
     def __init__(
         self,
@@ -89,17 +91,17 @@ class Deliverer:
         news: asyncio.Event,
         policy: DeliveryPolicy | None = None,
     ) -> None:
-        """Put together; nothing happens before ``run``.
+        """Create the deliverer; `run` starts it.
 
         Args:
-            store: where what is due is kept.
-            sender: what posts.
-            webhooks: what signs.
-            find: a prediction by its id, as it stands.
-            renderers: of each door that has webhooks, by its name.
-            clock: Unix time in seconds.
-            news: set by whoever knows that something is due, so that it need not wait for the next look.
-            policy: how often, how many at once, how long.
+            store: holds the outbox.
+            sender: sends the requests.
+            webhooks: signs the requests.
+            find: gets a prediction by its id.
+            renderers: body renderers by door name.
+            clock: returns Unix time in seconds.
+            news: set when a delivery becomes due, so that it is sent before the next poll.
+            policy: retries, concurrency limits and timeouts.
         """
         self._store = store
         self._sender = sender
@@ -109,51 +111,52 @@ class Deliverer:
         self._clock = clock
         self._policy = policy or DeliveryPolicy()
         self._news = news
-        self._in_hand: dict[asyncio.Task[None], Leased] = {}
+        self._in_flight: dict[asyncio.Task[None], Leased] = {}
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        """Deliver for as long as the block lasts. What is not delivered then is due for the next start."""
+        """Deliver while the block is active. Undelivered messages stay due for the next start."""
         async with asyncio.TaskGroup() as tasks:
-            running = (tasks.create_task(self._deliver(tasks)), tasks.create_task(self._forget()))
+            running = (tasks.create_task(self._deliver(tasks)), tasks.create_task(self._purge_log()))
             try:
                 yield
             finally:
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
-                await self._leave_off()
+                await self._shut_down()
 
     async def _deliver(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             self._news.clear()
             try:
-                taken = await self._take()
+                leases = await self._lease_due()
             except (CorralError, StoreFailed) as error:
-                _log.warning("deliveries_wait", reason=str(error))
-                taken = []
-            for leased in taken:
+                _log.warning("outbox_poll_failed", reason=str(error))
+                leases = []
+            for leased in leases:
                 task = tasks.create_task(self._attempt(leased))
-                self._in_hand[task] = leased
-                task.add_done_callback(self._let_go)
-            if not taken:
+                self._in_flight[task] = leased
+                task.add_done_callback(self._on_attempt_done)
+            if not leases:
                 try:
                     async with asyncio.timeout(self._policy.poll_s):
                         await self._news.wait()
                 except TimeoutError:
                     pass
 
-    async def _take(self) -> list[Leased]:
+    async def _lease_due(self) -> list[Leased]:
+        """Lease as many due deliveries as the concurrency limits allow."""
         policy, now_ms = self._policy, self._now_ms()
-        if len(self._in_hand) >= policy.at_once:
+        if len(self._in_flight) >= policy.max_in_flight:
             return []
-        receivers = Counter(each.receiver for each in self._in_hand.values())
-        accounts = Counter(each.account_id for each in self._in_hand.values())
+        receivers = Counter(each.receiver for each in self._in_flight.values())
+        accounts = Counter(each.account_id for each in self._in_flight.values())
         find = partial(
             outbox.due,
             now_ms=now_ms,
-            busy_receivers=[name for name, count in receivers.items() if count >= policy.per_receiver],
-            busy_accounts=[name for name, count in accounts.items() if count >= policy.per_account],
+            busy_receivers=[name for name, count in receivers.items() if count >= policy.max_per_receiver],
+            busy_accounts=[name for name, count in accounts.items() if count >= policy.max_per_account],
         )
         chosen = self._choose(await self._store.read(find), receivers, accounts)
         if not chosen:
@@ -162,12 +165,15 @@ class Deliverer:
         return await self._store.write(partial(outbox.lease, ids=chosen, now_ms=now_ms, until_ms=until_ms))
 
     def _choose(self, found: list[Due], receivers: Counter[str], accounts: Counter[str]) -> list[str]:
-        """As many as there is room for: in all, for each receiver, for each account."""
+        """Choose deliveries within the limits: in total, per receiver and per account."""
         policy, chosen = self._policy, list[str]()
         for each in found:
-            if len(self._in_hand) + len(chosen) >= policy.at_once:
+            if len(self._in_flight) + len(chosen) >= policy.max_in_flight:
                 break
-            if receivers[each.receiver] < policy.per_receiver and accounts[each.account_id] < policy.per_account:
+            if (
+                receivers[each.receiver] < policy.max_per_receiver
+                and accounts[each.account_id] < policy.max_per_account
+            ):
                 receivers[each.receiver] += 1
                 accounts[each.account_id] += 1
                 chosen.append(each.id)
@@ -188,14 +194,14 @@ class Deliverer:
                 at_ms=due_ms,
             )
             await self._store.write(finish)
-        except Exception as error:  # noqa: BLE001 - the edge of a delivery: its lease ends, and it is tried again
+        except Exception as error:  # noqa: BLE001 - task boundary: the lease expires and the delivery is retried
             _log.warning("delivery_interrupted", delivery=leased.id, reason=type(error).__name__)
 
     async def _send(self, leased: Leased) -> _Outcome:
         prediction = await self._find(leased.prediction_id)
         try:
-            body = self._renderers[prediction.door](told_of(prediction, leased.event), leased.event)
-        except Exception as error:  # noqa: BLE001 - a door that cannot tell of one prediction must not stop the others
+            body = self._renderers[prediction.door](as_of_event(prediction, leased.event), leased.event)
+        except Exception as error:  # noqa: BLE001 - one failed rendering must not stop others
             _log.error("webhook_not_rendered", delivery=leased.id, door=prediction.door, reason=type(error).__name__)
             return self._failed(leased, error=_NOT_RENDERED)
         signed = await self._webhooks.sign(leased.account_id, webhook_id=leased.id, body=body)
@@ -215,37 +221,38 @@ class Deliverer:
 
     def _delay_s(self, leased: Leased) -> float:
         delay_s = self._policy.retry_delays_s[leased.attempts - 1]
-        return delay_s * (1 + self._policy.jitter * random.uniform(-1, 1))  # noqa: S311 - spreads, hides nothing
+        return delay_s * (1 + self._policy.jitter * random.uniform(-1, 1))  # noqa: S311 - not for security
 
-    def _let_go(self, task: asyncio.Task[None]) -> None:
-        # One that was cut off stays, to be given back by ``_leave_off``.
+    def _on_attempt_done(self, task: asyncio.Task[None]) -> None:
+        # A cancelled attempt stays in flight, so that ``_shut_down`` releases its lease.
         if not task.cancelled():
-            del self._in_hand[task]
+            del self._in_flight[task]
             self._news.set()
 
-    async def _leave_off(self) -> None:
-        """Let what is being sent come to its end for a moment, and give the rest back."""
-        if self._in_hand:
-            _, cut_off = await asyncio.wait(self._in_hand, timeout=self._policy.leave_s)
-            for task in cut_off:
+    async def _shut_down(self) -> None:
+        """Wait `shutdown_grace_s` for deliveries in progress, cancel the rest and release their leases."""
+        if self._in_flight:
+            _, unfinished = await asyncio.wait(self._in_flight, timeout=self._policy.shutdown_grace_s)
+            for task in unfinished:
                 task.cancel()
-            if cut_off:
-                await asyncio.wait(cut_off)
+            if unfinished:
+                await asyncio.wait(unfinished)
         try:
-            for leased in self._in_hand.values():
+            for leased in self._in_flight.values():
                 await self._store.write(partial(outbox.release, leased=leased))
         except (CorralError, StoreFailed) as error:
-            _log.warning("deliveries_not_given_back", reason=str(error))
+            _log.warning("delivery_release_failed", reason=str(error))
 
-    async def _forget(self) -> None:
+    async def _purge_log(self) -> None:
+        """Delete deliveries older than `log_retention_s` from the log, once a minute."""
         while True:
-            before_ms = self._now_ms() - int(1000 * self._policy.kept_s)
+            before_ms = self._now_ms() - int(1000 * self._policy.log_retention_s)
             try:
                 while await self._store.write(partial(outbox.forget, before_ms=before_ms)):
                     pass
             except (CorralError, StoreFailed) as error:
-                _log.warning("retention_waits", reason=str(error))
-            await asyncio.sleep(_FORGET_INTERVAL_S)
+                _log.warning("purge_failed", reason=str(error))
+            await asyncio.sleep(_PURGE_INTERVAL_S)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

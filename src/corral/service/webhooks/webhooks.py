@@ -1,7 +1,7 @@
-"""Webhooks as their owners see them: secrets, the log of deliveries, sending one again. Sends nothing itself.
+"""Webhook signing secrets, the delivery log and redelivery. `delivery` sends the messages.
 
-A secret is not stored. It is made anew from the server's pepper and the account's salt whenever something is signed, so
-that a copy of the database alone forges nothing.
+Secrets are not stored: each is derived from the server's pepper and the account's salt when a message is signed. A copy
+of the database is therefore not enough to forge signatures.
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from corral.store.webhooks import outbox
 from corral.store.webhooks import secrets as webhook_secrets
 
 Renderer = Callable[[Prediction, WebhookEvent], bytes]
-"""A door's way to make the body of a webhook of one of its predictions: JSON, as its callers know it from reading."""
+"""Renders the JSON body of a webhook, in the format in which the prediction's door returns predictions."""
 
 DEFAULT_EVENTS: Final = frozenset({WebhookEvent.OUTPUT, WebhookEvent.COMPLETED})
-"""For callers who name none: "new outputs or when the prediction has finished", as Replicate's documentation has it."""
+"""Events of a webhook without an events filter; the same default as Replicate's."""
 OVERLAP_S: Final = 24 * 3600
-"""For which a secret that was rotated away signs as well."""
+"""How long messages are also signed with the previous secret after a rotation."""
 _SALT_BYTES: Final = 32
 
 
 def check_webhook(webhook: Webhook | None) -> None:
-    """Refuse a URL that nothing could ever be sent to. Where it leads is looked at when something is sent.
+    """Refuse a webhook URL that is malformed or never allowed. Its address is resolved and checked when it is called.
 
     Raises:
-        InvalidRequest: of ``webhook``.
+        InvalidRequest: the URL is refused; ``param`` is ``webhook``.
     """
     if webhook is None:
         return
@@ -46,10 +46,10 @@ def check_webhook(webhook: Webhook | None) -> None:
         raise InvalidRequest(str(refused), param="webhook") from None
 
 
-def told_of(prediction: Prediction, event: WebhookEvent) -> Prediction:
-    """The prediction as the event tells of it: one that is over by now was not when it wrote.
+def as_of_event(prediction: Prediction, event: WebhookEvent) -> Prediction:
+    """Return the prediction as it was at *event*: still processing, unless the event is ``completed``.
 
-    ``start`` shows it running and without output.
+    ``start`` also has no output.
     """
     if event is WebhookEvent.COMPLETED:
         return prediction
@@ -68,18 +68,18 @@ def told_of(prediction: Prediction, event: WebhookEvent) -> Prediction:
 
 
 class Webhooks:
-    """One store's webhooks."""
+    """Derives signing secrets, signs messages, and reads and replays the delivery log."""
 
     def __init__(self, store: Store, *, pepper: bytes, clock: Callable[[], float]) -> None:
-        """Take the store over.
+        """Create the service.
 
         Args:
-            store: where everything is kept.
-            pepper: of the server's data directory; the same as for API keys.
-            clock: Unix time in seconds.
+            store: holds salts and deliveries.
+            pepper: the server's secret, also used for API keys.
+            clock: returns Unix time in seconds.
 
         Raises:
-            ValueError: the pepper is shorter than 32 bytes; without it secrets could be guessed.
+            ValueError: the pepper is shorter than 32 bytes, which would make the secrets guessable.
         """
         if len(pepper) < hashlib.sha256().digest_size:
             raise ValueError("the pepper must have at least 32 bytes")
@@ -88,29 +88,29 @@ class Webhooks:
         self._clock = clock
 
     async def secret(self, account_id: str) -> str:
-        """What the account's receivers check signatures with; made when it is first asked for."""
-        return self._spell(account_id, (await self._salts(account_id)).current)
+        """Get the account's signing secret; the first call creates it."""
+        return self._derive_secret(account_id, (await self._salts(account_id)).current)
 
     async def rotate(self, account_id: str) -> str:
-        """A new secret. The one so far signs as well for OVERLAP_S, the one before it no more."""
+        """Replace the signing secret. The previous one stays valid for OVERLAP_S; older ones become invalid."""
         fresh, now_ms = secrets.token_bytes(_SALT_BYTES), self._now_ms()
         rotate = partial(webhook_secrets.rotate, account_id=account_id, fresh=fresh, now_ms=now_ms)
-        return self._spell(account_id, (await self._store.write(rotate)).current)
+        return self._derive_secret(account_id, (await self._store.write(rotate)).current)
 
     async def deliveries(
         self, account_id: str | None = None, *, prediction_id: str | None = None, limit: int = outbox.PAGE
     ) -> list[Delivery]:
-        """The log, newest first, at most 100 of it; an account of None is any."""
+        """List deliveries, newest first, at most 100; of every account if *account_id* is None."""
         find = partial(outbox.deliveries, account_id=account_id, prediction_id=prediction_id, limit=limit)
         return await self._store.read(find)
 
     async def replay(self, delivery_id: str, *, account_id: str | None = None) -> Delivery:
-        """Have a delivery sent once more, under its id; an account of None is any.
+        """Schedule a delivery to be sent again with the same id; of any account if *account_id* is None.
 
-        What is sent is made anew: the prediction as it stands by then, its text only for as long as that is kept.
+        The body is rendered again: the prediction as it is then, without its text if that was purged.
 
         Raises:
-            NotFound: there is no such delivery, or the account has none.
+            NotFound: there is no such delivery, or it belongs to another account.
         """
         again = partial(outbox.replay, delivery_id=delivery_id, account_id=account_id, now_ms=self._now_ms())
         replayed = await self._store.write(again)
@@ -119,16 +119,16 @@ class Webhooks:
         return replayed
 
     async def sign(self, account_id: str, *, webhook_id: str, body: bytes) -> dict[str, str]:
-        """The headers that prove to the account's receivers from whom *body* is."""
+        """Create the signature headers for *body*."""
         valid = await self._valid_secrets(account_id)
         return signed_headers(valid, webhook_id=webhook_id, timestamp_s=int(self._clock()), body=body)
 
     async def _valid_secrets(self, account_id: str) -> Sequence[str]:
         salts = await self._salts(account_id)
-        current = self._spell(account_id, salts.current)
+        current = self._derive_secret(account_id, salts.current)
         if salts.previous is None or self._now_ms() >= (salts.rotated_at_ms or 0) + 1000 * OVERLAP_S:
             return [current]
-        return [current, self._spell(account_id, salts.previous)]
+        return [current, self._derive_secret(account_id, salts.previous)]
 
     async def _salts(self, account_id: str) -> webhook_secrets.Salts:
         if (found := await self._store.read(partial(webhook_secrets.salts, account_id=account_id))) is not None:
@@ -138,7 +138,7 @@ class Webhooks:
             partial(webhook_secrets.ensure, account_id=account_id, fresh=fresh, now_ms=now_ms)
         )
 
-    def _spell(self, account_id: str, salt: bytes) -> str:
+    def _derive_secret(self, account_id: str, salt: bytes) -> str:
         about = b"webhook-secret\0" + account_id.encode() + b"\0" + salt
         return spell_secret(hmac.digest(self._pepper, about, hashlib.sha256))
 
