@@ -39,8 +39,8 @@ from corral.service.runs.runner import PredictionService
 from corral.service.webhooks.delivery import Deliverer
 from corral.service.webhooks.webhooks import Renderer, Webhooks
 from corral.settings import Settings, served_hosts
-from corral.store.databases.gateway_lock import only_server
-from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_make_secret
+from corral.store.databases.gateway_lock import hold_gateway_lock
+from corral.store.key_file import KEY_FILE, KEY_PREFIX, PEPPER_FILE, read_or_create_secret
 from corral.store.store import Store
 from corral.web.app import add_pages
 from corral.web.dependencies import PageDependencies
@@ -206,13 +206,13 @@ def open_store(settings: Settings) -> Store:
 
 
 def hold_database(settings: Settings, *, address: str) -> AbstractContextManager[None]:
-    """Keep other servers off the database while the block lasts; see ``store.gateway_lock.only_server``.
+    """Keep other servers off the database while the block lasts; see ``store.gateway_lock.hold_gateway_lock``.
 
     Raises:
         BadSetting: the data directory cannot be used.
     """
     prepare_data_dir(settings.data_dir)
-    return only_server(_database_url(settings), address=address)
+    return hold_gateway_lock(_database_url(settings), address=address)
 
 
 def open_books(settings: Settings) -> Store:
@@ -226,7 +226,7 @@ def open_books(settings: Settings) -> Store:
     if not url.startswith("sqlite:///"):
         return Store.open(url)
     if file.is_file() and not all(os.access(place, os.W_OK) for place in (file, file.parent)):
-        return Store.open_to_read(file)
+        return Store.open_read_only(file)
     return open_store(settings)
 
 
@@ -299,6 +299,6 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
 
 def _secret(settings: Settings, name: str, *, prefix: str = "") -> tuple[str, bool]:
     try:
-        return read_or_make_secret(settings.data_dir / name, prefix=prefix)
+        return read_or_create_secret(settings.data_dir / name, prefix=prefix)
     except OSError as error:
         raise BadSetting(f"data_dir: {name} cannot be kept in {settings.data_dir}: {error.strerror}.") from error

@@ -88,7 +88,7 @@ def test_only_the_limits_that_are_named_change(ledgers: Ledgers) -> None:
 )
 def test_an_amount_that_is_none_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
     ledgers.said("account", "create", "ann")
-    assert "no amount in dollars" in ledgers.refused("account", "credit", "ann", amount, status=2)
+    assert "not an amount in dollars" in ledgers.refused("account", "credit", "ann", amount, status=2)
     assert ledgers.json("account", "show", "ann")["available_usd"] == "0"
 
 
@@ -96,7 +96,7 @@ def test_an_amount_that_is_none_is_a_usage_error(ledgers: Ledgers, amount: str) 
 def test_an_amount_beyond_a_thousand_million_dollars_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
     ledgers.said("account", "create", "ann")
     said = " ".join(ledgers.refused("account", "credit", "ann", amount, status=2).split())
-    assert f"'{amount}' is more than 1,000,000,000 dollars" in said
+    assert f"'{amount}' is more than the maximum of 1,000,000,000 dollars" in said
     assert ledgers.json("account", "show", "ann")["available_usd"] == "0"
 
 
@@ -118,7 +118,7 @@ def test_a_bad_option_makes_no_account(ledgers: Ledgers, option: str, value: str
 
 def test_a_name_is_taken_once_and_an_id_is_no_name_for_another(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann")
-    assert "called 'ann' already" in ledgers.refused("account", "create", "ann")
+    assert "named 'ann' already" in ledgers.refused("account", "create", "ann")
     account_id = ledgers.json("account", "show", "ann")["id"]
     assert "already" in ledgers.refused("account", "create", account_id)
 

@@ -35,13 +35,14 @@ def test_the_receipt_of_a_run_holds(ledgers: Ledgers, settled: Prediction, tmp_p
     file.write_text(ledgers.said("receipt", settled.id))
     assert json.loads(file.read_text()) == settled.receipt
     assert ledgers.said("verify-receipt", str(file)) == (
-        "The receipt holds: $0.0000925 for 100 prompt and 10 completion tokens at meta/llama-2-70b-chat@2024-01-01.\n"
+        "The receipt is valid: $0.0000925 for 100 prompt and 10 completion tokens "
+        "at meta/llama-2-70b-chat@2024-01-01.\n"
     )
 
 
 def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled: Prediction) -> None:
     status, said = verified(ledgers, {"id": settled.id, "status": "succeeded", "receipt": settled.receipt})
-    assert (status, said.startswith("The receipt holds: ")) == (0, True)
+    assert (status, said.startswith("The receipt is valid: ")) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,13 @@ def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled
         ({"completion_tokens": 9}, ["The total is 92500 nano-dollars", "digest"]),
         ({"total_nusd": 1}, ["the counts and prices give 92500", "digest"]),
         ({"model": "another"}, ["digest"]),
-        ({"stopped_by": "nobody"}, ["'nobody' is no reason to stop", "digest"]),
+        ({"stopped_by": "nobody"}, ["stopped_by is 'nobody', which is not a known reason", "digest"]),
         ({"stopped_by": ["model"]}, ["stopped_by must be text or a number"]),
         ({"prompt_tokens": -1}, ["prompt_tokens is -1"]),
         ({"prompt_tokens": 1.5}, ["prompt_tokens is 1.5"]),
         ({"total_nusd": {"x": 1}}, ["total_nusd must be text or a number"]),
         ({"format": 1}, ["digest"]),
-        ({"format": 3}, ["The format is 3"]),
+        ({"format": 3}, ["The receipt format is 3"]),
         ({"digest": None}, ["digest"]),
     ],
 )
@@ -73,8 +74,8 @@ def test_whatever_is_altered_is_named(
     ("stdin", "said"),
     [
         (b"no json", "- is not JSON"),
-        (b"[]", "There is no receipt in it"),
-        (b'{"receipt": null}', "There is no receipt in it"),
+        (b"[]", "No receipt found"),
+        (b'{"receipt": null}', "No receipt found"),
         (b" " * (4 * 2**20 + 1), "longer than"),
     ],
 )

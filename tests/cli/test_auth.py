@@ -85,7 +85,7 @@ def test_logout_forgets_and_says_so_only_once(home: Path, corral: Corral, fake: 
     assert (done.status, done.stderr) == (1, b"corral: Not logged in.\n")
     done = corral("auth", "token")
     assert (done.status, done.stdout) == (1, b"")
-    assert done.stderr == b"corral: Not logged in; say `corral auth login`.\n"
+    assert done.stderr == b"corral: Not logged in. Run `corral auth login`.\n"
 
 
 def test_settings_go_before_the_login_and_options_before_settings(
@@ -119,7 +119,7 @@ def test_this_machines_key_file_is_for_this_machine_alone(home: Path, corral: Co
 @pytest.mark.parametrize(
     ("content", "mode", "said"),
     [
-        ('{"url": "http://x", "token": "t"}', 0o644, "others may use your token"),
+        ('{"url": "http://x", "token": "t"}', 0o644, "other users can read your token"),
         ('{"url": "http://x"', 0o600, "is damaged"),
         ('{"url": "http://x", "tokn": "t"}', 0o600, "is damaged"),
     ],

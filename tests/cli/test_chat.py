@@ -66,8 +66,8 @@ def test_without_a_server_one_sentence_says_how_to_start_it(run: Run) -> None:
         (429, {"error": "Model busy"}, "Model busy"),
         (404, {"detail": "Not\n\x1bFound"}, "Not  Found"),
         (422, {"detail": [{"loc": ["body", "seed"], "msg": "wrong", "type": "t"}]}, "body.seed: wrong"),
-        (502, "<html>", "The server answered with HTTP status 502."),
-        (401, {"error": {"message": "no"}}, "did not accept the API key; set CORRAL_API_KEY"),
+        (502, "<html>", "The server returned HTTP status 502."),
+        (401, {"error": {"message": "no"}}, "did not accept the API key. Set CORRAL_API_KEY"),
     ],
 )
 def test_an_error_of_the_server_is_one_sentence(
@@ -91,21 +91,21 @@ def test_a_stream_that_breaks_off_fails(fake: FakeServer, run: Run) -> None:
     fake.replies = [chunk(" Half")]
     done = run("chat", "Hi")
     assert (done.status, done.stdout) == (1, b"Half\n")
-    assert b"before it was complete" in done.stderr
+    assert b"before the answer was complete" in done.stderr
 
 
 def test_what_is_no_corral_is_named_so(fake: FakeServer, run: Run) -> None:
     fake.refusal = (200, ["hello"])
     done = run("chat", "Hi")
     assert done.status == 1
-    assert b"is --url right?" in done.stderr
+    assert b"Check --url" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://[::1"])
 def test_an_address_that_is_none_is_refused(run: Run, url: str) -> None:
     done = run("chat", "--url", url, "Hi")
     assert done.status == 1
-    assert b"is no address" in done.stderr
+    assert b"is not a server address" in done.stderr
 
 
 def test_a_conversation_remembers_what_was_said(fake: FakeServer, terminal: Start) -> None:
@@ -149,12 +149,12 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(fake: FakeServer, terminal:
     person.wait_for("> ")
     person.type("A story\n")
     person.wait_for("Once upon")
-    person.interrupt("Stopped. Ctrl-D leaves.")
+    person.interrupt("Stopped. Ctrl-D exits.")
     person.wait_for("> ")
     assert fake.left.wait(5)
     person.type("Go on\n")
     person.wait_for("The end.\r\n> ")
-    person.interrupt("Stopped. Ctrl-D leaves.")
+    person.interrupt("Stopped. Ctrl-D exits.")
     person.wait_for("> ")
     person.type("\x04")
     assert person.wait_for_end() == 0
@@ -185,7 +185,7 @@ def test_an_answer_cut_at_the_token_limit_says_so(fake: FakeServer, terminal: St
     person = terminal("chat")
     person.wait_for("> ")
     person.type("Hi\n")
-    person.wait_for("cut at the token limit")
+    person.wait_for("cut off at the token limit")
 
 
 def test_an_unknown_model_is_refused_before_the_first_message(terminal: Start) -> None:

@@ -99,4 +99,4 @@ def test_following_shows_each_line_once_until_ctrl_c(fake: FakeServer, terminal:
 
 def test_a_log_without_times_is_refused(fake: FakeServer, run: Run) -> None:
     fake.answer(LOGS, {"entries": [["now", "x"]]})
-    assert b"a line of the log has no time" in run("log", "abc").stderr
+    assert b"a log line has no valid time" in run("log", "abc").stderr

@@ -105,7 +105,7 @@ def test_a_host_name_is_looked_up(installation: Installation) -> None:
 
 def test_a_data_directory_that_will_be_made_passes(tmp_path: Path) -> None:
     check = doctor.check_data_dir(tmp_path / "not" / "yet")
-    assert (check.verdict, check.finding) == (Verdict.OK, f"{tmp_path / 'not' / 'yet'} will be made")
+    assert (check.verdict, check.finding) == (Verdict.OK, f"{tmp_path / 'not' / 'yet'} will be created")
 
 
 def test_a_file_in_the_place_of_the_data_directory_fails(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_wishes_of_a_stream_are_met_from_its_last_event(fake: FakeServer, run: R
 @pytest.mark.parametrize(
     ("stream", "sentence"),
     [
-        (event(" I"), b"ended the answer before it was complete"),
+        (event(" I"), b"closed the stream before the answer was complete"),
         (
             event(" I") + 'data: {"error_type": "validation_error", "error_message": "Too\\nlong"}\n\n',
             b"corral: Too long\n",
@@ -152,7 +152,7 @@ def test_a_refusal_shows_the_whole_body(fake: FakeServer, run: Run) -> None:
     done = run("infer", "-m", MODEL, "-i", "input=x", "-i", "top_p=2")
     assert (done.status, done.stdout) == (1, b"")
     sentence, _, shown = done.stderr.decode().partition("\n")
-    assert sentence == "corral: The server answered with HTTP status 422: body.top_p: too large"
+    assert sentence == "corral: The server returned HTTP status 422: body.top_p: too large"
     assert json.loads(shown) == body
 
 

@@ -10,7 +10,7 @@ def test_the_secret_stands_alone_on_stdout_and_nowhere_else(ledgers: Ledgers) ->
     done = ledgers.run("key", "create", "--account", "ann", "--name", "laptop")
     secret = done.stdout.decode().strip()
     assert secret.startswith("ck_")
-    assert "shown this once" in done.stderr.decode()
+    assert "shown only once" in done.stderr.decode()
     assert secret not in done.stderr.decode()
     assert secret not in ledgers.said("key", "list")
     assert secret not in ledgers.said("key", "list", "--json")

@@ -147,7 +147,7 @@ def test_what_the_user_brought_is_never_deleted(checkpoint: Path, data_dir: Path
     said("model", "add", str(checkpoint))
     said("model", "add", str(checkpoint), "--quantize", "f32")
     assert len(converted(data_dir)) == 2
-    assert said("model", "remove", "LOCAL/mine", "--yes") == f"local/mine is removed; {checkpoint} stays as it is.\n"
+    assert said("model", "remove", "LOCAL/mine", "--yes") == f"local/mine is removed; {checkpoint} was not changed.\n"
     assert {path: path.read_bytes() for path in checkpoint.iterdir()} == before
     assert (registered(data_dir), converted(data_dir)) == ([], [])
 
@@ -207,7 +207,7 @@ def test_without_a_terminal_and_yes_nothing_is_removed(checkpoint: Path, data_di
 def test_on_a_terminal_it_asks_first(checkpoint: Path, data_dir: Path) -> None:
     said("model", "add", str(checkpoint))
     with Terminal([sys.executable, "-m", "corral", "model", "remove", "local/mine"]) as terminal:
-        terminal.wait_for("Remove local/mine and delete what was converted from it? [y/N]:")
+        terminal.wait_for("Remove local/mine and delete its converted files? [y/N]:")
         terminal.type("n\n")
         assert terminal.wait_for_end() == 1
     assert len(registered(data_dir)) == 1

@@ -106,8 +106,8 @@ def test_info_as_json_is_the_servers_record(fake: FakeServer, run: Run) -> None:
     ("answer", "sentence"),
     [
         (Scripted(status=404, document={"error": "Model not found"}), b"corral: Model not found\n"),
-        ({"type": "text-generation"}, b"not what Corral sends"),
-        (RECORD | {"pricing": {"type": "time"}}, b"no price for pricing of type 'time'"),
+        ({"type": "text-generation"}, b"did not send a valid Corral response"),
+        (RECORD | {"pricing": {"type": "time"}}, b"no price for pricing type 'time'"),
     ],
 )
 def test_info_of_no_model_ends_with_status_1(fake: FakeServer, run: Run, answer: object, sentence: bytes) -> None:

@@ -18,7 +18,7 @@ def test_a_terminal_is_told_that_a_slow_server_is_awaited_in_colour_where_that_i
     fake: FakeServer, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
-    fake.delay_s = waiting.PATIENCE_S + 0.5
+    fake.delay_s = waiting.SHOW_AFTER_S + 0.5
     with Terminal(command(fake.url, "models", "--json"), term="xterm") as screen:
         assert (GREEN in screen.wait_for("Waiting for the server")) is coloured
         screen.wait_for("meta/llama-2-7b-chat")
@@ -26,7 +26,7 @@ def test_a_terminal_is_told_that_a_slow_server_is_awaited_in_colour_where_that_i
 
 
 def test_a_pipe_hears_nothing_of_waiting(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "PATIENCE_S", 0)
+    monkeypatch.setattr(waiting, "SHOW_AFTER_S", 0)
     fake.delay_s = 0.1
     assert run("models", "--json").stderr == b""
 

@@ -103,7 +103,7 @@ def test_a_stream_goes_on_after_the_last_event_that_came(fake: FakeServer, run: 
     )
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout) == (0, b" Hello\n")
-    assert b"broke" in done.stderr
+    assert b"was lost" in done.stderr
     ids = [asked.headers.get("last-event-id") for asked in fake.asked_for if asked.path == STREAM]
     assert ids == [None, "1:0", "1:0", "2:0"]
 
@@ -111,7 +111,7 @@ def test_a_stream_goes_on_after_the_last_event_that_came(fake: FakeServer, run: 
 @pytest.mark.parametrize(
     ("events", "sentence"),
     [
-        (event("done", '{"reason": "canceled"}', 2), b"corral: The prediction is over: canceled.\n"),
+        (event("done", '{"reason": "canceled"}', 2), b"corral: The prediction ended: canceled.\n"),
         (
             event("error", '{"detail": "E1002 too long"}', 2) + event("done", '{"reason": "error"}', 3),
             b"corral: The prediction failed: E1002 too long\n",
@@ -129,7 +129,7 @@ def test_a_stream_that_never_goes_on_is_given_up(fake: FakeServer, run: Run, mon
     stream_of(fake, Scripted(events=event("output", " Hel", 1)), Scripted(events=": nothing\n\n"))
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout) == (1, b" Hel\n")
-    assert done.stderr.endswith(b"corral: The stream ended early. Nothing more came in 2 tries.\n")
+    assert done.stderr.endswith(b"corral: The stream ended early. No more events arrived in 2 retries.\n")
 
 
 def test_a_stream_that_is_refused_is_not_tried_again(fake: FakeServer, run: Run) -> None:

@@ -61,11 +61,15 @@ def test_a_reader_that_leaves_ends_a_command_silently(fake: FakeServer, tmp_path
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
-        ("corral chat <&-", 2, b"There is no question"),
+        ("corral chat <&-", 2, b"There is no prompt"),
         ("corral chat hi <&-", 0, b""),
         ("corral infer -m a/b -i input=@- 0> /dev/null", 1, UNREADABLE),
         ("corral verify-receipt - 0> /dev/null", 1, UNREADABLE),
-        ("printf '\\377\\n' | corral auth login", 1, b"corral: The API key holds a character that no key has.\n"),
+        (
+            "printf '\\377\\n' | corral auth login",
+            1,
+            b"corral: The API key contains a character that keys cannot contain.\n",
+        ),
     ],
 )
 def test_a_standard_input_that_cannot_be_read_is_said(

@@ -92,11 +92,11 @@ def test_every_setting_can_be_set_by_its_variable() -> None:
             for url, why in (
                 ("corral.example", "it does not begin with http:// or https://"),
                 ("https:corral.example", "it does not begin with http:// or https://"),
-                ("https://x.example?a=b", "it holds a user, a query or a fragment"),
+                ("https://x.example?a=b", "it contains a user, a query or a fragment"),
                 ("https://x.example:70000", "its port is not between 1 and 65535"),
                 ("https://x.example:http", "its port is not between 1 and 65535"),
                 ("https:///path", "it has no host"),
-                ("https://a b", "it holds white space, a backslash or a control character"),
+                ("https://a b", "it contains white space, a backslash or a control character"),
             )
         ),
         ("CORRAL_URL", "127.0.0.1:8000", "it does not begin with http:// or https://. Give a URL such as http://127.0"),
@@ -137,7 +137,7 @@ def test_a_bad_line_of_the_file_is_named_as_it_is_written_there(tmp_path: Path, 
 
 def test_a_password_in_a_url_is_not_repeated() -> None:
     for variable in ("CORRAL_PUBLIC_URL", "CORRAL_HUB_URL", "CORRAL_URL"):
-        with pytest.raises(BadSetting, match="it holds a user, a query or a fragment") as caught:
+        with pytest.raises(BadSetting, match="it contains a user, a query or a fragment") as caught:
             load_settings({}, {variable: "https://user:hunter2@corral.example"})
         assert "hunter2" not in str(caught.value)
 

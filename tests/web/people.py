@@ -17,7 +17,7 @@ from corral.store.runs import claims
 from corral.store.runs.settlements import settle
 from corral.store.runs.streams import LogRow
 from corral.store.webhooks import outbox
-from corral.store.webhooks.outbox import Addressee
+from corral.store.webhooks.outbox import WebhookTarget
 from tests.contract.store.books import PRICE, ended, wanted
 from tests.web.conftest import PageServer
 
@@ -72,9 +72,9 @@ class Person:
 
     async def tell(self, prediction: Prediction, *events: WebhookEvent) -> None:
         """Put deliveries of a prediction into the outbox."""
-        whom = Addressee(prediction_id=prediction.id, account_id=self.account.id, webhook=RECEIVER)
+        whom = WebhookTarget(prediction_id=prediction.id, account_id=self.account.id, webhook=RECEIVER)
         now_ms = self.made.accounts.now_ms()
-        await self.made.store.write(lambda c: outbox.tell(c, whom, events, now_ms=now_ms))
+        await self.made.store.write(lambda c: outbox.enqueue(c, whom, events, now_ms=now_ms))
 
 
 class SignedIn:

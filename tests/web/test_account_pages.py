@@ -247,7 +247,7 @@ async def test_one_that_runs_is_watched_has_no_receipt_and_can_be_canceled(town:
 
 async def test_text_that_was_removed_or_never_stored_is_told_as_that(town: Town, owner: SignedIn) -> None:
     removed = await town.ann.run()
-    await town.ann.made.store.write(lambda c: predictions.remove_data(c, before_ms=2**62))
+    await town.ann.made.store.write(lambda c: predictions.purge_data(c, before_ms=2**62))
     private, _ = await town.ann.key(privacy=True)
     for gone in (removed, await town.ann.run(key_id=private)):
         page = (await owner.see(f"/p/{gone.id}")).text

@@ -190,13 +190,13 @@ async def test_an_account_is_made_given_credit_and_limited(ann: Person, owner: S
 @pytest.mark.parametrize(
     ("form", "fields", "expected"),
     [
-        ("", {"name": "Ann"}, {"name": "There is an account called 'Ann' already."}),
-        ("", {"name": "", "credit": "x"}, {"name": "This is needed.", "credit": "'x' is no amount in dollars"}),
+        ("", {"name": "Ann"}, {"name": "An account named 'Ann' already exists."}),
+        ("", {"name": "", "credit": "x"}, {"name": "This is needed.", "credit": "'x' is not an amount in dollars"}),
         ("", {"name": "Dan", "tokens_per_minute": "0"}, {"tokens_per_minute": "'0' is no whole number"}),
         ("/{id}/credit", {"amount": ""}, {"amount": "This is needed."}),
-        ("/{id}/credit", {"amount": "0"}, {"amount": "$0 cannot be credited."}),
-        ("/{id}/credit", {"amount": "-100"}, {"amount": "$100 cannot be taken back"}),
-        ("/{id}/limits", {"spend_per_month": "all"}, {"spend_per_month": "'all' is no amount"}),
+        ("/{id}/credit", {"amount": "0"}, {"amount": "$0 cannot be credited: it is 0 or too large."}),
+        ("/{id}/credit", {"amount": "-100"}, {"amount": "$100 cannot be withdrawn"}),
+        ("/{id}/limits", {"spend_per_month": "all"}, {"spend_per_month": "'all' is not an amount"}),
     ],
 )
 async def test_what_is_wrong_with_an_account_is_told_beside_its_field(

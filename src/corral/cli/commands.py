@@ -1,4 +1,4 @@
-"""What each command is made of. Every function imports its own command, and nothing that others need."""
+"""Registry of the commands. Each function imports only its own command, so that commands start quickly."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -8,14 +8,14 @@ import typer
 if TYPE_CHECKING:
     from corral.cli.lazy import Load
     from corral.cli.server.doctor import Installation
-    from corral.cli.server.pull import Shelf
+    from corral.cli.server.pull import LocalModels
     from corral.service.accounts.accounts import Accounts
     from corral.service.webhooks.webhooks import Webhooks
 
 T = TypeVar("T")
 
 
-def _alone(command: Callable[..., Any]) -> typer.Typer:
+def _single_command(command: Callable[..., Any]) -> typer.Typer:
     app = typer.Typer(add_completion=False)
     app.command()(command)
     return app
@@ -32,34 +32,34 @@ def _chat() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.inference.chat import chat_command
 
-    return _alone(chat_command(open_server))
+    return _single_command(chat_command(open_server))
 
 
 def _models() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.inference.models import models_command
 
-    return _alone(models_command(open_server))
+    return _single_command(models_command(open_server))
 
 
 def _model() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.server.model import model_commands
 
-    return model_commands(_open_shelf, open_server)
+    return model_commands(_open_local_models, open_server)
 
 
 def _pull() -> typer.Typer:
     from corral.cli.server.pull import pull_command
 
-    return _alone(pull_command(_open_shelf))
+    return _single_command(pull_command(_open_local_models))
 
 
 def _infer() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.inference.infer import infer_command
 
-    return _alone(infer_command(open_server))
+    return _single_command(infer_command(open_server))
 
 
 def _predictions() -> typer.Typer:
@@ -87,55 +87,55 @@ def _log() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.inference.log import log_command
 
-    return _alone(log_command(open_server))
+    return _single_command(log_command(open_server))
 
 
 def _doctor() -> typer.Typer:
     from corral.cli.server.doctor import doctor_command
 
-    return _alone(doctor_command(_locate))
+    return _single_command(doctor_command(_locate))
 
 
 def _account() -> typer.Typer:
     from corral.cli.admin.account import account_commands
 
-    return account_commands(_consult)
+    return account_commands(_run_with_accounts)
 
 
 def _key() -> typer.Typer:
     from corral.cli.admin.key import key_commands
 
-    return key_commands(_consult)
+    return key_commands(_run_with_accounts)
 
 
 def _webhooks() -> typer.Typer:
     from corral.cli.admin.webhooks import webhook_commands
 
-    return webhook_commands(_consult_webhooks)
+    return webhook_commands(_run_with_webhooks)
 
 
 def _usage() -> typer.Typer:
     from corral.cli.admin.usage import usage_command
 
-    return _alone(usage_command(_consult))
+    return _single_command(usage_command(_run_with_accounts))
 
 
 def _receipt() -> typer.Typer:
     from corral.cli.admin.audit import receipt_command
 
-    return _alone(receipt_command(_consult))
+    return _single_command(receipt_command(_run_with_accounts))
 
 
 def _verify_receipt() -> typer.Typer:
     from corral.cli.admin.audit import verify_receipt
 
-    return _alone(verify_receipt)
+    return _single_command(verify_receipt)
 
 
 def _reconcile() -> typer.Typer:
     from corral.cli.admin.audit import reconcile_command
 
-    return _alone(reconcile_command(_consult))
+    return _single_command(reconcile_command(_run_with_accounts))
 
 
 def _locate() -> "Installation":
@@ -158,27 +158,27 @@ def _locate() -> "Installation":
     )
 
 
-def _consult(work: "Callable[[Accounts], Awaitable[T]]") -> T:
-    from corral.cli.admin.books import consult
+def _run_with_accounts(work: "Callable[[Accounts], Awaitable[T]]") -> T:
+    from corral.cli.admin.database import run_with_accounts
     from corral.settings import load_settings
 
-    return consult(load_settings({}), work)
+    return run_with_accounts(load_settings({}), work)
 
 
-def _consult_webhooks(work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
-    from corral.cli.admin.books import consult_webhooks
+def _run_with_webhooks(work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
+    from corral.cli.admin.database import run_with_webhooks
     from corral.settings import load_settings
 
-    return consult_webhooks(load_settings({}), work)
+    return run_with_webhooks(load_settings({}), work)
 
 
-def _open_shelf(**chosen: object) -> "Shelf":
-    from corral.cli.server.pull import Shelf
+def _open_local_models(**chosen: object) -> "LocalModels":
+    from corral.cli.server.pull import LocalModels
     from corral.settings import load_settings
     from corral.weights import open_library
 
     settings = load_settings(chosen)
-    return Shelf(library=open_library(settings), quantize=settings.quantize)
+    return LocalModels(library=open_library(settings), quantize=settings.quantize)
 
 
 COMMANDS: Final["Mapping[str, Load]"] = {
@@ -201,4 +201,4 @@ COMMANDS: Final["Mapping[str, Load]"] = {
     "verify-receipt": _verify_receipt,
     "reconcile": _reconcile,
 }
-"""In the order of the help."""
+"""Commands in the order of the help."""

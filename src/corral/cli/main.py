@@ -1,4 +1,4 @@
-"""The ``corral`` command: reads settings, picks the command, turns refusals into one sentence and an exit status."""
+"""Entry point of the ``corral`` command; prints errors as one sentence and sets the exit status."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 def run() -> NoReturn:
-    """Entry point of the ``corral`` script. Exit status: 0, 1 for a refusal, 2 for a usage error."""
+    """Entry point of the ``corral`` script. Exit status: 0, 1 for an error, 2 for a usage error."""
     open_streams()
     try:
         status = _run_command()
@@ -43,7 +43,7 @@ def _run_command() -> int:
     """Run the command that the arguments name; return its exit status."""
     try:
         app()
-    except SystemExit as ended:  # typer ends every command so
+    except SystemExit as ended:  # typer ends every command this way
         return ended.code if isinstance(ended.code, int) else 0
     return 0
 
@@ -57,7 +57,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """A self-hosted inference cloud for Llama 2 chat."""
@@ -75,27 +75,27 @@ def serve(
     ] = None,
     served_as: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="Name that the checkpoint answers to: what you know it to be."),
+        typer.Option("--as", metavar="NAME", help="Name of the model that you know the checkpoint to be."),
     ] = None,
     stands_in: Annotated[
-        bool | None, typer.Option("--stands-in", help="Let it answer to known models' names too, free and marked.")
+        bool | None, typer.Option("--stands-in", help="Also serve it under known models' names, free and marked.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")
+        int | None, typer.Option(help="Port to listen on; 0 chooses a free one.", show_default="8000")
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Where keys, the database and models are kept.", show_default="~/.local/share/corral"),
+        typer.Option(help="Directory of keys, database and models.", show_default="~/.local/share/corral"),
     ] = None,
     quantize: Annotated[
-        str | None, typer.Option(help="Storage of weights: int8, int4, bf16 or f32.", show_default="int8")
+        str | None, typer.Option(help="Storage format of the weights: int8, int4, bf16 or f32.", show_default="int8")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
 ) -> None:
     """Start the server."""
     chosen: dict[str, object] = {"host": host, "port": port, "data_dir": data_dir, "quantize": quantize}
-    from corral.cli.server.serve import serve as start  # noqa: PLC0415 - half a second of imports that no other command needs
+    from corral.cli.server.serve import serve as start  # noqa: PLC0415 - imports half a second of modules
     from corral.settings import load_settings  # noqa: PLC0415
 
     if models and len(models) > 1:

@@ -1,4 +1,4 @@
-"""Who is asking, and what for. Knows nothing of keys' secrets and nothing of HTTP."""
+"""The authenticated caller of a request, with its permissions."""
 
 from dataclasses import dataclass
 
@@ -8,37 +8,37 @@ from corral.core.errors import PermissionDenied
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopedToken:
-    """A token that a key signed, and that may do less than the key."""
+    """A token signed with an API key that allows less than the key."""
 
     digest: bytes
-    """Names it in the store."""
+    """SHA-256 of the signed part; identifies the token in the store."""
     expires_at_ms: int
     spend_limit_nusd: int | None = None
-    """Over the token's whole life, running holds included."""
+    """For the token's whole lifetime; costs held for running predictions count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A caller whose key was found valid, neither revoked nor expired."""
+    """An authenticated caller: the account, and what its API key or scoped token allows."""
 
     account_id: str
     key_id: str
-    """Names the key in logs and records; never the secret itself."""
+    """Id of the key for logs and records, not its secret."""
     scopes: frozenset[Scope]
     models: tuple[str, ...] | None = None
-    """Names that the key may ask for, in lower case; None is any."""
+    """Model names that the caller may use, in lower case; None allows all."""
     privacy: bool = False
-    """Neither input nor output of this key's predictions is stored."""
+    """Input and output of this key's predictions are never stored."""
     token: ScopedToken | None = None
-    """Set where not the key itself came, but a token that it signed."""
+    """The scoped token used instead of the API key, if any."""
     unlimited: bool = False
-    """Whether the account runs without credit, and so without the limits that a door sets by itself."""
+    """Whether the account may run models without credit. A door's own default limits do not apply to it either."""
 
     def require(self, *scopes: Scope) -> None:
         """Refuse a caller that has none of *scopes*.
 
         Raises:
-            PermissionDenied: names them.
+            PermissionDenied: the message names the scopes.
         """
         if self.scopes.isdisjoint(scopes):
             raise PermissionDenied(
@@ -46,23 +46,23 @@ class Caller:
             )
 
     def require_key(self) -> None:
-        """Refuse a token that a key signed: it runs models, and knows nothing of what else the account asked.
+        """Refuse a scoped token, which may run models but not read the account's other data.
 
         Raises:
-            PermissionDenied: says so.
+            PermissionDenied: the caller used a scoped token.
         """
         if self.token is not None:
-            raise PermissionDenied("A token that a key signed may not do this: use the key.")
+            raise PermissionDenied("A scoped token may not do this. Use the API key.")
 
     def may_use(self, name: str) -> bool:
-        """Whether the key may ask for the model *name*."""
+        """Return whether the caller may use the model *name*."""
         return self.models is None or name.lower() in self.models
 
     def require_model(self, name: str) -> None:
-        """Refuse a caller whose key may not ask for the model *name*.
+        """Refuse a caller that may not use the model *name*.
 
         Raises:
-            PermissionDenied: names the model.
+            PermissionDenied: the message names the model.
         """
         if not self.may_use(name):
             raise PermissionDenied(f"This API key may not use the model '{name}'.")

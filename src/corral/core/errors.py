@@ -1,35 +1,33 @@
-"""Everything that can go wrong, without a word about HTTP.
+"""Exceptions of Corral. Each door maps them to HTTP statuses in its module ``refusals``.
 
 ::
 
     CorralError
-    ├── InvalidRequest            the caller can mend it; ``param`` names the field
-    │   ├── NotFound              an account, a key or a delivery that is not there
-    │   ├── PromptTooLong         both token counts are in the message
-    │   └── Unsupported           asked for by name, and not offered
+    ├── InvalidRequest            a field is invalid; ``param`` names it
+    │   ├── NotFound              the account, API key or delivery does not exist
+    │   ├── PromptTooLong         the prompt leaves no room for output tokens
+    │   └── Unsupported           a known option that this server does not offer
     ├── UnknownModel
     ├── UnknownDeployment
-    ├── DeploymentInUse           not unloaded, because runs use it
+    ├── DeploymentInUse           the deployment has runs, so it was not unloaded
     ├── UnknownPrediction
     ├── Unauthenticated
-    ├── PermissionDenied          the key is good, but not for this
-    ├── InsufficientCredit        credit, a spend limit or the caller's own ``max_cost`` cannot cover the worst case
+    ├── PermissionDenied          the API key is valid but may not do this
+    ├── InsufficientCredit        credit, a spend limit or the request's ``max_cost`` is below the worst-case cost
     ├── IdempotencyConflict       the same idempotency key with another body
-    ├── Canceled                  the run was stopped before its end
-    ├── DataRemoved               the text is past its time; counts and cost stay
-    ├── Overloaded                try again after ``retry_after_s``
+    ├── Canceled                  the run was cancelled
+    ├── DataRemoved               input and output were purged or never stored
+    ├── Overloaded                the queue is full; retry after ``retry_after_s``
     │   ├── ModelLoading          a load takes longer than a request may wait
-    │   └── RateLimited           the account's own limit, not the server's load
-    ├── StorageUnavailable        the database cannot be written or reached; try again after ``retry_after_s``
-    ├── EngineUnavailable         loading, or being restarted for longer than a caller should wait
-    │   ├── ServerStopping        the server was told to stop
-    │   ├── InsufficientMemory    a deployment does not fit; both sizes are in the message
+    │   └── RateLimited           a limit of the account is reached
+    ├── StorageUnavailable        the database cannot be written or reached; retry after ``retry_after_s``
+    ├── EngineUnavailable         the engine is loading or restarting, or could not be started
+    │   ├── ServerStopping        the server is shutting down
+    │   ├── InsufficientMemory    a deployment needs more memory than is available
     │   └── LoadFailed            the model's deployment could not be loaded; the reason is for operators only
-    ├── EngineFailed              the engine died on this run more often than it is retried
-    ├── CheckpointRefused         weights that cannot be served; names the field or file
-    └── BadSetting                a setting that is unknown or has a bad value; names it
-
-A class is a name, a base and one sentence. Which status each becomes is decided once per door.
+    ├── EngineFailed              the worker died during this run more often than a run is retried
+    ├── CheckpointRefused         the weights cannot be served; the message names the field or file
+    └── BadSetting                a setting is unknown or invalid; the message names it
 """
 
 from collections.abc import Sequence
@@ -49,11 +47,11 @@ def shown_memory(size_bytes: int) -> str:
 
 
 class CorralError(Exception):
-    """Base of every error that Corral raises on purpose; the message is fit to show to a caller."""
+    """Base class of Corral's exceptions. The message may be shown to callers."""
 
 
 class InvalidRequest(CorralError):
-    """The request breaks a rule that the caller can read about and mend."""
+    """The request is invalid; ``param`` names the field."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -61,22 +59,22 @@ class InvalidRequest(CorralError):
 
 
 class NotFound(InvalidRequest):
-    """The account, API key or delivery that the request names does not exist, for this caller."""
+    """The account, API key or delivery does not exist, or the caller may not see it."""
 
 
 class PromptTooLong(InvalidRequest):
-    """The prompt leaves no room for an answer; nothing is ever truncated silently."""
+    """The prompt leaves no room in the context for output tokens. Prompts are never truncated."""
 
     def __init__(
         self, *, prompt_tokens: int, context_tokens: int, param: str | None = None, is_estimate: bool = False
     ) -> None:
-        """Word the refusal.
+        """Create the error with both token counts in its message.
 
         Args:
-            prompt_tokens: of the prompt.
-            context_tokens: most that prompt and answer may have together.
-            param: the field that holds the prompt.
-            is_estimate: the prompt was not tokenized; from its length, it has at least *prompt_tokens*.
+            prompt_tokens: length of the prompt.
+            context_tokens: context length of the model: most prompt and output tokens together.
+            param: name of the field with the prompt.
+            is_estimate: the prompt was not tokenized; *prompt_tokens* is a lower bound from its length.
         """
         self.prompt_length = f"at least {prompt_tokens}" if is_estimate else str(prompt_tokens)
         super().__init__(
@@ -89,14 +87,14 @@ class PromptTooLong(InvalidRequest):
 
 
 class Unsupported(InvalidRequest):
-    """The request asks by name for something that is not offered."""
+    """The request uses a known option or value that this server does not offer."""
 
 
 class UnknownModel(CorralError):
-    """No model of that name is in the catalog."""
+    """No model with this name is served."""
 
     def __init__(self, model: str, *, served: Sequence[str] | None = None) -> None:
-        """*served* are the models that the caller may use; None where that is not known here."""
+        """*served* lists the models that the caller may use; None if unknown where the error is raised."""
         super().__init__(f"Model '{model[:_MAX_NAME_CHARS]}' not found.{_served(served)}")
         self.model = model
         self.has_names = served is not None
@@ -131,35 +129,35 @@ def _served(names: Sequence[str] | None) -> str:
 
 
 class Unauthenticated(CorralError):
-    """No API key, or not a valid one."""
+    """The request has no API key, or an invalid one."""
 
 
 class UnknownPrediction(CorralError):
-    """The account has no prediction of that id."""
+    """The account has no prediction with this id."""
 
 
 class PermissionDenied(CorralError):
-    """The key is good, but not for this: scope, model, expiry."""
+    """The API key is valid but lacks the scope or may not use the model."""
 
 
 class InsufficientCredit(CorralError):
-    """The worst case of a run is not covered, and nothing was run."""
+    """Credit or a spend limit does not cover the run's worst-case cost. Nothing was run."""
 
 
 class IdempotencyConflict(CorralError):
-    """The idempotency key was used for another request."""
+    """The idempotency key was already used with a different request."""
 
 
 class Canceled(CorralError):
-    """The run was stopped before its end: by its caller, a deadline, or a restart."""
+    """The run was cancelled: by its caller, a deadline or a restart."""
 
 
 class DataRemoved(CorralError):
-    """Input and output were removed when their time was up, or never stored."""
+    """Input and output were purged after their retention time, or never stored."""
 
 
 class Overloaded(CorralError):
-    """Too much is waiting already; the caller may try again after ``retry_after_s``."""
+    """Too many runs are queued; retry after ``retry_after_s``."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
@@ -167,7 +165,7 @@ class Overloaded(CorralError):
 
 
 class RateLimited(Overloaded):
-    """The account used up its requests, tokens or places for now."""
+    """The account's limit of requests, tokens or concurrent runs is reached."""
 
 
 class ModelLoading(Overloaded):
@@ -187,7 +185,7 @@ class EngineUnavailable(CorralError):
 
 
 class ServerStopping(EngineUnavailable):
-    """The server was told to stop: it takes no new run, and ends those that are open."""
+    """The server is shutting down: it accepts no new run and ends the current ones."""
 
     retry_after_s = 5
 
@@ -218,7 +216,7 @@ class LoadFailed(EngineUnavailable):
 
 
 class EngineFailed(CorralError):
-    """The engine died on this run more often than a run is retried."""
+    """The engine's worker died during this run more often than a run is retried."""
 
 
 class CheckpointRefused(CorralError):
@@ -226,4 +224,4 @@ class CheckpointRefused(CorralError):
 
 
 class BadSetting(CorralError):
-    """A setting is unknown or has a bad value; the message names it."""
+    """A setting is unknown or has an invalid value; the message names it."""

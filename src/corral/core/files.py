@@ -1,4 +1,4 @@
-"""Files that callers left here. Values only; times are Unix milliseconds."""
+"""Uploaded files. Times are Unix milliseconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file as it came in."""
+    """A file as received, with its content."""
 
     name: str
     content_type: str
@@ -17,18 +17,18 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """What is known of a file that is kept, without its content."""
+    """Metadata of a stored file."""
 
     id: str
     account_id: str
     name: str
     content_type: str
-    """As its sender said; nobody looked."""
+    """As stated by the uploader; not checked."""
     size_bytes: int
     sha256: str
-    """Hexadecimal, as the next."""
+    """In hexadecimal, like ``md5``."""
     md5: str
     metadata: Mapping[str, Any]
     created_at_ms: int
     expires_at_ms: int
-    """From then on it is not there any more."""
+    """From this time on the file is treated as deleted."""

@@ -1,7 +1,7 @@
-"""What is asked of a model and what comes back: one request, one stream of events.
+"""The core generation request and its stream of events, shared by all doors.
 
-A whole answer is ``collect(events)``; there is no second, non-streaming path. Knows nothing of token ids on the way
-in (``service.generate`` makes those) and nothing of HTTP.
+There is no separate non-streaming path: ``collect(events)`` folds the stream into whole answers. Prompts are text or
+messages here; ``service.runs.prepare`` tokenizes them.
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from typing import Literal
 
 
 class Role(StrEnum):
-    """Who speaks in a chat message."""
+    """Role of a chat message: system, user or assistant."""
 
     SYSTEM = "system"
     USER = "user"
@@ -21,7 +21,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of a conversation. The content is data: no text in it can become a control token."""
+    """A chat message. The content is never read as control tokens."""
 
     role: Role
     content: str
@@ -29,21 +29,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """A conversation, to be put into the model's chat format."""
+    """A conversation, to be rendered in the model's chat format."""
 
     messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RawPrompt:
-    """A prompt written by hand, in which ``<s>`` and ``</s>`` are control tokens."""
+    """A raw prompt, used without a chat format. ``<s>`` and ``</s>`` in it are control tokens."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPrompt:
-    """A prompt that is token ids already; taken as it is, nothing added."""
+    """A prompt of token ids, used unchanged."""
 
     ids: tuple[int, ...]
 
@@ -53,10 +53,10 @@ Prompt = ChatPrompt | RawPrompt | TokenPrompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen. Every default means "off"."""
+    """Sampling parameters. The defaults turn each of them off."""
 
     temperature: float = 1.0
-    """0 is greedy: the most likely token, whatever the seed."""
+    """0 is greedy: always the most likely token; the seed has no effect."""
     top_p: float = 1.0
     """Keep the most likely tokens whose probabilities sum to this, in (0, 1]; 1 is off."""
     top_k: int = 0
@@ -72,27 +72,27 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether the seed has no say."""
+        """Whether decoding is greedy, so that the seed has no effect."""
         return self.temperature == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """When an answer ends, besides the model's own end of sequence."""
+    """Conditions that end a sequence, in addition to the model's end-of-sequence token."""
 
     max_tokens: int | None = None
-    """At most this many tokens; None is the rest of the context."""
+    """Most output tokens; None is the rest of the context."""
     min_tokens: int = 0
-    """The end of sequence is not chosen before this many tokens."""
+    """The end-of-sequence token is suppressed for this many tokens."""
     stop: tuple[str, ...] = ()
-    """The text ends before the first of these, wherever it falls across token borders."""
+    """Stop strings: the text ends before the first one found, also if it spans several tokens."""
     hidden_lead: str = ""
-    """One character that is not shown where an answer begins with it, so that no stop string can begin in it."""
+    """A character that is dropped at the start of the text, such as a space; no stop string can start in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """What the whole answer must match; the engine can choose no token that breaks it."""
+    """A grammar that the whole answer must match. The engine masks every token that would break it."""
 
     kind: Literal["json_schema", "regex"]
     source: str
@@ -101,107 +101,107 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """What a door asks for. Optional fields are still open; ``service.generate`` closes them."""
+    """A generation request, independent of the API. ``service.runs.prepare`` fills in the optional fields."""
 
     model: str
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
     stopping: Stopping = field(default_factory=Stopping)
     seed: int | None = None
-    """None draws one; any integer is accepted and reduced to 64 bits. Choice k is generated with seed + k."""
+    """None draws a random seed; any integer is accepted and reduced to 64 bits. Choice k uses seed + k."""
     choices: int = 1
-    """Independent answers to the same prompt, 1 to 4; the prompt is billed once."""
+    """Number of independent answers, 1 to 4; the prompt is billed once."""
     constraint: Constraint | None = None
     echo: bool = False
-    """Give the prompt back too, with its tokens' log probabilities."""
+    """Return the prompt too, with the log probabilities of its tokens."""
     pieces: bool = False
-    """Whether deltas say what each token is; only whoever shows log probabilities needs it."""
+    """Whether deltas contain the bytes of each token; needed only to show log probabilities."""
     top_logprobs: int = 0
-    """For each token, also list this many of the most likely tokens with their log probabilities; 0 lists none."""
+    """Number of most likely tokens to list for each token, with their log probabilities; 0 lists none."""
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended."""
+    """Why a sequence ended."""
 
     STOP = "stop"
-    """The model ended it, or a stop string was met."""
+    """The model emitted its end-of-sequence token, or a stop string was found."""
     LENGTH = "length"
-    """``max_tokens`` or the context is used up."""
+    """``max_tokens`` or the context length was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one run. ``completion_tokens`` counts what the engine emitted: EOS and stop strings included."""
+    """Token counts of a run. ``completion_tokens`` counts all emitted tokens, including EOS and stop strings."""
 
     prompt_tokens: int
     completion_tokens: int
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and completion together."""
+        """Sum of prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """The run waits for the engine; told again when the position changes. Only before ``Started``."""
+    """The run is queued. Sent again when its position changes; only before ``Started``."""
 
     position: int
     """1 is next."""
     recovering: bool = False
-    """Whether it waits because the engine computes a run alone that crashed its workers."""
+    """Whether the queue waits because the engine computes a run alone that crashed its workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The engine has begun. Exactly one, before every event that follows."""
+    """The engine has started the run. Sent exactly once, before ``Delta`` and later events."""
 
     prompt_tokens: int
     seed: int
     echo: "Echo | None" = None
-    """The prompt, when it was asked for."""
+    """The prompt, if the request set ``echo``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Echo:
-    """The prompt as the engine read it."""
+    """The prompt with its tokens and their log probabilities."""
 
     text: str
     ids: tuple[int, ...]
     pieces: tuple[bytes, ...]
     logprobs: tuple[float | None, ...]
-    """None for the first token, which nothing precedes."""
+    """None for the first token, which has no context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """More of one choice. Its text has no half characters and no part of a stop string; its tokens may run ahead."""
+    """New output of one choice. The text has no partial characters or stop strings; the tokens may be ahead of it."""
 
     choice: int
     text: str
     ids: tuple[int, ...]
-    """Tokens that came with it; those of a stop string and EOS included."""
+    """New token ids, including those of a stop string and EOS."""
     logprobs: tuple[float, ...]
-    """Natural logarithm of each token's probability; same length."""
+    """Natural logarithm of each token's probability; same length as ``ids``."""
     pieces: tuple[bytes, ...] = ()
-    """Bytes that each token stands for, when asked for; same length."""
+    """Bytes of each token, if the request set ``pieces``; same length as ``ids``."""
     completion_tokens: int
-    """Tokens of this choice so far."""
+    """Tokens of this choice so far, including these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceEnded:
-    """One choice is complete; nothing more comes of it."""
+    """One choice is complete; no more events for it follow."""
 
     choice: int
     reason: FinishReason
     stop: str | None = None
-    """The stop string that ended it, which is not part of the text."""
+    """The stop string that ended the choice; not part of the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Every choice is complete. The last event; exactly one in a run that neither failed nor was cancelled."""
+    """All choices are complete. The last event of a run that did not fail and was not cancelled."""
 
     usage: Usage
 
@@ -211,7 +211,7 @@ GenerationEvent = Queued | Started | Delta | ChoiceEnded | Finished
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One whole answer."""
+    """A complete choice."""
 
     text: str
     reason: FinishReason
@@ -223,7 +223,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationResult:
-    """Everything a run gave."""
+    """The complete result of a run."""
 
     choices: tuple[Choice, ...]
     usage: Usage
@@ -232,10 +232,10 @@ class GenerationResult:
 
 
 async def collect(events: AsyncIterator[GenerationEvent]) -> GenerationResult:
-    """Fold a stream of events into whole answers.
+    """Collect a stream of events into a result.
 
     Raises:
-        RuntimeError: the stream ended without ``Started`` or ``Finished``, which is a bug in its source.
+        RuntimeError: the stream ended without ``Started`` or ``Finished``, which is a bug.
     """
     started: Started | None = None
     deltas: dict[int, list[Delta]] = {}

@@ -1,4 +1,4 @@
-"""Llama 2's turn markers, ``[INST]`` and ``<<SYS>>``, where they stand in text that is only content."""
+"""Neutralise Llama 2's turn markers ``[INST]`` and ``<<SYS>>`` in message content."""
 
 import re
 
@@ -6,5 +6,5 @@ _MARKER = re.compile(r"(\[) ?(/?) ?(INST) ?(\])|(<<) ?(/?) ?(SYS) ?(>>)")
 
 
 def spell_markers(text: str) -> str:
-    """Write each marker in *text* with spaces between its parts, ``[ INST ]``: it then begins or ends no turn."""
+    """Insert spaces in each marker in *text*, as in ``[ INST ]``, so that it does not start or end a turn."""
     return _MARKER.sub(lambda match: " ".join(filter(None, match.groups())), text)

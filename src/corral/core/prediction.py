@@ -1,4 +1,4 @@
-"""A prediction: one call through any door, and its life as a state machine that refuses illegal moves.
+"""Predictions and their status, as a state machine.
 
 ::
 
@@ -13,14 +13,14 @@ from typing import Any, Final
 from corral.core.errors import CorralError
 
 WEB: Final = "web"
-"""The door of predictions that people ask for on a page."""
+"""Door name of predictions that were created on a web page."""
 
 
 class Status(StrEnum):
-    """Where a prediction is in its life; the words are Replicate's."""
+    """Status of a prediction; the values are Replicate's."""
 
     STARTING = "starting"
-    """Accepted and held for; waiting for the engine."""
+    """Accepted, its worst-case cost held; waiting for the engine."""
     PROCESSING = "processing"
     """The engine has emitted a token."""
     SUCCEEDED = "succeeded"
@@ -29,56 +29,56 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing will change any more, the bill included."""
+        """Whether this status is final; the cost is settled too."""
         return self in _TERMINAL
 
 
 _TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
-_MOVES = {
+_TRANSITIONS = {
     Status.STARTING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELED, Status.SUCCEEDED}),
     Status.PROCESSING: _TERMINAL,
 }
 
 
 class IllegalTransition(CorralError):
-    """A prediction cannot go from this status to that one."""
+    """The prediction's status does not allow this change."""
 
 
-def check_move(now: Status, then: Status) -> None:
-    """Refuse what the life cycle does not allow.
+def check_transition(current: Status, new: Status) -> None:
+    """Check that a prediction may change from one status to another.
 
     Raises:
-        IllegalTransition: *then* does not follow *now*.
+        IllegalTransition: *current* cannot change to *new*.
     """
-    if then not in _MOVES.get(now, frozenset()):
-        raise IllegalTransition(f"A prediction that is {now} cannot become {then}.")
+    if new not in _TRANSITIONS.get(current, frozenset()):
+        raise IllegalTransition(f"A prediction with status '{current}' cannot change to '{new}'.")
 
 
 class StoppedBy(StrEnum):
-    """Who ended a run; on the receipt."""
+    """What ended a run; part of the receipt."""
 
     MODEL = "model"
-    """End of sequence."""
+    """The model emitted its end-of-sequence token."""
     STOP_STRING = "stop_string"
     LIMIT = "limit"
-    """``max_tokens`` or the context."""
+    """``max_tokens`` or the context length was reached."""
     CALLER = "caller"
-    """Cancelled by request."""
+    """Cancelled by a request."""
     DISCONNECT = "disconnect"
-    """The client went away."""
+    """The client disconnected."""
     DEADLINE = "deadline"
     ENGINE = "engine"
     """The engine failed."""
     RESTART = "restart"
-    """The gateway was restarted and nobody waits for the answer any more."""
+    """The gateway restarted, and no client waits for the answer."""
     REFUSED = "refused"
-    """The input could not be honoured; nothing was run."""
+    """The input was invalid; nothing was run."""
     NOT_ADMITTED = "not_admitted"
-    """The engine did not take it, and the request was answered with that error. Such predictions are not listed."""
+    """The engine refused the run, and the request was answered with that error. Not listed."""
 
 
 class WebhookEvent(StrEnum):
-    """What a caller may be told of; the words are Replicate's."""
+    """Event of a prediction that a webhook can be called for; the values are Replicate's."""
 
     START = "start"
     OUTPUT = "output"
@@ -88,7 +88,7 @@ class WebhookEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """Where the caller wants to be told, and of what."""
+    """Webhook of a prediction: the URL to call, and for which events."""
 
     url: str
     events: frozenset[WebhookEvent]
@@ -96,7 +96,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One call through any door, as stored. Times are Unix milliseconds, money is nano-dollars."""
+    """A stored prediction: one call to a model. Times are Unix milliseconds, money is nano-dollars."""
 
     id: str
     """26 characters of base32."""
@@ -105,50 +105,50 @@ class Prediction:
     door: str
     """``openai``, ``replicate``, ``deepinfra``, or ``WEB``."""
     model: str
-    """Its id in the catalog, however the caller spelt it."""
+    """Id of the model in the catalog, also if the caller used an alias."""
     version: str
-    """Digest or name of the weights that answered."""
+    """Public version of the model: digest or name of its weights."""
     status: Status
     background: bool
-    """Goes on without its client, and is resumed after a restart of the server."""
+    """Continues without its client, and resumes after a restart of the server."""
     created_at_ms: int
     input: dict[str, Any] | None
-    """The core request as plain data, and what the door must remember; None once removed or in privacy mode."""
+    """The core request as JSON data, with data of the door; None if purged or in privacy mode."""
     output: list[list[str]] | None
-    """Per choice, the text of each token that showed any; joined, the answer. Only ever grows. None until there is
-    one, and once removed or in privacy mode."""
+    """Text chunks of each choice; joined, they are its answer. Append-only. None before the first output, and if
+    purged or in privacy mode."""
     data_removed: bool
     error: str | None
     seed: int | None
     prompt_tokens: int
     completion_tokens: int
-    """Billed: all choices together."""
+    """Billed tokens of all choices together."""
     hold_nusd: int
-    """Held while running, 0 afterwards."""
+    """Worst-case cost held while it runs; 0 afterwards."""
     cost_nusd: int | None
     """None until settled."""
     stopped_by: StoppedBy | None
     receipt: dict[str, Any] | None
     started_at_ms: int | None
-    """First token."""
+    """Time of the first token."""
     completed_at_ms: int | None
     admitted_at_ms: int | None = None
-    """When the engine took it into its batch; None for one that never got there."""
+    """When the engine added the run to its batch; None if it never did."""
     deadline_at_ms: int | None = None
-    """When it is stopped, whatever it has by then."""
+    """When the run is stopped if it has not ended."""
     stops: list[int | None] | None = None
-    """Per choice, which of the request's stop strings ended it, counted from 0. None until it succeeded."""
+    """For each choice, the index of the stop string that ended it. None until the prediction succeeded."""
     webhook: Webhook | None = None
     weights_id: str | None = None
-    """Which weights compute it; see ``EngineInfo.weights_id``. None for one that was never admitted, or is older."""
+    """Weights that compute it, see ``EngineInfo.weights_id``. None if it was never admitted or predates the field."""
     prompt_format: str | None = None
-    """What made token ids of its prompt: a chat format, ``raw`` or ``tokens``."""
+    """How the prompt was tokenized: name of the chat format, ``raw`` or ``tokens``."""
     prompt_digest: bytes | None = None
-    """SHA-256 of its prompt's token ids; None once removed or in privacy mode."""
+    """SHA-256 of the prompt's token ids; None if purged or in privacy mode."""
     notes: dict[str, Any] | None = None
-    """What its door must remember whatever becomes of the text; never any of prompt or answer."""
+    """Data of the door that is kept when the text is purged; never contains prompt or answer."""
 
     @property
     def texts(self) -> list[str] | None:
-        """The whole text of each choice, as far as there is one."""
+        """The text of each choice so far; None if there is no output."""
         return None if self.output is None else ["".join(chunks) for chunks in self.output]

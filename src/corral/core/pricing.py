@@ -1,4 +1,4 @@
-"""What tokens cost, in integers: nano-dollars (10^-9 USD), so that $0.65 per million tokens is 650 a token, exactly."""
+"""Prices, costs and receipts, in integer nano-dollars (10^-9 USD): $0.65 per million tokens is 650 per token."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ NUSD_PER_USD: Final = 10**9
 _TOKENS_PER_QUOTE: Final = 10**6
 RECEIPT_FORMAT: Final = 2
 _ADDED_IN: Final = {"weights_id": 2}
-"""Fields that earlier formats do not have."""
+"""Receipt fields by the format that added them."""
 _FORMATS: Final = range(1, RECEIPT_FORMAT + 1)
 _MAX_PRICE_NUSD: Final = 10**9
 _MAX_REPEATED_CHARS: Final = 60
@@ -25,20 +25,20 @@ _USD: Final = re.compile(r"-?[0-9]{1,1000}(\.[0-9]{1,9})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What one token of a model costs, in and out."""
+    """Price of a model per input and output token."""
 
     version: str
-    """Names this price for ever: ``meta/llama-2-70b-chat@2024-01-01``."""
+    """Permanent id of this price: ``meta/llama-2-70b-chat@2024-01-01``."""
     input_nusd: int
     output_nusd: int
 
     def cost_nusd(self, *, prompt_tokens: int, completion_tokens: int) -> int:
-        """What so many tokens cost."""
+        """Compute the cost of the given token counts."""
         return prompt_tokens * self.input_nusd + completion_tokens * self.output_nusd
 
 
 def nusd_per_token(usd_per_million: str) -> int:
-    """From a price list's ``"0.65"`` dollars per million tokens to nano-dollars per token.
+    """Convert dollars per million tokens, such as ``"0.65"``, to nano-dollars per token.
 
     Raises:
         BadSetting: not a number, negative, above $1 per token (so that any cost fits 64 bits), or finer than $0.001
@@ -46,7 +46,7 @@ def nusd_per_token(usd_per_million: str) -> int:
     """
     try:
         exact = Decimal(usd_per_million) * NUSD_PER_USD / _TOKENS_PER_QUOTE
-    except ArithmeticError:  # not a number, or an exponent that no Decimal holds
+    except ArithmeticError:  # not a number, or an exponent out of range
         exact = Decimal("NaN")
     if not exact.is_finite() or not 0 <= exact <= _MAX_PRICE_NUSD or exact != exact.to_integral_value():
         raise BadSetting(
@@ -57,32 +57,30 @@ def nusd_per_token(usd_per_million: str) -> int:
 
 
 def usd(nusd: int) -> str:
-    """Exact decimal dollars, without needless zeros: ``0.0000924``."""
+    """Format nano-dollars as exact decimal dollars without trailing zeros: ``0.0000924``."""
     text = f"{Decimal(nusd) / NUSD_PER_USD:.9f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def parse_usd(text: str) -> int:
-    """Nano-dollars of a decimal amount in dollars as a person types it, read exactly; it may be negative.
+    """Parse a decimal amount in dollars, possibly negative, to nano-dollars without rounding.
 
     Raises:
-        InvalidRequest: no such amount, finer than a nano-dollar, or beyond MAX_USD.
+        InvalidRequest: not an amount, more than nine decimals, or above MAX_USD.
     """
     if not _USD.fullmatch(text):
         raise InvalidRequest(
-            f"'{text[:_MAX_REPEATED_CHARS]}' is no amount in dollars such as 12.50: digits, at most nine of them after "
-            "the point."
+            f"'{text[:_MAX_REPEATED_CHARS]}' is not an amount in dollars such as 12.50: use digits, with at most nine "
+            "after the point."
         )
     if abs(Decimal(text)) > MAX_USD:
-        raise InvalidRequest(
-            f"'{text[:_MAX_REPEATED_CHARS]}' is more than {MAX_USD:,} dollars, the most that is taken."
-        )
+        raise InvalidRequest(f"'{text[:_MAX_REPEATED_CHARS]}' is more than the maximum of {MAX_USD:,} dollars.")
     return int(Decimal(text) * NUSD_PER_USD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Everything that is needed to recompute one bill."""
+    """Receipt of a prediction: everything needed to recompute its cost."""
 
     format: int
     prediction_id: str
@@ -95,21 +93,21 @@ class Receipt:
     completion_tokens: int
     total_nusd: int
     stopped_by: str
-    """A StoppedBy."""
+    """A ``StoppedBy`` value."""
     tokens_digest: str
-    """SHA-256 of the emitted ids: see ``tokens_digest``."""
+    """SHA-256 of the emitted token ids, see ``tokens_digest``."""
     completed_at_ms: int
     weights_id: str | None = None
-    """Which weights computed it; see ``EngineInfo.weights_id``. None if none did, or the run is older than format 2."""
+    """Weights that computed it, see ``EngineInfo.weights_id``. None if nothing was run, or in format 1."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the receipt as canonical JSON; what an auditor compares."""
+        """SHA-256 of the receipt as canonical JSON."""
         text = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """The receipt with its digest, as stored and shown."""
+        """Return the receipt with its digest, as stored and shown."""
         return {**self._fields(), "digest": self.digest}
 
     def _fields(self) -> dict[str, Any]:
@@ -117,18 +115,18 @@ class Receipt:
 
 
 def tokens_digest(choices: Iterable[Sequence[int]]) -> str:
-    """SHA-256 of the emitted ids: choices by ``;``, ids in decimal by ``,``."""
+    """Compute the SHA-256 of the emitted ids, as decimals joined by ``,`` with choices joined by ``;``."""
     text = ";".join(",".join(map(str, ids)) for ids in choices)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify(document: dict[str, Any]) -> list[str]:
-    """Recompute a receipt; every sentence returned names something that does not hold."""
+    """Recompute a receipt; return one sentence for each mismatch."""
     problems: list[str] = []
     version = document.get("format", RECEIPT_FORMAT)
     if not isinstance(version, int) or isinstance(version, bool) or version not in _FORMATS:
         known = " and ".join(map(str, _FORMATS))
-        return [f"The format is {json.dumps(version)}; this program knows {known}."]
+        return [f"The receipt format is {json.dumps(version)}; supported are {known}."]
     names = {field.name for field in fields(Receipt) if _ADDED_IN.get(field.name, 1) <= version}
     if missing := names - document.keys():
         return [f"The receipt lacks {', '.join(sorted(missing))}."]
@@ -137,7 +135,7 @@ def verify(document: dict[str, Any]) -> list[str]:
     for name in numbers:
         value = document[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            problems.append(f"{name} is {value!r}; it must be a whole number that is not negative.")
+            problems.append(f"{name} is {value!r}; it must be an integer of 0 or more.")
     if problems:
         return problems
     price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
@@ -145,7 +143,7 @@ def verify(document: dict[str, Any]) -> list[str]:
     if total != receipt.total_nusd:
         problems.append(f"The total is {receipt.total_nusd} nano-dollars; the counts and prices give {total}.")
     if receipt.stopped_by not in list(StoppedBy):
-        problems.append(f"'{receipt.stopped_by}' is no reason to stop.")
+        problems.append(f"stopped_by is '{receipt.stopped_by}', which is not a known reason.")
     if document.get("digest") != receipt.digest:
         problems.append("The digest does not match the receipt's content.")
     return problems

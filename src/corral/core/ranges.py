@@ -1,7 +1,7 @@
-"""Ranges of numbers: what engines compute with, and what each API takes. Doors, pages and commands read them here.
+"""Allowed ranges of numeric inputs, for engines and for each API.
 
-The ranges of Replicate's and DeepInfra's inputs stand with their texts in ``inputs.toml`` of each door;
-``InputField.accepted`` narrows them by those below where the API that they come from states none.
+The ranges of Replicate's and DeepInfra's inputs are in ``inputs.toml`` of each door. ``InputField.accepted`` limits them
+further to the ranges below where those APIs state none.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Finite numbers between two bounds; a bound that is None does not bound."""
+    """A range of finite numbers; a bound of None is unbounded."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -21,7 +21,7 @@ class Range:
     exclusive_maximum: float | None = None
 
     def holds(self, number: float) -> bool:
-        """Whether *number* is finite and within the bounds. Integers of any size are compared exactly."""
+        """Return whether *number* is finite and within the bounds. Integers of any size are compared exactly."""
         return (
             (isinstance(number, int) or isfinite(number))
             and (self.minimum is None or number >= self.minimum)
@@ -31,7 +31,7 @@ class Range:
         )
 
     def within(self, outer: "Range") -> "Range":
-        """The numbers that both ranges hold."""
+        """Return the intersection of this range and *outer*."""
         return Range(
             minimum=_higher(self.minimum, outer.minimum),
             maximum=_lower(self.maximum, outer.maximum),
@@ -40,19 +40,19 @@ class Range:
         )
 
     def __str__(self) -> str:
-        """As a sentence goes on after "must be": ``at least 0 and at most 2``."""
+        """Describe the range to follow "must be": ``at least 0 and at most 2``."""
         named = {
             "at least": self.minimum,
             "above": self.exclusive_minimum,
             "at most": self.maximum,
             "below": self.exclusive_maximum,
         }
-        parts = [f"{words} {written(bound)}" for words, bound in named.items() if bound is not None]
+        parts = [f"{words} {format_bound(bound)}" for words, bound in named.items() if bound is not None]
         return " and ".join(parts) or "finite"
 
 
-def written(bound: float) -> str:
-    """A bound in digits, every one of them: 2 to the 64th is ``18446744073709551616``."""
+def format_bound(bound: float) -> str:
+    """Format a bound with all its digits: 2 to the 64th is ``18446744073709551616``."""
     return str(int(bound)) if bound == int(bound) else repr(bound)
 
 
@@ -75,15 +75,15 @@ SAMPLING: Final[Mapping[str, Range]] = MappingProxyType(
         "frequency_penalty": Range(minimum=-2, maximum=2),
     }
 )
-"""What engines compute with. Measured on OpenVINO GenAI, which computes with float32: a ``repetition_penalty`` below
-1e-45 is refused there, one below 1e-37 overflows and samples nonsense, and outside 0.01 to 100 the text does not change
-any more. Temperatures have no such limits: those below 1e-4 are computed as greedy."""
+"""Ranges that engines support. Measured on OpenVINO GenAI, which computes with float32: it refuses a
+``repetition_penalty`` below 1e-45, overflows below 1e-37, and outside 0.01 to 100 the text no longer changes.
+Temperatures have no such limits: below 1e-4 decoding is greedy."""
 
 SEED: Final = Range(minimum=-(2**63), maximum=2**64)
-"""Seeds are reduced modulo 2**64. DeepInfra's API has this range, its upper end included."""
+"""Seeds are reduced modulo 2**64. The range is that of DeepInfra's API, which includes 2**64."""
 
 COUNT: Final = Range(minimum=-(2**63), maximum=2**63 - 1)
-"""Integers that the database stores: the range of one for which an API states no other."""
+"""Range of the database's integers: for integers for which an API states no range."""
 
 OPENAI: Final[Mapping[str, Range]] = MappingProxyType(
     {
@@ -102,7 +102,7 @@ OPENAI: Final[Mapping[str, Range]] = MappingProxyType(
         "token_id": Range(minimum=0, exclusive_maximum=2**31),
     }
 )
-"""Of the OpenAI routes, as DeepInfra publishes them for its own. A ``max_tokens`` of 0 needs ``echo``."""
+"""Ranges of the OpenAI routes, as published by DeepInfra for its own. A ``max_tokens`` of 0 needs ``echo``."""
 
 UNSTATED: Final[Mapping[str, Range]] = MappingProxyType(
     {
@@ -110,7 +110,7 @@ UNSTATED: Final[Mapping[str, Range]] = MappingProxyType(
         **{name: SAMPLING[name] for name in ("repetition_penalty", "presence_penalty", "frequency_penalty")},
     }
 )
-"""Of inputs whose API states no bounds, or none that an engine could keep."""
+"""Ranges of inputs for which the API states no bounds, or bounds that engines do not support."""
 
 MAX_USD: Final = 10**9
-"""Dollars. Nano-dollars of the largest amount that may be sent or typed fit 64 bits."""
+"""Largest accepted amount in dollars; its nano-dollars fit 64 bits."""

@@ -1,4 +1,4 @@
-"""What became of telling a caller something."""
+"""Webhook deliveries and their state."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,20 +7,20 @@ from corral.core.prediction import WebhookEvent
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery is; only a pending one is tried again by itself."""
+    """State of a delivery; only pending ones are retried automatically."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
     """The receiver answered with 2xx."""
     FAILED = "failed"
-    """Tried as often as it is, in vain."""
+    """All attempts failed."""
     REFUSED = "refused"
-    """Never sent: the URL leads to where nothing is sent to."""
+    """Never sent: the URL or its address is not allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One event on its way to a receiver. Times are Unix milliseconds. What was sent or answered is not kept."""
+    """Delivery of one event to a webhook. Times are Unix milliseconds. Request and response bodies are not stored."""
 
     id: str
     """``msg_…``; the ``webhook-id`` header of every attempt."""
@@ -31,11 +31,11 @@ class Delivery:
     state: DeliveryState
     attempts: int
     last_status: int | None
-    """HTTP, of the last attempt; None if it got none."""
+    """HTTP status of the last attempt; None without a response."""
     last_error: str | None
-    """One word, of the last attempt, where it failed without a status."""
+    """Error code of the last attempt, if it failed without an HTTP status."""
     created_at_ms: int
     due_at_ms: int
-    """Not tried before."""
+    """Earliest time of the next attempt."""
     ended_at_ms: int | None
-    """When it ceased to be pending."""
+    """When the delivery was no longer pending."""

@@ -132,4 +132,4 @@ def _has_token_time(timing: Timing) -> bool:
 
 def _token_ms(timing: Timing) -> float:
     """Mean time per output token. The measured time starts at the first token, so that one is not counted."""
-    return timing.rest_ms / (timing.completion_tokens - 1)
+    return timing.decode_ms / (timing.completion_tokens - 1)

@@ -1,1 +1,1 @@
-"""Durable state."""
+"""The database: schema, transactions and queries."""

@@ -1,4 +1,4 @@
-"""Files that callers left here, their content beside them. One whose time is up is not there, removed yet or not."""
+"""Queries on the table of uploaded files. Expired files are never returned, also before they are purged."""
 
 from typing import Any, Final
 
@@ -8,15 +8,14 @@ from corral.core.files import StoredFile
 from corral.store.books.accounts import lock_account
 from corral.store.schema import files
 
-REMOVAL_BATCH: Final = 100
+PURGE_BATCH: Final = 100
 _SHOWN: Final = tuple(files.c[name] for name in StoredFile.__slots__)
 
 
 def add(connection: Connection, file: StoredFile, content: bytes, *, most_files: int, most_bytes: int) -> bool:
-    """Keep a file, unless the account would then have more than it may; whether it is kept.
+    """Insert a file. Returns False if the account would exceed *most_files* or *most_bytes*.
 
-    The account is locked, so of two files that together are too much only one is. Its own that have expired are removed
-    first, and count no more.
+    Locks the account, so that concurrent uploads cannot exceed the limits. Deletes the account's expired files first.
     """
     lock_account(connection, file.account_id)
     mine = files.c.account_id == file.account_id
@@ -31,7 +30,7 @@ def add(connection: Connection, file: StoredFile, content: bytes, *, most_files:
 
 
 def list_files(connection: Connection, account_id: str, *, now_ms: int) -> list[StoredFile]:
-    """All that the account has, newest first; ``add`` bounds how many these are."""
+    """List the account's files, newest first. ``add`` limits their number."""
     wanted = (
         select(*_SHOWN)
         .where(files.c.account_id == account_id, files.c.expires_at_ms > now_ms)
@@ -41,33 +40,33 @@ def list_files(connection: Connection, account_id: str, *, now_ms: int) -> list[
 
 
 def find(connection: Connection, account_id: str, file_id: str, *, now_ms: int) -> StoredFile | None:
-    """The account's file of that id."""
+    """Get the metadata of a file of the account, or None."""
     row = _row(connection, select(*_SHOWN), account_id, file_id, now_ms)
     return None if row is None else _file_of(row)
 
 
 def read(connection: Connection, account_id: str, file_id: str, *, now_ms: int) -> tuple[StoredFile, bytes] | None:
-    """The account's file of that id, and its content."""
+    """Get the metadata and content of a file of the account, or None."""
     row = _row(connection, select(*_SHOWN, files.c.content), account_id, file_id, now_ms)
     return None if row is None else (_file_of(row), bytes(row["content"]))
 
 
 def remove(connection: Connection, account_id: str, file_id: str, *, now_ms: int) -> bool:
-    """Remove the account's file of that id; whether there was one."""
+    """Delete a file of the account. Returns False if there was none."""
     if find(connection, account_id, file_id, now_ms=now_ms) is None:
         return False
     return connection.execute(delete(files).where(files.c.id == file_id)).rowcount == 1
 
 
-def remove_expired(connection: Connection, *, now_ms: int, limit: int = REMOVAL_BATCH) -> int:
-    """Remove at most *limit* files whose time is up, of any account; how many these were."""
+def purge_expired(connection: Connection, *, now_ms: int, limit: int = PURGE_BATCH) -> int:
+    """Delete up to *limit* expired files of any account; return their number."""
     over = select(files.c.id).where(files.c.expires_at_ms <= now_ms).limit(limit)
     return connection.execute(delete(files).where(files.c.id.in_(over))).rowcount
 
 
 def _row(connection: Connection, columns: Select[Any], account_id: str, file_id: str, now_ms: int) -> RowMapping | None:
     if not (file_id.isascii() and file_id.isprintable() and account_id.isascii() and account_id.isprintable()):
-        return None  # no database need be asked for these
+        return None  # cannot be an id; PostgreSQL would refuse some of these characters
     mine = columns.where(files.c.id == file_id, files.c.account_id == account_id, files.c.expires_at_ms > now_ms)
     return connection.execute(mine).mappings().one_or_none()
 

@@ -1,4 +1,4 @@
-"""Names that are made here: random, short enough to read out, and without a meaning."""
+"""Random ids of accounts, keys, transfers and deliveries."""
 
 import base64
 import secrets
@@ -9,5 +9,5 @@ _BYTES: Final = 10
 
 
 def new_id(prefix: str) -> str:
-    """*prefix*, ``_`` and 16 random characters a-z2-7."""
+    """Create an id: *prefix*, ``_`` and 16 random characters a-z2-7."""
     return f"{prefix}_{base64.b32encode(secrets.token_bytes(_BYTES)).decode().lower()}"

@@ -1,7 +1,6 @@
-"""The tables, as they are now. How a database got there is in ``migrations``; a test keeps the two the same.
+"""The database schema as SQLAlchemy tables. A test checks that ``migrations`` produce the same schema.
 
-Money is BIGINT nano-dollars, times are BIGINT Unix milliseconds, days are ``YYYY-MM-DD`` in UTC. Knows no rule beyond
-what a row must fulfil on its own.
+Money is BIGINT nano-dollars, times are BIGINT Unix milliseconds, days are ``YYYY-MM-DD`` in UTC.
 """
 
 from typing import Final
@@ -27,11 +26,11 @@ metadata = MetaData()
 
 _JSON: Final = JSON(none_as_null=True)
 RUNNING: Final = "status IN ('starting', 'processing')"
-"""What an unfinished prediction fulfils; written into indexes and queries alike, so that the one serves the other."""
+"""Condition of an unfinished prediction. Indexes and queries use the same text, so that the indexes apply."""
 REMOVABLE: Final = "completed_at_ms IS NOT NULL AND NOT data_removed"
-"""What a prediction fulfils whose text will have to go."""
+"""Condition of a prediction whose text is to be purged."""
 OUTBOX_PENDING: Final = "state = 'pending'"
-"""What a message fulfils that is still to be told."""
+"""Condition of a delivery that is still to be sent."""
 
 accounts = Table(
     "accounts",
@@ -46,8 +45,8 @@ accounts = Table(
     Column("concurrent_runs", BigInteger),
     Column("available_nusd", BigInteger, nullable=False),
     Column("held_nusd", BigInteger, nullable=False),
-    # What the spend limits look at on every claim: kept, because a sum over a month of records is not a thing to do
-    # before each run. They are about the day and the month of spent_on.
+    # Spending on the day and in the month of spent_on, for the spend limits. Stored, because summing a month of usage
+    # records before each run would be too slow.
     Column("spent_on", Text, nullable=False),
     Column("spent_that_day_nusd", BigInteger, nullable=False),
     Column("spent_that_month_nusd", BigInteger, nullable=False),
@@ -197,7 +196,7 @@ outbox = Table(
     Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
     Column("prediction_id", Text, ForeignKey("predictions.id"), nullable=False),
     Column("event", Text, nullable=False),
-    # The order in which events of one prediction go out.
+    # The order in which events of one prediction are sent.
     Column("position", BigInteger, nullable=False),
     Column("url", Text, nullable=False),
     Column("receiver", Text, nullable=False),
@@ -241,7 +240,7 @@ files = Table(
     Column("metadata", _JSON, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
-    # Last, so that what lists files need not read past it.
+    # The last column, so that listing files does not read it.
     Column("content", LargeBinary, nullable=False),
     CheckConstraint("size_bytes >= 0", name="ck_files_size"),
     Index("ix_files_account", "account_id", "created_at_ms"),

@@ -1,11 +1,11 @@
-"""The one way to the database: plain functions of a connection, run in a transaction, awaited from anywhere.
+"""Access to the database: runs functions of a connection in transactions, on threads, and awaits them.
 
 ::
 
     store = Store.open("sqlite:////var/lib/corral/corral.db")
     account = await store.write(lambda c: create_account(c, name="Ann", now_ms=now_ms))
 
-Knows how transactions are run, not what is in them.
+The functions are in the other modules of this package.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from corral.core.errors import BadSetting, Overloaded, StorageUnavailable
-from corral.store.databases.failures import StoreClosed, why_not_opened
+from corral.store.databases.failures import StoreClosed, describe_open_failure
 from corral.store.databases.migrate import check_revision, migrate
 from corral.store.databases.postgres import PostgresDatabase
 from corral.store.databases.sqlite import SqliteDatabase
@@ -29,13 +29,13 @@ from corral.store.databases.sqlite_read_only import ReadOnlySqliteDatabase
 _log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 10_000
-"""Works that may wait or run at once; more are refused."""
+"""Most transactions that may be queued or running; more are refused."""
 
 T = TypeVar("T")
 
 
 class _Database(Protocol):
-    """What SQLite and PostgreSQL have in common."""
+    """Interface of the SQLite and PostgreSQL backends."""
 
     engine: Engine
     commits: int
@@ -47,10 +47,10 @@ class _Database(Protocol):
 
 
 class Store:
-    """An open database with the schema of this program."""
+    """An open database with the current schema."""
 
     def __init__(self, database: _Database) -> None:
-        """Take *database* over; ``open`` is the way to get one."""
+        """Use ``open`` or ``open_read_only`` to create a store."""
         self._database = database
         self._closed = False
         self._failure: str | None = None
@@ -59,13 +59,13 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> "Store":
-        """Open, and bring to the schema of this program. Blocks: call it before the event loop, or in a thread.
+        """Open a database and migrate it to the current schema. Blocks: call it before the event loop, or in a thread.
 
         Args:
             url: ``sqlite:////path/corral.db`` or ``postgresql://user:password@host/name``.
 
         Raises:
-            BadSetting: the URL is neither, or the database cannot be used or is newer than this program.
+            BadSetting: the URL is not supported, or the database cannot be used or has a newer schema.
         """
         database = _database(url)
         try:
@@ -73,17 +73,17 @@ class Store:
         except BaseException as error:
             database.close()
             if isinstance(error, DBAPIError):
-                raise BadSetting(f"database_url: {why_not_opened(error, database.engine.url)}") from None
+                raise BadSetting(f"database_url: {describe_open_failure(error, database.engine.url)}") from None
             raise
         database.start()
         return cls(database)
 
     @classmethod
-    def open_to_read(cls, path: Path) -> "Store":
-        """Open an SQLite file that may not be written; every ``write`` is refused.
+    def open_read_only(cls, path: Path) -> "Store":
+        """Open an SQLite file without write permission; every ``write`` is refused.
 
         Raises:
-            BadSetting: it cannot be read, or has another schema than this program's.
+            BadSetting: the file cannot be read, or its schema is not the current one.
         """
         database = ReadOnlySqliteDatabase(path)
         try:
@@ -95,45 +95,45 @@ class Store:
 
     @property
     def commits(self) -> int:
-        """Transactions committed for writes since it was opened."""
+        """Number of write transactions committed since the store was opened."""
         return self._database.commits
 
     @property
     def failure(self) -> str | None:
-        """Why the last transaction could not be done, if the database cannot be written or reached; else None."""
+        """Why the last transaction failed, if the database cannot be written or reached; else None."""
         return self._failure
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run *work* in a transaction; return what it returns once that is on disk.
+        """Run *work* in a transaction; return its result after the commit.
 
-        An error in *work* undoes what it did and is raised here. It may be run again after a deadlock, so it must do
-        nothing but use its connection. Cancelling the caller does not cancel it: it is done in full, or not at all.
+        An error in *work* rolls the transaction back and is raised here. *work* is run again after a deadlock, so it
+        must have no effects besides those on its connection. Cancelling the caller does not cancel the transaction.
 
         Raises:
-            Overloaded: too much is waiting, or the database is locked.
-            StorageUnavailable: the database cannot be written or reached. Of a commit whose answer was lost nobody
-                knows whether it was done, so *work* must recognise what it did before it is tried again.
-            StoreFailed: the database refused.
-            StoreClosed: after ``close``.
+            Overloaded: too many transactions are queued, or the database is locked.
+            StorageUnavailable: the database cannot be written or reached. If the response to a commit was lost, the
+                transaction may have been committed, so *work* must detect that before it is retried.
+            StoreFailed: the database refused a statement.
+            StoreClosed: the store was closed.
         """
-        done = await self._watched(self._database.submit_write, work)
+        done = await self._submit(self._database.submit_write, work)
         if self._failure is not None:
             self._failure = None
             _log.info("database_recovered")
         return done
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run *work* on one snapshot of everything committed. Raises as ``write`` does, also when *work* writes."""
-        return await self._watched(self._database.submit_read, work)
+        """Run *work* in a read-only transaction with one snapshot. Raises as ``write`` does, also if *work* writes."""
+        return await self._submit(self._database.submit_read, work)
 
     async def close(self) -> None:
-        """Finish what was asked for, then let go of the database. Closing twice does nothing."""
+        """Wait for queued transactions, then close the connections. Idempotent."""
         with self._closing:
             closed, self._closed = self._closed, True
         if not closed:
             await asyncio.to_thread(self._database.close)
 
-    async def _watched(
+    async def _submit(
         self, submit: Callable[[Callable[[Connection], Any]], Future[Any]], work: Callable[[Connection], T]
     ) -> T:
         try:
@@ -147,12 +147,12 @@ class Store:
     async def _wait(
         self, submit: Callable[[Callable[[Connection], Any]], Future[Any]], work: Callable[[Connection], T]
     ) -> T:
-        # Under the lock, so that nothing is queued behind the writer's last group.
+        # Under the lock, so that nothing is queued after the writer's last group.
         with self._closing:
             if self._closed:
                 raise StoreClosed("The store is closed.")
             if not self._places.acquire(blocking=False):
-                raise Overloaded("Too much is waiting for the database.", retry_after_s=1)
+                raise Overloaded("Too many transactions are waiting for the database.", retry_after_s=1)
             reply = submit(work)
         reply.add_done_callback(lambda _: self._places.release())
         return cast("T", await asyncio.shield(asyncio.wrap_future(reply)))
@@ -164,7 +164,7 @@ _EXAMPLES: Final = "postgresql://user:password@host:5432/name or sqlite:////var/
 def _database(url: str) -> SqliteDatabase | PostgresDatabase:
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the value is not repeated: it may hold a password
+    except (ArgumentError, ValueError):  # without the value, which may contain a password
         raise BadSetting(f"database_url: it is not a URL. Give one such as {_EXAMPLES}.") from None
     match parsed.drivername:
         case "sqlite":

@@ -32,7 +32,7 @@ from corral.store.books.counters import count_tokens
 from corral.store.books.reconcile import reconcile
 from corral.store.runs import predictions, streams
 from corral.store.runs.claims import Attached, Claimed, claim
-from corral.store.runs.settlements import started, unfinished
+from corral.store.runs.settlements import record_start, unfinished
 from corral.store.schema import ledger_entries, metadata
 from corral.store.store import Store
 from tests.contract.store.books import DAY, FREE, NOON, PRICE, ended, new_key, same, settle_counted, wanted
@@ -180,7 +180,7 @@ class BooksMachine(RuleBasedStateMachine):
 
     @rule(run=runs)
     def start(self, run: Run) -> None:
-        self.write(lambda c: started(c, run.prediction.id, now_ms=self.now_ms))
+        self.write(lambda c: record_start(c, run.prediction.id, now_ms=self.now_ms))
 
     @rule(run=runs, tokens=st.integers(1, 20))
     def log(self, run: Run, tokens: int) -> None:
@@ -220,8 +220,8 @@ class BooksMachine(RuleBasedStateMachine):
         self.now_ms += hours * DAY // 24
 
     @rule()
-    def remove_data(self) -> None:
-        self.write(lambda c: predictions.remove_data(c, before_ms=self.now_ms))
+    def purge_data(self) -> None:
+        self.write(lambda c: predictions.purge_data(c, before_ms=self.now_ms))
 
     def end(self, run: Run, *, billed: int, unread: int, status: Status) -> None:
         """Settle; the model is changed by the first time only."""

@@ -17,7 +17,7 @@ from corral.core.errors import (
 )
 from corral.core.prediction import Status
 from corral.store.books import accounts, keys
-from corral.store.runs.claims import Attached, claim, forget_idempotency
+from corral.store.runs.claims import Attached, claim, purge_idempotency_keys
 from corral.store.schema import api_keys, idempotency_keys, ledger_entries, predictions
 from tests.contract.store.books import DAY, DOLLAR, FREE, HOLD, HOUR, INPUT, MINUTE, NOON, Books, new_key, same, wanted
 
@@ -146,7 +146,7 @@ async def test_a_keys_spend_limit_is_over_its_whole_life_with_running_holds(book
 async def test_concurrent_runs_are_limited_until_one_ends(books: Books) -> None:
     await books.limit(concurrent_runs=2)
     first, _ = await books.claim(), await books.claim()
-    with pytest.raises(RateLimited, match="2 runs at once"):
+    with pytest.raises(RateLimited, match="2 concurrent runs"):
         await books.claim()
     await books.settle(first)
     await books.claim()
@@ -270,8 +270,8 @@ async def test_old_idempotency_keys_are_forgotten_but_not_those_of_runs_that_go_
     await books.claim(idempotency=same("running"))
     books.now_ms += HOUR
     await books.claim(idempotency=same("new"))
-    assert await books.store.write(lambda c: forget_idempotency(c, before_ms=NOON + 1)) == 1
-    assert await books.store.write(lambda c: forget_idempotency(c, before_ms=NOON + 1)) == 0
+    assert await books.store.write(lambda c: purge_idempotency_keys(c, before_ms=NOON + 1)) == 1
+    assert await books.store.write(lambda c: purge_idempotency_keys(c, before_ms=NOON + 1)) == 0
     assert not isinstance(await books.try_claim(idempotency=same("old", b"another")), Attached)
     assert isinstance(await books.try_claim(idempotency=same("new")), Attached)
     assert isinstance(await books.try_claim(idempotency=same("running")), Attached)

@@ -83,7 +83,7 @@ async def test_what_has_expired_is_removed_in_batches_and_nothing_else(books: Bo
     for number in range(1, 6):
         await add(books, file_of(books, number))
     at_ms = NOON + DAY + 3
-    removed = [await books.store.write(lambda c: files.remove_expired(c, now_ms=at_ms, limit=2)) for _ in range(3)]
+    removed = [await books.store.write(lambda c: files.purge_expired(c, now_ms=at_ms, limit=2)) for _ in range(3)]
     assert removed == [2, 1, 0]
     assert [file.id for file in await listed(books, books.account.id)] == ["file5", "file4"]
 
@@ -95,4 +95,4 @@ async def test_an_account_has_no_more_files_and_bytes_than_it_may_however_many_c
         assert len(await listed(books, books.account.id)) == 3
         later = file_of(books, 9, created_at_ms=NOON + 2 * DAY, expires_at_ms=NOON + 3 * DAY)
         assert await add(books, later, **most)  # those before have expired, and count no more
-        assert await books.store.write(lambda c: files.remove_expired(c, now_ms=NOON + 4 * DAY)) == 1
+        assert await books.store.write(lambda c: files.purge_expired(c, now_ms=NOON + 4 * DAY)) == 1

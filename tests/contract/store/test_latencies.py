@@ -9,13 +9,13 @@ from tests.contract.store.books import NOON, Books
 pytestmark = pytest.mark.anyio
 
 
-async def ran(books: Books, *, at_ms: int, first_token_ms: int = 40, rest_ms: int = 900, tokens: int = 10) -> None:
+async def ran(books: Books, *, at_ms: int, first_token_ms: int = 40, decode_ms: int = 900, tokens: int = 10) -> None:
     books.now_ms = at_ms
     await books.settle(
         await books.claim(),
         tokens=tokens,
         started_at_ms=at_ms + first_token_ms,
-        at_ms=at_ms + first_token_ms + rest_ms,
+        at_ms=at_ms + first_token_ms + decode_ms,
     )
 
 
@@ -25,9 +25,9 @@ async def seen(books: Books, *, since_ms: int = 0, limit: int = 10) -> list[Timi
 
 async def test_the_newest_runs_of_the_window_are_told_first(books: Books) -> None:
     await ran(books, at_ms=NOON, tokens=5)
-    await ran(books, at_ms=NOON + 1000, first_token_ms=70, rest_ms=200, tokens=3)
-    newest = Timing(first_token_ms=70, rest_ms=200, completion_tokens=3, status=Status.SUCCEEDED)
-    older = Timing(first_token_ms=40, rest_ms=900, completion_tokens=5, status=Status.SUCCEEDED)
+    await ran(books, at_ms=NOON + 1000, first_token_ms=70, decode_ms=200, tokens=3)
+    newest = Timing(first_token_ms=70, decode_ms=200, completion_tokens=3, status=Status.SUCCEEDED)
+    older = Timing(first_token_ms=40, decode_ms=900, completion_tokens=5, status=Status.SUCCEEDED)
     assert await seen(books) == [newest, older]
     assert await seen(books, limit=1) == [newest]
     assert await seen(books, since_ms=NOON + 1000) == [newest]
@@ -42,5 +42,5 @@ async def test_what_never_began_still_runs_or_is_anothers_is_left_out(books: Boo
 
 
 async def test_a_clock_that_was_set_back_gives_no_negative_time(books: Books) -> None:
-    await ran(books, at_ms=NOON, first_token_ms=-500, rest_ms=400)
+    await ran(books, at_ms=NOON, first_token_ms=-500, decode_ms=400)
     assert [timing.first_token_ms for timing in await seen(books)] == [0]

@@ -97,7 +97,7 @@ def test_accounts_of_one_name_are_told_apart_by_their_ids(engine: Engine) -> Non
     with engine.begin() as connection:
         named = {account.id: account.name for account in accounts.list_accounts(connection)}
         assert named == {"acct_1": "Ann", "acct_2": "Ann-acct_2", "acct_3": "Bob"}
-        with pytest.raises(InvalidRequest, match="called 'Bob' already"):
+        with pytest.raises(InvalidRequest, match="named 'Bob' already"):
             accounts.create_account(connection, name="Bob", now_ms=4)
-        with pytest.raises(InvalidRequest, match="called 'acct_1' already"):
+        with pytest.raises(InvalidRequest, match="named 'acct_1' already"):
             accounts.create_account(connection, name="acct_1", now_ms=4)

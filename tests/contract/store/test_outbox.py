@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 
 from corral.core.prediction import Prediction, Webhook, WebhookEvent
 from corral.core.webhooks import Delivery, DeliveryState
-from corral.store.runs.settlements import started
+from corral.store.runs.settlements import record_start
 from corral.store.webhooks import outbox
-from corral.store.webhooks.outbox import THROTTLE_MS, Addressee, Leased
+from corral.store.webhooks.outbox import THROTTLE_MS, Leased, WebhookTarget
 from tests.contract.store.books import DAY, MINUTE, NOON, Books
 
 pytestmark = pytest.mark.anyio
@@ -31,8 +31,8 @@ class Post:
 
     async def tell(self, prediction: Prediction, *events: WebhookEvent) -> None:
         assert prediction.webhook is not None
-        whom = Addressee(prediction_id=prediction.id, account_id=prediction.account_id, webhook=prediction.webhook)
-        await self.books.store.write(lambda c: outbox.tell(c, whom, events, now_ms=self.now_ms))
+        whom = WebhookTarget(prediction_id=prediction.id, account_id=prediction.account_id, webhook=prediction.webhook)
+        await self.books.store.write(lambda c: outbox.enqueue(c, whom, events, now_ms=self.now_ms))
 
     async def due(self, **busy: Iterable[str]) -> list[str]:
         found = await self.books.store.read(lambda c: outbox.due(c, now_ms=self.now_ms, **busy))
@@ -153,7 +153,7 @@ async def test_a_run_that_ends_before_anything_was_told_is_told_in_full(post: Po
 async def test_a_run_that_never_began_is_only_told_to_be_over(post: Post, books: Books) -> None:
     await books.settle(await post.begin(), output=None, tokens=0)
     begun = await post.begin()
-    await books.store.write(lambda c: started(c, begun.id, now_ms=NOON))
+    await books.store.write(lambda c: record_start(c, begun.id, now_ms=NOON))
     await books.settle(begun, output=[[]], started_at_ms=NOON)
     assert [each.event for each in await post.log()] == [COMPLETED, COMPLETED]
 
@@ -165,11 +165,11 @@ async def test_without_a_webhook_nothing_is_written(post: Post, books: Books) ->
 
 async def test_what_is_told_is_written_with_the_state_or_not_at_all(post: Post, books: Books) -> None:
     prediction = await post.begin()
-    whom = Addressee(prediction_id=prediction.id, account_id=prediction.account_id, webhook=HOOK)
+    whom = WebhookTarget(prediction_id=prediction.id, account_id=prediction.account_id, webhook=HOOK)
 
     def write(connection: Connection) -> None:
-        started(connection, prediction.id, now_ms=NOON)
-        outbox.tell(connection, whom, [START], now_ms=NOON)
+        record_start(connection, prediction.id, now_ms=NOON)
+        outbox.enqueue(connection, whom, [START], now_ms=NOON)
         raise OverflowError
 
     with pytest.raises(OverflowError):
@@ -271,7 +271,7 @@ async def test_the_log_is_forgotten_in_time_but_nothing_that_is_pending(post: Po
     later = NOON + DAY
 
     async def forget(limit: int, before_ms: int = later) -> int:
-        return await books.store.write(lambda c: outbox.forget(c, before_ms=before_ms, limit=limit))
+        return await books.store.write(lambda c: outbox.purge(c, before_ms=before_ms, limit=limit))
 
     assert await forget(9, NOON) == 0
     assert [await forget(2), await forget(2), await forget(2)] == [2, 1, 0]

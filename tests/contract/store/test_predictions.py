@@ -81,7 +81,7 @@ async def test_text_goes_when_its_time_is_up_and_counts_and_cost_stay(books: Boo
     running = await books.claim()
     books.now_ms += HOUR
     new = await books.settle(await books.claim())
-    removed = [await books.store.write(lambda c: predictions.remove_data(c, before_ms=NOON + 1)) for _ in range(2)]
+    removed = [await books.store.write(lambda c: predictions.purge_data(c, before_ms=NOON + 1)) for _ in range(2)]
     assert removed == [1, 0]
     stored = await books.get(old)
     assert (stored.input, stored.output, stored.data_removed) == (None, None, True)
@@ -95,7 +95,7 @@ async def test_text_goes_when_its_time_is_up_and_counts_and_cost_stay(books: Boo
 async def test_text_goes_in_batches(books: Books) -> None:
     for _ in range(5):
         await books.settle(await books.claim())
-    sizes = [await books.store.write(lambda c: predictions.remove_data(c, before_ms=NOON + 1, limit=2)) for _ in "1234"]
+    sizes = [await books.store.write(lambda c: predictions.purge_data(c, before_ms=NOON + 1, limit=2)) for _ in "1234"]
     assert sizes == [2, 2, 1, 0]
 
 
@@ -128,7 +128,7 @@ async def test_a_log_of_nothing_and_a_row_twice_are_refused(books: Books) -> Non
 async def test_the_log_of_a_private_run_counts_tokens_and_keeps_no_text(books: Books) -> None:
     prediction = await books.claim()
     await books.settle(prediction)
-    await books.store.write(lambda c: predictions.remove_data(c, before_ms=NOON + 1))
+    await books.store.write(lambda c: predictions.purge_data(c, before_ms=NOON + 1))
     row = LogRow(first_seq=1, last_seq=2, payload=b"secret")
     await books.store.write(lambda c: streams.append(c, prediction.id, [row], engine_tokens=12))
     count = select(func.count()).select_from(stream_rows)

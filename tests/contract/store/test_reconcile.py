@@ -29,7 +29,7 @@ TAMPERINGS = {
     "DELETE FROM ledger_entries WHERE kind = 'settle'": [r"has 1 hold transfers and 0 settlements", "Revenue: "],
     "DELETE FROM ledger_entries WHERE kind = 'hold'": [r"has 0 hold transfers instead of 1", "available: "],
     "DELETE FROM ledger_entries WHERE kind = 'credit'": ["available: .* the ledger says -"],
-    "UPDATE ledger_entries SET book = 'elsewhere' WHERE book LIKE 'held:%'": ["a book 'elsewhere' of no account"],
+    "UPDATE ledger_entries SET book = 'elsewhere' WHERE book LIKE 'held:%'": ["a book 'elsewhere' without an account"],
     "UPDATE predictions SET cost_nusd = 1 WHERE cost_nusd > 0": [
         r"cost: 1 is stored, its usage",
         r"cost: 1 is stored, the ledger",

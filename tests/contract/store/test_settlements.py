@@ -11,7 +11,7 @@ from corral.core.prediction import IllegalTransition, Prediction, Status, Stoppe
 from corral.core.pricing import verify
 from corral.store.books.ledger import Misbilled, transfer
 from corral.store.runs import predictions, streams
-from corral.store.runs.settlements import Settlement, settle, started, unfinished
+from corral.store.runs.settlements import Settlement, record_start, settle, unfinished
 from corral.store.runs.streams import LogRow
 from corral.store.schema import ledger_entries, usage_records
 from corral.store.webhooks import outbox
@@ -135,7 +135,7 @@ async def test_a_failure_is_told_in_text_that_every_database_holds(books: Books)
 
 async def test_a_run_cannot_be_settled_as_running(books: Books) -> None:
     prediction = await books.claim()
-    await books.store.write(lambda c: started(c, prediction.id, now_ms=NOON))
+    await books.store.write(lambda c: record_start(c, prediction.id, now_ms=NOON))
     with pytest.raises(IllegalTransition):
         await books.settle(prediction, status=Status.PROCESSING)
 
@@ -150,12 +150,12 @@ async def test_another_account_settles_nothing(books: Books) -> None:
 
 async def test_the_first_token_is_noted_once(books: Books) -> None:
     prediction = await books.claim()
-    assert await books.store.write(lambda c: started(c, prediction.id, now_ms=NOON + 5))
-    assert not await books.store.write(lambda c: started(c, prediction.id, now_ms=NOON + 9))
+    assert await books.store.write(lambda c: record_start(c, prediction.id, now_ms=NOON + 5))
+    assert not await books.store.write(lambda c: record_start(c, prediction.id, now_ms=NOON + 9))
     stored = await books.get(prediction)
     assert (stored.status, stored.started_at_ms) == (Status.PROCESSING, NOON + 5)
     assert (await books.settle(prediction, started_at_ms=NOON + 99)).started_at_ms == NOON + 5
-    assert not await books.store.write(lambda c: started(c, prediction.id, now_ms=NOON + 9))
+    assert not await books.store.write(lambda c: record_start(c, prediction.id, now_ms=NOON + 9))
 
 
 async def test_a_settlement_may_bring_the_time_of_the_first_token(books: Books) -> None:

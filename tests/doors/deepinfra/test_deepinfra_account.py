@@ -125,7 +125,7 @@ async def test_a_token_sees_nothing_of_what_else_its_account_asked(ann: AsyncCli
         ("GET", "/v1/logs/query?deploy_id=any"),
     ):
         refused = await ann.request(method, path, headers=bearer(token))
-        assert (refused.status_code, "use the key" in refused.text) == (403, True), (method, path)
+        assert (refused.status_code, "Use the API key" in refused.text) == (403, True), (method, path)
         assert (await ann.request(method, path)).status_code != 403, (method, path)
     made = await ann.post(f"/v1/models/{MODEL}/predictions", json={"input": {"prompt": "Hi"}}, headers=bearer(token))
     path = f"/v1/predictions/{made.json()['id']}"

@@ -62,4 +62,4 @@ def test_a_receipt_of_the_second_format_without_weights_is_incomplete() -> None:
 @pytest.mark.parametrize("version", [0, 3, True, None, "2", 1.5])
 def test_another_format_is_named(version: object) -> None:
     said = {True: "true", None: "null", "2": '"2"'}.get(version, str(version))
-    assert verify(NOW.as_dict() | {"format": version}) == [f"The format is {said}; this program knows 1 and 2."]
+    assert verify(NOW.as_dict() | {"format": version}) == [f"The receipt format is {said}; supported are 1 and 2."]

@@ -22,7 +22,7 @@ from corral.service.webhooks.delivery import DeliveryPolicy
 from corral.service.webhooks.webhooks import OVERLAP_S, Webhooks
 from corral.store.store import Store
 from corral.store.webhooks import outbox
-from corral.store.webhooks.outbox import Addressee
+from corral.store.webhooks.outbox import WebhookTarget
 from tests.contract.store.books import Books
 from tests.official_validators import check, needs_node, node_says
 from tests.receiver import Behaviour, Receiver, answer, babble, hang, hang_up, receiving
@@ -60,9 +60,9 @@ def clock() -> Clock:
 async def tell(books: Books, url: str, *events: object, clock: Clock) -> Prediction:
     """A prediction of which *events* are to be told at *url*; ``completed`` also ends it."""
     made = await books.claim(webhook=hook(url))
-    whom = Addressee(prediction_id=made.id, account_id=made.account_id, webhook=hook(url, *events))
+    whom = WebhookTarget(prediction_id=made.id, account_id=made.account_id, webhook=hook(url, *events))
     now_ms = int(clock() * 1000)
-    await books.store.write(lambda c: outbox.tell(c, whom, events, now_ms=now_ms))
+    await books.store.write(lambda c: outbox.enqueue(c, whom, events, now_ms=now_ms))
     return made
 
 
@@ -217,11 +217,11 @@ async def test_events_that_are_not_the_last_are_tried_once(books: Books, clock: 
 async def test_output_is_told_at_most_every_half_second(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock):
         made = await books.claim(webhook=hook(receiver.url))
-        whom = Addressee(prediction_id=made.id, account_id=made.account_id, webhook=hook(receiver.url))
+        whom = WebhookTarget(prediction_id=made.id, account_id=made.account_id, webhook=hook(receiver.url))
         async with asyncio.timeout(20):
             while len(receiver.received) < 3:
                 now_ms = int(clock() * 1000)
-                await books.store.write(lambda c, at=now_ms: outbox.tell(c, whom, [OUTPUT], now_ms=at))
+                await books.store.write(lambda c, at=now_ms: outbox.enqueue(c, whom, [OUTPUT], now_ms=at))
                 await asyncio.sleep(0.05)
     times_s = [each.at_s for each in receiver.received]
     gaps_s = [later - earlier for earlier, later in pairwise(times_s)]
@@ -231,7 +231,7 @@ async def test_output_is_told_at_most_every_half_second(books: Books, clock: Clo
 async def test_a_slow_receiver_holds_up_nobody_else(
     books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "LOOKED_AT", 5)  # fewer than are due to it
+    monkeypatch.setattr(outbox, "MAX_CANDIDATES", 5)  # fewer than are due to it
     policy = replace(QUICK, max_per_receiver=2, max_in_flight=4)
     async with receiving() as stuck, receiving() as quick:
         stuck.answers += [hang] * 10
@@ -247,7 +247,7 @@ async def test_a_slow_receiver_holds_up_nobody_else(
 async def test_one_account_does_not_take_every_place(
     books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "LOOKED_AT", 2)  # fewer than are due to it
+    monkeypatch.setattr(outbox, "MAX_CANDIDATES", 2)  # fewer than are due to it
     policy = replace(QUICK, max_per_account=2, max_in_flight=3)
     other = await Books.begin(books.store)
     async with receiving() as first, receiving() as second, receiving() as third, receiving() as others:
@@ -349,9 +349,9 @@ async def test_the_log_never_holds_what_was_sent_or_answered(books: Books, clock
 async def test_a_door_that_cannot_tell_stops_nobody_else(books: Books, clock: Clock) -> None:
     async with receiving() as receiver:
         mute = await books.claim(webhook=hook(receiver.url), door="mute")
-        whom = Addressee(prediction_id=mute.id, account_id=mute.account_id, webhook=hook(receiver.url))
+        whom = WebhookTarget(prediction_id=mute.id, account_id=mute.account_id, webhook=hook(receiver.url))
         now_ms = int(clock() * 1000)
-        await books.store.write(lambda c: outbox.tell(c, whom, [START, COMPLETED], now_ms=now_ms))
+        await books.store.write(lambda c: outbox.enqueue(c, whom, [START, COMPLETED], now_ms=now_ms))
         await tell(books, receiver.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock) as webhooks:
             log = await ended(webhooks, 3)

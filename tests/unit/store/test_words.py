@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from corral.core.errors import InvalidRequest, Overloaded, StorageUnavailable
 from corral.store.books.days import day_of, month_of
-from corral.store.databases.failures import StoreFailed, may_be_repeated, told
+from corral.store.databases.failures import StoreFailed, is_retryable, translate
 from corral.store.ids import new_id
 
 
@@ -52,20 +52,20 @@ def of_driver(cause: BaseException) -> DBAPIError:
     ],
 )
 def test_a_databases_words_are_not_repeated(error: Exception, kind: type[Exception]) -> None:
-    answer = told(error)
+    answer = translate(error)
     assert type(answer) is kind
     assert "secret" not in str(answer)
 
 
 def test_a_works_own_error_is_handed_on_as_it_is() -> None:
     for error in (InvalidRequest("no"), KeyError("x")):
-        assert told(error) is error
+        assert translate(error) is error
 
 
 def test_only_deadlocks_and_serialization_failures_are_worth_another_try() -> None:
-    assert may_be_repeated(of_driver(psycopg.errors.DeadlockDetected()))
-    assert may_be_repeated(of_driver(psycopg.errors.SerializationFailure()))
-    assert not may_be_repeated(of_driver(psycopg.errors.UniqueViolation()))
-    assert not may_be_repeated(of_driver(psycopg.OperationalError("gone at COMMIT: perhaps done")))
-    assert not may_be_repeated(of_driver(sqlite3.OperationalError("database is locked")))
-    assert not may_be_repeated(InvalidRequest("no"))
+    assert is_retryable(of_driver(psycopg.errors.DeadlockDetected()))
+    assert is_retryable(of_driver(psycopg.errors.SerializationFailure()))
+    assert not is_retryable(of_driver(psycopg.errors.UniqueViolation()))
+    assert not is_retryable(of_driver(psycopg.OperationalError("gone at COMMIT: perhaps done")))
+    assert not is_retryable(of_driver(sqlite3.OperationalError("database is locked")))
+    assert not is_retryable(InvalidRequest("no"))

@@ -1,4 +1,4 @@
-"""``corral account``: who pays. Reads amounts, asks the service, shows what it says; must not know of SQL."""
+"""``corral account``: create and list accounts, change their credit and limits."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from corral.cli.admin.books import Consult
+from corral.cli.admin.database import RunWithAccounts
 from corral.cli.terminal.amounts import Limit, count_limit, shown_time, signed_usd, usd_amount, usd_limit
 from corral.cli.terminal.options import AsJson
 from corral.cli.terminal.tables import Column, print_json, print_table
@@ -21,11 +21,11 @@ _USD_LIMIT: Final = "USD|none"
 _COUNT_LIMIT: Final = "N|none"
 LimitDay = Annotated[
     Limit | None,
-    typer.Option("--limit-day", parser=usd_limit, metavar=_USD_LIMIT, help="Dollars it may spend per day in UTC."),
+    typer.Option("--limit-day", parser=usd_limit, metavar=_USD_LIMIT, help="Spend limit per day (UTC)."),
 ]
 LimitMonth = Annotated[
     Limit | None,
-    typer.Option("--limit-month", parser=usd_limit, metavar=_USD_LIMIT, help="Dollars it may spend per month in UTC."),
+    typer.Option("--limit-month", parser=usd_limit, metavar=_USD_LIMIT, help="Spend limit per month (UTC)."),
 ]
 RequestsPerMinute = Annotated[
     Limit | None,
@@ -34,57 +34,55 @@ RequestsPerMinute = Annotated[
 TokensPerMinute = Annotated[
     Limit | None,
     typer.Option(
-        "--tokens-per-minute", parser=count_limit, metavar=_COUNT_LIMIT, help="Tokens per minute, in and out."
+        "--tokens-per-minute", parser=count_limit, metavar=_COUNT_LIMIT, help="Prompt and completion tokens per minute."
     ),
 ]
 ConcurrentRuns = Annotated[
     Limit | None,
-    typer.Option("--concurrent-runs", parser=count_limit, metavar=_COUNT_LIMIT, help="Runs at once."),
+    typer.Option("--concurrent-runs", parser=count_limit, metavar=_COUNT_LIMIT, help="Concurrent runs."),
 ]
 _LIMIT_WORDS: Final = {
     "spend_per_day_nusd": "per day",
     "spend_per_month_nusd": "per month",
     "requests_per_minute": "requests per minute",
     "tokens_per_minute": "tokens per minute",
-    "concurrent_runs": "runs at once",
+    "concurrent_runs": "concurrent runs",
 }
 
 
-def account_commands(consult: Consult) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
-    commands = AccountCommands(consult)
+def account_commands(run: RunWithAccounts) -> typer.Typer:
+    """Create the command group, for ``app.add_typer``."""
+    commands = AccountCommands(run)
     app = typer.Typer(
-        name="account", add_completion=False, help="Make accounts, give them credit and limits.", no_args_is_help=True
+        name="account", add_completion=False, help="Manage accounts, their credit and limits.", no_args_is_help=True
     )
     app.command("create")(commands.create)
     app.command("list")(commands.list_accounts)
     app.command("show")(commands.show)
-    # So that a negative amount is an amount, not an option.
+    # Otherwise a negative amount would be parsed as an option.
     app.command("credit", context_settings={"ignore_unknown_options": True})(commands.credit)
     app.command("limits")(commands.limits)
     return app
 
 
 class AccountCommands:
-    """One method a command."""
+    """One method per command."""
 
-    def __init__(self, consult: Consult) -> None:
-        self._consult = consult
+    def __init__(self, run: RunWithAccounts) -> None:
+        self._run = run
 
     def create(
         self,
-        name: Annotated[str, typer.Argument(help="A name that no other account has.")],
-        credit: Annotated[
-            int | None, typer.Option(parser=usd_amount, metavar="USD", help="Credit to begin with.")
-        ] = None,
-        unlimited: Annotated[bool, typer.Option("--unlimited", help="Runs without credit.")] = False,
+        name: Annotated[str, typer.Argument(help="Unique name.")],
+        credit: Annotated[int | None, typer.Option(parser=usd_amount, metavar="USD", help="Initial credit.")] = None,
+        unlimited: Annotated[bool, typer.Option("--unlimited", help="May run models without credit.")] = False,
         limit_day: LimitDay = None,
         limit_month: LimitMonth = None,
         requests_per_minute: RequestsPerMinute = None,
         tokens_per_minute: TokensPerMinute = None,
         concurrent_runs: ConcurrentRuns = None,
     ) -> None:
-        """Make an account; without --credit and --unlimited it can run only what is free."""
+        """Create an account. Without --credit or --unlimited it can use free models only."""
         limits = Limits(
             **_given(
                 spend_per_day_nusd=limit_day,
@@ -95,19 +93,19 @@ class AccountCommands:
             )
         )
 
-        async def work(books: "Accounts") -> Account:
-            return await books.create_account(name, unlimited=unlimited, limits=limits, credit_nusd=credit or 0)
+        async def work(accounts: "Accounts") -> Account:
+            return await accounts.create_account(name, unlimited=unlimited, limits=limits, credit_nusd=credit or 0)
 
-        made = self._consult(work)
-        typer.echo(f"{made.id}  {made.name}: {_credit(made)}")
+        created = self._run(work)
+        typer.echo(f"{created.id}  {created.name}: {_credit(created)}")
 
     def list_accounts(self, as_json: AsJson = False) -> None:
-        """List every account, oldest first."""
+        """List all accounts, oldest first."""
 
-        async def work(books: "Accounts") -> Sequence[Account]:
-            return await books.accounts()
+        async def work(accounts: "Accounts") -> Sequence[Account]:
+            return await accounts.accounts()
 
-        found = self._consult(work)
+        found = self._run(work)
         if as_json:
             print_json([_document(account) for account in found])
             return
@@ -125,13 +123,13 @@ class AccountCommands:
         print_table(columns, rows)
 
     def show(self, account: Name, as_json: AsJson = False) -> None:
-        """Show one account: credit, holds, what it spent, its limits."""
+        """Show one account: credit, holds, spending, limits."""
 
-        async def work(books: "Accounts") -> "tuple[Account, Spend]":
-            found = await books.account(account)
-            return found, await books.spend(found.id)
+        async def work(accounts: "Accounts") -> "tuple[Account, Spend]":
+            found = await accounts.account(account)
+            return found, await accounts.spend(found.id)
 
-        found, spend = self._consult(work)
+        found, spend = self._run(work)
         if as_json:
             spent = {"today_usd": usd(spend.today_nusd), "this_month_usd": usd(spend.this_month_nusd)}
             print_json({**_document(found), "spent": spent})
@@ -152,17 +150,17 @@ class AccountCommands:
         account: Name,
         amount: Annotated[
             int,
-            typer.Argument(parser=signed_usd, metavar="USD", help="Dollars, such as 2.50; negative takes credit back."),
+            typer.Argument(parser=signed_usd, metavar="USD", help="Dollars, such as 2.50; negative withdraws credit."),
         ],
-        note: Annotated[str | None, typer.Option(help="Kept in the ledger beside the amount.")] = None,
+        note: Annotated[str | None, typer.Option(help="Stored in the ledger with the amount.")] = None,
     ) -> None:
-        """Give an account credit, or take back what is not held."""
+        """Add credit to an account, or withdraw credit that is not held."""
 
-        async def work(books: "Accounts") -> Account:
-            found = await books.account(account)
-            return await books.credit(found.id, amount, note=note)
+        async def work(accounts: "Accounts") -> Account:
+            found = await accounts.account(account)
+            return await accounts.credit(found.id, amount, note=note)
 
-        after = self._consult(work)
+        after = self._run(work)
         typer.echo(f"{after.id}  {after.name}: {_credit(after)}")
 
     def limits(
@@ -174,7 +172,7 @@ class AccountCommands:
         tokens_per_minute: TokensPerMinute = None,
         concurrent_runs: ConcurrentRuns = None,
     ) -> None:
-        """Change the limits that are given; 'none' takes one away, the others stay."""
+        """Change the given limits; 'none' removes a limit, the others stay unchanged."""
         changes = _given(
             spend_per_day_nusd=limit_day,
             spend_per_month_nusd=limit_month,
@@ -183,11 +181,11 @@ class AccountCommands:
             concurrent_runs=concurrent_runs,
         )
 
-        async def work(books: "Accounts") -> Account:
-            found = await books.account(account)
-            return await books.change_limits(found.id, changes)
+        async def work(accounts: "Accounts") -> Account:
+            found = await accounts.account(account)
+            return await accounts.change_limits(found.id, changes)
 
-        after = self._consult(work)
+        after = self._run(work)
         typer.echo(f"{after.id}  {after.name}: {_limits(after.limits)}")
 
 

@@ -1,6 +1,6 @@
-"""``corral receipt``, ``verify-receipt`` and ``reconcile``: how anyone checks a bill. Must not know of SQL.
+"""``corral receipt``, ``verify-receipt`` and ``reconcile``: print and check bills.
 
-A receipt is verified from its own content, without the books, so that a caller can do it on another machine.
+A receipt is verified from its own content, without the database, so that callers can do it on their own machines.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import orjson
 import typer
 
-from corral.cli.admin.books import Consult
+from corral.cli.admin.database import RunWithAccounts
 from corral.cli.terminal.options import AsJson
 from corral.cli.terminal.streams import read_standard_input
 from corral.cli.terminal.tables import print_json
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from corral.service.accounts.accounts import Accounts
 
 _MAX_BYTES: Final = 4 * 2**20
-"""A prediction with its text may be large; nothing of use is larger."""
+"""Enough for a prediction with its text."""
 
 
-def receipt_command(consult: Consult) -> Callable[..., None]:
-    """The command, for ``app.command("receipt")``."""
+def receipt_command(run: RunWithAccounts) -> Callable[..., None]:
+    """Create the command, for ``app.command("receipt")``."""
 
     def receipt(
         prediction_id: Annotated[
-            str, typer.Argument(metavar="ID", help="Of a prediction, as in the header corral-prediction.")
+            str, typer.Argument(metavar="ID", help="Id of a prediction, as in the header corral-prediction.")
         ],
     ) -> None:
-        """Print the receipt of a prediction that is over, as JSON."""
+        """Print the receipt of an ended prediction as JSON."""
 
-        async def work(books: "Accounts") -> dict[str, Any]:
-            return await books.receipt(prediction_id)
+        async def work(accounts: "Accounts") -> dict[str, Any]:
+            return await accounts.receipt(prediction_id)
 
-        print_json(consult(work))
+        print_json(run(work))
 
     return receipt
 
 
 def verify_receipt(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON of a receipt, or of a prediction that has one.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON of a receipt, or of a prediction with one.")],
 ) -> None:
-    """Compute a receipt anew, and print what does not hold; exit status 1 if anything does not."""
+    """Recompute a receipt and print every mismatch; exit status 1 if there is one."""
     document = _receipt_in(_read(file))
     problems = _check(document)
     for problem in problems:
@@ -53,19 +53,19 @@ def verify_receipt(
     if problems:
         raise typer.Exit(1)
     tokens = f"{document['prompt_tokens']} prompt and {document['completion_tokens']} completion tokens"
-    typer.echo(f"The receipt holds: ${usd(document['total_nusd'])} for {tokens} at {document['price_version']}.")
+    typer.echo(f"The receipt is valid: ${usd(document['total_nusd'])} for {tokens} at {document['price_version']}.")
 
 
-def reconcile_command(consult: Consult) -> Callable[..., None]:
-    """The command, for ``app.command("reconcile")``."""
+def reconcile_command(run: RunWithAccounts) -> Callable[..., None]:
+    """Create the command, for ``app.command("reconcile")``."""
 
     def reconcile(as_json: AsJson = False) -> None:
         """Compare ledger, balances, receipts, usage and engine counters; exit status 1 if anything differs."""
 
-        async def work(books: "Accounts") -> list[str]:
-            return await books.reconcile()
+        async def work(accounts: "Accounts") -> list[str]:
+            return await accounts.reconcile()
 
-        differences = consult(work)
+        differences = run(work)
         if as_json:
             print_json(differences)
         else:
@@ -83,7 +83,7 @@ def _read(file: str) -> object:
         else:
             with Path(file).open("rb") as source:
                 data = source.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # a path that holds a null character is a ValueError
+    except (OSError, ValueError) as error:  # a path with a null character raises ValueError
         raise InvalidRequest(f"{file} cannot be read: {getattr(error, 'strerror', error)}.") from error
     if len(data) > _MAX_BYTES:
         raise InvalidRequest(f"{file} is longer than {_MAX_BYTES} bytes.")
@@ -99,7 +99,7 @@ def _receipt_in(document: object) -> dict[str, Any]:
         inner = fields.get("receipt", fields)
         if isinstance(inner, dict):
             return cast("dict[str, Any]", inner)
-    raise InvalidRequest("There is no receipt in it: expected a JSON object, or one with a 'receipt' in it.")
+    raise InvalidRequest("No receipt found: expected a JSON object that is a receipt, or has a field 'receipt'.")
 
 
 def _check(document: dict[str, Any]) -> list[str]:

@@ -1,11 +1,11 @@
-"""``corral key``: who may enter. Shows a secret once, when it is made."""
+"""``corral key``: create, list and revoke API keys. A secret is shown once, when it is created."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from corral.cli.admin.books import Consult
+from corral.cli.admin.database import RunWithAccounts
 from corral.cli.terminal.amounts import Expiry, expiry, shown_time, usd_amount
 from corral.cli.terminal.options import AsJson
 from corral.cli.terminal.tables import Column, print_json, print_table
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 _SHOWN_ONCE: Final = (
-    "Its secret is shown this once; stored are a digest and a salt, of no use without the server's key-pepper:"
+    "The secret is shown only once. The server stores a digest and a salt, which are useless without its key-pepper:"
 )
 
 
-def key_commands(consult: Consult) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
-    commands = KeyCommands(consult)
-    app = typer.Typer(name="key", add_completion=False, help="Make, list and revoke API keys.", no_args_is_help=True)
+def key_commands(run: RunWithAccounts) -> typer.Typer:
+    """Create the command group, for ``app.add_typer``."""
+    commands = KeyCommands(run)
+    app = typer.Typer(name="key", add_completion=False, help="Create, list and revoke API keys.", no_args_is_help=True)
     app.command("create")(commands.create)
     app.command("list")(commands.list_keys)
     app.command("revoke")(commands.revoke)
@@ -32,52 +32,52 @@ def key_commands(consult: Consult) -> typer.Typer:
 
 
 class KeyCommands:
-    """One method a command."""
+    """One method per command."""
 
-    def __init__(self, consult: Consult) -> None:
-        self._consult = consult
+    def __init__(self, run: RunWithAccounts) -> None:
+        self._run = run
 
     def create(
         self,
         account: Annotated[str, typer.Option(metavar="ACCOUNT", help="Name or id of the account that pays.")],
-        name: Annotated[str, typer.Option(help="What the key is called in lists.")] = "key",
+        name: Annotated[str, typer.Option(help="Name of the key in lists.")] = "key",
         scope: Annotated[
             list[Scope] | None,
-            typer.Option(help="What it may do; may be repeated.", show_default="inference, read"),
+            typer.Option(help="Permission of the key; repeatable.", show_default="inference, read"),
         ] = None,
         model: Annotated[
             list[str] | None,
-            typer.Option(help="A model that it may ask for; may be repeated.", show_default="any"),
+            typer.Option(help="A model that the key may use; repeatable.", show_default="any"),
         ] = None,
         expires: Annotated[
             Expiry | None,
             typer.Option(
-                parser=expiry, metavar="30d|DATE", help="After days (d), hours (h), minutes (m), or on a day."
+                parser=expiry, metavar="30d|DATE", help="After days (d), hours (h) or minutes (m), or on a date."
             ),
         ] = None,
         spend_limit: Annotated[
             int | None,
-            typer.Option(parser=usd_amount, metavar="USD", help="Dollars that it may spend in its whole life."),
+            typer.Option(parser=usd_amount, metavar="USD", help="Dollars that the key may spend in total."),
         ] = None,
         privacy: Annotated[bool, typer.Option("--privacy", help="Never store input or output text.")] = False,
     ) -> None:
-        """Make a key and print its secret, once: alone on standard output, what it is on standard error."""
+        """Create a key and print its secret once, to standard output; its id and terms go to standard error."""
 
-        async def work(books: "Accounts") -> tuple[Account, ApiKey, str]:
-            from corral.service.accounts.accounts import DEFAULT_SCOPES, KeyTerms  # noqa: PLC0415 - loads the database's library
+        async def work(accounts: "Accounts") -> tuple[Account, ApiKey, str]:
+            from corral.service.accounts.accounts import DEFAULT_SCOPES, KeyTerms  # noqa: PLC0415 - slow
 
-            owner = await books.account(account)
+            owner = await accounts.account(account)
             terms = KeyTerms(
                 name=name,
                 scopes=frozenset(scope) if scope else DEFAULT_SCOPES,
                 models=tuple(model) if model else None,
-                expires_at_ms=None if expires is None else expires.resolve(books.now_ms()),
+                expires_at_ms=None if expires is None else expires.resolve(accounts.now_ms()),
                 spend_limit_nusd=spend_limit,
                 privacy=privacy,
             )
-            return owner, *await books.create_key(owner.id, terms)
+            return owner, *await accounts.create_key(owner.id, terms)
 
-        owner, key, secret = self._consult(work)
+        owner, key, secret = self._run(work)
         typer.echo(f"{key.id} of {owner.name}: {_terms(key)}.", err=True)
         typer.echo(_SHOWN_ONCE, err=True)
         typer.echo(secret)
@@ -89,29 +89,29 @@ class KeyCommands:
         ] = None,
         as_json: AsJson = False,
     ) -> None:
-        """List keys, oldest first; never a secret."""
+        """List keys, oldest first, without secrets."""
 
-        async def work(books: "Accounts") -> tuple[dict[str, str], Sequence[ApiKey], int]:
-            wanted = None if account is None else (await books.account(account)).id
-            names = {each.id: each.name for each in await books.accounts()}
-            return names, await books.keys(wanted), books.now_ms()
+        async def work(accounts: "Accounts") -> tuple[dict[str, str], Sequence[ApiKey], int]:
+            wanted = None if account is None else (await accounts.account(account)).id
+            names = {each.id: each.name for each in await accounts.accounts()}
+            return names, await accounts.keys(wanted), accounts.now_ms()
 
-        names, found, now_ms = self._consult(work)
+        names, found, now_ms = self._run(work)
         if as_json:
             print_json([_document(key, now_ms) for key in found])
         else:
             _print(names, found, now_ms)
 
     def revoke(self, key_id: Annotated[str, typer.Argument(metavar="ID", help="As in `corral key list`.")]) -> None:
-        """Refuse every further request with a key, at once and for ever; runs in progress go on."""
+        """Revoke a key: refuse all further requests with it. Running predictions continue."""
         if not key_id.startswith("key_"):
-            # Not repeated: it may be a secret, pasted by mistake.
-            raise typer.BadParameter("a key's id begins with 'key_'; see `corral key list`.", param_hint="ID")
+            # Without the value: it may be a secret, pasted by mistake.
+            raise typer.BadParameter("the id of a key starts with 'key_'; see `corral key list`.", param_hint="ID")
 
-        async def work(books: "Accounts") -> ApiKey:
-            return await books.revoke_key(key_id)
+        async def work(accounts: "Accounts") -> ApiKey:
+            return await accounts.revoke_key(key_id)
 
-        revoked = self._consult(work)
+        revoked = self._run(work)
         typer.echo(f"{revoked.id}  {revoked.name}: revoked")
 
 

@@ -1,11 +1,11 @@
-"""``corral usage``: tokens and cost of what was settled, summed as asked. Must not know of SQL."""
+"""``corral usage``: sums of tokens and cost."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from corral.cli.admin.books import Consult
+from corral.cli.admin.database import RunWithAccounts
 from corral.cli.terminal.amounts import day
 from corral.cli.terminal.options import AsJson
 from corral.cli.terminal.tables import Column, print_json, print_table
@@ -24,32 +24,30 @@ _DIMENSIONS: Final["dict[str, Dimension]"] = {
 _DEFAULT_BY: Final = "day,model,key,door"
 
 
-def usage_command(consult: Consult) -> Callable[..., None]:
-    """The command, for ``app.command("usage")``."""
+def usage_command(run: RunWithAccounts) -> Callable[..., None]:
+    """Create the command, for ``app.command("usage")``."""
 
     def usage(
         account: Annotated[
             str | None, typer.Option(metavar="ACCOUNT", help="Name or id of an account.", show_default="all")
         ] = None,
-        by: Annotated[
-            str, typer.Option(help="What the sums are split by: any of day, model, key, door, account.")
-        ] = _DEFAULT_BY,
+        by: Annotated[str, typer.Option(help="Group by any of day, model, key, door, account.")] = _DEFAULT_BY,
         since: Annotated[
-            str | None, typer.Option(parser=day, metavar="DATE", help="First day in UTC, such as 2026-01-31.")
+            str | None, typer.Option(parser=day, metavar="DATE", help="First day (UTC), such as 2026-01-31.")
         ] = None,
         until: Annotated[
-            str | None, typer.Option(parser=day, metavar="DATE", help="Last day in UTC, itself included.")
+            str | None, typer.Option(parser=day, metavar="DATE", help="Last day (UTC), inclusive.")
         ] = None,
         as_json: AsJson = False,
     ) -> None:
-        """Sum up tokens and cost: a table on a terminal, tab-separated in a pipe."""
+        """Print sums of tokens and cost: a table on a terminal, tab-separated in a pipe."""
         split = _split(by)
 
-        async def work(books: "Accounts") -> "Sequence[Usage]":
-            wanted = None if account is None else (await books.account(account)).id
-            return await books.usage(account_id=wanted, by=tuple(split.values()), since_day=since, until_day=until)
+        async def work(accounts: "Accounts") -> "Sequence[Usage]":
+            wanted = None if account is None else (await accounts.account(account)).id
+            return await accounts.usage(account_id=wanted, by=tuple(split.values()), since_day=since, until_day=until)
 
-        found = consult(work)
+        found = run(work)
         if as_json:
             print_json([_document(row, split) for row in found])
         else:

@@ -1,11 +1,11 @@
-"""``corral webhooks``: what was told to whom, and with which secret. Sends nothing: the server does."""
+"""``corral webhooks``: list and replay deliveries, show and rotate signing secrets. The server sends them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from corral.cli.admin.books import ConsultWebhooks
+from corral.cli.admin.database import RunWithWebhooks
 from corral.cli.terminal.amounts import shown_time
 from corral.cli.terminal.options import AsJson
 from corral.cli.terminal.tables import Column, print_json, print_table
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="Name or id of the account.")]
 
 
-def webhook_commands(consult: ConsultWebhooks) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
-    commands = WebhookCommands(consult)
+def webhook_commands(run: RunWithWebhooks) -> typer.Typer:
+    """Create the command group, for ``app.add_typer``."""
+    commands = WebhookCommands(run)
     app = typer.Typer(
         name="webhooks",
         add_completion=False,
-        help="Look at deliveries, send one again, make secrets.",
+        help="List deliveries, send one again, show or rotate secrets.",
         no_args_is_help=True,
     )
     app.command("list")(commands.list_deliveries)
@@ -35,10 +35,10 @@ def webhook_commands(consult: ConsultWebhooks) -> typer.Typer:
 
 
 class WebhookCommands:
-    """One method a command."""
+    """One method per command."""
 
-    def __init__(self, consult: ConsultWebhooks) -> None:
-        self._consult = consult
+    def __init__(self, run: RunWithWebhooks) -> None:
+        self._run = run
 
     def list_deliveries(
         self,
@@ -48,46 +48,46 @@ class WebhookCommands:
         prediction: Annotated[
             str | None, typer.Option(metavar="ID", help="Id of a prediction.", show_default="all")
         ] = None,
-        limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 100,
+        limit: Annotated[int, typer.Option(min=1, max=100, help="Most deliveries to list.")] = 100,
         as_json: AsJson = False,
     ) -> None:
-        """List deliveries, newest first; never what was sent or answered."""
+        """List deliveries, newest first, without request and response bodies."""
 
-        async def work(books: "Accounts", webhooks: "Webhooks") -> Sequence[Delivery]:
-            wanted = None if account is None else (await books.account(account)).id
+        async def work(accounts: "Accounts", webhooks: "Webhooks") -> Sequence[Delivery]:
+            wanted = None if account is None else (await accounts.account(account)).id
             return await webhooks.deliveries(wanted, prediction_id=prediction, limit=limit)
 
-        found = self._consult(work)
+        found = self._run(work)
         if as_json:
             print_json([_document(delivery) for delivery in found])
         else:
             _print(found)
 
     def replay(self, delivery_id: Annotated[str, typer.Argument(metavar="ID", help="As in `webhooks list`.")]) -> None:
-        """Send an event once more, under the same id; the server that runs does it, or the next one."""
+        """Send a delivery again with the same id. A running server sends it, or the next one that starts."""
 
-        async def work(_books: "Accounts", webhooks: "Webhooks") -> Delivery:
+        async def work(_accounts: "Accounts", webhooks: "Webhooks") -> Delivery:
             return await webhooks.replay(delivery_id)
 
-        replayed = self._consult(work)
+        replayed = self._run(work)
         typer.echo(f"{replayed.id}: due now")
 
     def secret(self, account: OfAccount) -> None:
-        """Print the secret with which an account's receivers check signatures."""
+        """Print the secret with which an account's webhook receivers verify signatures."""
 
-        async def work(books: "Accounts", webhooks: "Webhooks") -> str:
-            return await webhooks.secret((await books.account(account)).id)
+        async def work(accounts: "Accounts", webhooks: "Webhooks") -> str:
+            return await webhooks.secret((await accounts.account(account)).id)
 
-        typer.echo(self._consult(work))
+        typer.echo(self._run(work))
 
     def rotate(self, account: OfAccount) -> None:
-        """Make a new secret and print it; the one before it signs as well for 24 hours."""
+        """Create a new secret and print it. The previous secret stays valid for 24 hours."""
 
-        async def work(books: "Accounts", webhooks: "Webhooks") -> str:
-            return await webhooks.rotate((await books.account(account)).id)
+        async def work(accounts: "Accounts", webhooks: "Webhooks") -> str:
+            return await webhooks.rotate((await accounts.account(account)).id)
 
-        secret = self._consult(work)
-        typer.echo("The secret before this one signs as well for 24 hours.", err=True)
+        secret = self._run(work)
+        typer.echo("The previous secret stays valid for 24 hours.", err=True)
         typer.echo(secret)
 
 

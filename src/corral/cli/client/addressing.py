@@ -1,4 +1,4 @@
-"""Which server the commands mean, and with which key: options before settings before the login before this machine."""
+"""Find the server and API key for a command: from options, settings, the login, or the server on this machine."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from corral.store.key_file import KEY_FILE, read_secret
 
 
 def connect(url: str | None) -> Connection:
-    """The server that *url* names, else the setting ``url``, else the login, else one on this machine.
+    """Find the server: *url*, else the setting ``url``, else the login, else the server on this machine.
 
     Raises:
-        BadSetting: a setting is unknown or bad.
-        LoginUnusable: the login, or this machine's key, cannot be read.
+        BadSetting: a setting is unknown or invalid.
+        LoginUnusable: the login file or the key file of this machine cannot be read.
     """
     settings = load_settings({"url": url})
     login = login_file().read()
@@ -25,20 +25,20 @@ def connect(url: str | None) -> Connection:
 
 
 def login_file() -> LoginFile:
-    """The person's own."""
+    """Return the user's login file."""
     return LoginFile(default_config_dir() / LOGIN_FILE)
 
 
 def reach(connection: Connection) -> Channel:
-    """A channel that shows when it waits."""
+    """Create a channel that shows on the terminal when it waits."""
     return Channel(connection, waiting=waiting)
 
 
 def open_server(url: str | None) -> Channel:
-    """A channel to the server that is meant.
+    """Create a channel to the server that `connect` finds.
 
     Raises:
-        CorralError: as ``connect``, and for an address or key that cannot be right.
+        CorralError: as ``connect``, and for an invalid address or key.
     """
     return reach(connect(url))
 
@@ -48,7 +48,7 @@ def _here(settings: Settings) -> str:
 
 
 def _key(address: str, settings: Settings, login: Login | None) -> str | None:
-    """The key for *address*: no token goes to another server than the one it was made for."""
+    """Get the key for *address*. A token is never sent to another server than the one it was created for."""
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()
     if login is not None and server_root(login.url) == server_root(address):
@@ -61,7 +61,7 @@ def _key(address: str, settings: Settings, login: Login | None) -> str | None:
 def _key_of_this_machine(path: Path) -> str | None:
     try:
         return read_secret(path)
-    except (OSError, ValueError) as error:  # bytes that are not ASCII are a ValueError
+    except (OSError, ValueError) as error:  # bytes that are not ASCII raise ValueError
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
         raise LoginUnusable(
             f"The API key in {path} cannot be read: {reason}. Set CORRAL_API_KEY, or log in with `corral auth login`."

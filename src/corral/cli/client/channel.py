@@ -1,4 +1,4 @@
-"""HTTP to one server, for the commands: bounded answers, and every failure as one sentence. Knows no terminal."""
+"""HTTP client of the commands: limits the size of responses, reports each failure as one sentence."""
 
 import ipaddress
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -15,11 +15,11 @@ from corral.cli.client.connection import Connection, Refused, RequestFailed, Unr
 
 T = TypeVar("T")
 Waiting = Callable[[], AbstractContextManager[None]]
-"""Lasts while an answer has not begun; may show that on a terminal."""
+"""Context manager that is active while a response has not started; may show that on a terminal."""
 
 _CONNECT_TIMEOUT_S: Final = 5
 _READ_TIMEOUT_S: Final = 60
-"""Longer than the server's pause between two comments in a silent stream."""
+"""Longer than the interval of the server's keep-alive comments in an event stream."""
 _MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _MAX_REASON_CHARACTERS: Final = 500
 _EVENT_STREAM: Final = "text/event-stream"
@@ -27,7 +27,7 @@ _EVENT_STREAM: Final = "text/event-stream"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One field of a form; with a file name it is an uploaded file, else text."""
+    """A field of a multipart form: an uploaded file if it has a file name, else text."""
 
     name: str
     content: bytes
@@ -37,21 +37,21 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked of a server."""
+    """An HTTP request to the Corral server."""
 
     path: str
-    """From the server's root on, such as ``/v1/models``."""
+    """Path from the server's root, such as ``/v1/models``."""
     method: str = "GET"
     query: Mapping[str, str | int] | None = None
     headers: Mapping[str, str] | None = None
     json: object = None
     form: Sequence[Part] = ()
     timeout_s: float = _READ_TIMEOUT_S
-    """Silence after which the server is given up."""
+    """Timeout for each read."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One server-sent event."""
+    """A server-sent event."""
 
     name: str
     data: str
@@ -59,19 +59,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply:
-    """An answer that has begun: an event stream, or a body to be read."""
+    """A response whose body is not read yet: an event stream or a document."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
 
     @property
     def streams(self) -> bool:
-        """Whether events come, instead of one document."""
+        """Whether the response is an event stream."""
         return self._media_type == _EVENT_STREAM
 
     @property
     def status_code(self) -> int:
-        """The HTTP status."""
+        """HTTP status of the response."""
         return self._response.status_code
 
     @property
@@ -79,37 +79,37 @@ class Reply:
         return self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def body(self) -> bytes:
-        """The whole body.
+        """Read the whole body.
 
         Raises:
-            RequestFailed: it is longer than any answer that is of use.
+            RequestFailed: the body exceeds the size limit.
         """
         body = b""
         for part in self._response.iter_bytes():
             body += part
             if len(body) > _MAX_BODY_BYTES:
-                raise RequestFailed(f"The server's answer is longer than {_MAX_BODY_BYTES} bytes.")
+                raise RequestFailed(f"The server's response is longer than {_MAX_BODY_BYTES} bytes.")
         return body
 
     def events(self) -> Generator[Event]:
-        """The events, as they come."""
+        """Yield the events as they arrive."""
         for event in httpx2.EventSource(self._response):
             yield Event(name=event.event, data=event.data, id=event.id)
 
 
 class Channel:
-    """Asks one server. Use as a context manager."""
+    """Client of one server. Use as a context manager."""
 
     def __init__(self, connection: Connection, *, waiting: Waiting = nullcontext) -> None:
-        """Prepare; nothing is sent yet.
+        """Create the client; nothing is sent yet.
 
         Raises:
-            RequestFailed: the address or the key cannot be right.
+            RequestFailed: the address or the key is invalid.
         """
         url = _checked_url(connection.url)
         key = connection.api_key
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
-            raise RequestFailed("The API key holds a character that no key has.")
+            raise RequestFailed("The API key contains a character that keys cannot contain.")
         self.url = server_root(str(url))
         self.has_key = bool(key)
         self._local = is_this_machine(self.url)
@@ -117,39 +117,39 @@ class Channel:
         self._http = httpx2.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"} if key else {},
-            # Certificates are read, which takes a while, only where they are looked at; redirects are not followed.
+            # Loading certificates takes time, so it is done only for https. Redirects are not followed.
             verify=url.scheme == "https",
-            # A proxy has no business with this machine's own server and its key.
+            # Never send requests to this machine's own server, with its key, through a proxy.
             trust_env=not self._local,
         )
 
     def __enter__(self) -> Self:
-        """Open for requests."""
+        """Return the client."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections, and so end what they were waiting for."""
+        """Close all connections."""
         self._http.close()
 
     def ask(self, request: Request) -> bytes:
-        """The whole answer to a request.
+        """Send a request and return the body of the response.
 
         Raises:
-            Unreached: no server, or none that says anything.
-            Refused: the server says no.
+            Unreached: the server cannot be reached or does not respond.
+            Refused: the response has an error status.
         """
         with self.exchange(request) as reply, self._waiting():
             return reply.body()
 
     @contextmanager
     def exchange(self, request: Request) -> Generator[Reply]:
-        """Send a request; its answer lasts as long as the block, and leaving that early ends the server's work on it.
+        """Send a request; the response is open while the block is active. Leaving the block early cancels the request.
 
         Raises:
-            Unreached: no server, or none that says anything; also while the answer is read.
-            Refused: the server says no.
+            Unreached: the server cannot be reached or does not respond; also while the response is read.
+            Refused: the response has an error status.
         """
         with self.unchecked(request) as reply:
             if not 200 <= reply.status_code < 300:
@@ -158,10 +158,10 @@ class Channel:
 
     @contextmanager
     def unchecked(self, request: Request) -> Generator[Reply]:
-        """As ``exchange``, but every status is an answer.
+        """As ``exchange``, but does not raise for an error status.
 
         Raises:
-            Unreached: no server, or none that says anything; also while the answer is read.
+            Unreached: the server cannot be reached or does not respond; also while the response is read.
         """
         with self._explained(request.timeout_s), ExitStack() as stack:
             with self._waiting():
@@ -170,10 +170,10 @@ class Channel:
             yield Reply(response)
 
     def _encoded(self, request: Request) -> httpx2.Request:
-        """The request in bytes.
+        """Encode the request.
 
         Raises:
-            RequestFailed: text is not UTF-8, the address is too long, or a number is not finite.
+            RequestFailed: a text is not UTF-8, the address is too long, or a number is not finite.
         """
         try:
             return self._http.build_request(
@@ -186,7 +186,7 @@ class Channel:
                 timeout=httpx2.Timeout(request.timeout_s, connect=min(request.timeout_s, _CONNECT_TIMEOUT_S)),
             )
         except (httpx2.InvalidURL, ValueError) as error:
-            reason = "it holds bytes that are not UTF-8 text" if isinstance(error, UnicodeError) else error
+            reason = "it contains bytes that are not UTF-8 text" if isinstance(error, UnicodeError) else error
             raise RequestFailed(f"The request cannot be sent: {reason}.") from error
 
     @contextmanager
@@ -196,40 +196,38 @@ class Channel:
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             if self._local:
                 raise Unreached(f"No server answers at {self.url}; start one with `corral serve`.") from error
-            raise Unreached(f"No connection to {self.url}: {error}.") from error
+            raise Unreached(f"Cannot connect to {self.url}: {error}.") from error
         except httpx2.TimeoutException as error:
-            raise Unreached(f"The server at {self.url} said nothing for {timeout_s:g} s.") from error
+            raise Unreached(f"The server at {self.url} did not respond for {timeout_s:g} s.") from error
         except httpx2.HTTPError as error:
-            raise Unreached(f"The connection to {self.url} broke: {error}.") from error
+            raise Unreached(f"The connection to {self.url} was lost: {error}.") from error
 
     def _refusal(self, status_code: int, body: bytes) -> Refused:
-        said = reason(body)
+        message = reason(body) or f"The server returned HTTP status {status_code}."
         if status_code == 401:
-            said = (
-                f"The server at {self.url} did not accept the API key; set CORRAL_API_KEY to the one that "
+            message = (
+                f"The server at {self.url} did not accept the API key. Set CORRAL_API_KEY to the key that "
                 "`corral serve` printed, or log in with `corral auth login`."
             )
-        return Refused(
-            said or f"The server answered with HTTP status {status_code}.", status_code=status_code, body=body
-        )
+        return Refused(message, status_code=status_code, body=body)
 
 
 Reach = Callable[[Connection], Channel]
-"""Opens a channel to a server; nothing is sent yet."""
+"""Creates a channel to a server; nothing is sent yet."""
 OpenServer = Callable[[str | None], Channel]
-"""The same for ``--url``, or for settings and login when that is None."""
+"""Creates a channel to the server of ``--url``, or of settings and login if it is None."""
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """The document in *body*, as far as *kind* tells of it.
+    """Decode a JSON body to *kind*; unknown fields are ignored.
 
     Raises:
-        RequestFailed: it is another document.
+        RequestFailed: the body does not match.
     """
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestFailed("The server's answer is not what Corral sends; is --url right?") from error
+        raise RequestFailed("The server did not send a valid Corral response. Check --url.") from error
 
 
 class _Problem(msgspec.Struct):
@@ -249,47 +247,47 @@ class _ErrorObject(msgspec.Struct):
 
 
 def reason(body: bytes) -> str | None:
-    """The server's own words for an error, in any of the shapes in use; None when there are none."""
+    """Get the message from an error response in any of the doors' formats; None if it has none."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
-        said = problem.detail if problem.error is None else problem.error
-        match said:
+        detail = problem.detail if problem.error is None else problem.error
+        match detail:
             case str():
-                text = said
+                text = detail
             case list():
-                fault = msgspec.convert(said, list[_Fault])[0]
+                fault = msgspec.convert(detail, list[_Fault])[0]
                 text = f"{'.'.join(map(str, fault.loc))}: {fault.msg}"
             case _:
-                text = msgspec.convert(said, _ErrorObject).message
+                text = msgspec.convert(detail, _ErrorObject).message
     except (msgspec.DecodeError, RecursionError, IndexError):
         return None
     return one_line(text)[:_MAX_REASON_CHARACTERS] or None
 
 
 def path_segment(text: str) -> str:
-    """*text* as one segment of a URL's path.
+    """Quote *text* as one segment of a URL's path.
 
     Raises:
-        RequestFailed: it holds bytes that are not UTF-8 text.
+        RequestFailed: *text* contains bytes that are not UTF-8 text.
     """
     try:
         return quote(text, safe="")
     except UnicodeEncodeError as error:
-        raise RequestFailed(f"'{text}' holds bytes that are not UTF-8 text.") from error
+        raise RequestFailed(f"'{text}' contains bytes that are not UTF-8 text.") from error
 
 
 def one_line(text: str) -> str:
-    """*text* without what would move the cursor."""
+    """Replace line breaks and control characters with spaces."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def server_root(url: str) -> str:
-    """*url* as servers are compared: without a final slash and the ``/v1`` that OpenAI's clients want."""
+    """Strip a final slash and the ``/v1`` of OpenAI's clients from *url*, to compare servers."""
     return url.rstrip("/").removesuffix("/v1")
 
 
 def is_this_machine(url: str) -> bool:
-    """Whether the address is a loopback one."""
+    """Return whether the URL's host is a loopback address."""
     host = _checked_url(url).host
     try:
         address = ipaddress.ip_address(host)
@@ -302,7 +300,7 @@ def _checked_url(text: str) -> httpx2.URL:
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
-        raise RequestFailed(f"'{text}' is no address: {error}.") from error
+        raise RequestFailed(f"'{text}' is not a server address: {error}.") from error
     if url.scheme not in {"http", "https"} or not url.host:
-        raise RequestFailed(f"'{text}' is no address; one begins with http:// or https://.")
+        raise RequestFailed(f"'{text}' is not a server address: it must start with http:// or https://.")
     return url

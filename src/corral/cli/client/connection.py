@@ -1,4 +1,4 @@
-"""Where a server is, and what may go wrong with it. Must not know of HTTP."""
+"""Address and key of a server, and errors of requests to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,26 +8,26 @@ from corral.core.errors import CorralError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """Where a server is, and the key to it."""
+    """Address and API key of a server."""
 
     url: str
     api_key: str | None = field(default=None, repr=False)
 
 
 Connect = Callable[[str | None], Connection]
-"""Finds the connection from ``--url``, or from settings and login when that is None."""
+"""Finds the connection from ``--url``, or from settings and login if it is None."""
 
 
 class RequestFailed(CorralError):
-    """The server was not reached or said no; the message is one sentence for the person at the terminal."""
+    """The request failed; the message is one sentence for the terminal."""
 
 
 class Unreached(RequestFailed):
-    """The connection could not be made, or broke; the same request may work a moment later."""
+    """The connection failed or was lost. Safe to retry."""
 
 
 class Refused(RequestFailed):
-    """The server answered with a status that is no success."""
+    """The server returned an error status."""
 
     def __init__(self, message: str, *, status_code: int, body: bytes) -> None:
         super().__init__(message)

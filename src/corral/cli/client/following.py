@@ -1,4 +1,4 @@
-"""A prediction's event stream, followed to its end over connections that may break. Must not know of terminals."""
+"""Read a prediction's event stream to its end, reconnecting when the connection is lost."""
 
 import time
 from collections.abc import Callable, Generator
@@ -10,25 +10,25 @@ from corral.cli.client.channel import Channel, Event, Reach, Request
 from corral.cli.client.connection import Connection, Refused, RequestFailed, Unreached
 
 PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Before each try in a row that brought nothing; a server that restarts is back within them."""
-_PASSING: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+"""Delay before each consecutive retry without new events; long enough for a server to restart."""
+_TRANSIENT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
 
 def follow(
-    reach: Reach, url: str, *, told: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
+    reach: Reach, url: str, *, on_retry: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
 ) -> Generator[Event]:
-    """Events up to the one named ``done``, each once.
+    """Yield the events up to ``done``, each once.
 
-    A stream's address is itself the right to read it, so no key goes there: it may be another host's.
+    The stream's URL is signed, so no API key is sent: the URL may be of another host.
 
     Args:
-        reach: opens a channel.
-        url: of the stream.
-        told: hears why a connection is made anew.
-        sleep: stands for the clock's.
+        reach: creates a channel.
+        url: URL of the stream.
+        on_retry: called with the reason before each reconnect.
+        sleep: replaces ``time.sleep`` in tests.
 
     Raises:
-        RequestFailed: the stream is refused, or breaks too often in a row.
+        RequestFailed: the stream is refused, or all retries failed.
     """
     address = urlsplit(url)
     path = f"{address.path}?{address.query}" if address.query else address.path
@@ -45,12 +45,12 @@ def follow(
                         return
                 why = "The stream ended early."
             except (Unreached, Refused) as error:
-                if isinstance(error, Refused) and error.status_code not in _PASSING:
+                if isinstance(error, Refused) and error.status_code not in _TRANSIENT:
                     raise
                 why = str(error)
             if tries == len(PAUSES_S):
-                raise RequestFailed(f"{why} Nothing more came in {tries} tries.")
-            told(why)
+                raise RequestFailed(f"{why} No more events arrived in {tries} retries.")
+            on_retry(why)
             sleep(PAUSES_S[tries])
             tries += 1
 

@@ -1,4 +1,4 @@
-"""Chat and the served models, asked over the OpenAI door. Must not know of terminals, engines or settings."""
+"""Client for health, served models and chat completions."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from corral.core.server_state import ServerState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A model that the server answers for; None is what the server does not tell."""
+    """A model that the server serves; None where the server does not report a value."""
 
     id: str
     context_tokens: int | None
     weights: str | None
-    """What really answers: the name of the loaded weights."""
+    """Name of the loaded weights."""
     stands_in: bool
-    """Whether other weights than the name promises answer."""
+    """Whether other weights than those of the named model compute the answers."""
     state: str | None
-    """Of the deployment that computes for it: ``ready``, ``loading 40 %``."""
+    """State of its deployment: ``ready``, ``loading 40 %``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerOptions:
-    """What may be asked for beside the messages; None leaves it to the server."""
+    """Options of a chat completion; None uses the server's default."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -36,15 +36,15 @@ class AnswerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPart:
-    """A piece of a streamed answer."""
+    """A part of a streamed answer."""
 
     text: str
     finish_reason: str | None
-    """Set on the last piece."""
+    """Set on the last part."""
 
 
 class Client:
-    """Asks a server questions, over a channel that someone else opens and closes."""
+    """Calls the API over a channel, which the caller opens and closes."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -53,19 +53,19 @@ class Client:
         """Get the state of the server.
 
         Raises:
-            RequestFailed: nothing answers there, or not as Corral does.
+            RequestFailed: the server cannot be reached, or is not Corral.
         """
         with self._channel.unchecked(Request(path="/health")) as reply:
             state = decode(reply.body(), _Health).status
             if state not in set(ServerState):
-                raise RequestFailed(f"What answers at {self._channel.url} is not Corral.")
+                raise RequestFailed(f"The server at {self._channel.url} is not Corral.")
             return ServerState(state)
 
     def models(self) -> tuple[ServedModel, ...]:
-        """The served models, in the server's order.
+        """List the served models, in the server's order.
 
         Raises:
-            RequestFailed: no server, no valid key, or an error of the server.
+            RequestFailed: the server cannot be reached, the key is invalid, or the server returns an error.
         """
         body = self._channel.ask(Request(path="/v1/models"))
         return tuple(
@@ -80,17 +80,17 @@ class Client:
         )
 
     def answer(self, model: str, messages: Sequence[Message], options: AnswerOptions) -> Generator[AnswerPart]:
-        """Stream an answer; closing the generator early stops the server's work on it.
+        """Stream a chat completion. Closing the generator early cancels it on the server.
 
         Raises:
-            RequestFailed: while iterating; no server, no valid key, a refused request, or an answer cut off.
+            RequestFailed: while iterating: the server cannot be reached, refuses the request, or cuts the answer off.
         """
-        wishes = {"temperature": options.temperature, "max_tokens": options.max_tokens, "seed": options.seed}
+        chosen = {"temperature": options.temperature, "max_tokens": options.max_tokens, "seed": options.seed}
         body = {
             "model": model,
             "messages": [{"role": message.role.value, "content": message.content} for message in messages],
             "stream": True,
-        } | {name: value for name, value in wishes.items() if value is not None}
+        } | {name: value for name, value in chosen.items() if value is not None}
         finished = False
         request = Request(
             path="/v1/chat/completions", method="POST", json=body, headers={"accept": "text/event-stream"}
@@ -103,7 +103,7 @@ class Client:
                 finished = finished or part.finish_reason is not None
                 yield part
         if not finished:
-            raise RequestFailed("The server ended the answer before it was complete.")
+            raise RequestFailed("The server closed the stream before the answer was complete.")
 
 
 class _Health(msgspec.Struct):
@@ -147,7 +147,7 @@ class _Chunk(msgspec.Struct):
 def _part(data: str) -> AnswerPart:
     chunk = decode(data.encode(), _Chunk)
     if chunk.error is not None:
-        raise RequestFailed(reason(data.encode()) or "The server failed while it answered.")
+        raise RequestFailed(reason(data.encode()) or "The server failed while it generated the answer.")
     if not chunk.choices:
         return AnswerPart(text="", finish_reason=None)
     choice = chunk.choices[0]

@@ -1,4 +1,4 @@
-"""The file that remembers where a person is logged in: address and token, for its owner alone."""
+"""The login file: server address and token, readable by its owner only."""
 
 import os
 import stat
@@ -12,37 +12,37 @@ import msgspec
 from corral.core.errors import CorralError
 
 LOGIN_FILE: Final = "login.json"
-"""Its name in the configuration directory."""
+"""Name of the file in the configuration directory."""
 _MAX_BYTES: Final = 64 * 1024
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class LoginUnusable(CorralError):
-    """The file is there, but cannot be used; the message says why and what to do."""
+    """The login file or a key file cannot be used; the message contains the reason and what to do."""
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a person is logged in, and with which token."""
+    """Server address and token of the current login."""
 
     url: str
     token: str
 
     def __repr__(self) -> str:
-        """Without the token."""
+        """Return a representation without the token."""
         return f"Login(url={self.url!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class LoginFile:
-    """Reads, replaces and removes the file."""
+    """Reads, replaces and deletes the login file."""
 
     path: Path
 
     def read(self) -> Login | None:
-        """What it says; None without a file.
+        """Read the login; None if there is no file.
 
         Raises:
-            LoginUnusable: it cannot be read, is no such file, or others may read it.
+            LoginUnusable: the file cannot be read, is damaged, or is readable by other users.
         """
         try:
             with self.path.open("rb") as file:
@@ -54,22 +54,22 @@ class LoginFile:
             raise LoginUnusable(f"{self.path} cannot be read: {error.strerror}.") from error
         if mode & _OTHERS:
             raise LoginUnusable(
-                f"{self.path} has mode {mode:04o}, so others may use your token; say chmod 600 {self.path}."
+                f"{self.path} has mode {mode:04o}, so other users can read your token. Run chmod 600 {self.path}."
             )
         try:
             return msgspec.json.decode(text, type=Login)
         except msgspec.DecodeError as error:
-            raise LoginUnusable(f"{self.path} is damaged; `corral auth logout` removes it.") from error
+            raise LoginUnusable(f"{self.path} is damaged. Remove it with `corral auth logout`.") from error
 
     def write(self, login: Login) -> None:
-        """Replace it; whoever reads meanwhile gets the old one or the new one, and never half of one.
+        """Replace the file atomically.
 
         Raises:
             LoginUnusable: the directory cannot be written.
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Temporary files have mode 0600 from the beginning.
+            # Temporary files are created with mode 0600.
             with NamedTemporaryFile(dir=self.path.parent, prefix=self.path.name, suffix=".tmp", delete=False) as draft:
                 try:
                     draft.write(msgspec.json.format(msgspec.json.encode(login)) + b"\n")
@@ -82,10 +82,10 @@ class LoginFile:
             raise LoginUnusable(f"{self.path} cannot be written: {error.strerror}.") from error
 
     def remove(self) -> bool:
-        """Remove it, whatever is in it; whether there was one.
+        """Delete the file. Returns False if there was none.
 
         Raises:
-            LoginUnusable: it cannot be removed.
+            LoginUnusable: the file cannot be deleted.
         """
         try:
             self.path.unlink()

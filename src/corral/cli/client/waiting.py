@@ -1,4 +1,4 @@
-"""A sign on the terminal that an answer is awaited, once that takes longer than a second. Nothing in a pipe."""
+"""Show on the terminal that a command waits for the server, after one second."""
 
 import sys
 import threading
@@ -6,19 +6,19 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-PATIENCE_S: Final = 1.0
+SHOW_AFTER_S: Final = 1.0
 
 
 @contextmanager
-def waiting(after_s: float = PATIENCE_S) -> Generator[None]:
-    """Lasts while an answer has not come; the sign is on standard error and vanishes with the block."""
+def waiting(after_s: float = SHOW_AFTER_S) -> Generator[None]:
+    """Show a spinner on standard error if the block takes longer than *after_s*. Does nothing in a pipe."""
     if not sys.stderr.isatty():
         yield
         return
     with ExitStack() as shown:
 
         def show() -> None:
-            from rich.console import Console  # noqa: PLC0415 - a tenth of a second that quick answers need not
+            from rich.console import Console  # noqa: PLC0415 - takes 0.1 s, which quick answers can avoid
 
             shown.enter_context(Console(stderr=True).status("Waiting for the server"))
 

@@ -1,4 +1,4 @@
-"""``corral auth``: log in at a server, and out. A token is shown by ``auth token`` alone."""
+"""``corral auth``: log in to a server, log out, show the token."""
 
 import sys
 from collections.abc import Callable
@@ -16,9 +16,9 @@ _MAX_TOKEN_CHARACTERS: Final = 8192
 
 
 def auth_commands(connect: Connect, reach: Reach, login_file: Callable[[], LoginFile]) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
+    """Create the command group, for ``app.add_typer``."""
     commands = AuthCommands(connect, reach, login_file)
-    app = typer.Typer(name="auth", add_completion=False, help="Log in at a server, and out.", no_args_is_help=True)
+    app = typer.Typer(name="auth", add_completion=False, help="Log in to a server, and log out.", no_args_is_help=True)
     app.command("login")(commands.login)
     app.command("logout")(commands.logout)
     app.command("token")(commands.token)
@@ -27,7 +27,7 @@ def auth_commands(connect: Connect, reach: Reach, login_file: Callable[[], Login
 
 
 class AuthCommands:
-    """One method a command."""
+    """One method per command."""
 
     def __init__(self, connect: Connect, reach: Reach, login_file: Callable[[], LoginFile]) -> None:
         self._connect = connect
@@ -35,7 +35,7 @@ class AuthCommands:
         self._login_file = login_file
 
     def login(self, *, url: Url = None) -> None:
-        """Ask for an API key, check it at the server, and keep both for the commands to come."""
+        """Ask for an API key, check it with the server, and store both for later commands."""
         address = self._connect(url).url
         if sys.stdin.isatty():
             token = typer.prompt(f"API key for {address}", hide_input=True, err=True)
@@ -45,32 +45,32 @@ class AuthCommands:
         typer.echo("login successful")
 
     def logout(self) -> None:
-        """Forget where you are logged in."""
+        """Delete the stored login."""
         if not self._login_file().remove():
             raise RequestFailed("Not logged in.")
         typer.echo("logout done")
 
     def token(self, *, url: Url = None) -> None:
-        """Print the token that commands send: that of the settings, of the login, or of this machine's server."""
+        """Print the token that commands send: from the settings, the login, or this machine's server."""
         token = self._connect(url).api_key
         if token is None:
-            raise RequestFailed("Not logged in; say `corral auth login`.")
+            raise RequestFailed("Not logged in. Run `corral auth login`.")
         typer.echo(token)
 
     def set_token(
         self,
-        token: Annotated[str, typer.Argument(help="Other users of this machine may see it here; login hides it.")],
+        token: Annotated[str, typer.Argument(help="API key, visible to other users of this machine; login hides it.")],
         *,
         url: Url = None,
     ) -> None:
-        """As login, with the key on the command line."""
+        """Log in with the API key on the command line."""
         self._keep(self._connect(url).url, token)
         typer.echo("token stored successfully")
 
     def _keep(self, address: str, token: str) -> None:
         token = token.strip()
         if not token or len(token) > _MAX_TOKEN_CHARACTERS:
-            raise RequestFailed(f"An API key has between 1 and {_MAX_TOKEN_CHARACTERS} characters.")
+            raise RequestFailed(f"An API key must have 1 to {_MAX_TOKEN_CHARACTERS} characters.")
         with self._reach(Connection(url=address, api_key=token)) as server:
             server.ask(Request(path="/v1/me"))
             self._login_file().write(Login(url=server.url, token=token))

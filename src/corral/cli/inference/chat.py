@@ -1,4 +1,4 @@
-"""``corral chat``: a streaming conversation in the terminal. Must not know of HTTP, tokens or engines."""
+"""``corral chat``: a conversation with a model in the terminal."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -21,36 +21,38 @@ from corral.core.generation import Message, Role
 
 _MAX_PIPED_BYTES = 1024 * 1024
 _GUIDE = (
-    "/reset forgets the conversation; /exit or Ctrl-D leaves; Ctrl-C stops an answer; \\ at the end continues a line."
+    "/reset clears the conversation; /exit or Ctrl-D exits; Ctrl-C stops an answer; \\ at the end continues a line."
 )
 
 
 def chat_command(open_server: OpenServer) -> Callable[..., None]:
-    """The command, for ``app.command("chat")``."""
+    """Create the command, for ``app.command("chat")``."""
 
     def chat(
         prompt: Annotated[
-            str | None, typer.Argument(help="Ask this once and leave; text from a pipe follows it.", show_default=False)
+            str | None, typer.Argument(help="Ask this once and exit; text from a pipe is appended.", show_default=False)
         ] = None,
         *,
         model: Annotated[
             str | None,
             typer.Option(
-                help="Model to talk to.",
+                help="Model to use.",
                 show_default="the server's first",
                 autocompletion=model_completion(open_server),
             ),
         ] = None,
-        system: Annotated[str | None, typer.Option(help="System message: how the model shall behave.")] = None,
+        system: Annotated[str | None, typer.Option(help="System message: how the model should behave.")] = None,
         url: Url = None,
         temperature: Annotated[
             float | None,
-            typer.Option(min=0, callback=finite, help="0 always takes the likeliest token."),
+            typer.Option(min=0, callback=finite, help="Sampling temperature; 0 always takes the most likely token."),
         ] = None,
-        max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-        seed: Annotated[int | None, typer.Option(help="Same seed, nearly always the same answer.")] = None,
+        max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
+        seed: Annotated[
+            int | None, typer.Option(help="Seed; the same one nearly always gives the same answer.")
+        ] = None,
     ) -> None:
-        """Talk to a served model: a conversation, or one answer when given a prompt or a pipe."""
+        """Chat with a served model: a conversation, or one answer if given a prompt or a pipe."""
         accept_any_text()
         interactive = prompt is None and sys.stdin.isatty()
         question = None if interactive else _one_question(prompt)
@@ -69,58 +71,58 @@ def chat_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 class Conversation:
-    """What was said so far, and the model that goes on with it."""
+    """Messages of a conversation, and the model that answers them."""
 
     def __init__(self, client: Client, model: str, system: str | None, options: AnswerOptions) -> None:
         self._client = client
         self._model = model
         self._options = options
         self._opening = [] if system is None else [Message(role=Role.SYSTEM, content=_valid(system))]
-        self._said: list[Message] = []
+        self._messages: list[Message] = []
 
     def ask(self, text: str, show: Callable[[str], None]) -> str | None:
-        """Show the answer to *text* while it comes, without its leading space; return why it ended.
+        """Stream the answer to *text* to *show*, without its leading space; return the finish reason.
 
-        An answer that is cut short, by an exception or by Ctrl-C, is remembered as far as it was shown; a question
-        without any answer is forgotten.
+        An answer that is cut off by an error or Ctrl-C is kept in the conversation as far as it was shown. A question
+        without an answer is not kept.
 
         Raises:
-            RequestFailed: there is no (whole) answer.
+            RequestFailed: the answer is missing or incomplete.
         """
         question = Message(role=Role.USER, content=_valid(text))
         answer = ""
         finish_reason = None
         try:
             with closing(
-                self._client.answer(self._model, [*self._opening, *self._said, question], self._options)
+                self._client.answer(self._model, [*self._opening, *self._messages, question], self._options)
             ) as parts:
                 for part in parts:
-                    fresh = part.text if answer else part.text.lstrip(" ")
-                    answer += fresh
-                    show(fresh)
+                    new_text = part.text if answer else part.text.lstrip(" ")
+                    answer += new_text
+                    show(new_text)
                     finish_reason = part.finish_reason or finish_reason
         finally:
             if answer:
-                self._said += [question, Message(role=Role.ASSISTANT, content=answer)]
+                self._messages += [question, Message(role=Role.ASSISTANT, content=answer)]
         return finish_reason
 
     def reset(self) -> None:
-        """Forget everything but the system message."""
-        self._said.clear()
+        """Delete all messages but the system message."""
+        self._messages.clear()
 
 
 def _converse(conversation: Conversation) -> None:
     _edit_lines()
-    going_on = True
-    while going_on:
+    is_open = True
+    while is_open:
         try:
-            going_on = _exchange(conversation)
+            is_open = _exchange(conversation)
         except KeyboardInterrupt:
-            notice("\nStopped. Ctrl-D leaves.")
+            notice("\nStopped. Ctrl-D exits.")
 
 
 def _exchange(conversation: Conversation) -> bool:
-    """Read one message and show its answer; False once the person leaves."""
+    """Read one message and show its answer. Returns False when the user exits."""
     try:
         text = _read_message()
     except EOFError:
@@ -133,7 +135,7 @@ def _exchange(conversation: Conversation) -> bool:
             return False
         case "/reset":
             conversation.reset()
-            notice("Forgotten.")
+            notice("Conversation cleared.")
         case _:
             _answer_in_turn(conversation, text)
     return True
@@ -144,7 +146,7 @@ def _answer_in_turn(conversation: Conversation, text: str) -> None:
         finish_reason = conversation.ask(text, show)
         show("\n")
         if finish_reason == "length":
-            notice("The answer was cut at the token limit.")
+            notice("The answer was cut off at the token limit.")
     except CorralError as error:
         notice(f"\n{error}")
 
@@ -155,10 +157,10 @@ def _answer_once(conversation: Conversation, question: str) -> None:
 
 
 def _read_message() -> str:
-    """One message; a backslash at the end of a line continues it on the next.
+    """Read one message; a backslash at the end of a line continues it on the next line.
 
     Raises:
-        EOFError: the person leaves.
+        EOFError: the user exits.
     """
     lines = [_read_line("> ")]
     while lines[-1].endswith("\\"):
@@ -175,11 +177,11 @@ def _read_line(prompt: str) -> str:
 
 
 def _one_question(prompt: str | None) -> str:
-    """The prompt, then the piped text, as far as there are any."""
+    """Return the prompt followed by the piped text."""
     piped = "" if sys.stdin.isatty() else _read_pipe()
     question = "\n\n".join(text for text in (prompt or "", piped) if text.strip())
     if not question:
-        raise typer.BadParameter("There is no question: give a prompt, or pipe one in.")
+        raise typer.BadParameter("There is no prompt: give one as an argument, or pipe it in.")
     return question
 
 
@@ -211,7 +213,7 @@ def _introduction(model: ServedModel) -> str:
 
 
 def _edit_lines() -> None:
-    """Give typed lines editing and a history, where the system has them: ``input()`` uses readline once imported."""
+    """Enable line editing and history, if available: ``input()`` uses readline when it is imported."""
     try:
         import_module("readline")
     except ImportError:
@@ -219,5 +221,5 @@ def _edit_lines() -> None:
 
 
 def _valid(text: str) -> str:
-    """*text* without the halves of characters that an argument in another encoding leaves."""
+    """Replace the surrogates that an argument in another encoding contains."""
     return text.encode(errors="replace").decode()

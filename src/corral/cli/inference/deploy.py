@@ -1,4 +1,4 @@
-"""``corral deploy``: the deployments of a server, which are its running models. Must not know of HTTP."""
+"""``corral deploy``: list a server's deployments, which are its running models."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -14,7 +14,7 @@ from corral.cli.terminal.tables import Column, draws_tables, print_json, print_t
 
 
 class State(StrEnum):
-    """Which deployments are listed: a status, or a group of them."""
+    """Filter of deployments: a status, or a group of statuses."""
 
     ANY = "any"
     ACTIVE = "active"
@@ -42,7 +42,7 @@ class _Deployment(msgspec.Struct):
 
 
 def deploy_commands(open_server: OpenServer) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
+    """Create the command group, for ``app.add_typer``."""
     app = typer.Typer(
         name="deploy", add_completion=False, help="Deployments of a server: its running models.", no_args_is_help=True
     )
@@ -52,16 +52,18 @@ def deploy_commands(open_server: OpenServer) -> typer.Typer:
 
 
 def list_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral deploy list``."""
+    """Create the command ``corral deploy list``."""
 
     def list_deployments(
         *,
         state: Annotated[
-            State, typer.Option(help="Only those in a state; active: running, or about to.")
+            State, typer.Option(help="Only deployments in this state; active: running or pending.")
         ] = State.ACTIVE,
         model: Annotated[
             str | None,
-            typer.Option("--model", "-m", help="Only those of a model.", autocompletion=model_completion(open_server)),
+            typer.Option(
+                "--model", "-m", help="Only those of this model.", autocompletion=model_completion(open_server)
+            ),
         ] = None,
         url: Url = None,
         as_json: AsJson = False,
@@ -87,14 +89,14 @@ def list_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def info_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral deploy info``."""
+    """Create the command ``corral deploy info``."""
 
     def info(
-        deploy_id: Annotated[str, typer.Argument(metavar="ID", help="Of a deployment, as `deploy list` shows it.")],
+        deploy_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a deployment, as in `deploy list`.")],
         *,
         url: Url = None,
     ) -> None:
-        """Print what the server tells of a deployment, as JSON."""
+        """Print a deployment as JSON."""
         with open_server(url) as server:
             print_json(decode(server.ask(Request(path=f"/deploy/{path_segment(deploy_id)}")), dict[str, Any]))
 

@@ -1,4 +1,4 @@
-"""``corral infer``: one call of DeepInfra's native API, as ``deepctl infer`` makes it. Must not know of HTTP."""
+"""``corral infer``: one call of DeepInfra's native inference API, compatible with ``deepctl infer``."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final
@@ -11,13 +11,13 @@ from corral.cli.client.channel import Event, OpenServer, Reply, Request, decode,
 from corral.cli.client.connection import Refused, RequestFailed
 from corral.cli.inference.inputs import parts
 from corral.cli.inference.model_info import check_name
-from corral.cli.inference.outputs import WHOLE, Output, output, put
+from corral.cli.inference.outputs import WHOLE, Output, parse_output, write_output
 from corral.cli.terminal.completion import model_completion
 from corral.cli.terminal.options import Url
 from corral.cli.terminal.screen import accept_any_text, shown_to_the_line_end
 
 _TIMEOUT_S: Final = 1800
-"""As long as ``deepctl`` waits."""
+"""The same as ``deepctl``."""
 
 
 class _Token(msgspec.Struct):
@@ -26,7 +26,7 @@ class _Token(msgspec.Struct):
 
 
 class _Streamed(msgspec.Struct):
-    """An event of the native stream; the last one holds the whole text, a failed one its reason."""
+    """An event of the native stream: a token, the whole text at the end, or an error."""
 
     token: _Token | None = None
     generated_text: str | None = None
@@ -34,7 +34,7 @@ class _Streamed(msgspec.Struct):
 
 
 def infer_command(open_server: OpenServer) -> Callable[..., None]:
-    """The command, for ``app.command("infer")``."""
+    """Create the command, for ``app.command("infer")``."""
 
     def infer(
         *,
@@ -42,9 +42,9 @@ def infer_command(open_server: OpenServer) -> Callable[..., None]:
             str | None,
             typer.Option("--model", "-m", help="Name of the model.", autocompletion=model_completion(open_server)),
         ] = None,
-        version: Annotated[str | None, typer.Option(help="A version of it.", show_default="the newest")] = None,
+        version: Annotated[str | None, typer.Option(help="Version of the model.", show_default="the newest")] = None,
         deploy_id: Annotated[
-            str | None, typer.Option("--deploy-id", "-d", help="A deployment of the server, instead of a model.")
+            str | None, typer.Option("--deploy-id", "-d", help="Deployment to call, instead of a model.")
         ] = None,
         inputs: Annotated[
             list[str] | None,
@@ -58,13 +58,13 @@ def infer_command(open_server: OpenServer) -> Callable[..., None]:
                 "--output",
                 "-o",
                 metavar="[PATH=]TARGET",
-                help="What of the answer goes where; repeatable.",
-                show_default="all of it to standard output",
+                help="Where to write the answer, or the part at PATH; repeatable.",
+                show_default="the whole answer to standard output",
             ),
         ] = None,
         url: Url = None,
     ) -> None:
-        """Run a model once and print the answer as JSON, or its text as it comes with `-i stream=true`."""
+        """Run a model once and print the answer as JSON, or stream its text with `-i stream=true`."""
         request = Request(
             path=_path(model, deploy_id),
             method="POST",
@@ -72,11 +72,11 @@ def infer_command(open_server: OpenServer) -> Callable[..., None]:
             form=parts(inputs or ()),
             timeout_s=_TIMEOUT_S,
         )
-        wishes = [output(text) for text in outputs or ()]
+        targets = [parse_output(text) for text in outputs or ()]
         accept_any_text()
         try:
             with open_server(url) as server, server.exchange(request) as reply:
-                _deliver(reply, wishes)
+                _deliver(reply, targets)
         except Refused as refused:
             raise RequestFailed(_with_body(refused)) from refused
 
@@ -87,18 +87,18 @@ def _path(model: str | None, deploy_id: str | None) -> str:
     if deploy_id is not None:
         return f"/v1/inference/deploy/{path_segment(deploy_id)}"
     if model is None:
-        raise typer.BadParameter("say which model, or which deployment with -d.", param_hint="-m")
+        raise typer.BadParameter("missing: give a model with -m, or a deployment with -d.", param_hint="-m")
     return f"/v1/inference/{check_name(model)}"
 
 
-def _deliver(reply: Reply, wishes: Sequence[Output]) -> None:
-    document = _streamed(reply, silently=bool(wishes)) if reply.streams else decode(reply.body(), object)
-    for wish in wishes or (() if reply.streams else (WHOLE,)):
-        put(document, wish)
+def _deliver(reply: Reply, targets: Sequence[Output]) -> None:
+    document = _streamed(reply, silently=bool(targets)) if reply.streams else decode(reply.body(), object)
+    for target in targets or (() if reply.streams else (WHOLE,)):
+        write_output(document, target)
 
 
 def _streamed(reply: Reply, *, silently: bool) -> object:
-    """Show the text as it comes, unless it is wished elsewhere; the last event is the document."""
+    """Print the text as it arrives, unless *silently*; return the last event, which is the whole answer."""
     with shown_to_the_line_end() as show_piece:
         for event in reply.events():
             streamed = _read(event)
@@ -106,7 +106,7 @@ def _streamed(reply: Reply, *, silently: bool) -> object:
                 show_piece(streamed.token.text)
             if streamed.generated_text is not None:
                 return decode(event.data.encode(), object)
-    raise RequestFailed("The server ended the answer before it was complete.")
+    raise RequestFailed("The server closed the stream before the answer was complete.")
 
 
 def _read(event: Event) -> _Streamed:
@@ -114,14 +114,14 @@ def _read(event: Event) -> _Streamed:
         return _Streamed()
     streamed = decode(event.data.encode(), _Streamed)
     if streamed.error_message is not None:
-        raise RequestFailed(one_line(streamed.error_message) or "The server failed while it answered.")
+        raise RequestFailed(one_line(streamed.error_message) or "The server failed while it generated the answer.")
     return streamed
 
 
 def _with_body(refused: Refused) -> str:
-    """The refusal in a sentence, and under it the whole of what the server said."""
+    """Format the error as one sentence, followed by the response body."""
     try:
         body = orjson.dumps(orjson.loads(refused.body), option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONDecodeError:
         body = one_line(refused.body.decode(errors="replace"))
-    return f"The server answered with HTTP status {refused.status_code}: {refused}\n{body}".rstrip()
+    return f"The server returned HTTP status {refused.status_code}: {refused}\n{body}".rstrip()

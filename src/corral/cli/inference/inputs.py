@@ -1,4 +1,4 @@
-"""The form of ``corral infer``: ``name=text``, ``name=@file``, ``name=@-`` or ``name=base64:…``, one part each."""
+"""Parse the ``-i`` options of ``corral infer``: ``name=text``, ``name=@file``, ``name=@-`` or ``name=base64:…``."""
 
 import binascii
 from base64 import b64decode
@@ -16,7 +16,7 @@ from corral.cli.terminal.streams import read_standard_input
 _FILE: Final = "@"
 _BASE64: Final = "base64:"
 _UNNAMED_FILE: Final = "filename.ext"
-"""Servers take a part for a file by its having a name."""
+"""Servers treat a form part as a file if it has a file name."""
 _STANDARD_INPUT: Final = "@-"
 _BYTES: Final = "application/octet-stream"
 _MAX_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -24,11 +24,11 @@ _OPTION: Final = "--input / -i"
 
 
 def parts(texts: Sequence[str]) -> list[Part]:
-    """Read the values of all ``-i`` options.
+    """Parse all ``-i`` options to form parts.
 
     Raises:
         BadParameter: there is none, one is not ``name=value``, or two have the same name or both read standard input.
-        RequestFailed: a file cannot be read, or is larger than any server would take.
+        RequestFailed: a file cannot be read or is too large.
     """
     if not texts:
         raise typer.BadParameter("missing: give each field of the call, as in -i 'input=Hello!'.", param_hint=_OPTION)
@@ -60,7 +60,7 @@ def _part(text: str) -> Part:
     if value.startswith(_BASE64):
         content = _decoded(value.removeprefix(_BASE64))
         return Part(name=name, content=content, filename=_UNNAMED_FILE, media_type=_BYTES)
-    # Halves of characters, which an argument in another encoding leaves, become question marks.
+    # Surrogates, from an argument in another encoding, become question marks.
     return Part(name=name, content=value.encode(errors="replace"))
 
 
@@ -68,7 +68,7 @@ def _uploaded(name: str, path: Path) -> Part:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # a path that holds a null character is a ValueError
+    except (OSError, ValueError) as error:  # a path with a null character raises ValueError
         raise RequestFailed(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from error
     media_type = guess_type(path.name)[0] or _BYTES
     return Part(name=name, content=_bounded(content, str(path)), filename=path.name, media_type=media_type)
@@ -84,4 +84,4 @@ def _decoded(text: str) -> bytes:
     try:
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise typer.BadParameter("what follows base64: is not base64.", param_hint=_OPTION) from error
+        raise typer.BadParameter("the value after base64: is not valid base64.", param_hint=_OPTION) from error

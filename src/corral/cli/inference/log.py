@@ -1,4 +1,4 @@
-"""``corral log``: what a deployment logged, and what it logs now. Must not know of HTTP."""
+"""``corral log``: print and follow the log of a deployment."""
 
 import time
 from collections.abc import Callable, Generator
@@ -18,17 +18,17 @@ _POLL_S: Final = 2.0
 _MAX_ENTRIES: Final = 1000
 _DEFAULT_ENTRIES: Final = 100
 _LATEST: Final = Decimal(253_402_300_799)
-"""The end of the year 9999, the last that can be shown."""
+"""End of the year 9999, the last that ``datetime`` supports."""
 
 
 class _Entries(msgspec.Struct):
     entries: list[tuple[str, str]]
-    """Time in Unix seconds with a fraction, and line; oldest first."""
+    """Pairs of Unix time in seconds and line, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Excerpt:
-    """Which lines are wanted."""
+class LogQuery:
+    """Query of log lines."""
 
     deploy_id: str
     since_s: Decimal | None
@@ -37,25 +37,25 @@ class Excerpt:
 
 
 def log_command(open_server: OpenServer, poll_s: float = _POLL_S) -> Callable[..., None]:
-    """The command, for ``app.command("log")``; *poll_s* is the pause between two looks with ``--follow``."""
+    """Create the command, for ``app.command("log")``; *poll_s* is the polling interval of ``--follow``."""
 
     def log(
-        deploy_id: Annotated[str, typer.Argument(metavar="ID", help="Of a deployment, as `deploy list` shows it.")],
+        deploy_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a deployment, as in `deploy list`.")],
         *,
         since: Annotated[
             Decimal | None,
-            typer.Option("--from", parser=moment, metavar="TIME", help="First moment: 2026-01-31T12:00, or Unix time."),
+            typer.Option("--from", parser=parse_time, metavar="TIME", help="Start: 2026-01-31T12:00, or Unix time."),
         ] = None,
         until: Annotated[
             Decimal | None,
-            typer.Option("--to", parser=moment, metavar="TIME", help="Moment to stop before."),
+            typer.Option("--to", parser=parse_time, metavar="TIME", help="End, exclusive."),
         ] = None,
-        limit: Annotated[int, typer.Option(min=1, max=_MAX_ENTRIES, help="Lines at most.")] = _DEFAULT_ENTRIES,
-        follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
+        limit: Annotated[int, typer.Option(min=1, max=_MAX_ENTRIES, help="Most lines to print.")] = _DEFAULT_ENTRIES,
+        follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")] = False,
         url: Url = None,
     ) -> None:
-        """Print lines that a deployment logged, each with its local time."""
-        wanted = Excerpt(deploy_id=deploy_id, since_s=since, until_s=until, limit=limit)
+        """Print log lines of a deployment, each with its local time."""
+        wanted = LogQuery(deploy_id=deploy_id, since_s=since, until_s=until, limit=limit)
         with open_server(url) as server:
             if not follow:
                 for at, line in _lines(server, wanted):
@@ -70,11 +70,11 @@ def log_command(open_server: OpenServer, poll_s: float = _POLL_S) -> Callable[..
     return log
 
 
-def moment(text: str) -> Decimal:
-    """Unix seconds of a Unix time, or of a date and time in ISO 8601, which is local unless it says otherwise.
+def parse_time(text: str) -> Decimal:
+    """Parse a Unix time, or an ISO 8601 date and time, which is local without an offset, to Unix seconds.
 
     Raises:
-        BadParameter: neither.
+        BadParameter: *text* is neither.
     """
     try:
         seconds = Decimal(text)
@@ -82,13 +82,13 @@ def moment(text: str) -> Decimal:
         try:
             seconds = Decimal(str(datetime.fromisoformat(text).timestamp()))
         except (ValueError, OverflowError) as error:
-            raise typer.BadParameter(f"'{text}' is no time such as 2026-01-31T12:00 or 1769860800.") from error
+            raise typer.BadParameter(f"'{text}' is not a time such as 2026-01-31T12:00 or 1769860800.") from error
     if not (seconds.is_finite() and 0 <= seconds <= _LATEST):
-        raise typer.BadParameter(f"'{text}' is no time between 1970 and 9999.")
+        raise typer.BadParameter(f"'{text}' is not a time between 1970 and 9999.")
     return seconds
 
 
-def _lines(server: Channel, wanted: Excerpt) -> list[tuple[str, str]]:
+def _lines(server: Channel, wanted: LogQuery) -> list[tuple[str, str]]:
     query: dict[str, str | int] = {"deploy_id": wanted.deploy_id, "limit": wanted.limit}
     if wanted.since_s is not None:
         query["from"] = f"{wanted.since_s:f}"
@@ -97,20 +97,20 @@ def _lines(server: Channel, wanted: Excerpt) -> list[tuple[str, str]]:
     return decode(server.ask(Request(path="/v1/logs/query", query=query)), _Entries).entries
 
 
-def _followed(server: Channel, wanted: Excerpt, poll_s: float) -> Generator[tuple[str, str]]:
-    """Lines, then those that come: each look begins at the last line's moment, and leaves out what was seen of it."""
+def _followed(server: Channel, wanted: LogQuery, poll_s: float) -> Generator[tuple[str, str]]:
+    """Yield lines, then new ones. Each poll starts at the last line's time and skips the lines already seen."""
     seen: list[tuple[str, str]] = []
     while True:
         lines = _lines(server, wanted)
-        fresh = lines[len(seen) :] if lines[: len(seen)] == seen else lines
-        yield from fresh
+        new_lines = lines[len(seen) :] if lines[: len(seen)] == seen else lines
+        yield from new_lines
         if lines:
             last = lines[-1][0]
             seen = [entry for entry in lines if entry[0] == last]
-            wanted = Excerpt(
+            wanted = LogQuery(
                 deploy_id=wanted.deploy_id, since_s=_seconds(last), until_s=wanted.until_s, limit=_MAX_ENTRIES
             )
-        if len(fresh) < wanted.limit:
+        if len(new_lines) < wanted.limit:
             time.sleep(poll_s)
 
 
@@ -125,5 +125,5 @@ def _seconds(text: str) -> Decimal:
     except InvalidOperation:
         seconds = Decimal("NaN")
     if not (seconds.is_finite() and 0 <= seconds <= _LATEST):
-        raise RequestFailed("The server's answer is not what Corral sends: a line of the log has no time.")
+        raise RequestFailed("The server did not send a valid Corral response: a log line has no valid time.")
     return seconds

@@ -1,6 +1,6 @@
-"""``corral model list``, ``info`` and ``versions``: what a server tells of its models.
+"""``corral model list``, ``info`` and ``versions``: models of a server.
 
-They print in a pipe what ``deepctl model`` prints. Must not know of HTTP.
+In a pipe their output has the format of ``deepctl model``.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from corral.cli.terminal.tables import Column, draws_tables, print_json, print_t
 
 
 class Visibility(StrEnum):
-    """Which models are listed."""
+    """Filter of models by visibility."""
 
     ALL = "all"
     PUBLIC = "public"
@@ -41,7 +41,7 @@ class _Version(msgspec.Struct):
 
 
 def list_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral model list``."""
+    """Create the command ``corral model list``."""
 
     def list_models(
         *,
@@ -51,7 +51,7 @@ def list_command(open_server: OpenServer) -> Callable[..., None]:
     ) -> None:
         """List models with their types: a table on a terminal, `type: name` lines in a pipe."""
         with open_server(url) as server:
-            bodies = {each: server.ask(Request(path=_LISTS[each])) for each in _asked_for(visibility, server)}
+            bodies = {each: server.ask(Request(path=_LISTS[each])) for each in _included(visibility, server)}
         if as_json:
             print_json([record for body in bodies.values() for record in decode(body, list[dict[str, Any]])])
             return
@@ -65,7 +65,7 @@ def list_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def info_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral model info``."""
+    """Create the command ``corral model info``."""
 
     def info(
         *,
@@ -73,12 +73,12 @@ def info_command(open_server: OpenServer) -> Callable[..., None]:
             str, typer.Option("--model", "-m", help="Name of the model.", autocompletion=model_completion(open_server))
         ],
         version: Annotated[
-            str | None, typer.Option("--version", "-v", help="A version of it.", show_default="the newest")
+            str | None, typer.Option("--version", "-v", help="Version of the model.", show_default="the newest")
         ] = None,
         url: Url = None,
         as_json: AsJson = False,
     ) -> None:
-        """Print what there is to know of a model: version, price, how to call it, every field."""
+        """Print a model's version, price, example calls and input fields."""
         query = None if version is None else {"version": version}
         with open_server(url) as server:
             body = server.ask(Request(path=f"/models/{check_name(model)}", query=query))
@@ -92,7 +92,7 @@ def info_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def versions_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral model versions``."""
+    """Create the command ``corral model versions``."""
 
     def versions(
         *,
@@ -115,17 +115,17 @@ def versions_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def check_name(name: str) -> str:
-    """The name as it stands in a path.
+    """Quote a model's name for a URL's path.
 
     Raises:
-        BadParameter: no model can have that name.
+        BadParameter: the name is not valid for a model.
     """
     if not all(part.strip(".") for part in name.split("/")):
-        raise typer.BadParameter(f"'{name}' is no name of a model; one is owner/name.", param_hint="--model")
+        raise typer.BadParameter(f"'{name}' is not a model name; names have the form owner/name.", param_hint="--model")
     return "/".join(map(path_segment, name.split("/")))
 
 
-def _asked_for(visibility: Visibility, server: Channel) -> tuple[Visibility, ...]:
+def _included(visibility: Visibility, server: Channel) -> tuple[Visibility, ...]:
     if visibility is not Visibility.ALL:
         return (visibility,)
     return (Visibility.PUBLIC, Visibility.PRIVATE) if server.has_key else (Visibility.PUBLIC,)

@@ -1,4 +1,4 @@
-"""The page that ``deepctl model info`` prints of a model, heading for heading. Every text in it is the server's own."""
+"""Text of ``corral model info``, in the format of ``deepctl model info``. The texts come from the server."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from corral.cli.client.connection import RequestFailed
 
 _CENTS_PER_USD: Final = 100
 _TOKENS: Final = 1000
-"""To which a price is quoted."""
+"""Number of tokens that a price is quoted for."""
 
 
 class Pricing(msgspec.Struct):
-    """What a model costs, as DeepInfra's API says it."""
+    """Price of a model in DeepInfra's API."""
 
     type: str
     cents_per_sec: float | None = None
@@ -20,7 +20,7 @@ class Pricing(msgspec.Struct):
 
 
 class Meta(msgspec.Struct):
-    """Where more is told."""
+    """Links of a model."""
 
     github_url: str | None = None
     paper_url: str | None = None
@@ -30,7 +30,7 @@ class Meta(msgspec.Struct):
 
 
 class ModelPage(msgspec.Struct):
-    """A model's record, as far as it is printed."""
+    """The printed fields of a model's record."""
 
     type: str
     version: str
@@ -47,10 +47,10 @@ class ModelPage(msgspec.Struct):
 
 
 def model_page(name: str, page: ModelPage) -> str:
-    """The page, ending with a line end.
+    """Format the page, ending with a line break.
 
     Raises:
-        RequestFailed: the record names no price that belongs to its type of pricing.
+        RequestFailed: the record has no price of its pricing type.
     """
     meta = page.meta or Meta()
     lines = [
@@ -89,9 +89,9 @@ def _price(pricing: Pricing) -> str:
         return f"${pricing.cents_per_sec / _CENTS_PER_USD:.4f}/sec"
     if pricing.type != "time" and pricing.cents_per_output_token is not None:
         return f"${pricing.cents_per_output_token * _TOKENS / _CENTS_PER_USD:.4f}/Ktoken"
-    raise RequestFailed(f"The server's answer is not what Corral sends: no price for pricing of type '{pricing.type}'.")
+    raise RequestFailed(f"The server did not send a valid Corral response: no price for pricing type '{pricing.type}'.")
 
 
 def _link(value: str | None) -> str | None:
-    """An address or a text as it is; what would fill the screen with base64 only named."""
+    """Return a URL or text unchanged, but replace a data URL."""
     return "(binary)" if value is not None and value.startswith("data:") else value

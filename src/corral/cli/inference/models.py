@@ -1,4 +1,4 @@
-"""``corral models``: what a running server answers for. Must not know of HTTP."""
+"""``corral models``: list the models that a running server serves."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,10 +19,10 @@ _COLUMNS: Final = (
 
 
 def models_command(open_server: OpenServer) -> Callable[..., None]:
-    """The command, for ``app.command("models")``."""
+    """Create the command, for ``app.command("models")``."""
 
     def models(*, url: Url = None, as_json: AsJson = False) -> None:
-        """List the models that a running server answers for: a table on a terminal, tab-separated in a pipe."""
+        """List the models that a running server serves: a table on a terminal, tab-separated in a pipe."""
         with open_server(url) as server:
             served = Client(server).models()
         if as_json:

@@ -1,8 +1,8 @@
-"""Where ``corral infer`` puts what: ``[path=]target``, as ``deepctl`` has it, for any value and any file name.
+"""The ``-o`` options of ``corral infer``: ``[path=]target``, compatible with ``deepctl``.
 
-The path follows names and numbers from the document's top, with dots between them. The target is a file, or ``-`` for
-standard output. ``{IDX}`` in it stands for an item's number, and makes one file of each; ``{EXT}`` for the extension
-that belongs to a data URL's type.
+The path selects a part of the answer by names and indices, separated by dots. The target is a file, or ``-`` for
+standard output. ``{IDX}`` in a file name is the index of an item, so that each item is written to its own file;
+``{EXT}`` is the extension for the type of a data URL.
 """
 
 import binascii
@@ -26,7 +26,7 @@ _UNKNOWN_EXTENSION: Final = ".bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One wish of where to put what."""
+    """A parsed ``-o`` option: which part of the answer to write, and where."""
 
     path: tuple[str, ...]
     target: str
@@ -35,29 +35,29 @@ class Output:
 WHOLE: Final = Output(path=(), target=STANDARD_OUTPUT)
 
 
-def output(text: str) -> Output:
-    """The wish that an ``-o`` option means.
+def parse_output(text: str) -> Output:
+    """Parse an ``-o`` option.
 
     Raises:
-        BadParameter: it names no target.
+        BadParameter: it has no target.
     """
     before, equals, after = text.partition("=")
     path, target = (before, after) if equals else ("", before)
     if not target:
-        raise typer.BadParameter(f"'{text}' names no target; '-' is standard output.")
+        raise typer.BadParameter(f"'{text}' has no target; use '-' for standard output.")
     return Output(path=tuple(path.replace("/", ".").split(".")) if path else (), target=target)
 
 
-def put(document: object, wish: Output) -> None:
-    """Put the wished part of *document* where it is wished.
+def write_output(document: object, output: Output) -> None:
+    """Write the selected part of *document* to its target.
 
     Raises:
         RequestFailed: there is no such part, or the file cannot be written.
     """
-    _put(_pointed(document, wish.path), wish.target)
+    _put(_select(document, output.path), output.target)
 
 
-def _pointed(document: object, path: tuple[str, ...]) -> Any:
+def _select(document: object, path: tuple[str, ...]) -> Any:
     value: Any = document
     for step in path:
         match value:
@@ -95,7 +95,7 @@ def _put_in_file(value: Any, target: str) -> None:
 
 
 def _data_url(text: str) -> tuple[str, bytes] | None:
-    """Media type and content; None for any other text."""
+    """Decode a data URL to its media type and content; None if *text* is not one."""
     scheme, _, rest = text.partition(":")
     head, comma, data = rest.partition(",")
     if scheme != "data" or not comma:

@@ -1,4 +1,4 @@
-"""``corral predictions``: what was asked of a server and what became of it, over Replicate's API. Knows no HTTP."""
+"""``corral predictions``: list, show, cancel and stream predictions, over Replicate's API."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -17,7 +17,7 @@ from corral.cli.terminal.tables import Column, print_json, print_table
 
 _DEFAULT_LIMIT: Final = 20
 _MAX_LIMIT: Final = 10_000
-Id = Annotated[str, typer.Argument(metavar="ID", help="Of a prediction, as `predictions list` shows it.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a prediction, as in `predictions list`.")]
 
 
 class _Metrics(msgspec.Struct):
@@ -50,11 +50,11 @@ class _Page(msgspec.Struct):
 
 
 def predictions_commands(open_server: OpenServer, reach: Reach) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
+    """Create the command group, for ``app.add_typer``."""
     app = typer.Typer(
         name="predictions",
         add_completion=False,
-        help="What was asked of a server, and its answers.",
+        help="List, show, cancel and stream predictions.",
         no_args_is_help=True,
     )
     app.command("list")(list_command(open_server))
@@ -65,11 +65,11 @@ def predictions_commands(open_server: OpenServer, reach: Reach) -> typer.Typer:
 
 
 def list_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral predictions list``."""
+    """Create the command ``corral predictions list``."""
 
     def list_predictions(
         *,
-        limit: Annotated[int, typer.Option(min=1, max=_MAX_LIMIT, help="Predictions at most.")] = _DEFAULT_LIMIT,
+        limit: Annotated[int, typer.Option(min=1, max=_MAX_LIMIT, help="Most predictions to list.")] = _DEFAULT_LIMIT,
         url: Url = None,
         as_json: AsJson = False,
     ) -> None:
@@ -89,10 +89,10 @@ def list_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def get_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral predictions get``."""
+    """Create the command ``corral predictions get``."""
 
     def get(prediction_id: Id, *, url: Url = None, as_json: AsJson = False) -> None:
-        """Show one prediction: where it stands, and what it has answered so far."""
+        """Show one prediction: its status, and its output so far."""
         with open_server(url) as server:
             body = server.ask(Request(path=_path(prediction_id)))
         if as_json:
@@ -105,10 +105,10 @@ def get_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def cancel_command(open_server: OpenServer) -> Callable[..., None]:
-    """``corral predictions cancel``."""
+    """Create the command ``corral predictions cancel``."""
 
     def cancel(prediction_id: Id, *, url: Url = None, as_json: AsJson = False) -> None:
-        """Stop a prediction, and print what became of it: one that is over stays as it is."""
+        """Cancel a prediction and print its status. An ended prediction does not change."""
         with open_server(url) as server:
             body = server.ask(Request(path=f"{_path(prediction_id)}/cancel", method="POST"))
         if as_json:
@@ -121,31 +121,31 @@ def cancel_command(open_server: OpenServer) -> Callable[..., None]:
 
 
 def stream_command(open_server: OpenServer, reach: Reach) -> Callable[..., None]:
-    """``corral predictions stream``."""
+    """Create the command ``corral predictions stream``."""
 
     def stream(prediction_id: Id, *, url: Url = None) -> None:
-        """Print a prediction's text from its beginning and go on as it comes, also over connections that break.
+        """Stream a prediction's text from its start; reconnects when the connection is lost.
 
-        Ctrl-C leaves the prediction running.
+        Ctrl-C stops the command, not the prediction.
         """
         accept_any_text()
         with open_server(url) as server:
             prediction = decode(server.ask(Request(path=_path(prediction_id))), _Prediction)
         if prediction.urls is None or prediction.urls.stream is None:
             raise RequestFailed(f"Prediction {prediction_id} has no stream.")
-        events = follow(reach, prediction.urls.stream, told=notice)
+        events = follow(reach, prediction.urls.stream, on_retry=notice)
         with closing(events), shown_to_the_line_end() as show_piece:
             for event in events:
-                _take(event, show_piece)
+                _handle(event, show_piece)
 
     return stream
 
 
-def _take(event: Event, show_piece: Callable[[str], None]) -> None:
-    """Show what an event brings.
+def _handle(event: Event, show_piece: Callable[[str], None]) -> None:
+    """Print the text of an event.
 
     Raises:
-        RequestFailed: the prediction came to another end than it should.
+        RequestFailed: the prediction failed or was cancelled.
     """
     match event.name:
         case "output":
@@ -155,8 +155,8 @@ def _take(event: Event, show_piece: Callable[[str], None]) -> None:
         case "done":
             reason = decode(event.data.encode(), _Done).reason
             if reason is not None:
-                raise RequestFailed(f"The prediction is over: {one_line(reason)}.")
-        case _:  # what a later server may add
+                raise RequestFailed(f"The prediction ended: {one_line(reason)}.")
+        case _:  # added by a later version
             pass
 
 
@@ -190,7 +190,7 @@ def _newest(server: Channel, limit: int) -> list[msgspec.Raw]:
 
 
 def _cursor(following: str | None) -> str | None:
-    """Only the cursor is taken from the next page's address, which may be another host's."""
+    """Extract the cursor from the next page's URL; the URL's host is not used, because it may be another server's."""
     return parse_qs(urlsplit(following or "").query).get("cursor", [None])[0]
 
 

@@ -1,4 +1,4 @@
-"""What ``corral serve`` prints once it is ready: addresses, the key, and lines to paste into another shell."""
+"""Text that ``corral serve`` prints when it is ready: addresses, API key, example commands."""
 
 import shlex
 import sys
@@ -16,22 +16,23 @@ from corral.store.key_file import KEY_FILE
 from corral.web.sessions import LINK_S
 
 _MAIN: Final = "__main__.py"
-"""The program's file where it was started by ``python -m corral``."""
+"""File name of the program if it was started with ``python -m corral``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Key:
+    """How the banner shows the API key."""
+
     shown: str
     pasted: str
-    """As it stands between double quotes in a shell."""
+    """Expression for a shell, between double quotes."""
     heading: str = "Try it, in another shell in this directory:"
 
 
 def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
-    """Compose the text; *link* signs in once.
+    """Format the banner; *link* is a one-time sign-in token.
 
-    The lines to paste use the address on this machine, which works whatever stands between this server and its
-    ``public_url``.
+    The example commands use the local address, which works without the proxy of ``public_url``.
     """
     local = f"http://{reachable_host(settings.host)}:{port}"
     public = settings.public_url.rstrip("/") or local
@@ -49,17 +50,17 @@ def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
         key.heading,
         f'  curl {local}/v1/chat/completions -H "Authorization: Bearer {key.pasted}" '
         f"-H 'Content-Type: application/json' -d '{asked}'",
-        # The address is named, for whoever pastes this may be logged in at another server.
-        f"  {_where_the_key_is(settings)}{program()} chat 'Hello!' --url {local}",
+        # With --url, because the user may be logged in to another server.
+        f"  {_data_dir_variable(settings)}{program()} chat 'Hello!' --url {local}",
         "",
-        "Ctrl-C stops it.",
+        "Press Ctrl-C to stop.",
         "",
     ]
     return "\n".join(lines)
 
 
 def program() -> str:
-    """The command that started this program, for a shell in the same directory with nothing of it on its PATH."""
+    """Return the command that started this program, for a shell in the same directory, independent of PATH."""
     started = Path(sys.argv[0])
     if started.name == _MAIN:
         return f"{_shown(Path(sys.executable))} -m corral"
@@ -67,7 +68,7 @@ def program() -> str:
 
 
 def _shown(path: Path) -> str:
-    """Relative below the current directory, else absolute; quoted for a shell. Links are not followed."""
+    """Format a path for a shell: relative if below the current directory, else absolute. Does not follow links."""
     absolute = path.absolute()
     if not absolute.is_relative_to(Path.cwd()):
         return shlex.quote(str(absolute))
@@ -79,17 +80,17 @@ def _key(server: Server, settings: Settings) -> _Key:
     key_file = settings.data_dir.absolute() / KEY_FILE
     if settings.api_key is not None:
         return _Key(
-            shown="the one that is set as api_key (CORRAL_API_KEY)",
+            shown="the one set as api_key (CORRAL_API_KEY)",
             pasted="$CORRAL_API_KEY",
             heading="Try it, in another shell in this directory, where CORRAL_API_KEY is exported with that key:",
         )
     if server.api_key_is_new:
-        return _Key(shown=f"{server.api_key}  (kept in {key_file})", pasted=server.api_key)
+        return _Key(shown=f"{server.api_key}  (stored in {key_file})", pasted=server.api_key)
     return _Key(shown=f"in {key_file}", pasted=f"$(cat {shlex.quote(str(key_file))})")
 
 
-def _where_the_key_is(settings: Settings) -> str:
-    """A variable for ``corral chat``, which looks for the key where a server without settings keeps it."""
+def _data_dir_variable(settings: Settings) -> str:
+    """Return ``CORRAL_DATA_DIR=…`` for ``corral chat``, which otherwise reads the key from the default directory."""
     directory = settings.data_dir.absolute()
     if settings.api_key is not None or directory == default_data_dir().absolute():
         return ""

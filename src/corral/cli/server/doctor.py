@@ -1,4 +1,4 @@
-"""``corral doctor``: whether this machine can serve, one line a check, each with its remedy. Changes nothing."""
+"""``corral doctor``: check whether this machine can run a server, with a remedy for each problem."""
 
 import errno
 import os
@@ -35,18 +35,18 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Verdict(StrEnum):
-    """How a check went."""
+    """Result of a check."""
 
     OK = "ok"
     WARN = "warn"
-    """Serving works, with a drawback."""
+    """Serving works, with a limitation."""
     FAIL = "fail"
     """Serving does not work, or is not safe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What was looked at, how it went, and what to do about it."""
+    """Result of one check, with a finding and a remedy."""
 
     name: str
     verdict: Verdict
@@ -56,7 +56,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """The places that ``corral serve`` would use."""
+    """Paths and address that ``corral serve`` would use."""
 
     data_dir: Path
     key_file: Path
@@ -65,20 +65,20 @@ class Installation:
     demo_dir: Path
     """Directory of the demo model."""
     checkpoint: Path | None = None
-    """What is served instead, where the settings give a path."""
+    """Checkpoint to serve, if the settings name a path."""
 
 
 Locate = Callable[[], Installation]
-"""Finds the places from the settings."""
+"""Reads the paths and address from the settings."""
 
 _STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 
 
 def doctor_command(locate: Locate) -> Callable[..., None]:
-    """The command, for ``app.command("doctor")``."""
+    """Create the command, for ``app.command("doctor")``."""
 
     def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
-        """Check whether this machine can serve, and say what to do where it cannot."""
+        """Check whether this machine can run a server, and print what to do if not."""
         checks = list(examine(locate()))
         if as_json:
             typer.echo(orjson.dumps([asdict(check) for check in checks], option=orjson.OPT_INDENT_2))
@@ -91,7 +91,7 @@ def doctor_command(locate: Locate) -> Callable[..., None]:
 
 
 def examine(installation: Installation) -> Iterator[Check]:
-    """Every check, in the order in which a failing one would be met."""
+    """Run all checks, in the order in which a start would fail."""
     yield check_python(sys.version_info[:3])
     yield check_cpu(sys.platform, platform.machine(), _cpu_flags())
     yield check_packages()
@@ -106,7 +106,7 @@ def examine(installation: Installation) -> Iterator[Check]:
 
 
 def check_python(running: tuple[int, ...]) -> Check:
-    """The interpreter is new enough."""
+    """Check that the Python version is supported."""
     finding = ".".join(map(str, running))
     if running < _OLDEST_PYTHON:
         oldest = ".".join(map(str, _OLDEST_PYTHON))
@@ -115,13 +115,13 @@ def check_python(running: tuple[int, ...]) -> Check:
 
 
 def check_cpu(system: str, machine: str, flags: frozenset[str]) -> Check:
-    """The platform is one that the engine is built for, with the vector instructions that make it quick.
+    """Check that the platform is supported, and which vector instructions the CPU has.
 
-    *flags* as in ``/proc/cpuinfo``; empty where there is none.
+    *flags* are those in ``/proc/cpuinfo``; empty if there is no such file.
     """
     finding = f"{system} {machine}"
     if system not in {"linux", "darwin"}:
-        remedy = "Use Linux or macOS: the engine's process is reached over a unix socket."
+        remedy = "Use Linux or macOS: the engine's worker process is connected by a Unix socket."
         return Check(name="cpu", verdict=Verdict.FAIL, finding=finding, remedy=remedy)
     if machine != "x86_64" or not flags:
         return Check(name="cpu", verdict=Verdict.OK, finding=finding)
@@ -133,7 +133,7 @@ def check_cpu(system: str, machine: str, flags: frozenset[str]) -> Check:
 
 
 def check_packages() -> Check:
-    """Every required package is installed and new enough."""
+    """Check that all required packages are installed in a supported version."""
     wanted = [match for line in requires("corral") or [] if (match := re.fullmatch(r"([\w.-]+)>=([\d.]+)", line))]
     faults = [fault for name, oldest in (match.groups() for match in wanted) if (fault := _package_fault(name, oldest))]
     if faults:
@@ -143,7 +143,7 @@ def check_packages() -> Check:
 
 
 def check_memory(available_bytes: int | None) -> Check:
-    """There is memory to spare; None where the system does not tell."""
+    """Check the available memory; None if the system does not report it."""
     if available_bytes is None:
         return Check(name="memory", verdict=Verdict.OK, finding="unknown on this system")
     finding = f"{available_bytes / _GIB_BYTES:.1f} GiB available; {_ROOM_FOR_LLAMA2}"
@@ -154,7 +154,7 @@ def check_memory(available_bytes: int | None) -> Check:
 
 
 def check_disk(data_dir: Path) -> Check:
-    """There is room for converted models beside the data."""
+    """Check the disk space for converted models."""
     free_bytes = shutil.disk_usage(_nearest(data_dir)).free
     finding = f"{free_bytes / _GIB_BYTES:.1f} GiB free for {data_dir}; {_ROOM_FOR_LLAMA2}"
     if free_bytes < _SPARE_DISK_BYTES:
@@ -164,45 +164,45 @@ def check_disk(data_dir: Path) -> Check:
 
 
 def check_data_dir(data_dir: Path) -> Check:
-    """The data directory is there or can be made, writable, and closed to others."""
+    """Check that the data directory exists or can be created, and is writable and private."""
     nearest = _nearest(data_dir)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         remedy = "Make it writable, or choose another place with --data-dir."
         return Check(name="data dir", verdict=Verdict.FAIL, finding=f"{nearest} is not writable", remedy=remedy)
     if nearest != data_dir:
-        return Check(name="data dir", verdict=Verdict.OK, finding=f"{data_dir} will be made")
+        return Check(name="data dir", verdict=Verdict.OK, finding=f"{data_dir} will be created")
     mode = stat.S_IMODE(data_dir.stat().st_mode)
     if mode & _OTHERS:
         return Check(
             name="data dir",
             verdict=Verdict.WARN,
-            finding=f"{data_dir} has mode {mode:04o}, so others may look in",
+            finding=f"{data_dir} has mode {mode:04o}, so other users can read it",
             remedy=f"chmod 700 {data_dir}",
         )
     return Check(name="data dir", verdict=Verdict.OK, finding=f"{data_dir}, mode {mode:04o}")
 
 
 def check_key_file(key_file: Path) -> Check:
-    """Nobody else can read the API key."""
+    """Check that only its owner can read the API key file."""
     try:
         mode = stat.S_IMODE(key_file.stat().st_mode)
     except FileNotFoundError:
-        return Check(name="key file", verdict=Verdict.OK, finding="made on the first start")
+        return Check(name="key file", verdict=Verdict.OK, finding="will be created at the first start")
     except OSError as error:
-        finding = f"{key_file} cannot be looked at: {error.strerror}"
-        return Check(name="key file", verdict=Verdict.FAIL, finding=finding, remedy="Run as the user that serves.")
+        finding = f"{key_file} cannot be checked: {error.strerror}"
+        return Check(name="key file", verdict=Verdict.FAIL, finding=finding, remedy="Run it as the server's user.")
     if mode & _OTHERS:
         return Check(
             name="key file",
             verdict=Verdict.FAIL,
-            finding=f"{key_file} has mode {mode:04o}, so others may read the key",
+            finding=f"{key_file} has mode {mode:04o}, so other users can read the key",
             remedy=f"chmod 600 {key_file}",
         )
     return Check(name="key file", verdict=Verdict.OK, finding=f"{key_file}, mode {mode:04o}")
 
 
 def check_port(host: str, port: int) -> Check:
-    """The address is free, or Corral itself answers there."""
+    """Check that the address is free, or in use by Corral."""
     where = f"{host}:{port}"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -217,7 +217,7 @@ def check_port(host: str, port: int) -> Check:
 
 
 def check_demo(demo_dir: Path) -> Check:
-    """The demo model is whole."""
+    """Check that the files of the demo model exist."""
     missing = [
         " or ".join(names)
         for names in (("config.json",), ("*.safetensors",), ("tokenizer.json", "tokenizer.model"))
@@ -230,7 +230,7 @@ def check_demo(demo_dir: Path) -> Check:
 
 
 def check_checkpoint(path: Path) -> Check:
-    """The checkpoint in the settings says what it is, and brings a tokenizer; its tensors are not looked at."""
+    """Check the configuration and tokenizer of the checkpoint in the settings, without reading its tensors."""
     source = open_source(path)
     fault = f"{path} has no tokenizer"
     try:
@@ -245,7 +245,7 @@ def check_checkpoint(path: Path) -> Check:
 
 
 def _check_neighbour(host: str, port: int) -> Check:
-    """Who has the port."""
+    """Check whether the program that uses the port is Corral."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
     try:
@@ -262,7 +262,7 @@ def _check_neighbour(host: str, port: int) -> Check:
 
 
 def _nearest(path: Path) -> Path:
-    """*path*, or the nearest place above it that this user can see."""
+    """Return *path*, or its nearest parent that exists."""
     return next(place for place in (path, *path.absolute().parents) if os.path.exists(place))
 
 
@@ -275,7 +275,7 @@ def _package_fault(name: str, oldest: str) -> str | None:
 
 
 def _release(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version: ``2026.4.1rc1`` is (2026, 4, 1)."""
+    """Parse the leading numbers of a version: ``2026.4.1rc1`` is (2026, 4, 1)."""
     leading = re.match(r"\d+(\.\d+)*", text)
     return tuple(map(int, leading.group().split("."))) if leading else ()
 
@@ -290,7 +290,7 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def _available_memory_bytes() -> int | None:
-    """What Linux says is available, or the control group's limit where that is less."""
+    """Get the available memory on Linux, or the limit of the control group if it is lower."""
     try:
         available = re.search(r"^MemAvailable:\s*(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     except OSError:

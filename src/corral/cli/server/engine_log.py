@@ -1,4 +1,4 @@
-"""The engine's counters in the log, at level debug."""
+"""Log the engine's counters at debug level."""
 
 import asyncio
 from dataclasses import asdict
@@ -16,7 +16,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def log_engine_counters(deployment: str, engine: Engine) -> None:
-    """Log every counter of a deployment whenever one has changed since the last look, until cancelled."""
+    """Log the counters of a deployment every 10 s if one has changed, until cancelled."""
     last = None
     while True:
         stats = engine.stats()

@@ -1,4 +1,4 @@
-"""``corral model``: what a server has, and the models of this machine. Must not know what a checkpoint is made of."""
+"""``corral model``: list a server's models; add and remove models of this machine."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -7,15 +7,15 @@ import typer
 
 from corral.cli.client.channel import OpenServer
 from corral.cli.inference.model_info import info_command, list_command, versions_command
-from corral.cli.server.pull import OpenShelf, Quantize, announce
+from corral.cli.server.pull import OpenLocalModels, Quantize, announce
 
 if TYPE_CHECKING:
     from corral.deployments.library import Removal
 
 
-def model_commands(open_shelf: OpenShelf, open_server: OpenServer) -> typer.Typer:
-    """The commands, for ``app.add_typer``."""
-    commands = ModelCommands(open_shelf)
+def model_commands(open_models: OpenLocalModels, open_server: OpenServer) -> typer.Typer:
+    """Create the command group, for ``app.add_typer``."""
+    commands = ModelCommands(open_models)
     app = typer.Typer(
         name="model", add_completion=False, help="A server's models, and those of this machine.", no_args_is_help=True
     )
@@ -28,36 +28,36 @@ def model_commands(open_shelf: OpenShelf, open_server: OpenServer) -> typer.Type
 
 
 class ModelCommands:
-    """One method a command."""
+    """One method per command."""
 
-    def __init__(self, open_shelf: OpenShelf) -> None:
-        self._open_shelf = open_shelf
+    def __init__(self, open_models: OpenLocalModels) -> None:
+        self._open_models = open_models
 
     def add(
         self,
-        path: Annotated[str, typer.Argument(help="A checkpoint, as `corral serve` takes it; it stays where it is.")],
+        path: Annotated[str, typer.Argument(help="Checkpoint, as for `corral serve`; it is not copied.")],
         name: Annotated[
-            str | None, typer.Option(help="What it is served as: owner/name.", show_default="local/<its own name>")
+            str | None, typer.Option(help="Name to serve it as: owner/name.", show_default="local/<its own name>")
         ] = None,
         quantize: Quantize = None,
     ) -> None:
-        """Check and convert a checkpoint of your own, and let `corral serve` find it by a name."""
-        from corral.cli.terminal.progress import watch  # noqa: PLC0415 - a tenth of a second that `model list` need not wait for
+        """Check and convert a checkpoint, and register it under a name for `corral serve`."""
+        from corral.cli.terminal.progress import watch  # noqa: PLC0415 - takes 0.1 s, which `model list` avoids
 
-        shelf = self._open_shelf(quantize=quantize)
+        models = self._open_models(quantize=quantize)
         with watch() as report:
-            added = shelf.library.add(path, name, quantize=shelf.quantize, report=report)
+            added = models.library.add(path, name, quantize=models.quantize, report=report)
         announce(added)
 
     def remove(
         self,
-        name: Annotated[str, typer.Argument(metavar="NAME", help="As it was pulled or added.")],
-        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+        name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a pulled or added model.")],
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     ) -> None:
-        """Forget a model; delete what was pulled and converted, but never files that you brought."""
+        """Remove a model and delete its pulled and converted files. Checkpoints that you added stay."""
         from corral.cli.terminal.progress import watch  # noqa: PLC0415
 
-        library = self._open_shelf().library
+        library = self._open_models().library
         removal = library.plan_removal(name)
         if not yes:
             _ask(removal)
@@ -68,11 +68,11 @@ class ModelCommands:
 
 def _ask(removal: "Removal") -> None:
     if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody can be asked here; say --yes to remove it.", param_hint="--yes")
+        raise typer.BadParameter("cannot ask for confirmation without a terminal; give --yes.", param_hint="--yes")
     fetched = "" if removal.folder is None else f"{removal.folder} and "
-    typer.confirm(f"Remove {removal.name} and delete {fetched}what was converted from it?", abort=True)
+    typer.confirm(f"Remove {removal.name} and delete {fetched}its converted files?", abort=True)
 
 
 def _kept(removal: "Removal") -> str:
     brought = removal.registered is not None and removal.registered.revision is None
-    return f"; {removal.registered.path} stays as it is" if brought and removal.registered else ""
+    return f"; {removal.registered.path} was not changed" if brought and removal.registered else ""

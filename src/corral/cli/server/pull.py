@@ -1,4 +1,4 @@
-"""``corral pull``: fetch a model from the Hugging Face Hub and make it ready to serve. Must not know of HTTP."""
+"""``corral pull``: download a model from the Hugging Face Hub and convert it for serving."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ Quantize = Annotated[str | None, typer.Option(help="Storage of weights: int8, in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
-    """The models of this machine, and how the settings want weights stored."""
+class LocalModels:
+    """The models of this machine, and the storage format from the settings."""
 
     library: "Library"
     quantize: "Quantization"
 
 
-class OpenShelf(Protocol):
-    """Opens the shelf; what is given on the command line, by names of settings, goes before the other settings."""
+class OpenLocalModels(Protocol):
+    """Opens the local models with the settings; *chosen* are settings from the command line, which have priority."""
 
-    def __call__(self, **chosen: object) -> Shelf:
-        """Read the settings and open it."""
+    def __call__(self, **chosen: object) -> LocalModels:
+        """Read the settings and open the local models."""
         ...
 
 
-def pull_command(open_shelf: OpenShelf) -> Callable[..., None]:
-    """The command, for ``app.command("pull")``."""
+def pull_command(open_models: OpenLocalModels) -> Callable[..., None]:
+    """Create the command, for ``app.command("pull")``."""
 
     def pull(
-        model: Annotated[str, typer.Argument(help="Repository on the Hub, or a name of a known model: owner/name.")],
+        model: Annotated[str, typer.Argument(help="Repository on the Hub, or name of a known model: owner/name.")],
         quantize: Quantize = None,
         revision: Annotated[
             str | None, typer.Option(help="Branch, tag or commit of the repository.", show_default="main")
@@ -51,19 +51,19 @@ def pull_command(open_shelf: OpenShelf) -> Callable[..., None]:
             str | None, typer.Option(help="Address of the Hub or a mirror.", show_default="https://huggingface.co")
         ] = None,
     ) -> None:
-        """Fetch a model from the Hugging Face Hub, convert it, and let `corral serve` find it by its name."""
-        from corral.cli.terminal.progress import watch  # noqa: PLC0415 - a tenth of a second that `model list` need not wait for
+        """Download a model from the Hugging Face Hub, convert it, and register its name for `corral serve`."""
+        from corral.cli.terminal.progress import watch  # noqa: PLC0415 - takes 0.1 s, which `model list` avoids
 
-        shelf = open_shelf(quantize=quantize, hub_token=token, hub_url=hub_url)
+        models = open_models(quantize=quantize, hub_token=token, hub_url=hub_url)
         with watch() as report:
-            pulled = shelf.library.pull(model, revision=revision, quantize=shelf.quantize, report=report)
+            pulled = models.library.pull(model, revision=revision, quantize=models.quantize, report=report)
         announce(pulled)
 
     return pull
 
 
 def announce(model: "LocalModel") -> None:
-    """Say what was registered and how to serve it."""
+    """Print what was registered and how to serve it."""
     revision = "" if model.revision is None else f", revision {model.revision[:12]}"
     typer.echo(f"{model.name} is ready to serve ({model.quantize}{revision}):")
     typer.echo(f"  corral serve {model.name}")

@@ -1,4 +1,4 @@
-"""``corral serve``: start the model and the HTTP server, say where it is, stop on Ctrl-C."""
+"""``corral serve``: start the model and the HTTP server, print the banner, stop on Ctrl-C."""
 
 import asyncio
 import resource
@@ -24,21 +24,21 @@ from corral.weights import choose_deployments
 _BACKLOG = 2048
 _MAX_FILES = 2**16
 _OTHER_FILES = 256
-"""Files that are no connections: the database, its log, the worker's socket, webhooks that are being sent."""
+"""File descriptors for other uses than client connections: database, worker sockets, webhook requests."""
 _SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may hold the interpreter; with Python's 5 ms the store's thread starves under many streams."""
+"""Switch interval of Python's threads. With the default of 5 ms the store's thread starves under many streams."""
 
 _log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until interrupted.
+    """Run the server until it is interrupted.
 
     Raises:
-        CorralError: the server cannot start; the message says why.
+        CorralError: the server cannot start; the message contains the reason.
     """
     configure_logs(settings.log_level)
-    _log.debug("settings_in_force", **shown_settings(settings))
+    _log.debug("settings_loaded", **shown_settings(settings))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     choose_deployments(settings)  # a missing path is worth more to know than a port that is in use
     listener = _listen(settings.host, settings.port)
@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    import uvloop  # noqa: PLC0415 - not on every platform that can run a client command
+    import uvloop  # noqa: PLC0415 - missing on some platforms that support the client commands
 
     return uvloop.new_event_loop()
 
@@ -95,7 +95,7 @@ async def _log_counters(server: Server, settings: Settings) -> None:
 
 
 def _print(text: str) -> None:
-    """Print the banner. A server whose output goes nowhere serves all the same: its key is in the data directory."""
+    """Print the banner. The server continues if its output cannot be written: the key is in the data directory."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -105,11 +105,11 @@ def _print(text: str) -> None:
 
 
 def _raise_file_limit() -> int:
-    """Raise the soft limit of open files to the hard one; each connection is a file."""
+    """Raise the soft limit of open files to the hard limit; each connection is a file descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # macOS has a lower limit that it does not tell
+        with suppress(ValueError, OSError):  # macOS has a lower limit that it does not report
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
@@ -130,10 +130,10 @@ def _connection_limits(settings: Settings, *, max_files: int) -> ConnectionLimit
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    every = host == "::" and socket.has_dualstack_ipv6()  # IPv4 too, as 0.0.0.0 is said for every IPv4 address
+    every = host == "::" and socket.has_dualstack_ipv6()  # IPv4 too
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=every)
-    except (OSError, UnicodeError) as error:  # a name that no resolver takes is a UnicodeError
+    except (OSError, UnicodeError) as error:  # an invalid host name raises UnicodeError
         reason = error.strerror if isinstance(error, OSError) else error
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise BadSetting(f"host and port: cannot listen on {place}: {reason}.") from error

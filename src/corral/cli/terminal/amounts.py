@@ -1,6 +1,6 @@
-"""What is typed on a command line, read exactly: dollars, limits, days, expiries. A bad one is a usage error.
+"""Parsers of command-line values: amounts, limits, days, expiries.
 
-Money becomes integer nano-dollars, never by way of a float.
+Amounts are parsed exactly to integer nano-dollars, without floats. Invalid values are usage errors.
 """
 
 import re
@@ -23,29 +23,29 @@ NO_LIMIT: Final = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A limit that was given; None takes a limit away."""
+    """A limit given as an option; None removes the limit."""
 
     value: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiry:
-    """When a key expires: at a time, or some time from now."""
+    """Expiry of a key: at a time, or after a duration."""
 
     at_ms: int | None = None
-    """Unix milliseconds."""
+    """Unix time in milliseconds."""
     after_ms: int = 0
 
     def resolve(self, now_ms: int) -> int:
-        """The time, in Unix milliseconds."""
+        """Compute the Unix time in milliseconds."""
         return now_ms + self.after_ms if self.at_ms is None else self.at_ms
 
 
 def signed_usd(text: str) -> int:
-    """Nano-dollars of a decimal amount in dollars, which may be negative.
+    """Parse an amount in dollars, possibly negative, to nano-dollars.
 
     Raises:
-        BadParameter: no such amount, finer than a nano-dollar, or beyond what may be typed.
+        BadParameter: not an amount, more than nine decimals, or above the maximum.
     """
     try:
         return parse_usd(text)
@@ -54,10 +54,10 @@ def signed_usd(text: str) -> int:
 
 
 def usd_amount(text: str) -> int:
-    """Nano-dollars of a decimal amount in dollars that is not negative.
+    """Parse an amount in dollars of 0 or more to nano-dollars.
 
     Raises:
-        BadParameter: as ``signed_usd`` does, and for a negative amount.
+        BadParameter: as ``signed_usd``, and for a negative amount.
     """
     amount_nusd = signed_usd(text)
     if amount_nusd < 0:
@@ -66,32 +66,32 @@ def usd_amount(text: str) -> int:
 
 
 def usd_limit(text: str) -> Limit:
-    """A limit in dollars, or ``none``.
+    """Parse a limit in dollars, or ``none``.
 
     Raises:
-        BadParameter: as ``usd_amount`` does.
+        BadParameter: as ``usd_amount``.
     """
     return Limit(value=None if text == NO_LIMIT else usd_amount(text))
 
 
 def count_limit(text: str) -> Limit:
-    """A limit as a whole number from 1 on, or ``none``.
+    """Parse a limit as a positive integer, or ``none``.
 
     Raises:
-        BadParameter: neither.
+        BadParameter: *text* is neither.
     """
     if text == NO_LIMIT:
         return Limit(value=None)
     if not _COUNT.fullmatch(text) or int(text) == 0:
-        raise typer.BadParameter(f"'{text}' is neither a whole number from 1 on nor '{NO_LIMIT}'.")
+        raise typer.BadParameter(f"'{text}' is neither an integer of 1 or more nor '{NO_LIMIT}'.")
     return Limit(value=int(text))
 
 
 def finite(number: float | None) -> float | None:
-    """*number*, which is not an infinity and not NaN; for ``callback=``.
+    """Refuse infinities and NaN; for ``callback=``.
 
     Raises:
-        BadParameter: it is one of them.
+        BadParameter: *number* is not finite.
     """
     if number is not None and not isfinite(number):
         raise typer.BadParameter(f"{number} is not a finite number.")
@@ -99,24 +99,24 @@ def finite(number: float | None) -> float | None:
 
 
 def day(text: str) -> str:
-    """A day as ``YYYY-MM-DD``.
+    """Parse a day, ``YYYY-MM-DD``.
 
     Raises:
-        BadParameter: no such day.
+        BadParameter: *text* is not a day.
     """
     if _DAY.fullmatch(text):
         try:
             return date.fromisoformat(text).isoformat()
         except ValueError:
-            pass  # told below
-    raise typer.BadParameter(f"'{text}' is no day such as 2026-01-31.")
+            pass  # raised below
+    raise typer.BadParameter(f"'{text}' is not a day such as 2026-01-31.")
 
 
 def expiry(text: str) -> Expiry:
-    """When a key expires: ``30d``, ``12h``, ``45m``, or the day at whose beginning in UTC it does.
+    """Parse an expiry: ``30d``, ``12h``, ``45m``, or a day, at whose start in UTC the key expires.
 
     Raises:
-        BadParameter: neither.
+        BadParameter: *text* is neither.
     """
     if duration := _DURATION.fullmatch(text):
         number, unit = duration.groups()
@@ -126,5 +126,5 @@ def expiry(text: str) -> Expiry:
 
 
 def shown_time(at_ms: int) -> str:
-    """A Unix time in milliseconds for people and programs: ``2026-01-31T12:00:00Z``."""
+    """Format a Unix time in milliseconds: ``2026-01-31T12:00:00Z``."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""What a shell offers for an option's value."""
+"""Shell completion of model names."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +9,7 @@ from corral.cli.client.channel import OpenServer, Request, decode
 from corral.core.errors import CorralError
 
 _COMPLETION_TIMEOUT_S: Final = 1
-"""Who presses the tab key waits for nothing."""
+"""Short, because the user waits after pressing the tab key."""
 
 
 class _Model(msgspec.Struct):
@@ -21,7 +21,7 @@ class _Models(msgspec.Struct):
 
 
 def model_completion(open_server: OpenServer) -> Callable[[str], list[str]]:
-    """Names of served models that begin as typed; none where they cannot be had at once."""
+    """Create a completion that lists the served models with a prefix; empty if the server does not respond quickly."""
 
     def complete(incomplete: str) -> list[str]:
         try:

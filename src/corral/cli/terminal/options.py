@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from typing import Annotated
 
@@ -8,4 +8,4 @@ Url = Annotated[
     str | None,
     typer.Option(help="Address of the server.", show_default="where you are logged in, else this machine's"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]

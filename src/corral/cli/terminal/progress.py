@@ -1,4 +1,4 @@
-"""Progress of what takes longer than a second: bars on a terminal; for long commands, plain lines in a pipe."""
+"""Progress of long work: bars on a terminal, plain lines in a pipe."""
 
 import time
 from collections.abc import Generator
@@ -16,7 +16,7 @@ _LINE_EVERY_S = 10.0
 
 
 class StartProgress:
-    """One bar per stage of the start, each shown until the server answers."""
+    """One progress bar per stage, shown until the work is done."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
@@ -40,42 +40,42 @@ class StartProgress:
         self.stop()
 
     def report(self, stage: Stage) -> None:
-        """Show how far a stage is."""
+        """Update the bar of a stage."""
         if stage.stage not in self._tasks:
             self._tasks[stage.stage] = self._bars.add_task(stage.stage, total=stage.total or None)
         self._bars.update(self._tasks[stage.stage], completed=stage.done)
 
     def stop(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._bars.stop()
 
 
 class PlainProgress:
-    """A line when a stage begins, and one now and then while it lasts."""
+    """Prints a line when a stage starts, and every 10 s during it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._stage = ""
-        self._said_s = 0.0
+        self._printed_s = 0.0
 
     def report(self, stage: Stage) -> None:
-        """Say how far a stage is, if it is time to."""
+        """Print the progress of a stage, if a line is due."""
         now_s = time.monotonic()
         if stage.stage != self._stage:
-            self._say(stage.stage)
-        elif stage.total and now_s - self._said_s >= _LINE_EVERY_S:
-            self._say(f"{stage.stage}: {100 * stage.done / stage.total:.0f} %")
+            self._print(stage.stage)
+        elif stage.total and now_s - self._printed_s >= _LINE_EVERY_S:
+            self._print(f"{stage.stage}: {100 * stage.done / stage.total:.0f} %")
         else:
             return
-        self._stage, self._said_s = stage.stage, now_s
+        self._stage, self._printed_s = stage.stage, now_s
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def watch() -> Generator[Report]:
-    """Show on standard error what is reported within the block."""
+    """Show progress reports on standard error while the block is active."""
     console = Console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
         with StartProgress(console) as bars:

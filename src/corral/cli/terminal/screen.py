@@ -1,4 +1,4 @@
-"""What people read on their terminal: answers on standard output, notices on standard error. Knows no meaning."""
+"""Print answers to standard output and notices to standard error."""
 
 import sys
 from collections.abc import Callable, Generator
@@ -9,25 +9,25 @@ from typing import Final
 import typer
 
 _UNPRINTABLE: Final = dict.fromkeys([*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)])
-"""Control characters but tab and line end: an answer must not steer the terminal."""
+"""Control characters except tab and newline, which would let an answer control the terminal."""
 
 
 def accept_any_text() -> None:
-    """Let no character end the program, whatever the terminal's encoding."""
+    """Replace characters that the terminal's encoding lacks, instead of raising an error."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def show(text: str) -> None:
-    """Put *text* out at once: as it is in a pipe, without control characters on a terminal."""
+    """Print *text* and flush: unchanged in a pipe, without control characters on a terminal."""
     sys.stdout.write(text.translate(_UNPRINTABLE) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 @contextmanager
 def shown_to_the_line_end() -> Generator[Callable[[str], None]]:
-    """``show`` for the pieces of one text, which ends with a line end whatever becomes of it."""
+    """Print the pieces of one text with ``show``; end it with a newline, also after an error."""
     last = "\n"
 
     def show_piece(text: str) -> None:
@@ -43,5 +43,5 @@ def shown_to_the_line_end() -> Generator[Callable[[str], None]]:
 
 
 def notice(text: str) -> None:
-    """Tell the person what belongs to no answer."""
+    """Print a notice that is not part of an answer."""
     typer.secho(text, err=True, dim=True)

@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, full or without a reader: a command ends with a sentence, not a traceback."""
+"""Standard streams whose errors (closed, disk full, no reader) end a command with a message, not a traceback."""
 
 import io
 import os
@@ -24,7 +24,7 @@ class InputFailed(CorralError):
 
 
 class _Output(io.FileIO):
-    """Standard output. A pipe without a reader stays a ``BrokenPipeError``, which ends a command silently."""
+    """Standard output. A pipe without a reader raises ``BrokenPipeError``, which ends a command silently."""
 
     def write(self, data: "Buffer", /) -> int:
         try:
@@ -36,7 +36,7 @@ class _Output(io.FileIO):
 
 
 class _Notices(io.FileIO):
-    """Standard error. Drops what cannot be written: a notice or log line that is lost must not end the work."""
+    """Standard error. Drops what cannot be written, because a lost notice or log line must not end the command."""
 
     def write(self, data: "Buffer", /) -> int:
         try:
@@ -46,15 +46,15 @@ class _Notices(io.FileIO):
 
 
 def open_streams() -> None:
-    """Replace the standard streams by the ones above. Call once, before anything is printed.
+    """Replace the standard streams with the classes above. Call it once, before anything is printed.
 
-    A closed descriptor is opened on ``/dev/null`` first; otherwise the next file that is opened would take its number.
-    Standard output is then opened for reading only, so that printing fails as it does on a full disk.
+    A closed descriptor is first opened on ``/dev/null``; otherwise the next opened file would get its number. Standard
+    output is then opened read-only, so that printing fails as on a full disk.
     """
     _fill(_STDIN_FD, os.O_RDONLY)
     _fill(_STDOUT_FD, os.O_RDONLY)
     _fill(_STDERR_FD, os.O_WRONLY)
-    # Typed as never None, but None where the descriptor was closed when Python started.
+    # None if the descriptor was closed when Python started, although its type excludes None.
     if cast("TextIO | None", sys.stdin) is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(_STDIN_FD, "r", closefd=False)), encoding="utf-8")
     sys.stdout = _text(_Output(_STDOUT_FD, "w", closefd=False), sys.stdout)
@@ -62,16 +62,16 @@ def open_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what standard output still holds.
+    """Flush standard output.
 
     Raises:
-        OutputFailed: it cannot be written.
+        OutputFailed: standard output cannot be written.
     """
     sys.stdout.flush()
 
 
 def discard_output() -> None:
-    """Send what standard output still holds to ``/dev/null``, so that its flush at exit cannot fail again."""
+    """Redirect standard output to ``/dev/null``, so that its flush at exit cannot fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT_FD)
 
 
@@ -79,7 +79,7 @@ def read_standard_input(max_bytes: int, *, line: bool = False) -> bytes:
     """Read at most *max_bytes* from standard input, or with *line* at most one line.
 
     Raises:
-        InputFailed: it cannot be read.
+        InputFailed: standard input cannot be read.
     """
     try:
         return sys.stdin.buffer.readline(max_bytes) if line else sys.stdin.buffer.read(max_bytes)
@@ -91,7 +91,7 @@ def _fill(number: int, mode: int) -> None:
     try:
         os.fstat(number)
     except OSError:
-        os.open(os.devnull, mode)  # takes the lowest free number, and those below are open
+        os.open(os.devnull, mode)  # gets the lowest free number, which is *number* because those below are open
 
 
 def _text(raw: io.FileIO, before: TextIO | None, *, line_buffering: bool = False) -> TextIO:

@@ -1,4 +1,4 @@
-"""Tables and JSON on standard output: drawn on a terminal, tab-separated in a pipe. Knows not what is in them."""
+"""Print tables and JSON: tables are drawn on a terminal, tab-separated in a pipe."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ import typer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A heading, and on which side its cells line up."""
+    """Heading and alignment of a column; numbers are aligned right."""
 
     heading: str
     number: bool = False
 
 
 def draws_tables() -> bool:
-    """Whether a person reads the output, on a terminal."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, total: Sequence[str] = ()) -> None:
-    """Print the rows under their headings; *total* on a terminal only, where no program adds the column up again."""
+    """Print the rows with headings. *total* is printed only on a terminal, so that programs do not count it."""
     if draws_tables():
         _draw(columns, rows, total)
         return
@@ -32,7 +32,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, tot
 
 
 def _draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - a tenth of a second that pipes need not wait for
+    from rich.console import Console  # noqa: PLC0415 - takes 0.1 s, which pipes avoid
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -52,5 +52,5 @@ def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def _one_line(cell: str) -> str:
-    """The cell without what would move the cursor or begin another cell."""
+    """Replace control characters, such as line breaks and tabs, in a cell."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cell)

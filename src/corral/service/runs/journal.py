@@ -65,7 +65,7 @@ def _write_one(connection: Connection, moved: _Moved, now_ms: int) -> int:
     before = streams.progress(connection, live.id)
     if before.is_over:
         return 0
-    begins = live.stored_events == 0 and settlements.started(
+    begins = live.stored_events == 0 and settlements.record_start(
         connection,
         live.id,
         now_ms=live.started_at_ms or now_ms,
@@ -75,7 +75,7 @@ def _write_one(connection: Connection, moved: _Moved, now_ms: int) -> int:
     rows = rows_of(moved.events, after_seq=before.last_seq)
     streams.append(connection, live.id, rows, engine_tokens=moved.engine_tokens)
     if (whom := addressee_of(live)) is not None:
-        outbox.tell(connection, whom, news_of(moved.events, begins=begins), now_ms=now_ms)
+        outbox.enqueue(connection, whom, news_of(moved.events, begins=begins), now_ms=now_ms)
     return moved.engine_tokens - before.engine_tokens
 
 
@@ -126,7 +126,7 @@ class Journal:
         """Hold the worst case, or find the prediction that the same request made; see ``store.claims.claim``."""
         wanted = replace(claim_of(live), concurrent_per_model=self._concurrent_per_model)
         return await self._store.write(
-            lambda connection: claims.claim(connection, wanted, now_ms=live.created_at_ms, again=again)
+            lambda connection: claims.claim(connection, wanted, now_ms=live.created_at_ms, is_retry=again)
         )
 
     async def settle(
@@ -150,7 +150,7 @@ class Journal:
                 if before.is_over:
                     return
                 if never_ran:  # refused by the engine: the same request may be made again under its idempotency key
-                    claims.release_idempotency(connection, live.id)
+                    claims.delete_idempotency_key(connection, live.id)
                 counters.count_tokens(connection, self._epoch, delivered=engine_tokens - before.engine_tokens)
 
             await self._store.write(write)
@@ -189,7 +189,7 @@ class Journal:
         def write(connection: Connection) -> None:
             settlements.settle(connection, settlement, now_ms=now_ms)
             if never_ran:
-                claims.release_idempotency(connection, left.prediction.id)
+                claims.delete_idempotency_key(connection, left.prediction.id)
 
         await self._store.write(write)
         self._tell_of(left.prediction.webhook)

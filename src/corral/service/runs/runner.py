@@ -361,11 +361,11 @@ class PredictionService(Readings):
     async def _remove_what_is_past_its_time(self) -> None:
         while True:
             now_ms = self._journal.now_ms()
-            works = [partial(files.remove_expired, now_ms=now_ms)]
+            works = [partial(files.purge_expired, now_ms=now_ms)]
             if self._retention_s:
                 before_ms = now_ms - 1000 * self._retention_s
-                works.append(partial(predictions.remove_data, before_ms=before_ms))
-                works.append(partial(claims.forget_idempotency, before_ms=before_ms))
+                works.append(partial(predictions.purge_data, before_ms=before_ms))
+                works.append(partial(claims.purge_idempotency_keys, before_ms=before_ms))
             try:
                 for work in works:
                     while await self._store.write(work):

@@ -16,7 +16,7 @@ from corral.service.runs.prepare import Prepared
 from corral.store.runs.claims import Claim, IdempotentRequest
 from corral.store.runs.settlements import Settlement, Unfinished
 from corral.store.runs.streams import LogRow
-from corral.store.webhooks.outbox import BEGINNING, Addressee
+from corral.store.webhooks.outbox import START_EVENTS, WebhookTarget
 
 
 def claim_of(live: LiveRun) -> Claim:
@@ -203,18 +203,18 @@ def without_output(emitted: Emitted) -> Emitted:
     return replace(emitted, prompt_tokens=0, choices=(), completion_tokens=0, chunks=None, stops=[])
 
 
-def addressee_of(live: LiveRun) -> Addressee | None:
+def addressee_of(live: LiveRun) -> WebhookTarget | None:
     """Who is told of a run; None if nobody is."""
     webhook = live.ask.webhook
     if webhook is None:
         return None
-    return Addressee(prediction_id=live.id, account_id=live.ask.caller.account_id, webhook=webhook)
+    return WebhookTarget(prediction_id=live.id, account_id=live.ask.caller.account_id, webhook=webhook)
 
 
 def news_of(events: Numbered, *, begins: bool) -> list[WebhookEvent]:
     """What there is to tell of *events*."""
     speaks = any(isinstance(event, Delta) and event.text for _, event in events)
-    return [*(BEGINNING if begins else ()), *((WebhookEvent.OUTPUT,) if speaks else ())]
+    return [*(START_EVENTS if begins else ()), *((WebhookEvent.OUTPUT,) if speaks else ())]
 
 
 def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *, now_ms: int) -> Settlement:

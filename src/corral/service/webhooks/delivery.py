@@ -248,7 +248,7 @@ class Deliverer:
         while True:
             before_ms = self._now_ms() - int(1000 * self._policy.log_retention_s)
             try:
-                while await self._store.write(partial(outbox.forget, before_ms=before_ms)):
+                while await self._store.write(partial(outbox.purge, before_ms=before_ms)):
                     pass
             except (CorralError, StoreFailed) as error:
                 _log.warning("purge_failed", reason=str(error))

@@ -1,4 +1,4 @@
-"""Accounts and their credit. Functions of a connection; the time is an argument."""
+"""Queries on the accounts table: create, get, list, lock, credit and limits."""
 
 from dataclasses import asdict
 from typing import Any, Final
@@ -16,13 +16,13 @@ from corral.store.ids import new_id
 from corral.store.schema import accounts
 
 LOCAL_ACCOUNT_ID: Final = "acct_local00000000000"
-"""The unlimited account that a server has from its first start."""
+"""Id of the unlimited account that a server creates at its first start."""
 MAX_NAME_CHARS: Final = 200
 _MAX_NUSD: Final = 2**62
-"""Half of what a BIGINT holds, so that no sum of two balances overflows."""
+"""Half the range of a BIGINT, so that the sum of two balances does not overflow."""
 
 _FIND: Final = select(accounts).where(accounts.c.id == bindparam("account_id"))
-# Not against foreign keys that merely point here: rows of other tables are inserted while this lock is held elsewhere.
+# FOR NO KEY UPDATE: other transactions may insert rows with a foreign key to this account while it is locked.
 _LOCK: Final = _FIND.with_for_update(key_share=True)
 _LIST: Final = select(accounts).order_by(accounts.c.created_at_ms, accounts.c.id)
 _MOVE: Final = (
@@ -43,7 +43,7 @@ _SPEND: Final = _MOVE.values(
 def create_account(
     connection: Connection, *, name: str, unlimited: bool = False, limits: Limits | None = None, now_ms: int
 ) -> Account:
-    """A new account without credit.
+    """Create an account without credit.
 
     Raises:
         InvalidRequest: the name is taken, empty, too long or not printable, or a limit is out of range.
@@ -52,52 +52,52 @@ def create_account(
     _check_limits(limits or Limits())
     row = _row(new_id("acct"), name, unlimited=unlimited, limits=limits or Limits(), now_ms=now_ms)
     if get_account(connection, name) is not None or not insert_if_absent(connection, accounts, row):
-        raise InvalidRequest(f"There is an account called '{name}' already.", param="name")
+        raise InvalidRequest(f"An account named '{name}' already exists.", param="name")
     return account_of(row)
 
 
 def ensure_local_account(connection: Connection, *, now_ms: int) -> Account:
-    """The unlimited account of this machine, made if there is none."""
+    """Get the unlimited local account; create it if it does not exist."""
     found = get_account(connection, LOCAL_ACCOUNT_ID)
     if found is not None:
         return found
     row = _row(LOCAL_ACCOUNT_ID, "local", unlimited=True, limits=Limits(), now_ms=now_ms)
     if not insert_if_absent(connection, accounts, row) and get_account(connection, LOCAL_ACCOUNT_ID) is None:
-        row["name"] = LOCAL_ACCOUNT_ID  # another account is called "local"
+        row["name"] = LOCAL_ACCOUNT_ID  # another account is named "local"
         insert_if_absent(connection, accounts, row)
     return get_account(connection, LOCAL_ACCOUNT_ID) or account_of(row)
 
 
 def get_account(connection: Connection, account_id: str) -> Account | None:
-    """The account as it stands, or None."""
+    """Get an account by its id, or None."""
     row = account_row(connection, account_id)
     return None if row is None else account_of(row)
 
 
 def list_accounts(connection: Connection) -> list[Account]:
-    """Every account, oldest first."""
+    """List all accounts, oldest first."""
     return [account_of(row) for row in connection.execute(_LIST).mappings()]
 
 
 def credit(
     connection: Connection, account_id: str, amount_nusd: int, *, note: str | None = None, now_ms: int
 ) -> Account:
-    """Give credit, or take it back with a negative amount.
+    """Add credit to an account; a negative amount withdraws credit.
 
     Raises:
-        NotFound: no such account.
-        InvalidRequest: an amount of 0 or beyond what a ledger holds.
-        InsufficientCredit: more is taken back than is free.
+        NotFound: the account does not exist.
+        InvalidRequest: the amount is 0, or it or the new balance is out of range.
+        InsufficientCredit: the withdrawal exceeds the credit that is not held for runs.
     """
     row = lock_account(connection, account_id)
     if row is None:
         raise NotFound(f"There is no account '{account_id}'.", param="account")
     after_nusd = row["available_nusd"] + amount_nusd
     if amount_nusd == 0 or max(abs(amount_nusd), abs(after_nusd)) > _MAX_NUSD:
-        raise InvalidRequest(f"${usd(amount_nusd)} cannot be credited.", param="amount")
+        raise InvalidRequest(f"${usd(amount_nusd)} cannot be credited: it is 0 or too large.", param="amount")
     if amount_nusd < 0 and after_nusd < 0:
         raise InsufficientCredit(
-            f"${usd(-amount_nusd)} cannot be taken back: the account has ${usd(row['available_nusd'])} of credit left."
+            f"${usd(-amount_nusd)} cannot be withdrawn: the account has ${usd(row['available_nusd'])} of credit left."
         )
     transfer(
         connection,
@@ -112,11 +112,11 @@ def credit(
 
 
 def set_limits(connection: Connection, account_id: str, limits: Limits) -> Account:
-    """Replace the account's limits; running predictions go on under the old ones.
+    """Replace an account's limits. Running predictions are not affected.
 
     Raises:
-        NotFound: no such account.
-        InvalidRequest: a limit out of range.
+        NotFound: the account does not exist.
+        InvalidRequest: a limit is out of range.
     """
     _check_limits(limits)
     row = lock_account(connection, account_id)
@@ -127,22 +127,22 @@ def set_limits(connection: Connection, account_id: str, limits: Limits) -> Accou
 
 
 def lock_account(connection: Connection, account_id: str) -> RowMapping | None:
-    """The account's row, which nobody else changes until the transaction ends. Always the first lock taken."""
+    """Lock and return an account's row until the transaction ends. Must be the first lock of a transaction."""
     return connection.execute(_LOCK, {"account_id": account_id}).mappings().one_or_none()
 
 
 def account_row(connection: Connection, account_id: str) -> RowMapping | None:
-    """The account's row as it stands, to look at only."""
+    """Get an account's row without a lock, for reading only."""
     return connection.execute(_FIND, {"account_id": account_id}).mappings().one_or_none()
 
 
 def move(connection: Connection, account_id: str, *, available_nusd: int, held_nusd: int) -> None:
-    """Add to a locked account's balances what a transfer moved."""
+    """Add amounts to the balances of a locked account."""
     connection.execute(_MOVE, {"account_id": account_id, "available": available_nusd, "held": held_nusd})
 
 
 def spend(connection: Connection, row: RowMapping, *, hold_nusd: int, cost_nusd: int, day: str) -> None:
-    """Let go of a hold on the locked account *row*, and count what of it was spent on *day* (see ``spent``)."""
+    """Release a hold on the locked account *row*, and add its cost to the spending of *day* (see ``spent``)."""
     that_day_nusd, that_month_nusd = spent(row, day)
     connection.execute(
         _SPEND,
@@ -158,12 +158,12 @@ def spend(connection: Connection, row: RowMapping, *, hold_nusd: int, cost_nusd:
 
 
 def spending_day(row: RowMapping, now_ms: int) -> str:
-    """Today for this account: never before the day it last spent on, even if a clock was set back."""
+    """Get the current day of an account: never before the day of its last spending, even if the clock was set back."""
     return max(row["spent_on"], day_of(now_ms))
 
 
 def spent(row: RowMapping, day: str) -> tuple[int, int]:
-    """Nano-dollars that the account spent on *day* and in its month; *day* is not before the one it last spent on."""
+    """Get the account's spending on *day* and in its month. *day* must not be before its last spending."""
     return (
         row["spent_that_day_nusd"] if row["spent_on"] == day else 0,
         row["spent_that_month_nusd"] if month_of(row["spent_on"]) == month_of(day) else 0,
@@ -171,7 +171,7 @@ def spent(row: RowMapping, day: str) -> tuple[int, int]:
 
 
 def account_of(row: RowMapping | dict[str, Any]) -> Account:
-    """An account from its row."""
+    """Convert a row to an account."""
     values: dict[str, Any] = dict(row)
     limits = Limits(**{name: values[name] for name in Limits.__slots__})
     names = ("id", "name", "unlimited", "created_at_ms", "available_nusd", "held_nusd")
@@ -179,10 +179,10 @@ def account_of(row: RowMapping | dict[str, Any]) -> Account:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot be shown on one line.
+    """Check the name of an account or key.
 
     Raises:
-        InvalidRequest: it is empty, too long or not printable.
+        InvalidRequest: the name is empty, too long or not printable.
     """
     if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
         raise InvalidRequest(f"A name must have 1 to {MAX_NAME_CHARS} printable characters.", param="name")

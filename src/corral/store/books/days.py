@@ -1,13 +1,13 @@
-"""Calendar days and months in UTC, as text that sorts. Knows no clock."""
+"""Calendar days and months in UTC, as sortable text."""
 
 from datetime import UTC, datetime
 
 
 def day_of(at_ms: int) -> str:
-    """``YYYY-MM-DD`` of a Unix time in milliseconds."""
+    """Convert a Unix time in milliseconds to ``YYYY-MM-DD``."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).date().isoformat()
 
 
 def month_of(day: str) -> str:
-    """``YYYY-MM`` of a day."""
+    """Get the ``YYYY-MM`` of a day."""
     return day[:7]

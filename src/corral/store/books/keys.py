@@ -1,4 +1,4 @@
-"""API keys: who holds one, and what it may do. Sees digests only, never a secret."""
+"""Queries on the table of API keys. Keys are stored as digests of their secrets."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ from corral.store.schema import api_keys
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """What a key is to be."""
+    """Values of a new API key."""
 
     account_id: str
     name: str
@@ -26,7 +26,7 @@ class NewKey:
     spend_limit_nusd: int | None = None
     privacy: bool = False
     salt: bytes | None = None
-    """From which the secret was made, if it was."""
+    """Salt from which the secret was derived; None if it was not derived."""
 
 
 _FIND: Final = select(api_keys).where(api_keys.c.digest == bindparam("digest"))
@@ -39,10 +39,11 @@ _SPEND: Final = (
 
 
 def add_key(connection: Connection, new: NewKey, *, now_ms: int) -> ApiKey:
-    """Store a new key.
+    """Insert a new key.
 
     Raises:
-        InvalidRequest: no such account, a bad name, or a negative spend limit.
+        NotFound: the account does not exist.
+        InvalidRequest: the name is invalid or the spend limit negative.
     """
     check_name(new.name)
     if new.spend_limit_nusd is not None and new.spend_limit_nusd < 0:
@@ -69,10 +70,11 @@ def add_key(connection: Connection, new: NewKey, *, now_ms: int) -> ApiKey:
 
 
 def ensure_key(connection: Connection, new: NewKey, *, now_ms: int) -> ApiKey:
-    """The key of that digest as it is stored, or a new one: for the key that a server makes on its first start.
+    """Get the key with the digest of *new*; insert it if there is none. For the local key of a server.
 
     Raises:
-        InvalidRequest: as ``add_key`` does.
+        NotFound: as ``add_key``.
+        InvalidRequest: as ``add_key``.
     """
     lock_account(connection, new.account_id)
     found = find_key(connection, new.digest)
@@ -80,7 +82,7 @@ def ensure_key(connection: Connection, new: NewKey, *, now_ms: int) -> ApiKey:
 
 
 def find_key(connection: Connection, digest: bytes) -> tuple[ApiKey, Account] | None:
-    """The key of that digest and whose it is, revoked and expired ones included."""
+    """Get a key and its account by the key's digest, also if the key is revoked or expired."""
     row = connection.execute(_FIND, {"digest": digest}).mappings().one_or_none()
     if row is None:
         return None
@@ -89,13 +91,13 @@ def find_key(connection: Connection, digest: bytes) -> tuple[ApiKey, Account] | 
 
 
 def get_key(connection: Connection, key_id: str) -> ApiKey | None:
-    """The key of that id, or None."""
+    """Get a key by its id, or None."""
     row = connection.execute(_BY_ID, {"key_id": key_id}).mappings().one_or_none()
     return None if row is None else _key_of(row)
 
 
 def list_keys(connection: Connection, account_id: str | None = None) -> list[ApiKey]:
-    """Every key, of one account or of all, oldest first."""
+    """List the keys of one account or of all, oldest first."""
     wanted = select(api_keys).order_by(api_keys.c.created_at_ms, api_keys.c.id)
     if account_id is not None:
         wanted = wanted.where(api_keys.c.account_id == account_id)
@@ -103,9 +105,9 @@ def list_keys(connection: Connection, account_id: str | None = None) -> list[Api
 
 
 def revoke_key(connection: Connection, key_id: str, *, now_ms: int) -> ApiKey | None:
-    """Revoke the key; a revoked one stays as it is. None if there is no such key.
+    """Revoke a key. Returns None if there is no such key; idempotent.
 
-    No claim that comes after it succeeds; what runs already goes on.
+    Later claims with the key fail; running predictions continue.
     """
     connection.execute(
         update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at_ms.is_(None)).values(revoked_at_ms=now_ms)
@@ -114,7 +116,7 @@ def revoke_key(connection: Connection, key_id: str, *, now_ms: int) -> ApiKey | 
 
 
 def spend(connection: Connection, key_id: str, nusd: int) -> None:
-    """Add to what the key has spent; its account is locked."""
+    """Add to the key's spending. The account must be locked."""
     connection.execute(_SPEND, {"key_id": key_id, "nusd": nusd})
 
 

@@ -1,7 +1,7 @@
-"""The ledger: transfers between books, each summing to zero, never changed.
+"""Double-entry ledger: append-only transfers between books, each summing to zero.
 
-Books are ``available:<account>`` and ``held:<account>``, ``revenue``, and ``funding``, where credit comes from. What a
-book holds is the sum of its entries. Knows nothing of why money moves.
+The books are ``available:<account>``, ``held:<account>``, ``revenue``, and ``funding``, the source of credit. The
+balance of a book is the sum of its entries.
 """
 
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ _INSERT: Final = insert(ledger_entries)
 
 
 class Misbilled(RuntimeError):
-    """A bill that cannot be right: a fault of this program. Nothing was changed."""
+    """A transfer or bill is inconsistent, which is a bug. Nothing was written."""
 
 
 def available(account_id: str) -> str:
-    """The book of an account's free credit."""
+    """Name of the book for an account's available credit."""
     return f"available:{account_id}"
 
 
 def held(account_id: str) -> str:
-    """The book of what is held for an account's running predictions."""
+    """Name of the book for the amounts held for an account's running predictions."""
     return f"held:{account_id}"
 
 
@@ -44,7 +44,7 @@ def transfer(
     prediction_id: str | None = None,
     note: str | None = None,
 ) -> None:
-    """Enter *amounts_nusd* by book; books that it leaves as they are get no entry.
+    """Insert a transfer of *amounts_nusd*, by book; amounts of 0 get no entry.
 
     Raises:
         Misbilled: the amounts do not sum to zero.

@@ -1,4 +1,4 @@
-"""What an account and a key may use: the checks before a run. The account is locked, so what is seen here stays so."""
+"""Checks of rate, spend and concurrency limits before a run. The account's row must be locked."""
 
 import math
 from typing import Final
@@ -12,8 +12,8 @@ from corral.store.books.accounts import spending_day, spent
 from corral.store.schema import RUNNING, predictions
 
 WINDOW_MS: Final = 60_000
-_SOON_S: Final = 1
-"""When a run will end nobody knows; a caller may well ask again after this long."""
+_RETRY_AFTER_S: Final = 1
+"""Retry-After for the limit of concurrent runs: it is unknown when a run will end."""
 
 _RUNNING: Final = (
     select(func.count())
@@ -34,44 +34,45 @@ _TOKENS: Final = _RECENT.with_only_columns(func.coalesce(func.sum(predictions.c.
 _OLDEST_FIRST: Final = _RECENT.order_by(predictions.c.created_at_ms)
 
 
-def check_model_places(connection: Connection, account_id: str, model: str, *, limit: int) -> None:
-    """Refuse a run of a model of which the account has as many as it may.
+def check_model_concurrency(connection: Connection, account_id: str, model: str, *, limit: int) -> None:
+    """Refuse a run if the account has *limit* runs of the model.
 
     Raises:
-        RateLimited: and when to ask again.
+        RateLimited: the limit is reached.
     """
     running = connection.execute(_RUNNING_OF_MODEL, {"account_id": account_id, "model": model}).scalar_one()
     if running >= limit:
         raise RateLimited(
-            f"The account has {running} runs of {model} at once already, and may have {limit}.", retry_after_s=_SOON_S
+            f"The account has {running} concurrent runs of {model}; its limit is {limit}.",
+            retry_after_s=_RETRY_AFTER_S,
         )
 
 
 def check_rates(connection: Connection, account: RowMapping, *, tokens: int, now_ms: int) -> None:
-    """Refuse a run for which the account has no place, request or tokens left for now.
+    """Check the account's limits of concurrent runs, and of requests and tokens in the last minute.
 
-    Requests and tokens are those claimed in the last minute; what is still running counts with its worst case.
+    A running prediction counts with the most tokens that it can use.
 
     Args:
-        connection: of the transaction.
-        account: the locked row.
-        tokens: the run's worst case, prompt and completion.
-        now_ms: the time.
+        connection: the transaction's connection.
+        account: the locked row of the account.
+        tokens: most tokens that the run can use, prompt and completion.
+        now_ms: current time.
 
     Raises:
-        RateLimited: and when there will be room, unless others are faster.
-        InvalidRequest: so many tokens will never fit the account's limit.
+        RateLimited: a limit is reached; ``retry_after_s`` is when a request can fit again.
+        InvalidRequest: *tokens* exceeds the account's limit per minute.
     """
-    _check_places(connection, account)
+    _check_concurrency(connection, account)
     _check_requests(connection, account, now_ms)
     _check_tokens(connection, account, tokens, now_ms)
 
 
 def check_money(account: RowMapping, key: ApiKey, *, hold_nusd: int, max_cost_nusd: int | None, now_ms: int) -> None:
-    """Refuse a run whose worst case is not covered. Running holds count as spent.
+    """Check that credit, spend limits and *max_cost_nusd* cover a run's worst-case cost. Other holds count as spent.
 
     Raises:
-        InsufficientCredit: names what does not cover it, and both amounts.
+        InsufficientCredit: the message names the limit and both amounts.
     """
     if hold_nusd == 0:
         return
@@ -91,10 +92,10 @@ def check_money(account: RowMapping, key: ApiKey, *, hold_nusd: int, max_cost_nu
 
 
 def check_token(*, hold_nusd: int, limit_nusd: int, left_nusd: int) -> None:
-    """Refuse a run whose worst case the token that asks for it may not spend any more.
+    """Check that a scoped token's spend limit covers a run's worst-case cost.
 
     Raises:
-        InsufficientCredit: names both amounts.
+        InsufficientCredit: the message contains both amounts.
     """
     _cover(hold_nusd, left_nusd, f"${{left}} is left of the token's spend limit of ${usd(limit_nusd)}")
 
@@ -105,14 +106,14 @@ def _cover(hold_nusd: int, left_nusd: int, which: str) -> None:
         raise InsufficientCredit(f"This run may cost up to ${usd(hold_nusd)}, but {left}.")
 
 
-def _check_places(connection: Connection, account: RowMapping) -> None:
+def _check_concurrency(connection: Connection, account: RowMapping) -> None:
     limit = account["concurrent_runs"]
     if limit is None:
         return
     running = connection.execute(_RUNNING, {"account_id": account["id"]}).scalar_one()
     if running >= limit:
         raise RateLimited(
-            f"The account has {running} runs at once already, and may have {limit}.", retry_after_s=_SOON_S
+            f"The account has {running} concurrent runs; its limit is {limit}.", retry_after_s=_RETRY_AFTER_S
         )
 
 
@@ -124,7 +125,7 @@ def _check_requests(connection: Connection, account: RowMapping, now_ms: int) ->
     oldest_ms = connection.execute(_NTH_LAST, recent).scalar_one_or_none()
     if oldest_ms is not None:
         raise RateLimited(
-            f"The account made {limit} requests in the last minute, as many as it may.",
+            f"The account made {limit} requests in the last minute, which is its limit.",
             retry_after_s=_seconds_until(oldest_ms + WINDOW_MS, now_ms),
         )
 
@@ -135,7 +136,8 @@ def _check_tokens(connection: Connection, account: RowMapping, tokens: int, now_
         return
     if tokens > limit:
         raise InvalidRequest(
-            f"This run may need {tokens} tokens, but the account may use {limit} per minute: ask for fewer new tokens."
+            f"This run may need {tokens} tokens, but the account's limit is {limit} per minute. Request fewer new"
+            " tokens."
         )
     recent = {"account_id": account["id"], "since_ms": now_ms - WINDOW_MS}
     used = int(connection.execute(_TOKENS, recent).scalar_one())
@@ -146,8 +148,8 @@ def _check_tokens(connection: Connection, account: RowMapping, tokens: int, now_
         excess -= counted_tokens
         if excess <= 0:
             raise RateLimited(
-                f"This run may need {tokens} tokens, but {max(0, limit - used)} are left of the account's {limit} "
-                "per minute.",
+                f"This run may need {tokens} tokens, but {max(0, limit - used)} are left of the account's limit of "
+                f"{limit} per minute.",
                 retry_after_s=_seconds_until(created_at_ms + WINDOW_MS, now_ms),
             )
 

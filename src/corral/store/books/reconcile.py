@@ -1,6 +1,6 @@
-"""Compares everything that is written twice: ledger, balances, predictions, receipts, usage, engine counters.
+"""Consistency check of ledger, balances, predictions, receipts, usage and engine counters.
 
-Each function yields one sentence for each difference. Reads only; give it one snapshot.
+Each function yields one sentence for each difference. Run it in a read transaction, so that it sees one snapshot.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _CHUNK: Final = 1000
 
 
 def reconcile(connection: Connection) -> list[str]:
-    """Every difference, each in a sentence; none if the books agree."""
+    """Run all checks; return one sentence for each difference."""
     checks = (_transfers, _balances, _keys, _spends, _predictions, _revenue, _engine)
     return [difference for check in checks for difference in check(connection)]
 
@@ -51,7 +51,7 @@ def _balances(connection: Connection) -> Iterator[str]:
         if row["available_nusd"] < 0 and not row["unlimited"]:
             yield f"Account {account_id} is prepaid, and has {row['available_nusd']} nano-dollars."
     for book in books.keys() - {ledger.REVENUE, ledger.FUNDING}:
-        yield f"The ledger has a book '{book}' of no account."
+        yield f"The ledger has a book '{book}' without an account."
 
 
 def _keys(connection: Connection) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _keys(connection: Connection) -> Iterator[str]:
 
 
 def _spends(connection: Connection) -> Iterator[str]:
-    """What the daily and monthly limits look at."""
+    """Compare the spending that the daily and monthly limits use with the usage records."""
     by_day = select(usage_records.c.account_id, usage_records.c.day, func.sum(usage_records.c.cost_nusd)).group_by(
         usage_records.c.account_id, usage_records.c.day
     )
@@ -139,7 +139,7 @@ def _settled(name: str, row: RowMapping) -> Iterator[str]:
         yield from _differ(
             f"{name} completion tokens", row["completion_tokens"], "its usage record", row["used_completion_tokens"]
         )
-    # A run that could cost nothing has neither; all others have one of each.
+    # A run without cost has neither; all others have one of each.
     if (row["holds"] or 0) != (row["settlements"] or 0):
         yield f"{name} has {row['holds'] or 0} hold transfers and {row['settlements'] or 0} settlements."
     yield from _differ(f"{name} cost", cost_nusd, "the ledger's revenue", int(row["revenue_nusd"] or 0))

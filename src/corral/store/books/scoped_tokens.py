@@ -1,4 +1,4 @@
-"""What tokens with a spend limit have spent, running holds included. Their account is locked in every call here."""
+"""Spending of scoped tokens with a spend limit, including holds. The account must be locked in every call."""
 
 from typing import Final
 
@@ -13,21 +13,21 @@ _SPEND: Final = (
     .where(scoped_tokens.c.digest == bindparam("token"))
     .values(spent_nusd=scoped_tokens.c.spent_nusd + bindparam("nusd"))
 )
-_FORGET: Final = delete(scoped_tokens).where(
+_PURGE: Final = delete(scoped_tokens).where(
     scoped_tokens.c.account_id == bindparam("account"), scoped_tokens.c.expires_at_ms <= bindparam("now_ms")
 )
 
 
 def spent(connection: Connection, digest: bytes) -> int:
-    """What the token has spent; 0 for one that was never used."""
+    """Get what the token has spent; 0 if it was never used."""
     return connection.execute(_SPENT, {"token": digest}).scalar_one_or_none() or 0
 
 
 def hold(connection: Connection, token: ScopedToken, *, account_id: str, hold_nusd: int, now_ms: int) -> None:
-    """Count a hold as spent. With a token's first one, the account's expired tokens are forgotten."""
+    """Add a hold to the token's spending. The first hold of a token deletes the account's expired tokens."""
     if connection.execute(_SPEND, {"token": token.digest, "nusd": hold_nusd}).rowcount:
         return
-    connection.execute(_FORGET, {"account": account_id, "now_ms": now_ms})
+    connection.execute(_PURGE, {"account": account_id, "now_ms": now_ms})
     row = {
         "digest": token.digest,
         "account_id": account_id,
@@ -37,6 +37,6 @@ def hold(connection: Connection, token: ScopedToken, *, account_id: str, hold_nu
     connection.execute(insert(scoped_tokens), row)
 
 
-def give_back(connection: Connection, digest: bytes, nusd: int) -> None:
-    """Take back what was held and not spent; nothing for a token that is forgotten by now."""
+def refund(connection: Connection, digest: bytes, nusd: int) -> None:
+    """Subtract the unspent part of a hold. Does nothing if the token was deleted."""
     connection.execute(_SPEND, {"token": digest, "nusd": -nusd})

@@ -1,4 +1,4 @@
-"""Open sessions of browsers. A session without a row is over, whatever its cookie says."""
+"""Queries on the table of browser sessions. A cookie without a row is not signed in."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from corral.store.schema import sessions
 
 MAX_PER_KEY: Final = 100
-"""Open sessions of one API key; a new one ends those that expire first."""
+"""Most open sessions of one API key; a new session ends those that expire first."""
 
 _OPEN: Final = select(sessions.c.digest).where(
     sessions.c.digest == bindparam("session"), sessions.c.expires_at_ms > bindparam("now_ms")
@@ -28,10 +28,10 @@ def begin(connection: Connection, digest: bytes, *, key_id: str, expires_at_ms: 
 
 
 def end(connection: Connection, digest: bytes) -> None:
-    """Delete a session, if there is one."""
+    """Delete a session. Idempotent."""
     connection.execute(delete(sessions).where(sessions.c.digest == digest))
 
 
 def is_open(connection: Connection, digest: bytes, *, now_ms: int) -> bool:
-    """Whether the session has begun here, was not ended, and has not expired."""
+    """Return whether the session exists and has not expired."""
     return connection.execute(_OPEN, {"session": digest, "now_ms": now_ms}).first() is not None

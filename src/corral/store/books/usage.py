@@ -1,4 +1,4 @@
-"""What was used: records that stay for ever, summed as asked. And what an account has spent, for its limits."""
+"""Queries on usage records, which are kept forever, and on an account's spending."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = ("day", "model", "key_id", "door")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """A sum of usage records; a dimension that was not asked for is None."""
+    """A sum of usage records; dimensions that it is not grouped by are None."""
 
     day: str | None = None
     model: str | None = None
@@ -30,7 +30,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spend:
-    """What an account has spent, and what may yet be."""
+    """An account's spending today and this month, and the amount held for running predictions."""
 
     today_nusd: int
     this_month_nusd: int
@@ -45,14 +45,14 @@ def usage(
     since_day: str | None = None,
     until_day: str | None = None,
 ) -> list[Usage]:
-    """Sums of what was settled, of one account or of all, in order of *by*.
+    """Sum the usage of one account or of all, grouped and ordered by *by*.
 
     Args:
-        connection: of the transaction.
-        account_id: None is all.
-        by: what the sums are split by.
-        since_day: first day, ``YYYY-MM-DD`` in UTC; None is the first there is.
-        until_day: last day, itself included.
+        connection: the transaction's connection.
+        account_id: None for all accounts.
+        by: dimensions to group by.
+        since_day: first day, ``YYYY-MM-DD`` in UTC; None for the first one.
+        until_day: last day, inclusive.
     """
     split = [usage_records.c[name] for name in by]
     sums = [func.sum(usage_records.c[name]) for name in ("prompt_tokens", "completion_tokens", "cost_nusd")]
@@ -82,7 +82,7 @@ def usage(
 
 
 def spend(connection: Connection, account_id: str, *, now_ms: int) -> Spend | None:
-    """What the account has spent today and this month in UTC; None if there is no such account."""
+    """Get an account's spending today and this month in UTC; None if there is no such account."""
     row = account_row(connection, account_id)
     if row is None:
         return None

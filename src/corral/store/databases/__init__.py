@@ -1,1 +1,1 @@
-"""SQLite and PostgreSQL: connections, migrations, failures, what differs between the two."""
+"""SQLite and PostgreSQL backends: connections, migrations, error translation."""

@@ -1,7 +1,7 @@
-"""One server for each database: a lock for the life of the process. Commands that change accounts need none.
+"""Lock that lets only one server use a database. Admin commands do not take it.
 
-SQLite: ``flock`` on a file beside the database. PostgreSQL: an advisory lock on a connection of its own, whose
-application name says who holds it. The kernel or PostgreSQL ends the lock with the process, however that ends.
+SQLite: ``flock`` on a file beside the database. PostgreSQL: an advisory lock on its own connection, whose application
+name identifies the holder. Both are released when the process ends, even if it is killed.
 """
 
 import fcntl
@@ -25,9 +25,9 @@ from corral.store.databases.migrate import LOCK
 
 _log = structlog.get_logger(__name__)
 GATEWAY_LOCK: Final = LOCK + 1
-"""Of PostgreSQL's advisory locks."""
+"""Key of the advisory lock in PostgreSQL."""
 CHECK_S: Final = 2.0
-"""How often the connection that holds the lock is checked."""
+"""Interval between checks of the connection that holds the lock."""
 _CONNECT: Final[dict[str, Any]] = {"autocommit": True, "connect_timeout": 5}
 HOLDER: Final = """
 SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -38,11 +38,11 @@ AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()
 
 
 @contextmanager
-def only_server(database_url: str, *, address: str) -> Generator[None]:
-    """Hold the database of *database_url* for this server, which answers at *address*.
+def hold_gateway_lock(database_url: str, *, address: str) -> Generator[None]:
+    """Hold the lock of a database for this server, which listens at *address*, while the block is active.
 
     Raises:
-        BadSetting: another server holds it; names its process and address.
+        BadSetting: another server holds the lock; the message contains its process id and address.
     """
     try:
         url = make_url(database_url)
@@ -55,7 +55,7 @@ def only_server(database_url: str, *, address: str) -> Generator[None]:
         with _locked_file(Path(f"{url.database}.lock"), address):
             yield
     else:
-        yield  # ``Store.open`` refuses it, and says why
+        yield  # ``Store.open`` refuses the URL with a message
 
 
 @contextmanager
@@ -64,14 +64,14 @@ def _locked_file(path: Path, address: str) -> Generator[None]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
-        yield  # where no file can be made, ``Store.open`` refuses the database, and says why
+        yield  # ``Store.open`` refuses the database with a message
         return
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            held_by = os.pread(file, 4096, 0).decode(errors="replace")
-            raise BadSetting(_refusal(_told(held_by), f"the database {path.with_suffix('')}", "data_dir")) from None
+            holder = _describe_holder(os.pread(file, 4096, 0).decode(errors="replace"))
+            raise BadSetting(_refusal(holder, f"the database {path.with_suffix('')}", "data_dir")) from None
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps({"pid": os.getpid(), "address": address}).encode(), 0)
         yield
@@ -79,12 +79,12 @@ def _locked_file(path: Path, address: str) -> Generator[None]:
         os.close(file)
 
 
-def _told(record: str) -> str:
+def _describe_holder(record: str) -> str:
     try:
         holder = json.loads(record)
         return f"process {holder['pid']}, {holder['address']}"
     except (ValueError, KeyError, TypeError):
-        return "process unknown"  # it has locked the file and not written to it yet
+        return "process unknown"  # the other process has locked the file but not yet written to it
 
 
 def _refusal(holder: str, database: str, setting: str) -> str:
@@ -92,30 +92,30 @@ def _refusal(holder: str, database: str, setting: str) -> str:
 
 
 class _PostgresLock:
-    """The advisory lock, its connection, and a thread that takes it again when the connection is lost."""
+    """The advisory lock with its connection, and a thread that acquires it again when the connection is lost."""
 
     def __init__(self, url: URL, address: str) -> None:
         self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._name = f"corral {os.getpid()} {address} {socket.gethostname()}"[:63]
-        """PostgreSQL keeps 63 characters."""
-        self._ended = threading.Event()
+        """PostgreSQL truncates application names to 63 characters."""
+        self._stopped = threading.Event()
 
     @contextmanager
     def held(self) -> Generator[None]:
-        connection = self._first()
+        connection = self._acquire()
         thread = threading.Thread(target=self._watch, args=(connection,), name="gateway-lock", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._ended.set()
+            self._stopped.set()
             thread.join()
 
-    def _first(self) -> psycopg.Connection[Any]:
+    def _acquire(self) -> psycopg.Connection[Any]:
         try:
             connection = self._connect()
         except psycopg.Error as error:
-            raise BadSetting(f"The database (database_url) cannot be reached: {type(error).__name__}.") from None
+            raise BadSetting(f"database_url: cannot connect to the database: {type(error).__name__}.") from None
         if _try_lock(connection):
             return connection
         holder = _holder(connection)[1]
@@ -126,12 +126,12 @@ class _PostgresLock:
         return psycopg.connect(self._url, application_name=self._name, **_CONNECT)
 
     def _watch(self, connection: psycopg.Connection[Any]) -> None:
-        """Check the connection; when it is lost, lock again, or stop the server if another one was faster."""
-        while not self._ended.wait(CHECK_S):
+        """Check the connection; when it is lost, acquire the lock again, or stop the server if another one holds it."""
+        while not self._stopped.wait(CHECK_S):
             try:
                 if connection.closed:
                     connection = self._connect()
-                    if not self._lock_again(connection):
+                    if not self._reacquire(connection):
                         return
                 connection.execute("SELECT 1")
             except psycopg.Error as error:
@@ -139,13 +139,13 @@ class _PostgresLock:
                 connection.close()
         connection.close()
 
-    def _lock_again(self, connection: psycopg.Connection[Any]) -> bool:
-        """Lock; False, and the server is told to stop, if another server holds the database."""
+    def _reacquire(self, connection: psycopg.Connection[Any]) -> bool:
+        """Acquire the lock on a new connection. If another server holds it, stop this server and return False."""
         if _try_lock(connection):
-            _log.info("gateway_lock_acquired_again")
+            _log.info("gateway_lock_reacquired")
             return True
         pid, name = _holder(connection)
-        if name == self._name:  # this process' old session, which PostgreSQL does not know to be dead
+        if name == self._name:  # the old session of this process, which PostgreSQL still considers alive
             connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
             connection.close()
             return True

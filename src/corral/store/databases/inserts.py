@@ -1,4 +1,4 @@
-"""The one statement that SQLAlchemy spells differently for each database."""
+"""INSERT ... ON CONFLICT DO NOTHING, which SQLAlchemy writes differently for each database."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
-    """Insert *row*; False if one of its unique values is taken, also by a transaction that runs at the same time."""
+    """Insert *row*. Returns False if one of its unique values exists, also if inserted by a concurrent transaction."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     inserted = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
     return connection.execute(inserted, row).first() is not None

@@ -1,6 +1,6 @@
-"""How values become JSON in a column: short, the same on every database, and able to hold any text.
+"""Encode and decode JSON columns: compact, the same on every database, for any text.
 
-Not orjson: a lone surrogate, which a caller can send as an escape, must come through.
+Does not use orjson, which refuses the lone surrogates that callers can send as escapes.
 """
 
 import json
@@ -11,16 +11,16 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 _SHORT_DIGITS: Final = 18
-"""Every integer of so many characters fits 64 bits."""
+"""Integers with up to this many characters fit 64 bits."""
 
 
 def dumps(value: Any) -> str:
-    """Compact ASCII JSON, in which NUL and surrogates are escapes."""
+    """Encode as compact ASCII JSON; NUL and surrogates become escapes."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def loads(text: str | bytes) -> Any:
-    """Read a column as far as it can be shown: None for what is no JSON, a float for an integer over 64 bits.
+    """Decode a column. Invalid JSON becomes None, an integer beyond 64 bits a float.
 
     An earlier version may have written either; one such row must not break a list.
     """
@@ -32,7 +32,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float | str:
-    """No encoder of the doors writes an integer beyond 64 bits."""
+    """Parse an integer; beyond 64 bits to a float or str, because the API's encoders refuse larger integers."""
     if len(digits) <= _SHORT_DIGITS:
         return int(digits)
     number = float(digits)

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this program, once, however many programs start together."""
+"""Migrate a database to the current schema. Safe if several processes start at the same time."""
 
 from typing import Final
 
@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Engine, text
 from corral.core.errors import BadSetting
 
 LOCK: Final = 0x636F7272616C
-"""Of PostgreSQL's advisory locks; the letters of this program's name."""
+"""Key of the advisory lock in PostgreSQL: "corral" in ASCII."""
 
 
 def migrate(engine: Engine) -> None:
-    """Run every migration that the database has not seen, all in one transaction.
+    """Run all pending migrations in one transaction.
 
     Raises:
-        BadSetting: the database was written by a newer version of this program.
+        BadSetting: the database was migrated by a newer version of Corral.
     """
     config = Config()
     config.set_main_option("script_location", "corral.store:migrations")
@@ -39,10 +39,10 @@ def migrate(engine: Engine) -> None:
 
 
 def check_revision(engine: Engine) -> None:
-    """Check that a database, which may not be written, has the schema of this program.
+    """Check that a read-only database has the current schema.
 
     Raises:
-        BadSetting: it has another, or none.
+        BadSetting: the database has another schema, or none.
     """
     config = Config()
     config.set_main_option("script_location", "corral.store:migrations")
@@ -57,7 +57,7 @@ def check_revision(engine: Engine) -> None:
 
 
 def _lock(connection: Connection) -> None:
-    """Let one program migrate at a time. SQLite's BEGIN IMMEDIATE has done so already."""
+    """Let one process migrate at a time. SQLite's BEGIN IMMEDIATE already ensures it."""
     if connection.dialect.name == "postgresql":
         for statement in ("SET LOCAL lock_timeout = 0", "SET LOCAL statement_timeout = 0"):
             connection.execute(text(statement))

@@ -1,7 +1,7 @@
-"""PostgreSQL: a bounded pool of threads, one transaction for each work, tried again after a deadlock.
+"""PostgreSQL backend: bounded thread pools, one transaction per function, retries after deadlocks.
 
-Works take row locks in one order (account, prediction, counters), so deadlocks are not expected; should one come all
-the same, the work is run again. The server itself commits together what arrives together. Knows nothing of tables.
+Transactions take row locks in one order (account, prediction, counters), so deadlocks are not expected; if one occurs,
+the function is run again. PostgreSQL groups concurrent commits by itself.
 """
 
 import random
@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from corral.store.databases.failures import may_be_repeated, told
+from corral.store.databases.failures import is_retryable, translate
 from corral.store.databases.json_text import dumps, loads
 
 WRITERS: Final = 8
@@ -31,12 +31,12 @@ _CONNECT_TIMEOUT_S: Final = 10
 
 
 class PostgresDatabase:
-    """One database, which other gateways use as well."""
+    """A PostgreSQL database, which other processes may use at the same time."""
 
     def __init__(self, url: URL) -> None:
-        """Connects with the first work."""
+        """Create the pools. The first transaction connects."""
         self.commits = 0
-        """Transactions committed for writes; approximate, as threads count it without a lock."""
+        """Committed write transactions; approximate, because threads count without a lock."""
         self.engine = create_engine(
             url,
             pool_size=WRITERS + READERS,
@@ -54,18 +54,18 @@ class PostgresDatabase:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
 
     def start(self) -> None:
-        """Threads start with their first work."""
+        """Do nothing: threads start with their first transaction."""
 
     def submit_write(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Run *work* in a transaction of its own."""
+        """Run *work* in its own transaction."""
         return self._writers.submit(self._write, work)
 
     def submit_read(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Run *work* on one snapshot, in which it cannot write."""
+        """Run *work* in a read-only transaction with one snapshot."""
         return self._readers.submit(self._read, work)
 
     def close(self) -> None:
-        """Finish what is queued, then let go of the connections. Blocks."""
+        """Finish queued transactions, then close the connections. Blocks."""
         self._writers.shutdown()
         self._readers.shutdown()
         self.engine.dispose()
@@ -76,9 +76,9 @@ class PostgresDatabase:
                 with self.engine.begin() as connection:
                     value = work(connection)
             except (DBAPIError, PoolTimeout, OverflowError) as error:
-                if attempt == ATTEMPTS or not may_be_repeated(error):
-                    raise told(error) from None
-                time.sleep(random.uniform(0, _PAUSE_S * attempt))  # noqa: S311 - spreads those that collided
+                if attempt == ATTEMPTS or not is_retryable(error):
+                    raise translate(error) from None
+                time.sleep(random.uniform(0, _PAUSE_S * attempt))  # noqa: S311 - jitter, not for security
             else:
                 self.commits += 1
                 return value
@@ -89,7 +89,7 @@ class PostgresDatabase:
             with self._snapshots.begin() as connection:
                 return work(connection)
         except (DBAPIError, PoolTimeout, OverflowError) as error:
-            raise told(error) from None
+            raise translate(error) from None
 
 
 def _application_name(url: URL) -> dict[str, str]:
@@ -97,7 +97,7 @@ def _application_name(url: URL) -> dict[str, str]:
 
 
 def _set_timeouts(connection: PsycopgConnection[Any], _record: object) -> None:
-    """Nobody waits for ever: not for a lock, not for an answer, not for a program that hangs in a transaction."""
+    """Set timeouts for locks, statements and idle transactions, so that nothing waits forever."""
     autocommit = connection.autocommit
     connection.autocommit = True
     for name, value in _TIMEOUTS.items():

@@ -1,7 +1,7 @@
-"""SQLite: one thread writes, a few read, and what is queued together is committed together.
+"""SQLite backend: one writer thread with group commit, and a few reader threads.
 
-A commit costs a sync of the disk, whatever is in it. So the writer takes all that is queued, gives each work a
-savepoint of its own, and commits once (group commit); only then does anybody hear of success. Knows nothing of tables.
+Each commit syncs the disk, whatever its size. The writer therefore runs all queued functions in one transaction, each
+in its own savepoint, and commits once. Callers get their results after the commit.
 """
 
 import os
@@ -20,26 +20,30 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from corral.core.errors import BadSetting
-from corral.store.databases.failures import told
+from corral.store.databases.failures import translate
 from corral.store.databases.json_text import dumps, loads
 
 BUSY_TIMEOUT_MS: Final = 30_000
-"""How long this process waits while another one writes."""
+"""How long this process waits while another process writes."""
 READERS: Final = 4
 MAX_GROUP: Final = 512
-"""Works in one commit: bounds how long the first of them waits."""
+"""Most functions in one commit; bounds how long the first of them waits."""
 _WAL_TRIES: Final = 100
 _WAL_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """A queued function and the future for its result."""
+
     work: Callable[[Connection], Any]
     reply: Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """Result or error of a function in a group."""
+
     value: Any = None
     error: BaseException | None = None
 
@@ -47,17 +51,17 @@ class _Outcome:
         if self.error is None:
             reply.set_result(self.value)
         else:
-            reply.set_exception(told(self.error))
+            reply.set_exception(translate(self.error))
 
 
 class SqliteDatabase:
-    """One file, which other processes may write as well."""
+    """An SQLite file, which other processes may write at the same time."""
 
     def __init__(self, path: Path) -> None:
-        """Make the file if there is none, for its owner only.
+        """Create the file if it does not exist, readable by its owner only.
 
         Raises:
-            BadSetting: it cannot be made or is no database.
+            BadSetting: the file cannot be created or is not a database.
         """
         self.commits = 0
         """Transactions committed by the writer."""
@@ -66,25 +70,25 @@ class SqliteDatabase:
         self._readers = _engine(path, begin="BEGIN", connections=READERS, pragmas=("query_only=ON",))
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
-        # A daemon, so that a program that dies without closing its store does die.
-        self._writer = threading.Thread(target=self._serve, name="store-write", daemon=True)
+        # A daemon thread does not keep a process alive that exits without closing its store.
+        self._writer = threading.Thread(target=self._run_writer, name="store-write", daemon=True)
 
     def start(self) -> None:
-        """Begin to take work; the schema is in place."""
+        """Start the writer thread; the schema must be migrated."""
         self._writer.start()
 
     def submit_write(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Queue *work* for the next group."""
+        """Queue *work* for the next commit."""
         job = _Job(work, Future())
         self._queue.put(job)
         return job.reply
 
     def submit_read(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Run *work* on one snapshot, in which it cannot write."""
+        """Run *work* in a read-only transaction with one snapshot."""
         return self._pool.submit(self._read, work)
 
     def close(self) -> None:
-        """Finish what is queued, then let go of the file. Blocks."""
+        """Finish queued transactions, then close the file. Blocks."""
         if self._writer.is_alive():
             self._queue.put(None)
             self._writer.join()
@@ -92,14 +96,14 @@ class SqliteDatabase:
         self._readers.dispose()
         self.engine.dispose()
 
-    def _serve(self) -> None:
+    def _run_writer(self) -> None:
         closing = False
         while not closing:
-            group = self._take()
+            group = self._next_group()
             closing = None in group
             self._commit([job for job in group if job is not None])
 
-    def _take(self) -> list[_Job | None]:
+    def _next_group(self) -> list[_Job | None]:
         group = [self._queue.get()]
         while len(group) < MAX_GROUP:
             try:
@@ -116,7 +120,7 @@ class SqliteDatabase:
             with self.engine.begin() as connection:
                 outcomes.extend(_attempt(connection, job.work) for job in group)
             self.commits += 1
-        except BaseException as error:  # noqa: BLE001 - whoever awaits a work of this group is told
+        except BaseException as error:  # noqa: BLE001 - raised to the callers of this group
             lost = _Outcome(error=error)
             outcomes = [lost if outcome.error is None else outcome for outcome in outcomes]
             outcomes += [lost] * (len(group) - len(outcomes))
@@ -128,19 +132,19 @@ class SqliteDatabase:
             with self._readers.begin() as connection:
                 return work(connection)
         except (DBAPIError, OverflowError) as error:
-            raise told(error) from None
+            raise translate(error) from None
 
 
 def _attempt(connection: Connection, work: Callable[[Connection], Any]) -> _Outcome:
-    """Run one work in its own savepoint. Raises only when that cannot be undone, which undoes the whole group."""
+    """Run a function in its own savepoint. Raises only if the rollback fails, which rolls back the whole group."""
     connection.exec_driver_sql("SAVEPOINT work")
     try:
         value = work(connection)
-    except BaseException as error:  # noqa: BLE001 - whoever awaits this work is told
+    except BaseException as error:  # noqa: BLE001 - raised to the caller
         try:
             connection.exec_driver_sql("ROLLBACK TO work")
         except DBAPIError:
-            # A full disk or an I/O error undoes the whole transaction, savepoint and all: that is what happened.
+            # A full disk or an I/O error rolls back the whole transaction with its savepoints; report that error.
             raise error from None
         outcome = _Outcome(error=error)
     else:
@@ -159,14 +163,14 @@ def _prepare(path: Path) -> None:
 
 
 def _enter_wal(path: Path) -> None:
-    """Readers do not block the writer, nor it them. The mode stays with the file."""
+    """Enable write-ahead logging, so that readers and the writer do not block each other. The file keeps the mode."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
     try:
         for left in reversed(range(_WAL_TRIES)):
             try:
                 connection.execute("PRAGMA journal_mode=WAL").fetchone()
             except sqlite3.OperationalError as error:
-                # SQLite does not wait for another process that does the same at this moment.
+                # SQLite's busy timeout does not cover another process that does the same now.
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or left == 0:
                     raise
                 time.sleep(_WAL_PAUSE_S)
@@ -188,12 +192,12 @@ def _engine(path: Path, *, begin: str, connections: int, pragmas: tuple[str, ...
     )
 
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where this module says, not where the driver guesses
+        connection.isolation_level = None  # this module begins transactions, not the driver
         for pragma in (
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "synchronous=FULL",
             "foreign_keys=ON",
-            "recursive_triggers=ON",  # so that REPLACE cannot pass the append-only triggers by
+            "recursive_triggers=ON",  # so that REPLACE cannot bypass the append-only triggers
             "temp_store=MEMORY",
             *pragmas,
         ):

@@ -1,4 +1,4 @@
-"""SQLite in a place that this process may not write, such as a backup or another user's data directory: reads only."""
+"""Read-only SQLite backend, for a file that this process may not write, such as a backup."""
 
 import sqlite3
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from corral.core.errors import BadSetting
-from corral.store.databases.failures import told
+from corral.store.databases.failures import translate
 
 _BUSY_TIMEOUT_S: Final = 30
 
 
 class ReadOnlySqliteDatabase:
-    """One file, read by the calling thread. Writes are refused."""
+    """An SQLite file, read by the calling thread. Writes are refused."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, which must exist.
 
         Raises:
-            BadSetting: it cannot be read as it stands.
+            BadSetting: the file cannot be read without writing to it.
         """
         self.commits = 0
         """Always 0."""
@@ -40,7 +40,7 @@ class ReadOnlySqliteDatabase:
     def start(self) -> None:
         """Do nothing: there is no thread."""
 
-    def submit_write(self, work: Callable[[Connection], Any]) -> Future[Any]:  # noqa: ARG002 - as the others have it
+    def submit_write(self, work: Callable[[Connection], Any]) -> Future[Any]:  # noqa: ARG002 - a backend's signature
         """Refuse with a ``BadSetting``."""
         refused: Future[Any] = Future()
         refused.set_exception(
@@ -49,14 +49,14 @@ class ReadOnlySqliteDatabase:
         return refused
 
     def submit_read(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Run *work* now, on one snapshot."""
+        """Run *work* immediately, with one snapshot."""
         reply: Future[Any] = Future()
         try:
             with self.engine.begin() as connection:
                 reply.set_result(work(connection))
         except DBAPIError as error:
-            reply.set_exception(told(error))
-        except Exception as error:  # noqa: BLE001 - whoever awaits the work is told
+            reply.set_exception(translate(error))
+        except Exception as error:  # noqa: BLE001 - raised to the caller
             reply.set_exception(error)
         return reply
 
@@ -68,11 +68,11 @@ class ReadOnlySqliteDatabase:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file without writing to it or beside it.
 
-    A database in WAL mode needs the files ``-wal`` and ``-shm``, or room to make them. Without a ``-wal`` nobody has it
-    open, so it can be read as a file that does not change (``immutable``).
+    A database in WAL mode needs the files ``-wal`` and ``-shm``, or permission to create them. Without a ``-wal`` no
+    process has it open, so it can be opened as a file that does not change (``immutable``).
 
     Raises:
-        sqlite3.Error: it is no database, or its last changes are in a ``-wal`` that cannot be read so.
+        sqlite3.Error: the file is not a database, or its last changes are in a ``-wal`` that cannot be read.
     """
     log = path.with_name(f"{path.name}-wal")
     immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"

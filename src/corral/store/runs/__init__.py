@@ -1,1 +1,1 @@
-"""Predictions from their claim to their settlement, and their event logs."""
+"""Predictions: claims, settlements, queries and event logs."""

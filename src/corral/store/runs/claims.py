@@ -1,7 +1,7 @@
-"""The claim: everything that must be true and written before a run may start, in one transaction.
+"""The claim: the transaction that checks a run, records its prediction and holds its worst-case cost.
 
-Nothing is written when anything is refused. The account is locked first, so of two claims that together are too much
-one is refused, however they race.
+If a check fails, nothing is written. The account is locked first, so that concurrent claims cannot exceed its limits
+together.
 """
 
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from corral.core.pricing import Price
 from corral.store.books import keys, ledger, scoped_tokens
 from corral.store.books.accounts import lock_account, move
 from corral.store.books.ledger import transfer
-from corral.store.books.limits import check_model_places, check_money, check_rates, check_token
+from corral.store.books.limits import check_model_concurrency, check_money, check_rates, check_token
 from corral.store.runs.predictions import find_row, prediction_of, seed_column, webhook_column
 from corral.store.schema import idempotency_keys, predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotentRequest:
-    """A caller's promise that requests with one key are one request."""
+    """Idempotency key of a request and the digest of its body."""
 
     key: str
     body_digest: bytes
@@ -32,7 +32,7 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A run that is about to start, and what it will cost at most."""
+    """Values of a prediction to be recorded, with its price and limits."""
 
     prediction_id: str
     account_id: str
@@ -44,95 +44,95 @@ class Claim:
     input: dict[str, Any] | None
     seed: int | None
     weights_id: str | None
-    """Which weights will compute it; None if none will."""
+    """Weights that will compute it; None if nothing will be computed."""
     prompt_format: str | None
     prompt_digest: bytes | None
-    """See ``Prediction``; not stored with a key in privacy mode."""
+    """As in ``Prediction``; not stored in privacy mode."""
     prompt_tokens: int
     max_completion_tokens: int
-    """All choices together."""
+    """Sum over all choices."""
     price: Price
     max_cost_nusd: int | None = None
-    """The caller's own cap."""
+    """Cap on the cost, set by the caller."""
     idempotency: IdempotentRequest | None = None
     deadline_at_ms: int | None = None
     webhook: Webhook | None = None
     concurrent_per_model: int = 0
-    """Runs that one account may have of this model at once; 0 is no limit."""
+    """Most concurrent runs of this model per account; 0 is no limit."""
     asked_model: str | None = None
-    """The model's name as the caller wrote it, which the key must allow; None is ``model``."""
+    """Model name used by the caller, which the key must allow; None is ``model``."""
     token: ScopedToken | None = None
-    """What came in the key's stead."""
+    """Scoped token used instead of the API key."""
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def hold_nusd(self) -> int:
-        """The worst case."""
+        """Worst-case cost: every choice uses its maximum of tokens."""
         return self.price.cost_nusd(prompt_tokens=self.prompt_tokens, completion_tokens=self.max_completion_tokens)
 
     @property
-    def tokens(self) -> int:
-        """The worst case."""
+    def max_tokens(self) -> int:
+        """Most tokens that the run can use: prompt and all choices."""
         return self.prompt_tokens + self.max_completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """The run may start."""
+    """Result of a claim: a new prediction was recorded."""
 
     prediction: Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """The same request was made before; this is its prediction."""
+    """Result of a claim: the idempotency key was used before, for this prediction."""
 
     prediction_id: str
 
 
 _INSERT: Final = insert(predictions)
-_REMEMBER: Final = insert(idempotency_keys)
-_REMEMBERED: Final = select(idempotency_keys.c.body_digest, idempotency_keys.c.prediction_id).where(
+_INSERT_IDEMPOTENCY_KEY: Final = insert(idempotency_keys)
+_FIND_IDEMPOTENCY_KEY: Final = select(idempotency_keys.c.body_digest, idempotency_keys.c.prediction_id).where(
     idempotency_keys.c.account_id == bindparam("account_id"), idempotency_keys.c.key == bindparam("key")
 )
-_FORGOTTEN: Final = (
+_OLD_IDEMPOTENCY_KEYS: Final = (
     select(idempotency_keys.c.account_id, idempotency_keys.c.key)
     .join(predictions, predictions.c.id == idempotency_keys.c.prediction_id)
-    # Not those of runs that still go on, however old: the same request would be run and charged twice.
+    # Keep the keys of unfinished runs, whatever their age: else the same request would be run and billed twice.
     .where(idempotency_keys.c.created_at_ms < bindparam("before_ms"), predictions.c.completed_at_ms.is_not(None))
 )
 
 
-def claim(connection: Connection, wanted: Claim, *, now_ms: int, again: bool = False) -> Claimed | Attached:
-    """Hold the worst case of a run and write its prediction, or find the one that the same request made.
+def claim(connection: Connection, wanted: Claim, *, now_ms: int, is_retry: bool = False) -> Claimed | Attached:
+    """Hold the worst-case cost of a run and insert its prediction, or find the prediction of the same request.
 
     Args:
-        connection: of the transaction.
-        wanted: the run.
-        now_ms: when.
-        again: the answer to an earlier try was lost, so that the prediction may stand already.
+        connection: the transaction's connection.
+        wanted: the prediction to record.
+        now_ms: current time.
+        is_retry: the response to an earlier commit was lost, so the prediction may exist already.
 
     Raises:
-        Unauthenticated: the key or its account is gone, or the key was revoked.
-        PermissionDenied: the key has expired, or may not run models, or not this one.
-        IdempotencyConflict: the idempotency key came with another body.
-        RateLimited: no place, request or tokens are left for now.
-        InvalidRequest: so many tokens will never fit the account's limit.
-        InsufficientCredit: credit, a limit or the request's own cap does not cover the worst case.
+        Unauthenticated: the key or its account does not exist, or the key was revoked.
+        PermissionDenied: the key has expired, or may not run models or this model.
+        IdempotencyConflict: the idempotency key was used with another body.
+        RateLimited: a limit of requests, tokens or concurrent runs is reached.
+        InvalidRequest: the run's tokens exceed the account's limit per minute.
+        InsufficientCredit: credit, a spend limit or the request's cap does not cover the worst-case cost.
     """
     account = lock_account(connection, wanted.account_id)
     if account is None:
-        raise Unauthenticated("There is no such account.")
-    if again and (stands := find_row(connection, wanted.prediction_id)) is not None:
-        return Claimed(prediction=prediction_of(stands))
-    key = _usable_key(connection, wanted, now_ms)  # before an attach, which shows the old run
+        raise Unauthenticated("The account does not exist.")
+    if is_retry and (existing := find_row(connection, wanted.prediction_id)) is not None:
+        return Claimed(prediction=prediction_of(existing))
+    key = _usable_key(connection, wanted, now_ms)  # before the attach, which returns the old prediction
     if wanted.idempotency is not None:
         found = _attach(connection, wanted.account_id, wanted.idempotency)
         if found is not None:
             return found
-    check_rates(connection, account, tokens=wanted.tokens, now_ms=now_ms)
+    check_rates(connection, account, tokens=wanted.max_tokens, now_ms=now_ms)
     if wanted.concurrent_per_model:
-        check_model_places(connection, wanted.account_id, wanted.model, limit=wanted.concurrent_per_model)
+        check_model_concurrency(connection, wanted.account_id, wanted.model, limit=wanted.concurrent_per_model)
     check_money(account, key, hold_nusd=wanted.hold_nusd, max_cost_nusd=wanted.max_cost_nusd, now_ms=now_ms)
     if wanted.token is not None and wanted.token.spend_limit_nusd is not None:
         left_nusd = wanted.token.spend_limit_nusd - scoped_tokens.spent(connection, wanted.token.digest)
@@ -141,13 +141,13 @@ def claim(connection: Connection, wanted: Claim, *, now_ms: int, again: bool = F
     connection.execute(_INSERT, row)
     _hold(connection, account, wanted, now_ms)
     if wanted.idempotency is not None:
-        _remember(connection, wanted, wanted.idempotency, now_ms)
+        _insert_idempotency_key(connection, wanted, wanted.idempotency, now_ms)
     return Claimed(prediction=prediction_of(row))
 
 
-def forget_idempotency(connection: Connection, *, before_ms: int, limit: int = 500) -> int:
-    """Forget idempotency keys older than *before_ms*; how many. Call it until it returns 0."""
-    old = list(connection.execute(_FORGOTTEN.limit(limit), {"before_ms": before_ms}).all())
+def purge_idempotency_keys(connection: Connection, *, before_ms: int, limit: int = 500) -> int:
+    """Delete idempotency keys older than *before_ms*; return their number. Call it until it returns 0."""
+    old = list(connection.execute(_OLD_IDEMPOTENCY_KEYS.limit(limit), {"before_ms": before_ms}).all())
     for account_id, key in old:
         connection.execute(
             delete(idempotency_keys).where(idempotency_keys.c.account_id == account_id, idempotency_keys.c.key == key)
@@ -155,25 +155,25 @@ def forget_idempotency(connection: Connection, *, before_ms: int, limit: int = 5
     return len(old)
 
 
-def release_idempotency(connection: Connection, prediction_id: str) -> None:
-    """Forget the idempotency key of a prediction that never ran, so that the same request may be made again."""
+def delete_idempotency_key(connection: Connection, prediction_id: str) -> None:
+    """Delete the idempotency key of a prediction that never ran, so that the request can be sent again."""
     connection.execute(delete(idempotency_keys).where(idempotency_keys.c.prediction_id == prediction_id))
 
 
 def _attach(connection: Connection, account_id: str, request: IdempotentRequest) -> Attached | None:
-    found = connection.execute(_REMEMBERED, {"account_id": account_id, "key": request.key}).one_or_none()
+    found = connection.execute(_FIND_IDEMPOTENCY_KEY, {"account_id": account_id, "key": request.key}).one_or_none()
     if found is None:
         return None
     body_digest, prediction_id = found
     if body_digest != request.body_digest:
         raise IdempotencyConflict(
-            "This idempotency key was used for another request: send the same body, or take a new key."
+            "This idempotency key was used with a different request. Send the same body, or use a new key."
         )
     return Attached(prediction_id=prediction_id)
 
 
 def _usable_key(connection: Connection, wanted: Claim, now_ms: int) -> ApiKey:
-    # Read after the account is locked: what the key has spent changes under that lock only.
+    # Read after the account is locked: the key's spending changes only under that lock.
     key = keys.get_key(connection, wanted.key_id)
     if key is None or key.account_id != wanted.account_id or key.revoked_at_ms is not None:
         raise Unauthenticated("The API key was revoked.")
@@ -210,7 +210,7 @@ def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
         "prompt_tokens": wanted.prompt_tokens,
         "completion_tokens": 0,
         "engine_tokens": 0,
-        "counted_tokens": wanted.tokens,
+        "counted_tokens": wanted.max_tokens,
         "price_version": wanted.price.version,
         "input_nusd": wanted.price.input_nusd,
         "output_nusd": wanted.price.output_nusd,
@@ -224,7 +224,7 @@ def _row(wanted: Claim, *, kept: bool, now_ms: int) -> dict[str, Any]:
         "deadline_at_ms": wanted.deadline_at_ms,
         "webhook": webhook_column(wanted.webhook),
         "notes": wanted.notes,
-        "token_digest": _limited(wanted.token),
+        "token_digest": _counted_digest(wanted.token),
     }
 
 
@@ -242,16 +242,16 @@ def _hold(connection: Connection, account: RowMapping, wanted: Claim, now_ms: in
     )
     move(connection, account["id"], available_nusd=-hold_nusd, held_nusd=hold_nusd)
     keys.spend(connection, wanted.key_id, hold_nusd)
-    if wanted.token is not None and _limited(wanted.token):
+    if wanted.token is not None and _counted_digest(wanted.token):
         scoped_tokens.hold(connection, wanted.token, account_id=account_id, hold_nusd=hold_nusd, now_ms=now_ms)
 
 
-def _limited(token: ScopedToken | None) -> bytes | None:
-    """The digest of a token with a limit: of others nothing need be counted."""
+def _counted_digest(token: ScopedToken | None) -> bytes | None:
+    """Get the digest of a token with a spend limit; other tokens are not counted."""
     return None if token is None or token.spend_limit_nusd is None else token.digest
 
 
-def _remember(connection: Connection, wanted: Claim, request: IdempotentRequest, now_ms: int) -> None:
+def _insert_idempotency_key(connection: Connection, wanted: Claim, request: IdempotentRequest, now_ms: int) -> None:
     row = {
         "account_id": wanted.account_id,
         "key": request.key,
@@ -259,4 +259,4 @@ def _remember(connection: Connection, wanted: Claim, request: IdempotentRequest,
         "prediction_id": wanted.prediction_id,
         "created_at_ms": now_ms,
     }
-    connection.execute(_REMEMBER, row)
+    connection.execute(_INSERT_IDEMPOTENCY_KEY, row)

@@ -1,4 +1,4 @@
-"""How long predictions took, newest first: what percentiles are made of. Sums and ranks nothing itself."""
+"""Durations of recent predictions, for latency percentiles."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,19 @@ from corral.store.schema import predictions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """One prediction that emitted something and is over."""
+    """Durations of an ended prediction that emitted tokens."""
 
     first_token_ms: int
-    """From the call to the first token, queue included."""
-    rest_ms: int
+    """Time to first token, including the queue."""
+    decode_ms: int
     """From the first token to the end."""
     completion_tokens: int
-    """All choices together."""
+    """Sum over all choices."""
     status: Status
 
 
 def timings(connection: Connection, account_id: str, *, since_ms: int, limit: int) -> list[Timing]:
-    """The account's predictions that were made since *since_ms*, emitted something and are over; at most *limit*."""
+    """List durations of the account's ended predictions created since *since_ms*, newest first, at most *limit*."""
     times = (predictions.c.created_at_ms, predictions.c.started_at_ms, predictions.c.completed_at_ms)
     wanted = (
         select(*times, predictions.c.completion_tokens, predictions.c.status)
@@ -37,8 +37,8 @@ def timings(connection: Connection, account_id: str, *, since_ms: int, limit: in
     )
     return [
         Timing(
-            first_token_ms=max(0, started_at_ms - created_at_ms),  # a clock may have been set back in between
-            rest_ms=max(0, completed_at_ms - started_at_ms),
+            first_token_ms=max(0, started_at_ms - created_at_ms),  # the clock may have been set back
+            decode_ms=max(0, completed_at_ms - started_at_ms),
             completion_tokens=completion_tokens,
             status=Status(status),
         )

@@ -1,4 +1,4 @@
-"""Predictions as rows: found, listed, and rid of their text when its time is up."""
+"""Queries on the predictions table: get, list, purge texts."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from corral.core.pricing import Price
 from corral.store.schema import REMOVABLE, predictions, stream_rows
 
 PAGE: Final = 100
-REMOVAL_BATCH: Final = 500
+PURGE_BATCH: Final = 500
 _SEED_MODULUS: Final = 2**64
 
 T = TypeVar("T")
 _NO_REQUEST: Final[dict[str, Any]] = {"prompt": {}, "choices": 1, "stopping": {"stop": []}}
-"""Of an input whose core request cannot be read; its run cannot be continued."""
+"""Placeholder for a stored request that cannot be read; such a run cannot be resumed."""
 
 _FIND: Final = select(predictions).where(predictions.c.id == bindparam("prediction_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which predictions are listed; what is not given lets all through."""
+    """Filters of a list of predictions; defaults match all."""
 
     door: str | None = None
     model: str | None = None
-    """Its id in the catalog."""
+    """Id of the model in the catalog."""
     statuses: Collection[Status] = ()
-    """As stored: one that has just begun to emit may still be stored as starting."""
+    """Stored statuses; a prediction that has just started may still be stored as starting."""
     created_from_ms: int | None = None
-    """Then or later."""
+    """Inclusive."""
     created_before_ms: int | None = None
 
 
@@ -41,19 +41,19 @@ EVERY: Final = Filters()
 
 
 def get(connection: Connection, account_id: str, prediction_id: str) -> Prediction:
-    """One of the account's predictions.
+    """Get a prediction of the account.
 
     Raises:
-        UnknownPrediction: the account has none of that id.
+        UnknownPrediction: the account has no prediction with this id.
     """
     return prediction_of(row_of(connection, account_id, prediction_id))
 
 
 def find(connection: Connection, prediction_id: str) -> Prediction:
-    """The prediction of that id, whosever it is: for those who proved otherwise that they may see it.
+    """Get any account's prediction. No ownership check: for operators and signed URLs.
 
     Raises:
-        UnknownPrediction: there is none.
+        UnknownPrediction: no prediction has this id.
     """
     return prediction_of(row_of(connection, None, prediction_id))
 
@@ -66,16 +66,16 @@ def page(
     filters: Filters = EVERY,
     limit: int = PAGE,
 ) -> list[Prediction]:
-    """The account's predictions, newest first, from the one after the id *before* on; at most PAGE.
+    """List the account's predictions, newest first, at most PAGE.
 
-    Those whose request was answered with an error before anything was run are left out: the caller knows of none.
+    Excludes predictions whose request was answered with an error before anything was run: the caller has no id of them.
 
     Args:
-        connection: of the transaction.
-        account_id: whose.
-        before: only those older than this one.
-        filters: only those that fulfil all of them.
-        limit: at most so many.
+        connection: the transaction's connection.
+        account_id: the account.
+        before: list only predictions older than this id.
+        filters: list only predictions that match all of them.
+        limit: most predictions to return.
 
     Raises:
         UnknownPrediction: the account has no prediction *before*.
@@ -104,10 +104,10 @@ def _conditions(filters: Filters) -> Iterator[ColumnElement[bool]]:
         yield predictions.c.created_at_ms < filters.created_before_ms
 
 
-def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_BATCH) -> int:
-    """Remove input, output and log of predictions that ended before *before_ms*; how many. Counts and cost stay.
+def purge_data(connection: Connection, *, before_ms: int, limit: int = PURGE_BATCH) -> int:
+    """Delete input, output and event log of predictions that ended before *before_ms*; return their number.
 
-    Call it until it returns 0: each call is one short transaction.
+    Token counts and cost are kept. Call it until it returns 0; each call is one short transaction.
     """
     ended = (
         select(predictions.c.id)
@@ -128,18 +128,18 @@ def remove_data(connection: Connection, *, before_ms: int, limit: int = REMOVAL_
 
 
 def find_row(connection: Connection, prediction_id: str) -> RowMapping | None:
-    """One prediction's row, any account's; None if there is none of that id."""
+    """Get the row of any account's prediction, or None."""
     return connection.execute(_FIND, {"prediction_id": prediction_id}).mappings().one_or_none()
 
 
 def row_of(connection: Connection, account_id: str | None, prediction_id: str) -> RowMapping:
-    """One prediction's row; an *account_id* of None is any account's.
+    """Get the row of a prediction of the account, or of any account if *account_id* is None.
 
     Raises:
-        UnknownPrediction: the account has none of that id.
+        UnknownPrediction: there is no such prediction.
     """
     row = None
-    if prediction_id.isascii() and prediction_id.isprintable():  # others no database need be asked for
+    if prediction_id.isascii() and prediction_id.isprintable():  # others cannot be ids
         row = find_row(connection, prediction_id)
     if row is None or account_id not in (None, row["account_id"]):
         raise UnknownPrediction(f"There is no prediction '{prediction_id}'.")
@@ -147,7 +147,7 @@ def row_of(connection: Connection, account_id: str | None, prediction_id: str) -
 
 
 def prediction_of(row: RowMapping | dict[str, Any]) -> Prediction:
-    """A prediction from its row. What an earlier version damaged is left out, so that the rest can be shown."""
+    """Convert a row to a prediction. Columns that an earlier version wrote wrongly become None."""
     values: dict[str, Any] = {name: row[name] for name in Prediction.__slots__}
     values["status"] = Status(values["status"])
     if values["stopped_by"] not in set(StoppedBy):
@@ -176,7 +176,7 @@ def _input_of(column: Any) -> dict[str, Any] | None:
 
 
 def _readable(column: Any, kind: type[T]) -> T | None:
-    """A JSON column as *kind*; None where it is not of that shape."""
+    """Convert a JSON column to *kind*; None if it does not match."""
     try:
         return None if column is None else msgspec.convert(column, kind)
     except msgspec.ValidationError:
@@ -197,15 +197,15 @@ class _StoredWebhook(msgspec.Struct):
 
 
 def price_in(row: RowMapping) -> Price:
-    """The price in a prediction's row."""
+    """Get the price stored in a prediction's row."""
     return Price(version=row["price_version"], input_nusd=row["input_nusd"], output_nusd=row["output_nusd"])
 
 
 def webhook_column(webhook: Webhook | None) -> dict[str, Any] | None:
-    """A webhook as JSON; ``prediction_of`` undoes it."""
+    """Encode a webhook for its JSON column; ``prediction_of`` decodes it."""
     return None if webhook is None else {"url": webhook.url, "events": sorted(webhook.events)}
 
 
 def seed_column(seed: int | None) -> int | None:
-    """A seed of 64 bits without sign as the signed one that a BIGINT holds; ``prediction_of`` undoes it."""
+    """Encode an unsigned 64-bit seed as a signed BIGINT; ``prediction_of`` decodes it."""
     return None if seed is None else (seed + _SEED_MODULUS // 2) % _SEED_MODULUS - _SEED_MODULUS // 2

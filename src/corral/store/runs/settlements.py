@@ -1,4 +1,4 @@
-"""The end of a run: its state, bill, usage and what is to be told of it, in one transaction, once."""
+"""Settlement: the transaction that ends a prediction and writes its status, bill, usage and webhook events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, text, update
 
-from corral.core.prediction import Prediction, Status, WebhookEvent, check_move
+from corral.core.prediction import Prediction, Status, WebhookEvent, check_transition
 from corral.core.pricing import Price, Receipt, verify
 from corral.store.books import accounts, keys, ledger, scoped_tokens
 from corral.store.books.ledger import Misbilled, transfer
@@ -18,34 +18,34 @@ from corral.store.webhooks import outbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """How a run ended. The receipt says which one, for what, and when."""
+    """Result of a run. The receipt contains the prediction's id, the cost and the time."""
 
     receipt: Receipt
     status: Status
     output: list[list[str]] | None
     error: str | None
     engine_tokens: int
-    """All that the engine delivered to the run; at least the completion tokens on the receipt."""
+    """All tokens that the engine delivered; not fewer than the completion tokens on the receipt."""
     stops: list[int | None] | None = None
-    """Per choice, which of the request's stop strings ended it, counted from 0."""
+    """For each choice, the index of the stop string that ended it."""
     started_at_ms: int | None = None
-    """First token, for a run of which ``started`` was never told."""
+    """Time of the first token, if ``record_start`` was not called."""
     admitted_at_ms: int | None = None
-    """The engine's taking it into the batch, likewise."""
+    """Time of admission to the engine's batch, if ``record_start`` was not called."""
     log: Sequence[LogRow] = ()
-    """Events that are not in the stream log yet."""
+    """Events that are not yet in the event log."""
     silent: bool = False
-    """Its caller was answered with an error and knows of no prediction: no webhook tells of it."""
+    """Send no webhooks: the request was answered with an error, so the caller has no id of the prediction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """A prediction that nobody settled, and what is needed to go on with it or to settle it."""
+    """An unsettled prediction, with what is needed to resume or settle it."""
 
     prediction: Prediction
     price: Price
     engine_tokens: int
-    """Delivered so far, as far as the stream log was told."""
+    """Tokens delivered by the engine, as last stored."""
 
 
 _START: Final = (
@@ -72,7 +72,7 @@ _RECORD: Final = insert(usage_records)
 _UNFINISHED: Final = select(predictions).where(text(RUNNING)).order_by(predictions.c.created_at_ms, predictions.c.id)
 
 
-def started(
+def record_start(
     connection: Connection,
     prediction_id: str,
     *,
@@ -80,14 +80,14 @@ def started(
     admitted_at_ms: int | None = None,
     weights_id: str | None = None,
 ) -> bool:
-    """Note the first token; False if the prediction is past its start already, or over.
+    """Record the first token. Returns False if the prediction has already started or ended.
 
     Args:
-        connection: of the transaction.
-        prediction_id: which one.
-        now_ms: when the token came.
-        admitted_at_ms: when the engine had taken it into its batch; None is then too.
-        weights_id: which weights compute it, for a claim that was made before they were first loaded.
+        connection: the transaction's connection.
+        prediction_id: the prediction.
+        now_ms: time of the token.
+        admitted_at_ms: when the engine added the run to its batch; None is *now_ms*.
+        weights_id: weights that compute it, if the claim was made before they were first loaded.
     """
     admitted_at_ms = now_ms if admitted_at_ms is None else admitted_at_ms
     values = {"now_ms": now_ms, "new_admitted_at_ms": admitted_at_ms, "new_weights_id": weights_id}
@@ -95,7 +95,7 @@ def started(
 
 
 def unfinished(connection: Connection) -> list[Unfinished]:
-    """Every prediction that is not over, oldest first: what a gateway finds when it starts again."""
+    """List all unfinished predictions, oldest first, for recovery at the start of a gateway."""
     return [
         Unfinished(prediction=prediction_of(row), price=price_in(row), engine_tokens=row["engine_tokens"])
         for row in connection.execute(_UNFINISHED).mappings()
@@ -103,24 +103,24 @@ def unfinished(connection: Connection) -> list[Unfinished]:
 
 
 def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Prediction:
-    """End a prediction and bill it. One that is over already is returned as it is stored, and nothing changes.
+    """End a prediction and bill it. Idempotent: an ended prediction is returned as stored.
 
     Raises:
         UnknownPrediction: the receipt's account has no such prediction.
-        IllegalTransition: the status is not one to end with.
-        Misbilled: the receipt does not add up, is not of this prediction, or takes more than was held.
+        IllegalTransition: the status is not a final one.
+        Misbilled: the receipt is inconsistent, belongs to another prediction, or exceeds the hold.
     """
     receipt = settlement.receipt
-    # 1. The account first, as everywhere.
+    # 1. Lock the account first, as in every transaction.
     account = accounts.lock_account(connection, receipt.account_id)
     row = row_of(connection, receipt.account_id, receipt.prediction_id)
     if account is None or Status(row["status"]).terminal:
         return prediction_of(row)
-    # 2. Nothing is billed that cannot be right.
-    check_move(Status(row["status"]), settlement.status)
+    # 2. Refuse an inconsistent bill.
+    check_transition(Status(row["status"]), settlement.status)
     document = receipt.as_dict()
     _check_bill(row, settlement, document)
-    # 3. The state, and everything that follows from it.
+    # 3. Write the status and everything that depends on it.
     changes = _changes(row, settlement, document)
     if settlement.log:
         append(connection, row["id"], settlement.log)
@@ -131,8 +131,8 @@ def settle(connection: Connection, settlement: Settlement, *, now_ms: int) -> Pr
         _pay(connection, account, row, receipt.total_nusd, day=day, now_ms=now_ms)
     ended = prediction_of({**row, **changes})
     if ended.webhook is not None and not settlement.silent:
-        whom = outbox.Addressee(prediction_id=ended.id, account_id=ended.account_id, webhook=ended.webhook)
-        outbox.tell(connection, whom, _news(row, settlement), now_ms=now_ms)
+        target = outbox.WebhookTarget(prediction_id=ended.id, account_id=ended.account_id, webhook=ended.webhook)
+        outbox.enqueue(connection, target, _final_events(row, settlement), now_ms=now_ms)
     return ended
 
 
@@ -142,13 +142,13 @@ def _check_bill(row: RowMapping, settlement: Settlement, document: dict[str, Any
     weights_id = row["weights_id"] or receipt.weights_id  # NULL: claimed before the weights were first loaded
     price = Price(version=receipt.price_version, input_nusd=receipt.input_nusd, output_nusd=receipt.output_nusd)
     if price != price_in(row) or (receipt.model, receipt.weights_id) != (row["model"], weights_id):
-        wrong.append("The receipt's model, weights and price are not those that were agreed.")
+        wrong.append("The receipt's model, weights or price differ from those of the claim.")
     if receipt.prompt_tokens > row["prompt_tokens"]:
         wrong.append(f"{receipt.prompt_tokens} prompt tokens are billed, of {row['prompt_tokens']}.")
     if not max(receipt.completion_tokens, row["engine_tokens"]) <= settlement.engine_tokens:
         wrong.append(
-            f"{receipt.completion_tokens} tokens are billed and {row['engine_tokens']} were known to be delivered, "
-            f"but {settlement.engine_tokens} are said to have been."
+            f"{receipt.completion_tokens} tokens are billed and {row['engine_tokens']} are stored as delivered, "
+            f"but the settlement has {settlement.engine_tokens}."
         )
     if receipt.total_nusd > row["hold_nusd"]:
         wrong.append(f"{receipt.total_nusd} nano-dollars are billed, but {row['hold_nusd']} were held.")
@@ -167,7 +167,7 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
         "output": None if row["data_removed"] else settlement.output,
         "stops": settlement.stops,
         "error": None if error is None else _storable(error),
-        "prompt_tokens": receipt.prompt_tokens,  # none for a run that never began, and so was not billed for it
+        "prompt_tokens": receipt.prompt_tokens,  # 0 for a run that never started, which is not billed for its prompt
         "completion_tokens": receipt.completion_tokens,
         "engine_tokens": settlement.engine_tokens,
         "counted_tokens": receipt.prompt_tokens + receipt.completion_tokens,
@@ -182,18 +182,18 @@ def _changes(row: RowMapping, settlement: Settlement, document: dict[str, Any]) 
     }
 
 
-def _news(row: RowMapping, settlement: Settlement) -> list[WebhookEvent]:
-    """What there is to tell of a run at its end, in order, as far as it was not told before."""
-    news = [WebhookEvent.COMPLETED]
+def _final_events(row: RowMapping, settlement: Settlement) -> list[WebhookEvent]:
+    """Webhook events at the end of a run, in order; includes those of its start if they were not enqueued before."""
+    events = [WebhookEvent.COMPLETED]
     if any(map(any, settlement.output or ())):
-        news.insert(0, WebhookEvent.OUTPUT)
+        events.insert(0, WebhookEvent.OUTPUT)
     if row["status"] == Status.STARTING and settlement.started_at_ms is not None:
-        news[:0] = outbox.BEGINNING
-    return news
+        events[:0] = outbox.START_EVENTS
+    return events
 
 
 def _storable(message: str) -> str:
-    """PostgreSQL's text holds neither NUL nor lone surrogates."""
+    """Replace NUL and lone surrogates, which PostgreSQL's text type cannot store."""
     return message.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
@@ -211,7 +211,7 @@ def _usage(row: RowMapping, receipt: Receipt, day: str) -> dict[str, Any]:
 def _pay(
     connection: Connection, account: RowMapping, row: RowMapping, cost_nusd: int, *, day: str, now_ms: int
 ) -> None:
-    """From the hold: the cost to revenue, the rest back."""
+    """Transfer the cost from the hold to revenue, and release the rest."""
     hold_nusd, account_id = row["hold_nusd"], row["account_id"]
     transfer(
         connection,
@@ -228,4 +228,4 @@ def _pay(
     accounts.spend(connection, account, hold_nusd=hold_nusd, cost_nusd=cost_nusd, day=day)
     keys.spend(connection, row["key_id"], cost_nusd - hold_nusd)
     if row["token_digest"] is not None:
-        scoped_tokens.give_back(connection, row["token_digest"], hold_nusd - cost_nusd)
+        scoped_tokens.refund(connection, row["token_digest"], hold_nusd - cost_nusd)

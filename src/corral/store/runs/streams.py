@@ -1,4 +1,4 @@
-"""The log of a run's events, in rows that each hold a range of them. What an event looks like is not known here."""
+"""Event log of a prediction: rows that each contain a range of encoded events."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from corral.store.schema import predictions, stream_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
-    """A range of events, encoded."""
+    """A range of encoded events."""
 
     first_seq: int
     last_seq: int
@@ -22,10 +22,10 @@ class LogRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How much of a run is stored."""
+    """Stored progress of a run."""
 
     last_seq: int
-    """Number of the last event in the stream log; 0 for none, and where no text is kept."""
+    """Number of the last event in the log; 0 if it is empty, also in privacy mode."""
     engine_tokens: int
     is_over: bool
 
@@ -48,10 +48,10 @@ _READ: Final = (
 
 
 def progress(connection: Connection, prediction_id: str) -> Progress:
-    """How much of a run is stored: more than its gateway knows where the answer to a commit was lost.
+    """Get the stored progress of a run, which a gateway does not know if the response to a commit was lost.
 
     Raises:
-        UnknownPrediction: there is none of that id.
+        UnknownPrediction: no prediction has this id.
     """
     row = connection.execute(_PROGRESS, {"prediction_id": prediction_id}).one_or_none()
     if row is None:
@@ -63,16 +63,16 @@ def progress(connection: Connection, prediction_id: str) -> Progress:
 def append(
     connection: Connection, prediction_id: str, rows: Sequence[LogRow], *, engine_tokens: int | None = None
 ) -> None:
-    """Add rows to a log; nothing is stored for a prediction whose text is not kept.
+    """Append rows to the log of a prediction. Rows are dropped if its text is purged or in privacy mode.
 
     Args:
-        connection: of the transaction.
-        prediction_id: whose log.
-        rows: of events that are not in the log yet.
-        engine_tokens: all that the engine has delivered so far, so that they are known after a crash; None leaves it.
+        connection: the transaction's connection.
+        prediction_id: the prediction.
+        rows: events that are not yet in the log.
+        engine_tokens: all tokens delivered by the engine so far, stored for recovery; None stores nothing.
 
     Raises:
-        UnknownPrediction: there is none of that id.
+        UnknownPrediction: no prediction has this id.
     """
     removed = connection.execute(_KEPT, {"prediction_id": prediction_id}).scalar_one_or_none()
     if removed is None:
@@ -84,6 +84,6 @@ def append(
 
 
 def read_from(connection: Connection, prediction_id: str, *, after_seq: int = 0) -> list[LogRow]:
-    """The rows that hold any event after *after_seq*, in order; the first may begin before it."""
+    """Get the rows with events after *after_seq*, in order; the first row may start before it."""
     found = connection.execute(_READ, {"prediction_id": prediction_id, "after_seq": after_seq})
     return [LogRow(first_seq=first, last_seq=last, payload=payload) for first, last, payload in found]

@@ -1,1 +1,1 @@
-"""Webhook deliveries that are due, and signing secrets."""
+"""Outbox of webhook deliveries, and salts of signing secrets."""

@@ -1,7 +1,7 @@
-"""What callers are to be told, written with the state that it tells of; and, once told, the log of it.
+"""Transactional outbox of webhook deliveries, and the log of finished ones.
 
-Events of one prediction go out in their order, one at a time. An ``output`` or ``logs`` tells of the prediction as it
-stands when it goes out, so one pending of each is enough, however much is written meanwhile. Knows no HTTP.
+Events are enqueued in the transaction that changes the prediction. Those of one prediction are sent in order, one at a
+time. ``output`` and ``logs`` are rendered when they are sent, so at most one of each is pending per prediction.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -29,22 +29,22 @@ from corral.core.webhooks import Delivery, DeliveryState
 from corral.store.ids import new_id
 from corral.store.schema import OUTBOX_PENDING, outbox
 
-LOOKED_AT: Final = 200
-"""Rows that are looked at to find some that may be sent now."""
+MAX_CANDIDATES: Final = 200
+"""Most due rows returned by one query."""
 PAGE: Final = 100
-REMOVAL_BATCH: Final = 500
+PURGE_BATCH: Final = 500
 THROTTLE_MS: Final = 500
-"""Between two ``output`` or ``logs`` of one prediction, whichever: from the end of one to the beginning of the next."""
+"""Pause after an ``output`` or ``logs`` delivery before the next of either, per prediction."""
 _INTERMEDIATE: Final = (WebhookEvent.OUTPUT, WebhookEvent.LOGS)
-BEGINNING: Final = (WebhookEvent.START, WebhookEvent.LOGS)
-"""What there is to tell when a run has begun: its first lines of log come with it."""
+START_EVENTS: Final = (WebhookEvent.START, WebhookEvent.LOGS)
+"""Events enqueued at the start of a run, which also writes its first log lines."""
 _LAST: Final = 2**62
-"""Position of ``completed``, behind everything."""
+"""Position of ``completed``, after all other events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Addressee:
-    """Who is told of a prediction."""
+class WebhookTarget:
+    """A prediction and the webhook to call for its events."""
 
     prediction_id: str
     account_id: str
@@ -53,17 +53,17 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A row that may be sent now."""
+    """A delivery that may be sent now."""
 
     id: str
     account_id: str
     receiver: str
-    """The URL up to its path: what shares it shares what one receiver is given at once."""
+    """Scheme, host and port of the URL, for the limit of concurrent deliveries per receiver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """A row that one gateway is sending, and no other until the lease is over."""
+    """A delivery leased by one gateway; no other sends it until the lease expires."""
 
     id: str
     account_id: str
@@ -72,7 +72,7 @@ class Leased:
     url: str
     receiver: str
     attempts: int
-    """This one included."""
+    """Including this one."""
     leased_until_ms: int
 
 
@@ -81,12 +81,12 @@ def _free() -> ColumnElement[bool]:
 
 
 def _may_be_sent() -> ColumnElement[bool]:
-    """At ``now_ms``, a parameter: the statements are made once, for they are executed several times a second."""
+    """Condition of deliveries that may be sent at the parameter ``now_ms``."""
     other, now_ms = outbox.alias("other"), bindparam("now_ms", type_=BigInteger)
     same = other.c.prediction_id == outbox.c.prediction_id
     earlier = exists().where(same, other.c.state == DeliveryState.PENDING.value, other.c.position < outbox.c.position)
-    just_told = exists().where(same, other.c.event.in_(_INTERMEDIATE), other.c.ended_at_ms > now_ms - THROTTLE_MS)
-    throttled = and_(outbox.c.event.in_(_INTERMEDIATE), just_told)
+    just_sent = exists().where(same, other.c.event.in_(_INTERMEDIATE), other.c.ended_at_ms > now_ms - THROTTLE_MS)
+    throttled = and_(outbox.c.event.in_(_INTERMEDIATE), just_sent)
     return and_(text(f"outbox.{OUTBOX_PENDING}"), outbox.c.due_at_ms <= now_ms, _free(), ~earlier, ~throttled)
 
 
@@ -105,7 +105,7 @@ _LEASE: Final = (
     .where(outbox.c.id.in_(bindparam("ids", expanding=True)), _may_be_sent())
     .with_for_update(skip_locked=True, key_share=True)
 )
-_OVERTAKE: Final = delete(outbox).where(
+_DELETE_PENDING: Final = delete(outbox).where(
     outbox.c.prediction_id == bindparam("prediction_id"),
     outbox.c.event.in_(bindparam("events", expanding=True)),
     text(OUTBOX_PENDING),
@@ -113,25 +113,25 @@ _OVERTAKE: Final = delete(outbox).where(
 )
 
 
-def tell(connection: Connection, whom: Addressee, events: Iterable[WebhookEvent], *, now_ms: int) -> None:
-    """Write what is to be told of a prediction, in the transaction in which it comes true.
+def enqueue(connection: Connection, target: WebhookTarget, events: Iterable[WebhookEvent], *, now_ms: int) -> None:
+    """Add events of a prediction to the outbox, in the transaction that changes the prediction.
 
     Args:
-        connection: of the transaction.
-        whom: who is told.
-        events: what happened, in order; those that nobody asked for are left out. With ``completed``, an ``output``
-            or ``logs`` stays only if it is the first of its kind: the last word is in ``completed`` anyway.
-        now_ms: when.
+        connection: the transaction's connection.
+        target: the prediction and its webhook.
+        events: the events in order; those that the webhook does not want are skipped. With ``completed``, a pending
+            ``output`` or ``logs`` is kept only if none was sent before: ``completed`` contains the final state.
+        now_ms: current time.
     """
     happened = tuple(events)
     ends = WebhookEvent.COMPLETED in happened
-    known = _known(connection, whom.prediction_id)
+    known = _known(connection, target.prediction_id)
     if ends:
         over = [event for event in _INTERMEDIATE if (event, True) in known]
-        connection.execute(_OVERTAKE, {"prediction_id": whom.prediction_id, "events": over, "now_ms": now_ms})
-    kinds = {event for event, told in known if ends or not told}
-    wanted = [event for event in happened if event in whom.webhook.events]
-    rows = [_row(whom, event, now_ms) for event in wanted if event not in _INTERMEDIATE or event not in kinds]
+        connection.execute(_DELETE_PENDING, {"prediction_id": target.prediction_id, "events": over, "now_ms": now_ms})
+    kinds = {event for event, sent in known if ends or not sent}
+    wanted = [event for event in happened if event in target.webhook.events]
+    rows = [_row(target, event, now_ms) for event in wanted if event not in _INTERMEDIATE or event not in kinds]
     if rows:
         connection.execute(insert(outbox), rows)
 
@@ -139,14 +139,14 @@ def tell(connection: Connection, whom: Addressee, events: Iterable[WebhookEvent]
 def due(
     connection: Connection, *, now_ms: int, busy_receivers: Collection[str] = (), busy_accounts: Collection[str] = ()
 ) -> list[Due]:
-    """Rows that may be sent now, those that have waited longest first, leaving out whoever has enough in hand."""
+    """List deliveries that may be sent now, longest due first, without those of busy receivers and accounts."""
     busy = {"busy_receivers": list(busy_receivers), "busy_accounts": list(busy_accounts)}
-    rows = connection.execute(_DUE, {"now_ms": now_ms, "looked_at": LOOKED_AT, **busy}).mappings()
+    rows = connection.execute(_DUE, {"now_ms": now_ms, "looked_at": MAX_CANDIDATES, **busy}).mappings()
     return [Due(**row) for row in rows]
 
 
 def lease(connection: Connection, ids: Sequence[str], *, now_ms: int, until_ms: int) -> list[Leased]:
-    """Take rows for one attempt each; those that somebody else took meanwhile are left out."""
+    """Lease deliveries for one attempt each; skips those that another gateway has leased."""
     rows = connection.execute(_LEASE, {"ids": list(ids), "now_ms": now_ms}).mappings().all()
     if rows:
         taken = [row["id"] for row in rows]
@@ -164,15 +164,15 @@ def finish(
     error: str | None = None,
     at_ms: int,
 ) -> None:
-    """Note how an attempt went; no effect once the lease was another's.
+    """Record the result of an attempt. Does nothing if another gateway has leased the delivery since.
 
     Args:
-        connection: of the transaction.
-        leased: what was tried.
-        state: pending if it is to be tried again.
-        status: HTTP, if there was one.
-        error: one word, if there was none.
-        at_ms: now; for a pending one, when it is due.
+        connection: the transaction's connection.
+        leased: the delivery.
+        state: the new state; pending for a retry.
+        status: HTTP status, if a response was received.
+        error: error code, if no response was received.
+        at_ms: current time; for a retry, when it is due.
     """
     pending = state is DeliveryState.PENDING
     values = {"state": state, "leased_until_ms": None, "last_status": status, "last_error": error}
@@ -181,13 +181,13 @@ def finish(
 
 
 def release(connection: Connection, leased: Leased) -> None:
-    """Give back what was not tried to its end."""
+    """Release the lease of an attempt that was not finished."""
     values = {"leased_until_ms": None, "attempts": outbox.c.attempts - 1}
     connection.execute(update(outbox).where(_still(leased)).values(values))
 
 
 def replay(connection: Connection, delivery_id: str, *, account_id: str | None = None, now_ms: int) -> Delivery | None:
-    """Make a delivery due once more; None if there is none of that id, or not of that account."""
+    """Make a delivery due again. Returns None if it does not exist or belongs to another account."""
     mine = and_(outbox.c.id == delivery_id, *(() if account_id is None else (outbox.c.account_id == account_id,)))
     again = {"state": DeliveryState.PENDING, "due_at_ms": now_ms, "ended_at_ms": None}
     row = connection.execute(update(outbox).where(mine).values(again).returning(outbox)).mappings().one_or_none()
@@ -197,7 +197,7 @@ def replay(connection: Connection, delivery_id: str, *, account_id: str | None =
 def deliveries(
     connection: Connection, *, account_id: str | None = None, prediction_id: str | None = None, limit: int = PAGE
 ) -> list[Delivery]:
-    """The log, newest first, at most PAGE of it; of one account or prediction where that is given."""
+    """List deliveries, newest first, at most PAGE; of one account or prediction if given."""
     wanted = select(outbox)
     if account_id is not None:
         wanted = wanted.where(outbox.c.account_id == account_id)
@@ -208,8 +208,8 @@ def deliveries(
     return [_delivery(row) for row in rows]
 
 
-def forget(connection: Connection, *, before_ms: int, limit: int = REMOVAL_BATCH) -> int:
-    """Remove deliveries that ended before *before_ms*; how many. Call it until it returns 0."""
+def purge(connection: Connection, *, before_ms: int, limit: int = PURGE_BATCH) -> int:
+    """Delete deliveries that ended before *before_ms*; return their number. Call it until it returns 0."""
     ended = select(outbox.c.id).where(outbox.c.ended_at_ms < before_ms).order_by(outbox.c.ended_at_ms).limit(limit)
     ids = list(connection.execute(ended.with_for_update(skip_locked=True)).scalars())
     if ids:
@@ -218,13 +218,13 @@ def forget(connection: Connection, *, before_ms: int, limit: int = REMOVAL_BATCH
 
 
 def _known(connection: Connection, prediction_id: str) -> set[tuple[WebhookEvent, bool]]:
-    """Which kinds of intermediate events there are, and whether one is over (True) or pending (False)."""
+    """List the kinds of ``output`` and ``logs`` deliveries, each ended (True) or pending (False)."""
     wanted = select(outbox.c.event, outbox.c.state).distinct()
     rows = connection.execute(wanted.where(outbox.c.prediction_id == prediction_id, outbox.c.event.in_(_INTERMEDIATE)))
     return {(WebhookEvent(event), state != DeliveryState.PENDING) for event, state in rows}
 
 
-def _row(whom: Addressee, event: WebhookEvent, now_ms: int) -> dict[str, Any]:
+def _row(target: WebhookTarget, event: WebhookEvent, now_ms: int) -> dict[str, Any]:
     match event:
         case WebhookEvent.START:
             position = 0
@@ -236,12 +236,12 @@ def _row(whom: Addressee, event: WebhookEvent, now_ms: int) -> dict[str, Any]:
             position = _LAST
     return {
         "id": new_id("msg"),
-        "account_id": whom.account_id,
-        "prediction_id": whom.prediction_id,
+        "account_id": target.account_id,
+        "prediction_id": target.prediction_id,
         "event": event,
         "position": position,
-        "url": whom.webhook.url,
-        "receiver": "/".join(whom.webhook.url.lower().split("/", 3)[:3]),
+        "url": target.webhook.url,
+        "receiver": "/".join(target.webhook.url.lower().split("/", 3)[:3]),
         "state": DeliveryState.PENDING,
         "attempts": 0,
         "due_at_ms": now_ms,

@@ -1,4 +1,4 @@
-"""What makes each account's webhook secret its own. Not the secret: for that the server's pepper is needed as well."""
+"""Salts from which, with the server's pepper, the accounts' webhook signing secrets are derived."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,7 @@ from corral.store.schema import webhook_secrets
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salts:
-    """Of one account."""
+    """Salts of one account."""
 
     current: bytes
     previous: bytes | None
@@ -26,24 +26,24 @@ _FIND: Final = select(
 
 
 def salts(connection: Connection, account_id: str) -> Salts | None:
-    """What the account has; None if it never needed any."""
+    """Get the account's salts; None if it has none yet."""
     row = connection.execute(_FIND, {"account_id": account_id}).mappings().one_or_none()
     return None if row is None else Salts(**row)
 
 
 def ensure(connection: Connection, account_id: str, fresh: bytes, *, now_ms: int) -> Salts:
-    """What the account has; *fresh* if it has none, however many ask at once."""
+    """Get the account's salts; store *fresh* if it has none. Safe with concurrent calls."""
     if (found := salts(connection, account_id)) is not None:
         return found
     insert_if_absent(connection, webhook_secrets, {"account_id": account_id, "salt": fresh, "created_at_ms": now_ms})
     made = salts(connection, account_id)
     if made is None:
-        raise RuntimeError("a row that was just inserted is not there")
+        raise RuntimeError("the row that was just inserted is missing")
     return made
 
 
 def rotate(connection: Connection, account_id: str, fresh: bytes, *, now_ms: int) -> Salts:
-    """Make *fresh* the current one, and what it was so far the previous one."""
+    """Make *fresh* the current salt and the current salt the previous one."""
     ensure(connection, account_id, fresh, now_ms=now_ms)
     mine = update(webhook_secrets).where(webhook_secrets.c.account_id == account_id, webhook_secrets.c.salt != fresh)
     connection.execute(mine.values(previous_salt=webhook_secrets.c.salt, salt=fresh, rotated_at_ms=now_ms))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from corral.api.inputs import InputField
-from corral.core.ranges import COUNT, UNSTATED, written
+from corral.core.ranges import COUNT, UNSTATED, format_bound
 from corral.web.forms import Form, first
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
@@ -45,7 +45,7 @@ class Control:
             "below": accepted.exclusive_maximum,
         }
         stored = () if self.field.name in UNSTATED else (COUNT.minimum, COUNT.maximum)
-        parts = [f"{name}: {written(bound)}" for name, bound in bounds.items() if bound not in (None, *stored)]
+        parts = [f"{name}: {format_bound(bound)}" for name, bound in bounds.items() if bound not in (None, *stored)]
         return f"({', '.join(parts)})" if parts else ""
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from corral.api.doors.replicate.faults import Fault, invalid
 from corral.api.inputs import InputField
-from corral.core.ranges import Range, written
+from corral.core.ranges import Range, format_bound
 
 STOP_SEQUENCES: Final = "stop_sequences"
 MAX_STOPS: Final = 16
@@ -84,13 +84,13 @@ def _faults(field: InputField, value: object) -> Iterator[Fault]:
 
 def _out_of_range(accepted: Range, where: str, value: float) -> Iterator[Fault]:
     if accepted.minimum is not None and not value >= accepted.minimum:
-        description = f"Must be greater than or equal to {written(accepted.minimum)}"
+        description = f"Must be greater than or equal to {format_bound(accepted.minimum)}"
         yield Fault(type="number_gte", field=where, description=description)
     elif accepted.exclusive_minimum is not None and not value > accepted.exclusive_minimum:
-        description = f"Must be greater than {written(accepted.exclusive_minimum)}"
+        description = f"Must be greater than {format_bound(accepted.exclusive_minimum)}"
         yield Fault(type="number_gt", field=where, description=description)
     elif accepted.maximum is not None and not value <= accepted.maximum:
-        description = f"Must be less than or equal to {written(accepted.maximum)}"
+        description = f"Must be less than or equal to {format_bound(accepted.maximum)}"
         yield Fault(type="number_lte", field=where, description=description)
 
 

@@ -1,1 +1,1 @@
-"""One module for each change of the schema, never edited once released."""
+"""One module per schema change; never edited after a release."""

@@ -1,6 +1,6 @@
-"""The first schema: accounts, keys, predictions, money.
+"""The first schema: accounts, keys, predictions, ledger.
 
-Written out, not taken from ``corral.store.schema``: that moves on, and this must not.
+Does not import ``corral.store.schema``, which changes with later versions.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ _REMOVABLE: Final = "completed_at_ms IS NOT NULL AND NOT data_removed"
 
 
 def upgrade() -> None:
-    """Make every table, and the triggers that keep the ledger append-only."""
+    """Create the tables, and the triggers that make the ledger append-only."""
     _accounts()
     _predictions()
     _predictions_indexes()

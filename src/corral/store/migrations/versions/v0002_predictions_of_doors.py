@@ -1,4 +1,4 @@
-"""What other doors need of a prediction: when it was admitted, its deadline, its webhook, the text of each token."""
+"""Add columns of predictions for more doors: admission time, deadline, webhook, and output as text chunks."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ _JSON: Final = sa.JSON(none_as_null=True)
 
 
 def upgrade() -> None:
-    """Add the columns, and turn each choice's text into a list of one."""
+    """Add the columns, and convert each choice's text to a list with one chunk."""
     for name, kind in (
         ("admitted_at_ms", sa.BigInteger()),
         ("deadline_at_ms", sa.BigInteger()),

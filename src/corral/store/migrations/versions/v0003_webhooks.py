@@ -1,4 +1,4 @@
-"""Webhooks: an outbox that is the log of deliveries too, and what makes each account's secret its own."""
+"""Add webhooks: an outbox that is also the delivery log, and a salt for each account's signing secret."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _PENDING: Final = "state = 'pending'"
 
 
 def upgrade() -> None:
-    """Replace the outbox, into which nothing was ever written, and add the secrets."""
+    """Replace the outbox, which was never written to, and add the salts."""
     op.drop_index("ix_outbox_due", "outbox")
     op.drop_table("outbox")
     op.create_table(

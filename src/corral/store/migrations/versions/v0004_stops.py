@@ -1,4 +1,4 @@
-"""Which stop string ended each choice: part of the answer in one door's words, and no text."""
+"""Add the index of the stop string that ended each choice."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; predictions that are over stay without."""
+    """Add the column; it stays NULL for existing predictions."""
     op.add_column("predictions", sa.Column("stops", sa.JSON(none_as_null=True)))

@@ -1,4 +1,4 @@
-"""What tokens that keys sign have spent, and what is needed to make a key's secret again."""
+"""Add the spending of scoped tokens, and the salt from which a key's secret is derived."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table and the columns; keys that were made before have no salt, and sign nothing."""
+    """Add the table and the columns. Existing keys have no salt and cannot sign tokens."""
     op.add_column("api_keys", sa.Column("salt", sa.LargeBinary))
     op.add_column("predictions", sa.Column("token_digest", sa.LargeBinary))
     op.create_table(

@@ -1,4 +1,4 @@
-"""Files that callers left here, with their content."""
+"""Add uploaded files."""
 
 import sqlalchemy as sa
 from alembic import op

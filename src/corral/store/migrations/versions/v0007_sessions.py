@@ -1,4 +1,4 @@
-"""Sessions of browsers, so that signing out ends one on the server."""
+"""Add browser sessions, so that signing out ends a session on the server."""
 
 import sqlalchemy as sa
 from alembic import op

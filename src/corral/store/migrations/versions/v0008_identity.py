@@ -1,4 +1,4 @@
-"""Which weights a prediction runs on, and what its prompt became: what decides whether it may go on after a restart."""
+"""Add the identity of a prediction's weights and prompt, which decides if it can resume after a restart."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns. Predictions of before have NULL, so those that are unfinished are settled, not continued."""
+    """Add the columns. Existing predictions have NULL, so unfinished ones are settled instead of resumed."""
     for name, kind in (("weights_id", sa.Text), ("prompt_format", sa.Text), ("prompt_digest", sa.LargeBinary)):
         op.add_column("predictions", sa.Column(name, kind))

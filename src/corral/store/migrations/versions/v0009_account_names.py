@@ -1,4 +1,4 @@
-"""Give each account a name of its own: two gateways could create the same one."""
+"""Make account names unique: two gateways could create the same name."""
 
 import sqlalchemy as sa
 import structlog
@@ -14,7 +14,7 @@ _accounts = sa.table("accounts", sa.column("id"), sa.column("name"), sa.column("
 
 
 def upgrade() -> None:
-    """Rename all accounts of one name but the oldest to ``<name>-<id>``, then refuse a second one."""
+    """Rename all but the oldest account of each name to ``<name>-<id>``, then add a unique index."""
     connection = op.get_bind()
     oldest_first = sa.select(_accounts.c.id, _accounts.c.name).order_by(_accounts.c.created_at_ms, _accounts.c.id)
     taken: set[str] = set()

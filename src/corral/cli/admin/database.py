@@ -1,6 +1,6 @@
-"""Opens the books for one command: the same database that a running server has. Must not know what is done with them.
+"""Runs the work of an admin command on the server's database.
 
-What it needs is imported when a command asks, so that the others start without it.
+Imports the database library only when a command uses it, so that other commands start faster.
 """
 
 import asyncio
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class BooksFailed(CorralError):
-    """The database refused a command's work: its disk is full, or the file is damaged."""
+class DatabaseFailed(CorralError):
+    """The database refused a command's work, for example because the disk is full or the file is damaged."""
 
 
-class Consult(Protocol):
-    """Runs a piece of work on the books and gives what it returns; every refusal is a ``CorralError``."""
+class RunWithAccounts(Protocol):
+    """Runs a coroutine function with the accounts of the database and returns its result."""
 
     def __call__(self, work: "Callable[[Accounts], Awaitable[T]]") -> T:
-        """Open the books, do *work*, close them."""
+        """Open the database, run *work*, close the database. Errors are ``CorralError``."""
         ...
 
 
-class ConsultWebhooks(Protocol):
-    """As ``Consult``, for work that has to do with webhooks."""
+class RunWithWebhooks(Protocol):
+    """As ``RunWithAccounts``, for commands about webhooks."""
 
     def __call__(self, work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
-        """Open the books, do *work*, close them."""
+        """Open the database, run *work*, close the database. Errors are ``CorralError``."""
         ...
 
 
-def consult(settings: Settings, work: "Callable[[Accounts], Awaitable[T]]") -> T:
-    """Do *work* on the books that *settings* name.
+def run_with_accounts(settings: Settings, work: "Callable[[Accounts], Awaitable[T]]") -> T:
+    """Run *work* on the database that *settings* name.
 
     Raises:
         BadSetting: the data directory or the database cannot be used.
     """
-    from corral.bootstrap import open_accounts  # noqa: PLC0415 - half a second, as for ``serve``
+    from corral.bootstrap import open_accounts  # noqa: PLC0415 - takes half a second
 
     return _with_store(settings, lambda store: work(open_accounts(settings, store)))
 
 
-def consult_webhooks(settings: Settings, work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
-    """Do *work* on the books that *settings* name, and on their webhooks.
+def run_with_webhooks(settings: Settings, work: "Callable[[Accounts, Webhooks], Awaitable[T]]") -> T:
+    """Run *work* on the database that *settings* name, with its webhooks.
 
     Raises:
         BadSetting: the data directory or the database cannot be used.
@@ -69,10 +69,10 @@ def _with_store(settings: Settings, work: "Callable[[Store], Awaitable[T]]") -> 
     async def run() -> T:
         try:
             return await work(store)
-        except StoreFailed as error:  # a full disk or a damaged file; for a server that is a bug or an alarm
-            raise BooksFailed(str(error)) from error
+        except StoreFailed as error:  # a full disk or a damaged file
+            raise DatabaseFailed(str(error)) from error
         except UnicodeEncodeError as error:
-            raise BooksFailed(f"'{error.object}' holds bytes that are not UTF-8 text.") from error
+            raise DatabaseFailed(f"'{error.object}' contains bytes that are not UTF-8 text.") from error
         finally:
             await store.close()
 
