@@ -194,7 +194,7 @@ def test_a_pull_that_never_ended_can_be_removed(hub: FakeHub, pulled: Path, data
 def test_removing_what_is_not_there_names_what_is(checkpoint: Path, data_dir: Path) -> None:
     said("model", "add", str(checkpoint))
     sentence = refused("model", "remove", "me/other", "--yes")
-    assert "me/other was neither pulled nor added on this machine; there is: local/mine." in sentence
+    assert "me/other was neither pulled nor added on this machine. Its models are: local/mine." in sentence
     assert len(registered(data_dir)) == 1
 
 

@@ -298,7 +298,7 @@ def test_a_shard_with_a_wrong_checksum_is_refused_and_removed(
     _, second, _ = shards(files)
     hub.instead[second] = files[second][:-1] + b"x"
     said = refused(NAME)
-    assert re.search(rf"{second} came with the checksum [0-9a-f]{{64}}; the Hub lists [0-9a-f]{{64}}\.", said)
+    assert re.search(rf"{second} has the checksum [0-9a-f]{{64}}; the Hub lists [0-9a-f]{{64}}\.", said)
     assert LocalModels(data_dir).models() == ()
     assert not list(folder(data_dir).rglob(f"{second}*"))
     hub.instead.clear()
@@ -307,7 +307,7 @@ def test_a_shard_with_a_wrong_checksum_is_refused_and_removed(
 
 def test_a_small_file_is_checked_by_its_git_name(hub: FakeHub, files: dict[str, bytes]) -> None:
     hub.instead["config.json"] = files["config.json"].replace(b"64", b"32")
-    assert re.search(r"config\.json came with the checksum [0-9a-f]{40};", refused(NAME))
+    assert re.search(r"config\.json has the checksum [0-9a-f]{40};", refused(NAME))
 
 
 def test_more_bytes_than_listed_are_not_taken(hub: FakeHub, files: dict[str, bytes]) -> None:

@@ -1,4 +1,1 @@
-"""Checkpoints as files: where a model's configuration, vocabulary and tensors lie in a directory or in a GGUF file.
-
-Knows nothing of what is done with them; whoever serves, encodes or lists models reads through here.
-"""
+"""Readers of checkpoint files: configuration, vocabulary and tensors in a Transformers directory or a GGUF file."""

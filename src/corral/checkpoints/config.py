@@ -1,4 +1,4 @@
-"""What a checkpoint says of its model, whatever its format spells it like."""
+"""Configuration of a model, read from a checkpoint of any format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ _MOST_SHOWN = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Fields of a model by the names that ``config.json`` has for them; their values are not checked yet."""
+    """Configuration fields of a model by their names in ``config.json``. The values are not checked."""
 
     file: str
-    """Name of the file that says it."""
+    """Name of the file that contains them."""
     values: Mapping[str, object]
     spellings: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What the file itself calls a field, where that differs: a bad value is reported by it."""
+    """Names of fields in the file where they differ from ``config.json``; used in error messages."""
 
     def get(self, name: str, default: object = None) -> object:
-        """A field's value; *default* where the file does not say."""
+        """Get the value of a field, or *default* if the file does not have it."""
         return self.values.get(name, default)
 
     def refused(self, name: str, value: object, why: str) -> CheckpointRefused:
-        """The refusal of a field's value, by the name that the file has for it."""
+        """Create the error for the value of a field, with the field's name in the file."""
         shown = repr(value)
         shown = shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "…"
         return CheckpointRefused(f"{self.file}: {self.spellings.get(name, name)} is {shown}; {why}.")

@@ -1,4 +1,4 @@
-"""Walks the beginning of a binary file, never past a bound, and holds no more of it than was walked."""
+"""Sequential reader for the header of a binary file, with a size limit."""
 
 import struct
 from typing import Final
@@ -10,7 +10,7 @@ _LENGTH: Final = struct.Struct("<Q")
 
 
 class Cursor:
-    """A place in a file, from which little-endian values are taken."""
+    """A position in a file, from which little-endian values are read."""
 
     def __init__(self, file: RegularFile, most_bytes: int) -> None:
         self.file = file
@@ -20,18 +20,18 @@ class Cursor:
 
     @property
     def left(self) -> int:
-        """Bytes that may still be taken."""
+        """Bytes that can still be read."""
         return self._end - self.position
 
     def take(self, size_bytes: int, what: str) -> bytes:
-        """The next bytes.
+        """Read the next bytes.
 
         Args:
-            size_bytes: how many; may be an absurd number.
-            what: they are, for the refusal.
+            size_bytes: number of bytes; not trusted.
+            what: what they are, for error messages.
 
         Raises:
-            CheckpointRefused: there are not so many.
+            CheckpointRefused: fewer bytes are left.
         """
         self._need(size_bytes, what)
         start = self.position
@@ -39,11 +39,11 @@ class Cursor:
         return bytes(memoryview(self._seen)[start : self.position])
 
     def integer(self, size_bytes: int, what: str) -> int:
-        """The next unsigned integer."""
+        """Read the next unsigned integer."""
         return int.from_bytes(self.take(size_bytes, what), "little")
 
     def text(self, most_bytes: int, what: str) -> str:
-        """The next string: a length of eight bytes, then UTF-8."""
+        """Read the next string: a length of eight bytes, then UTF-8."""
         size_bytes = self.integer(8, what)
         if size_bytes > most_bytes:
             raise self.file.refused(f"claims {size_bytes} bytes for {what}")
@@ -53,7 +53,7 @@ class Cursor:
             raise self.file.refused(f"has {what}, which is not UTF-8") from None
 
     def texts(self, count: int, what: str) -> list[str]:
-        """The next *count* strings, of any length that the file has room for."""
+        """Read the next *count* strings, each of any length that fits in the file."""
         if count * _LENGTH.size > self.left:
             raise self.file.refused(f"claims {count} strings for {what}")
         found: list[str] = []

@@ -1,9 +1,9 @@
-"""Read GGUF files: a checked header, then tensors by position.
+"""Read GGUF files: the header, then tensors by position.
 
 The format, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, in little-endian order: the magic, a version, two
 counts; typed metadata by key; a table of the tensors' names, sizes, types and offsets; the tensors' bytes, each at the
-next multiple of an alignment. Every count, length, type and offset is checked against the file and against a bound
-before anything is made of it. Knows nothing of models.
+next multiple of an alignment. Every count, length, type and offset is checked against the size of the file and a limit
+before it is used.
 """
 
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ from corral.checkpoints.regular_file import RegularFile
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
-"""Version 1 had counts of 32 bits and was replaced within weeks; 3 only allows big-endian files, which are refused."""
+"""Version 1 had 32-bit counts and was soon replaced. Version 3 only adds big-endian files, which are refused."""
 _MOST_HEADER_BYTES: Final = 32 * 2**20
-"""Forty times what Llama 2's takes, with its vocabulary."""
+"""Forty times the size of Llama 2's header with its vocabulary."""
 _MOST_KEY_BYTES: Final = 2**16
 _MOST_PAIRS: Final = 10_000
 _MOST_TENSORS: Final = 100_000
@@ -32,7 +32,7 @@ _LEAST_TENSOR_BYTES: Final = 8 + 4 + 8 + 4 + 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockType:
-    """A kind of numbers: so many elements of a row in so many bytes."""
+    """A tensor data type: number of elements and bytes of a block."""
 
     name: str
     elements: int
@@ -52,34 +52,34 @@ _UNREAD: Final = {
     20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
     29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
 }  # fmt: skip
-"""Kinds that have a name to be refused by."""
+"""Names of types that are not supported, for error messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufTensor:
-    """Where a tensor lies in its file."""
+    """Type, shape and position of a tensor in its file."""
 
     type: BlockType
     shape: tuple[int, ...]
-    """Outermost first, as everywhere but in the file: ``(out, in)`` or ``(width,)``."""
+    """Outermost dimension first (the file has the reverse order): ``(out, in)`` or ``(width,)``."""
     offset: int
     """Bytes from the start of the file."""
     size_bytes: int
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row: whole blocks."""
+        """Bytes of one row."""
         return self.shape[-1] // self.type.elements * self.type.size_bytes
 
 
 class GgufFile(RegularFile):
-    """One open file with its metadata and its table of tensors."""
+    """An open GGUF file with its metadata and its table of tensors."""
 
     def __init__(self, path: Path) -> None:
-        """Open and check.
+        """Open the file and check its header.
 
         Raises:
-            CheckpointRefused: missing, cut or malformed; names the file and what is wrong with it.
+            CheckpointRefused: the file is missing, truncated or malformed.
         """
         super().__init__(path)
         try:
@@ -129,7 +129,7 @@ class GgufFile(RegularFile):
         return {name: replace(tensor, offset=start + tensor.offset) for name, tensor in tensors.items()}
 
     def _read_tensor(self, header: Cursor, name: str) -> GgufTensor:
-        """A tensor whose offset still counts from the first one's."""
+        """Read a table entry; its offset is relative to the first tensor."""
         dimensions = header.integer(4, f"the dimensions of tensor {name}")
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
             raise self.refused(f"gives tensor {name} {dimensions} dimensions")
@@ -157,7 +157,7 @@ class GgufFile(RegularFile):
         return alignment
 
     def _check_places(self, tensors: dict[str, GgufTensor], *, start: int, alignment: int) -> None:
-        """Each tensor begins where the one before ends, and the file ends with the last."""
+        """Check that the tensors are contiguous and end at the end of the file."""
         position = end = 0
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
             if tensor.offset != position:

@@ -1,7 +1,7 @@
-"""A Llama model's configuration from the metadata of a GGUF file, in the names that ``config.json`` has for it.
+"""Convert the metadata of a GGUF file to the configuration fields of ``config.json``.
 
-Keys under ``llama.`` change the computation, so one that is not known here is refused, as is a value that is not
-computed. The keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Keys under ``llama.`` change the computation, so unknown keys and unsupported values are refused. The keys:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from array import array
@@ -14,7 +14,7 @@ from corral.checkpoints.gguf_values import Value
 from corral.core.errors import CheckpointRefused
 
 _QUANTIZATION_VERSION: Final = 2
-"""The layout of blocks since May 2023; the ones before are other numbers in the same bytes."""
+"""Block layout since May 2023. Earlier layouts have the same sizes but other values."""
 _FIELDS: Final = {
     "hidden_size": "llama.embedding_length",
     "intermediate_size": "llama.feed_forward_length",
@@ -32,7 +32,7 @@ _FIELDS: Final = {
     "eos_token_id": "tokenizer.ggml.eos_token_id",
 }
 _REQUIRED: Final = ("rms_norm_eps",)
-"""Where ``config.json`` may leave a field out and GGUF files may not."""
+"""Fields that are optional in ``config.json`` but required in GGUF files."""
 _ONLY: Final[Mapping[str, tuple[Value, ...]]] = {
     "llama.rope.scaling.factor": (0, 1),
     "llama.rope.scale_linear": (1,),
@@ -44,18 +44,18 @@ _ONLY: Final[Mapping[str, tuple[Value, ...]]] = {
     "general.quantization_version": (_QUANTIZATION_VERSION,),
     "split.count": (0, 1),
 }
-"""Values that are computed; zero factors and counts say "none"."""
+"""Supported values; 0 means that a feature is not used."""
 _HEAD_WIDTHS: Final = ("llama.rope.dimension_count", "llama.attention.value_length")
-"""Other names for the width of a head, which all have to agree."""
+"""Other keys for the width of a head; all must have the same value."""
 _IGNORED: Final = ("llama.tensor_data_layout",)
-"""How the source of the conversion had its rows; a GGUF file has them one way."""
+"""Row order of the source of the conversion; GGUF files all have the same order."""
 
 
 def gguf_config(file: GgufFile) -> Config:
-    """The model's configuration.
+    """Read the model's configuration.
 
     Raises:
-        CheckpointRefused: another architecture, or something that is not computed; names the key and its value.
+        CheckpointRefused: the architecture or a value is not supported; the message names the key and its value.
     """
     metadata, name = file.metadata, file.path.name
     architecture = metadata.get("general.architecture")
@@ -69,7 +69,7 @@ def gguf_config(file: GgufFile) -> Config:
         del values["rope_scaling"]
     pieces = metadata.get("tokenizer.ggml.tokens")
     if isinstance(pieces, list):
-        # The embedding may have rows of padding, but every piece needs one.
+        # The embedding may have padding rows, but needs a row for each piece.
         vocab_size = values.setdefault("vocab_size", len(pieces))
         if isinstance(vocab_size, int) and vocab_size < len(pieces):
             raise _refused(name, _FIELDS["vocab_size"], vocab_size, f"tokenizer.ggml.tokens has {len(pieces)} pieces")
@@ -93,7 +93,7 @@ def _check_keys(metadata: Mapping[str, Value], name: str) -> None:
 def _check_head_widths(metadata: Mapping[str, Value], values: Mapping[str, object], name: str) -> None:
     hidden, heads = values.get("hidden_size"), values.get("num_attention_heads")
     if type(hidden) is not int or type(heads) is not int or not heads or hidden % heads:
-        return  # Refused by name where the shape is read.
+        return  # refused where the shape is read
     for key in _HEAD_WIDTHS:
         value = metadata.get(key, hidden // heads)
         if value != hidden // heads:

@@ -1,4 +1,4 @@
-"""Typed values of a GGUF file's metadata."""
+"""Read typed values of a GGUF file's metadata."""
 
 import sys
 from array import array
@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from corral.checkpoints.cursor import Cursor
 
 Numbers: TypeAlias = "array[Any]"
-"""Of the type that they have in the file."""
+"""Numbers of the type in the file."""
 Value: TypeAlias = "int | float | bool | str | list[str] | Numbers"
 
 _BOOL: Final = 7
@@ -16,15 +16,15 @@ _ARRAY: Final = 9
 _TYPES: Final = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", _BOOL: "B", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
-"""Numbers as ``array`` calls them."""
+"""Type codes of ``array`` by GGUF's type numbers."""
 _MOST_TEXT_BYTES: Final = 2**20
 
 
 def read_value(header: Cursor, key: str) -> Value:
-    """The value that comes next, with its type before it.
+    """Read the next value, which is preceded by its type.
 
     Raises:
-        CheckpointRefused: cut, of an unknown type, or an array of arrays; names the key.
+        CheckpointRefused: the value is truncated, of an unknown type, or an array of arrays; the message names the key.
     """
     kind = header.integer(4, f"the type of {key}")
     if kind == _ARRAY:

@@ -1,9 +1,9 @@
-"""The SentencePiece model inside a GGUF file, put together again.
+"""Rebuild a SentencePiece model from the vocabulary in a GGUF file.
 
-A GGUF file holds the pieces, scores and kinds of the model that it was converted from, the kinds with its own numbers.
-SentencePiece itself is then asked to encode, so ids are those of the original ``tokenizer.model``. Its messages:
-https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto, written as
-https://protobuf.dev/programming-guides/encoding/ says.
+A GGUF file contains the pieces, scores and types of the original ``tokenizer.model``. SentencePiece loads the rebuilt
+model, so that text encodes to the same ids. The message format is
+https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto, encoded as in
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 import struct
@@ -21,24 +21,24 @@ _PREFIX: Final = "tokenizer.ggml."
 _MOST_PIECES: Final = 2**20
 _CONTROL: Final = 3
 _KINDS: Final = range(1, 7)
-"""Normal, unknown, control, user-defined, unused, byte: numbered alike in both formats."""
+"""Normal, unknown, control, user-defined, unused, byte: the same numbers in both formats."""
 _EXPECTED: Final = {
     "model": "llama",
     "add_space_prefix": True,
     "remove_extra_whitespaces": False,
     "escape_whitespaces": True,
 }
-"""How Llama 2's tokenizer makes text ready. All but the first may be left out."""
+"""Values of Llama 2's tokenizer. Only the first is required."""
 _BPE: Final = 2
 _FLOATS: Final = "f"
 _INTEGERS: Final = "bBhHiIqQ"
 
 
 def gguf_vocabulary(file: GgufFile) -> Vocabulary:
-    """The file's tokenizer as a SentencePiece model.
+    """Convert the file's vocabulary to a SentencePiece model.
 
     Raises:
-        CheckpointRefused: there is none, or one of another kind; names the key and its value.
+        CheckpointRefused: it is missing or not supported; the message names the key and its value.
     """
     metadata = {key.removeprefix(_PREFIX): v for key, v in file.metadata.items() if key.startswith(_PREFIX)}
     for field, expected in _EXPECTED.items():
@@ -70,7 +70,7 @@ def _numbers(file: GgufFile, field: str, metadata: Mapping[str, Value], types: s
 
 
 def _check_ends(file: GgufFile, metadata: Mapping[str, Value], kinds: Numbers) -> None:
-    """A text must not be able to begin or end a turn, so the pieces that do are no pieces of text."""
+    """Check that BOS and EOS are control pieces, so that no text encodes to them."""
     for field, default in (("bos_token_id", 1), ("eos_token_id", 2)):
         value = metadata.get(field, default)
         if type(value) is not int or not 0 <= value < len(kinds) or kinds[value] != _CONTROL:
@@ -78,7 +78,7 @@ def _check_ends(file: GgufFile, metadata: Mapping[str, Value], kinds: Numbers) -
 
 
 def _serialize(pieces: list[str], scores: Numbers, kinds: Numbers) -> bytes:
-    """A ``ModelProto``: the pieces, a BPE with byte fallback, text left as it is with a space put in front."""
+    """Encode a ``ModelProto``: BPE with byte fallback, identity normalization with an added leading space."""
     message = bytearray()
     for piece, score, kind in zip(pieces, scores, kinds, strict=True):
         text = piece.encode()

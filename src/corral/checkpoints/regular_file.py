@@ -1,4 +1,4 @@
-"""A file of a checkpoint, open for reading by position. Must not know of any format."""
+"""Read a file of a checkpoint by position."""
 
 import os
 import stat
@@ -9,17 +9,17 @@ from corral.core.errors import CheckpointRefused
 
 
 class RegularFile:
-    """One open file. Reading is by position, so that threads may share it."""
+    """An open regular file. Threads may share it, because reads are by position."""
 
     def __init__(self, path: Path) -> None:
-        """Open.
+        """Open the file.
 
         Raises:
-            CheckpointRefused: it cannot be opened, or is no regular file.
+            CheckpointRefused: the file cannot be opened, or is not a regular file.
         """
         self.path = path
         try:
-            # Without O_NONBLOCK, opening a named pipe would wait for ever for its writer.
+            # Without O_NONBLOCK, opening a named pipe would block until a writer opens it.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise CheckpointRefused(f"{path.name} cannot be opened: {error.strerror}.") from error
@@ -40,10 +40,10 @@ class RegularFile:
         os.close(self._fd)
 
     def read(self, offset: int, size_bytes: int) -> bytearray:
-        """Bytes of the file. What they are for must have been checked against ``size_bytes`` before.
+        """Read bytes of the file. The caller must have checked the range against ``size_bytes``.
 
         Raises:
-            CheckpointRefused: the file ends before; it was cut while we were reading.
+            CheckpointRefused: the file ends earlier, because it was truncated since it was opened.
         """
         buffer = bytearray(size_bytes)
         view, done = memoryview(buffer), 0
@@ -55,5 +55,5 @@ class RegularFile:
         return buffer
 
     def refused(self, what: str) -> CheckpointRefused:
-        """The refusal of this file, by its name."""
+        """Create an error with the name of this file."""
         return CheckpointRefused(f"{self.path.name} {what}.")

@@ -1,6 +1,6 @@
-"""A checkpoint on disk, in either of its formats: a directory in the Transformers format, or a GGUF file.
+"""Open a checkpoint in either format: a directory in the Transformers format, or a GGUF file.
 
-This is the one place that tells them apart. Tensors are the engine's own matter.
+Engines read the tensors themselves.
 """
 
 import json
@@ -24,71 +24,71 @@ _TOKENIZERS: Final[Mapping[str, VocabularyKind]] = {
 
 
 class CheckpointSource(Protocol):
-    """What a checkpoint says of itself. Nothing is read before it is asked for."""
+    """Metadata of a checkpoint, read on demand."""
 
     @property
     def name(self) -> str:
-        """How people call it: the directory's name, the file's without its ending."""
+        """Name of the directory, or of the file without its extension."""
         ...
 
     @property
     def modified_s(self) -> int:
-        """When it was last changed, Unix time in seconds.
+        """Time of the last change, Unix time in seconds.
 
         Raises:
-            CheckpointRefused: it is not there.
+            CheckpointRefused: the checkpoint does not exist.
         """
         ...
 
     def read_config(self) -> Config:
-        """The model's configuration.
+        """Read the model's configuration.
 
         Raises:
-            CheckpointRefused: it cannot be read; names the file.
+            CheckpointRefused: the configuration cannot be read; the message names the file.
         """
         ...
 
     def vocabularies(self) -> Iterator[Vocabulary]:
-        """The tokenizers that come with it, the preferred one first.
+        """Yield the vocabularies of the checkpoint, the preferred one first.
 
         Raises:
-            CheckpointRefused: one cannot be read; names the file.
+            CheckpointRefused: one cannot be read; the message names the file.
         """
         ...
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a checkpoint is, or has to be, a GGUF file: whatever is no directory."""
+    """Return whether a checkpoint is read as a GGUF file: everything that is not a directory."""
     return not path.is_dir()
 
 
 def open_source(path: Path) -> CheckpointSource:
-    """The checkpoint at *path*."""
+    """Open the checkpoint at *path*."""
     return GgufSource(path) if is_gguf(path) else DirectorySource(path)
 
 
 class DirectorySource:
-    """``config.json``, and ``tokenizer.json`` or ``tokenizer.model``."""
+    """A directory with ``config.json``, and ``tokenizer.json`` or ``tokenizer.model``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @property
     def name(self) -> str:
-        """The directory's own name, however it was reached."""
+        """Name of the directory, with links resolved."""
         return self._path.resolve().name
 
     @property
     def modified_s(self) -> int:
-        """When ``config.json`` was last changed."""
+        """Time of the last change of ``config.json``."""
         return _modified_s(self._path / "config.json")
 
     def read_config(self) -> Config:
-        """Everything in ``config.json``."""
+        """Read ``config.json``."""
         return Config(file="config.json", values=read_json(self._path / "config.json"))
 
     def vocabularies(self) -> Iterator[Vocabulary]:
-        """``tokenizer.json``, then ``tokenizer.model``."""
+        """Yield ``tokenizer.json``, then ``tokenizer.model``."""
         for name, kind in _TOKENIZERS.items():
             path = self._path / name
             if path.is_file():
@@ -96,38 +96,38 @@ class DirectorySource:
 
 
 class GgufSource:
-    """One file, which holds everything."""
+    """A GGUF file, which contains configuration and vocabulary."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @property
     def name(self) -> str:
-        """The file's name without its ending; of a link, the link's."""
+        """Name of the file, or of the link to it, without its extension."""
         return self._path.stem
 
     @property
     def modified_s(self) -> int:
-        """When the file was last changed."""
+        """Time of the last change of the file."""
         return _modified_s(self._path)
 
     def read_config(self) -> Config:
-        """The metadata, in the words of ``config.json``."""
+        """Convert the metadata to the fields of ``config.json``."""
         with GgufFile(self._path) as file:
             return gguf_config(file)
 
     def vocabularies(self) -> Iterator[Vocabulary]:
-        """The one in the metadata."""
+        """Yield the vocabulary in the metadata."""
         with GgufFile(self._path) as file:
             vocabulary = gguf_vocabulary(file)
         yield vocabulary
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A JSON object in a file.
+    """Read a JSON object from a file.
 
     Raises:
-        CheckpointRefused: no regular file, too large, or something else than an object.
+        CheckpointRefused: the file is not a regular file, too large, or does not contain an object.
     """
     text = _read_whole(path, _MOST_JSON_BYTES)
     try:

@@ -1,4 +1,4 @@
-"""A checkpoint's vocabulary as a document, whichever file it comes from."""
+"""A checkpoint's vocabulary as a serialized document."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,10 +8,10 @@ VocabularyKind = Literal["tokenizer.json", "sentencepiece"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What a tokenizer is made of. The content is untrusted, and not looked at here."""
+    """A serialized tokenizer. The content is untrusted and not checked."""
 
     file: str
-    """Name of the file that holds it."""
+    """Name of the file that contains it."""
     kind: VocabularyKind
     content: bytes
     """A ``tokenizer.json``, or a serialized SentencePiece model."""

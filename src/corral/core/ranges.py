@@ -1,7 +1,7 @@
 """Allowed ranges of numeric inputs, for engines and for each API.
 
-The ranges of Replicate's and DeepInfra's inputs are in ``inputs.toml`` of each door. ``InputField.accepted`` limits them
-further to the ranges below where those APIs state none.
+The ranges of Replicate's and DeepInfra's inputs are in ``inputs.toml`` of each door. ``InputField.accepted`` limits
+them further to the ranges below where those APIs state none.
 """
 
 from collections.abc import Mapping

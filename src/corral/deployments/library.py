@@ -1,4 +1,4 @@
-"""The models of this machine: fetched from the Hub, or brought by the user; converted, registered, removed again."""
+"""Models of this machine: pull them from the Hub or add local checkpoints, convert, register and remove them."""
 
 import fcntl
 import os
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
 
 
 class Checkpoints(Protocol):
-    """What the library has done to checkpoints; every method raises ``CheckpointRefused`` for what cannot be served."""
+    """Checks and converts checkpoints. Methods raise ``CheckpointRefused`` if a checkpoint cannot be served."""
 
     def accept(self, given: str) -> Path:
-        """The absolute path of a checkpoint that a user names by a path; ``BadSetting`` if there is none."""
+        """Return the absolute path of a checkpoint given by a path; raise ``BadSetting`` if it does not exist."""
         ...
 
     def check_description(self, directory: Path) -> None:
-        """Look at configuration and tokenizer alone."""
+        """Check configuration and tokenizer only."""
         ...
 
     def convert(self, path: Path, quantize: Quantization, report: Report) -> None:
-        """Check the whole checkpoint and convert it as its first start would."""
+        """Check the whole checkpoint and convert it for serving."""
         ...
 
     def forget(self, path: Path, report: Report) -> None:
-        """Delete what was converted from the checkpoint, which may be gone itself."""
+        """Delete the models converted from the checkpoint, which may not exist any more."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What removing a model would do."""
+    """What the removal of a model would delete."""
 
     name: str
     registered: LocalModel | None
-    """None for a pull that has not come to its end."""
+    """None if a pull was not finished."""
     folder: Path | None
-    """What pulling has fetched; None if there is nothing."""
+    """Folder of downloaded files; None if there is none."""
 
 
 class Library:
-    """Commands may use it at once, on the same model too."""
+    """Manages the models of this machine. Concurrent commands are safe, also on the same model."""
 
     def __init__(self, local: LocalModels, checkpoints: Checkpoints, open_hub: "Callable[[], Hub]") -> None:
         self._local = local
@@ -59,24 +59,24 @@ class Library:
         self._open_hub = open_hub
 
     def pull(self, name: str, *, revision: str | None, quantize: Quantization, report: Report) -> LocalModel:
-        """Fetch, convert and register a model.
+        """Download, convert and register a model.
 
         Args:
-            name: a repository on the Hub, or another name of a known model that is there.
+            name: a repository on the Hub, or an alias of a known model on the Hub.
             revision: branch, tag or commit; None is the main branch.
-            quantize: how its weights are stored.
-            report: told how far it is.
+            quantize: storage format of the weights.
+            report: called with the progress.
 
         Raises:
-            PullFailed: it could not be fetched; a later pull goes on with what has come.
-            CheckpointRefused: it cannot be served; nothing of it is kept.
-            BadSetting: the name is none, or stands for files that the user brought.
+            PullFailed: the download failed; a later pull resumes it.
+            CheckpointRefused: the model cannot be served; its files are deleted.
+            BadSetting: the name is invalid, or used by an added checkpoint.
         """
         name = hub_name(check_name(name))
         registered = self._exactly(name)
         if registered is not None and registered.revision is None:
             raise BadSetting(
-                f"{name} was added from {registered.path}; `corral model remove {name}` makes place for another."
+                f"{name} was added from {registered.path}. To replace it, first run `corral model remove {name}`."
             )
         folder = self._local.folder(name)
         with self._locked(folder, report), self._open_hub() as hub:
@@ -99,47 +99,47 @@ class Library:
         return model
 
     def add(self, given: str, name: str | None, *, quantize: Quantization, report: Report) -> LocalModel:
-        """Check, convert and register a checkpoint that stays where it is.
+        """Check, convert and register a local checkpoint without copying it.
 
         Args:
-            given: its path.
-            name: ``owner/name``; None makes one of the path.
-            quantize: how its weights are stored.
-            report: told how far it is.
+            given: path of the checkpoint.
+            name: ``owner/name``; None derives it from the path.
+            quantize: storage format of the weights.
+            report: called with the progress.
 
         Raises:
-            CheckpointRefused: it cannot be served.
-            BadSetting: there is no such path, or the name is none or taken by a model that was pulled.
+            CheckpointRefused: the checkpoint cannot be served.
+            BadSetting: the path does not exist, or the name is invalid or used by a pulled model.
         """
         path = self._checkpoints.accept(given)
         name = check_name(f"local/{path.stem if path.is_file() else path.name}" if name is None else name)
         registered = self._exactly(name)
         if registered is not None and registered.revision is not None:
-            raise BadSetting(f"{name} was pulled; `corral model remove {name}` makes place for another.")
+            raise BadSetting(f"{name} was pulled. To replace it, first run `corral model remove {name}`.")
         self._checkpoints.convert(path, quantize, report)
         model = LocalModel(name=name, path=path, revision=None, quantize=quantize)
         self._local.register(model)
         return model
 
     def plan_removal(self, name: str) -> Removal:
-        """What there is to remove under a name.
+        """Find out what the removal of a model would delete.
 
         Raises:
-            BadSetting: nothing.
+            BadSetting: there is no model with this name.
         """
         registered = self._local.find(name)
         name = hub_name(check_name(name)) if registered is None else registered.name
         folder = self._local.folder(name)
         if registered is None and not folder.is_dir():
             names = ", ".join(model.name for model in self._local.models()) or "none"
-            raise BadSetting(f"{name} was neither pulled nor added on this machine; there is: {names}.")
+            raise BadSetting(f"{name} was neither pulled nor added on this machine. Its models are: {names}.")
         return Removal(name=name, registered=registered, folder=folder if folder.is_dir() else None)
 
     def remove(self, removal: Removal, report: Report) -> None:
-        """Unregister a model and delete what pulling fetched and what was converted; never what the user brought.
+        """Unregister a model and delete its downloaded and converted files. Added checkpoints are not deleted.
 
         Raises:
-            PullFailed: it is being pulled at this moment.
+            PullFailed: another command is pulling the model.
             BadSetting: the registry cannot be written.
         """
         with self._locked(self._local.folder(removal.name)):
@@ -156,10 +156,10 @@ class Library:
 
     @contextmanager
     def _locked(self, folder: Path, report: Report | None = None) -> Generator[None]:
-        """One command at a time on a folder; without *report* a second one is refused instead of waiting."""
+        """Lock a model's folder. If it is locked, wait and report that, or without *report* raise `PullFailed`."""
         try:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Beside the folder: a lock in it would go with it, and two commands could each hold one.
+            # Beside the folder: a lock file in it would be deleted with it, and two commands could hold a lock.
             descriptor = os.open(folder.with_name(folder.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise BadSetting(f"data_dir: {folder.parent} cannot be written: {error.strerror}.") from error
@@ -168,7 +168,7 @@ class Library:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if report is None:
-                    raise PullFailed("Another command is pulling this model right now; end that first.") from None
+                    raise PullFailed("Another command is pulling this model. Stop it first.") from None
                 report(Progress(stage="Waiting for another command that pulls this model", done=0, total=0))
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

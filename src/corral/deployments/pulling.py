@@ -1,7 +1,7 @@
-"""One model from the Hub onto this disk: whole and checked, or not at all. Must not know what is done with it.
+"""Download a model from the Hub, atomically and with checked checksums.
 
-Files gather in ``<commit>.unfinished``, each as ``<name>.part`` until its checksum is right; the directory gets its
-final name when all are there. Whatever ends a pull, the next one goes on with what has come.
+Files are downloaded to ``<commit>.unfinished``, each as ``<name>.part`` until its checksum is verified. The directory
+is renamed when all files are complete. An interrupted pull is resumed by the next one.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ _CHUNK_BYTES: Final = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pull:
-    """Everything that one pull needs; nobody else may write into its folder meanwhile."""
+    """One download of a model. The caller must have locked the folder."""
 
     hub: "Hub"
     repository: str
     revision: str | None
     folder: Path
-    """Holds a directory for each commit."""
+    """Folder with a directory per commit."""
     check_description: Callable[[Path], None]
-    """Refuses a model by its small files, before the large ones are fetched."""
+    """Checks configuration and tokenizer before the weights are downloaded."""
     report: Report
 
     def run(self) -> str:
-        """Fetch what is missing; return the commit.
+        """Download the missing files; return the commit.
 
         Raises:
-            PullFailed: the Hub, the network or the disk does not let it, or something else came than is listed.
-            CheckpointRefused: it is no model that can be served.
+            PullFailed: the Hub, the network or the disk failed, or a file does not match its checksum.
+            CheckpointRefused: the model cannot be served.
         """
         self.report(Progress(stage=f"Asking the Hub for {self.repository}", done=0, total=0))
         listing = self.hub.list_files(self.repository, self.revision)
@@ -63,8 +63,8 @@ class Pull:
             _sync(staging)
             staging.rename(target)
             _sync(self.folder, files=False)
-        for left in self.folder.glob("*" + _UNFINISHED):  # of commits that are not wanted any more
-            shutil.rmtree(left)
+        for outdated in self.folder.glob("*" + _UNFINISHED):  # interrupted downloads of other commits
+            shutil.rmtree(outdated)
 
     def _fill(self, staging: Path, listing: Listing) -> None:
         describing = describing_files(listing)
@@ -78,7 +78,7 @@ class Pull:
         self._fetch(weight_files(listing, index), staging, listing)
 
     def _fetch(self, files: Sequence[HubFile], staging: Path, listing: Listing) -> None:
-        """Fetch and check the files that are not there yet."""
+        """Download and verify the missing files."""
         missing = [file for file in files if not (staging / file.name).is_file()]
         total = sum(file.size_bytes for file in missing)
         done = sum(_kept_bytes(_part(staging, file), file) for file in missing)
@@ -106,13 +106,13 @@ class Pull:
             )
 
     def _check(self, file: HubFile, part: Path) -> None:
-        """Compare with the checksum that the Hub lists.
+        """Verify the checksum that the Hub lists.
 
         Raises:
-            PullFailed: they differ; what came is removed.
+            PullFailed: the checksum differs; the file was deleted.
         """
         if file.sha256 is None:
-            # Git's name for a file: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+            # Git's blob id: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
             digest, wanted = hashlib.sha1(usedforsecurity=False), file.git_sha1
             digest.update(b"blob %d\0" % file.size_bytes)
         else:
@@ -127,13 +127,13 @@ class Pull:
         if digest.hexdigest() != wanted:
             part.unlink()
             raise PullFailed(
-                f"{file.name} came with the checksum {digest.hexdigest()}; the Hub lists {wanted}. It was removed; "
-                "pull again to fetch it anew."
+                f"{file.name} has the checksum {digest.hexdigest()}; the Hub lists {wanted}. It was deleted; "
+                "pull again to download it again."
             )
 
 
 def shown_size(size_bytes: int) -> str:
-    """For people: ``13.5 GB``."""
+    """Format a size: ``13.5 GB``."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size_bytes >= unit:
             return f"{size_bytes / unit:.1f} {name}"
@@ -145,7 +145,7 @@ def _part(staging: Path, file: HubFile) -> Path:
 
 
 def _kept_bytes(part: Path, file: HubFile) -> int:
-    """How much of the file is there; what is longer than the file is removed."""
+    """Get the downloaded size of a file; delete it if it is too long."""
     size_bytes = part.stat().st_size if part.exists() else 0
     if size_bytes <= file.size_bytes:
         return size_bytes

@@ -1,7 +1,6 @@
-"""Which addresses may be connected to: public ones, and those in networks that the operator named.
+"""Policy of allowed IP addresses for outgoing requests: public ones, and networks that the operator allows.
 
-Stricter than ``ipaddress.is_global``, which differs between versions of Python and knows nothing of addresses that a
-router takes out of others.
+Stricter than ``ipaddress.is_global``, which differs between Python versions and ignores addresses that embed others.
 """
 
 from collections.abc import Sequence
@@ -34,13 +33,13 @@ _V4_REFUSED: Final = tuple(
 )
 """https://www.iana.org/assignments/iana-ipv4-special-registry, multicast and class E."""
 _V6_GLOBAL: Final = IPv6Network("2000::/3")
-"""All that is handed out so far: https://www.iana.org/assignments/ipv6-unicast-address-assignments."""
+"""All addresses allocated so far: https://www.iana.org/assignments/ipv6-unicast-address-assignments."""
 _V6_REFUSED: Final = tuple(
     IPv6Network(network)
     for network in (
         "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: an IPv4 address in disguise
+        "2002::/16",  # 6to4: embeds an IPv4 address
         "3fff::/20",  # documentation
     )
 )
@@ -50,17 +49,17 @@ _NEVER: Final = tuple(
     ip_network(network)
     for network in ("0.0.0.0/32", "169.254.0.0/16", "224.0.0.0/4", "::/128", "fe80::/10", "ff00::/8")
 )
-"""Not even where a wider network is allowed: metadata services of clouds give away the machine's own credentials."""
+"""Refused even if in an allowed network: metadata services of clouds return the machine's credentials."""
 
 
 class AddressPolicy:
-    """What an operator lets callers reach."""
+    """Decides which addresses webhooks may be sent to."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
 
     def admits(self, address: Address) -> bool:
-        """Whether *address* may be connected to."""
+        """Return whether *address* may be connected to."""
         plain = _unmapped(address)
         if _within(plain, _NEVER):
             return False
@@ -68,7 +67,7 @@ class AddressPolicy:
 
 
 def is_public(address: Address) -> bool:
-    """Whether everybody on the Internet may mean the same machine by it, and not one of ours."""
+    """Return whether *address* is a public address on the Internet."""
     plain = _unmapped(address)
     if isinstance(plain, IPv6Address) and plain in _NAT64:
         plain = IPv4Address(int(plain) & 0xFFFF_FFFF)
@@ -78,7 +77,7 @@ def is_public(address: Address) -> bool:
 
 
 def _unmapped(address: Address) -> Address:
-    """The IPv4 address that ``::ffff:a.b.c.d`` connects to."""
+    """Convert an IPv4-mapped address, ``::ffff:a.b.c.d``, to its IPv4 address."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
 

@@ -1,32 +1,32 @@
-"""Why nothing was sent, or nothing came back, in one word each: all that is stored and shown of it."""
+"""Errors of outgoing requests. Only their codes are stored and shown."""
 
 from enum import StrEnum
 
 
 class Refusal(StrEnum):
-    """What is never sent to, however often one tries."""
+    """Reason why a URL is never sent to."""
 
     BAD_URL = "bad_url"
     FORBIDDEN_ADDRESS = "forbidden_address"
-    """The name stands for an address that is not public, and that the operator did not allow."""
+    """The host resolves to an address that is not public and not allowed by the operator."""
 
 
 class Failure(StrEnum):
-    """What may be different next time."""
+    """Reason why a request failed; a retry may succeed."""
 
     NO_ADDRESS = "no_address"
-    """The name is unknown, or its name server does not answer."""
+    """The host name cannot be resolved."""
     NO_CONNECTION = "no_connection"
     BAD_TLS = "bad_tls"
-    """No TLS, a certificate that nobody vouches for, or one of another name."""
+    """The TLS handshake failed: no TLS, an untrusted certificate, or one for another name."""
     TIMEOUT = "timeout"
     CLOSED = "closed"
-    """The connection ended before a status came."""
+    """The connection was closed before a status was received."""
     NOT_HTTP = "not_http"
 
 
 class EgressRefused(Exception):
-    """Nothing was sent, and trying again is of no use. The message tells nothing of what is at an address."""
+    """Nothing was sent, and a retry is useless. The message reveals nothing about the host."""
 
     def __init__(self, why: Refusal, message: str) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class EgressRefused(Exception):
 
 
 class EgressFailed(Exception):
-    """No status came back; what was sent may have arrived."""
+    """No status was received; the request may have arrived."""
 
     def __init__(self, why: Failure) -> None:
         super().__init__(why.value)

@@ -1,8 +1,7 @@
-"""Sends to a URL that a caller named, and to nowhere else.
+"""HTTP client for webhooks that protects against server-side request forgery.
 
-The name is resolved once, every address that it stands for is checked, and the connection goes to one of exactly those.
-So a name that changes its address between check and use (DNS rebinding) gains nothing. Redirects are not followed,
-proxies of the environment are not used, and what the receiver answers is thrown away but for its status.
+The host is resolved once, all its addresses are checked, and the connection goes to one of them, which prevents DNS
+rebinding. Redirects are not followed, proxies from the environment are not used, and response bodies are discarded.
 """
 
 import asyncio
@@ -22,42 +21,42 @@ from corral.egress.failures import EgressFailed, EgressRefused, Failure, Refusal
 from corral.egress.urls import Target, parse_target
 
 MAX_ADDRESSES: Final = 4
-"""Tried of one name, while none can be connected to."""
+"""Most addresses of a host to try until one connects."""
 MAX_ANSWER_BYTES: Final = 16 * 1024
-"""Read of an answer, only so that a receiver is not cut off in mid-sentence."""
+"""Most bytes of a response to read, so that receivers are not disconnected while they send it."""
 _DRAIN_S: Final = 1.0
 _RESOLVER_THREADS: Final = 16
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
-"""Every address of a name, in the order in which they are to be tried; empty if it has none."""
+"""Resolves a host to its addresses, in the order to try them; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendLimits:
-    """How long a receiver may take."""
+    """Timeouts of a request."""
 
     connect_s: float = 3.0
     """For each address."""
     total_s: float = 10.0
-    """From looking up the name to the last header of the answer."""
+    """From resolving the host to the last header of the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """It arrived, and this is what the receiver said."""
+    """Response of the receiver."""
 
     status: int
-    """HTTP."""
+    """HTTP status."""
 
 
 class SystemResolver:
-    """The machine's own resolver, in threads of its own: a name server that hangs must hold up nothing else."""
+    """The system's resolver, in its own thread pool, so that a slow name server delays nothing else."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="resolve")
 
     async def __call__(self, host: str, port: int) -> Sequence[Address]:
-        """Every address of *host*."""
+        """Resolve *host* to all its addresses."""
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port)
         except (OSError, UnicodeError):
@@ -66,7 +65,7 @@ class SystemResolver:
 
 
 class PinnedSender:
-    """Posts to receivers that the policy admits."""
+    """Sends POST requests to addresses that the policy allows."""
 
     def __init__(
         self,
@@ -77,14 +76,14 @@ class PinnedSender:
         resolve: Resolve | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        """Put together; nothing is sent yet.
+        """Create the sender.
 
         Args:
-            policy: which addresses may be connected to.
-            user_agent: what receivers see as the sender.
-            limits: how long a receiver may take.
-            resolve: stands for the machine's own resolver.
-            trust: whom certificates are to be vouched for by, instead of the public authorities.
+            policy: allowed addresses.
+            user_agent: value of the ``User-Agent`` header.
+            limits: timeouts.
+            resolve: replaces the system's resolver.
+            trust: trusted certificate authorities, instead of the public ones.
         """
         self._policy = policy
         self._user_agent = user_agent
@@ -93,11 +92,11 @@ class PinnedSender:
         self._trust = trust or httpx2.create_ssl_context(trust_env=False)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Sent:
-        """Post *body*, once.
+        """Send *body* once, without retries.
 
         Raises:
-            EgressRefused: nothing was sent, and nothing ever will be to this URL as things are.
-            EgressFailed: no status came back.
+            EgressRefused: the URL or an address of its host is not allowed; nothing was sent.
+            EgressFailed: no status was received.
         """
         target = parse_target(url)
         try:
@@ -112,7 +111,7 @@ class PinnedSender:
             try:
                 return await self._post_to(address, target, body, headers)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                # Nothing was sent yet, so the next address may be tried.
+                # Nothing was sent, so the next address can be tried.
                 failed = EgressFailed(_why_not_connected(error))
             except httpx2.TimeoutException:
                 raise EgressFailed(Failure.TIMEOUT) from None
@@ -123,7 +122,7 @@ class PinnedSender:
         raise failed from None
 
     async def _addresses(self, target: Target) -> Sequence[Address]:
-        """The target's addresses. One that may not be connected to spoils them all."""
+        """Resolve the target's addresses. If one is not allowed, all are refused."""
         found = (target.address,) if target.address else await self._resolve(target.host, target.port)
         if not all(map(self._policy.admits, found)):
             raise EgressRefused(
@@ -133,7 +132,7 @@ class PinnedSender:
         return found[:MAX_ADDRESSES]
 
     async def _post_to(self, address: Address, target: Target, body: bytes, headers: Mapping[str, str]) -> Sent:
-        # A client for each request: a connection that was checked for one name must not carry another's.
+        # One client per request, so that no connection is reused for another host.
         transport = httpx2.AsyncHTTPTransport(verify=self._trust, trust_env=False)
         timeout = httpx2.Timeout(self._limits.total_s, connect=self._limits.connect_s)
         async with (
@@ -157,7 +156,7 @@ class PinnedSender:
 
 
 async def _drain(response: httpx2.Response) -> None:
-    """Let the receiver finish a short answer; whatever becomes of it, the status has come."""
+    """Read a short response, so that the receiver can finish; errors are ignored."""
     read_bytes = 0
     with suppress(httpx2.TransportError, TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
@@ -175,7 +174,7 @@ def _look_up(host: str, port: int) -> list[str]:
 def _why_not_connected(error: BaseException) -> Failure:
     cause: BaseException | None = error
     while cause is not None:
-        # A handshake that waits for the other side is an SSLWantReadError, and says nothing about it.
+        # SSLWantReadError means that the handshake is waiting for the receiver, not that it failed.
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLWantReadError):
             return Failure.BAD_TLS
         cause = cause.__cause__ or cause.__context__

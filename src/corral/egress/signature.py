@@ -1,4 +1,4 @@
-"""Standard Webhooks signatures, as Replicate's clients check them: https://www.standardwebhooks.com.
+"""Standard Webhooks signatures, which Replicate's clients verify: https://www.standardwebhooks.com.
 
 ::
 
@@ -14,16 +14,16 @@ import hmac
 from collections.abc import Sequence
 from typing import Final
 
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a prefix, not a secret
 MIN_SECRET_BYTES: Final = 24
-"""Of the specification, which allows 64 at most."""
+"""Minimum of the specification; its maximum is 64."""
 
 
 def spell_secret(key: bytes) -> str:
-    """The secret as receivers are given it. Standard base64: clients split it at its one underscore.
+    """Encode a signing secret for receivers, in standard base64: clients split it at the underscore of the prefix.
 
     Raises:
-        ValueError: the key is too short for anything to be signed with it.
+        ValueError: the key is too short.
     """
     if len(key) < MIN_SECRET_BYTES:
         raise ValueError("a key that signs must have at least 24 bytes")
@@ -31,10 +31,10 @@ def spell_secret(key: bytes) -> str:
 
 
 def signed_headers(secrets: Sequence[str], *, webhook_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """The headers that let a receiver who knows one of the *secrets* check what it is sent.
+    """Create the signature headers of a message, with one signature per secret.
 
     Raises:
-        ValueError: there is no secret, or one that is empty or too short: forging would be easy.
+        ValueError: there is no secret, or one is too short.
     """
     if not secrets:
         raise ValueError("nothing is signed without a secret")

@@ -1,7 +1,7 @@
-"""URLs that callers name, parsed once, by the parser whose result is connected to.
+"""Parse and check webhook URLs, with the same parser that the HTTP client uses.
 
-Whatever two parsers could read differently is refused: user names, backslashes, escapes in the host, addresses in any
-spelling but the plain one, ports that no server has.
+Refuses what parsers read differently: user names, backslashes, escapes in the host, unusual forms of IP addresses,
+invalid ports.
 """
 
 import re
@@ -14,36 +14,37 @@ import httpx2
 from corral.egress.failures import EgressRefused, Refusal
 
 MAX_URL_LENGTH: Final = 2048
-"""Characters; what browsers and proxies agree on."""
+"""Most characters of a URL; supported by browsers and proxies."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _END_OF_AUTHORITY: Final = re.compile(r"[/?#]")
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_LENGTH: Final = 253
-"""RFC 1035, without the last dot."""
+"""From RFC 1035, without the final dot."""
 _LOOKS_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""A last label that some resolvers read as an address: https://url.spec.whatwg.org/#ends-in-a-number-checker."""
+"""Last label of a host that some resolvers parse as an address:
+https://url.spec.whatwg.org/#ends-in-a-number-checker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where to send: what was named, and nothing that is still open to interpretation."""
+    """A parsed and checked webhook URL."""
 
     url: httpx2.URL
     """Without a fragment."""
     host: str
-    """A name in ASCII (IDNA) and lower case without a last dot, or an address without brackets."""
+    """Host name in ASCII (IDNA) and lower case without final dot, or an IP address without brackets."""
     port: int
     address: IPv4Address | IPv6Address | None
-    """The host, where it is an address."""
+    """The host's IP address, if the host is one."""
 
     @property
     def receiver(self) -> str:
-        """Scheme, host and port: who gets what is sent here."""
+        """Scheme, host and port."""
         return f"{self.url.scheme}://{self._bracketed}:{self.port}"
 
     @property
     def authority(self) -> str:
-        """The ``Host`` header's value."""
+        """Value of the ``Host`` header."""
         return self._bracketed if self.url.port is None else f"{self._bracketed}:{self.port}"
 
     @property
@@ -52,10 +53,10 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Read a URL that a caller named; nothing is looked up.
+    """Parse a webhook URL without resolving its host.
 
     Raises:
-        EgressRefused: it is none that can be sent to; the message says why and does not repeat it.
+        EgressRefused: the URL is not allowed; the message contains the reason but not the URL.
     """
     if len(text) > MAX_URL_LENGTH:
         raise _refused(f"has more than {MAX_URL_LENGTH} characters")
@@ -63,7 +64,7 @@ def parse_target(text: str) -> Target:
         raise _refused("has a backslash, a space or a control character in it")
     try:
         url = httpx2.URL(text)
-    except (httpx2.InvalidURL, ValueError):  # ValueError: what its IDNA codec does not wrap
+    except (httpx2.InvalidURL, ValueError):  # ValueError: from its IDNA codec
         raise _refused("is not a URL") from None
     if url.scheme not in _DEFAULT_PORTS:
         raise _refused("must begin with https:// or http://")

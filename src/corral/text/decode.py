@@ -1,4 +1,4 @@
-"""Token ids to text while they arrive. Must not know of stop strings, engines or HTTP."""
+"""Incremental detokenization: token ids to text while they arrive."""
 
 import codecs
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from corral.text.tokenizer import Tokenizer
 
 
 class IncrementalDecoder:
-    """Turns ids into text and never splits a character.
+    """Decodes token ids to text without splitting a UTF-8 character.
 
-    The parts together equal the whole answer decoded at once. Bytes that are no UTF-8 become U+FFFD. The space that
-    begins a Llama-2 answer is kept.
+    The joined parts equal the decoded whole answer. Invalid UTF-8 becomes U+FFFD. The leading space of a Llama 2 answer
+    is kept.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -18,9 +18,9 @@ class IncrementalDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, ids: Iterable[int]) -> str:
-        """Text that is certain after these ids; may be empty while a character is unfinished."""
+        """Decode more ids; return the complete characters. May be empty while a character is incomplete."""
         return self._decoder.decode(b"".join(map(self._tokenizer.piece_bytes, ids)))
 
     def flush(self) -> str:
-        """What an unfinished character at the end leaves: U+FFFD, or nothing."""
+        """End the text: return U+FFFD for an incomplete character, or an empty text."""
         return self._decoder.decode(b"", final=True)

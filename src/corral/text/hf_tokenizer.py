@@ -1,8 +1,8 @@
-"""The tokenizer in a ``tokenizer.json`` file, run by ``tokenizers``. Must not know of prompts or files.
+"""Tokenizer from a ``tokenizer.json`` file, using the ``tokenizers`` library.
 
-Only the vocabulary and the merges are taken from the file. How text is made ready for them is the same in every
-Llama-2 tokenizer (a space in front, spaces written as word borders) and is done here, so both spellings of it that
-are in use give the ids that ``tokenizer.model`` gives. No added token is handed on, so none is ever found in text.
+Only the vocabulary and the merges are used from the file. The normalization is the same in all Llama 2 tokenizers (a
+leading space, spaces replaced by U+2581) and is done here, so that the ids equal those of ``tokenizer.model``. Added
+tokens are not passed to the library, so text never encodes to one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,20 +47,20 @@ class _Kind(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    """Just enough of the file to name a foreign tokenizer before its other fields are read."""
+    """The fields needed to refuse another kind of tokenizer by name, before the rest is parsed."""
 
     model: _Kind
     pre_tokenizer: _Kind | None = None
 
 
 class HfTokenizer:
-    """A ``Tokenizer`` over the merges of a ``tokenizer.json``."""
+    """A ``Tokenizer`` with the vocabulary and merges of a ``tokenizer.json``."""
 
     def __init__(self, document: bytes) -> None:
         """Load a serialized tokenizer.
 
         Raises:
-            CheckpointRefused: *document* is damaged, or not a tokenizer like Llama 2's; names field and value.
+            CheckpointRefused: *document* is damaged, or not a Llama 2 tokenizer; the message names field and value.
         """
         file = _parse(document)
         _check_kind(file)
@@ -74,12 +74,12 @@ class HfTokenizer:
         self._eos_token_id = _control_id("</s>", ids)
         self._pieces = _bytes_by_id(ids, control)
         self._longest_piece_chars = longest_piece_chars(self._pieces)
-        # The cache would keep short prompts in memory and saves nothing, as texts are not split into words.
+        # The cache would keep short prompts in memory and saves no time, because texts are not split into words.
         self._bpe = Bpe(BPE(vocab=vocab, merges=merges, byte_fallback=True, cache_capacity=0))
 
     @property
     def vocab_size(self) -> int:
-        """Ids are in [0, vocab_size)."""
+        """Size of the vocabulary."""
         return len(self._pieces)
 
     @property
@@ -94,17 +94,17 @@ class HfTokenizer:
 
     @property
     def longest_piece_chars(self) -> int:
-        """Most characters of a text that one id can stand for."""
+        """Characters of the longest piece."""
         return self._longest_piece_chars
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text as data: no text, ``</s>`` included, becomes a control token."""
+        """Encode text without control tokens: also ``</s>`` in it is encoded as plain text."""
         if not text:
             return []
         return self._bpe.encode(WORD_BORDER + text.replace(" ", WORD_BORDER)).ids
 
     def piece_bytes(self, token_id: int) -> bytes:
-        """UTF-8 bytes that an id stands for; nothing for control tokens and ids outside the vocabulary."""
+        """Get the UTF-8 bytes of a token; empty for control tokens and ids outside the vocabulary."""
         return self._pieces[token_id] if 0 <= token_id < len(self._pieces) else b""
 
 
@@ -127,7 +127,7 @@ def _check_pre_tokenizer(kind: str | None) -> None:
 
 
 def _check_kind(file: _File) -> None:
-    """Refuse whatever would turn text into other ids than Llama 2's way of using the merges."""
+    """Refuse options with which text would be encoded differently from Llama 2's tokenizer."""
     model = file.model
     if not model.byte_fallback:
         raise CheckpointRefused("tokenizer.json: model.byte_fallback is false, but must be true.")
@@ -168,7 +168,7 @@ def _check_metaspace(metaspace: dict[str, object]) -> None:
 
 
 def _all_ids(vocab: Mapping[str, int], added: Sequence[_AddedToken]) -> dict[str, int]:
-    """Ids of all pieces; each id belongs to one piece, or text could become a control token by an alias."""
+    """Collect the ids of all pieces. Ids must be unique; otherwise text could encode to a control token."""
     ids = dict(vocab)
     for token in added:
         if ids.setdefault(token.content, token.id) != token.id:
@@ -183,7 +183,7 @@ def _all_ids(vocab: Mapping[str, int], added: Sequence[_AddedToken]) -> dict[str
 def _checked_merges(
     merges: Sequence[str | tuple[str, str]], vocab: Mapping[str, int], *, protected: set[str]
 ) -> list[tuple[str, str]]:
-    """Merges as pairs, none of which makes a control or byte piece out of text."""
+    """Parse the merges to pairs; refuse merges that produce a control or byte piece."""
     pairs: list[tuple[str, str]] = []
     for index, merge in enumerate(merges):
         left, _, right = merge.partition(" ") if isinstance(merge, str) else (merge[0], "", merge[1])

@@ -1,4 +1,4 @@
-"""Finds the tokenizer of a checkpoint. Must not know of prompts or engines."""
+"""Load the tokenizer of a checkpoint."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from corral.text.tokenizer import Tokenizer
 
 
 def load_tokenizer(checkpoint: Path) -> Tokenizer:
-    """The first tokenizer of a checkpoint that is Llama-2 style; where both are there, ``tokenizer.json`` comes first.
+    """Load the first supported tokenizer of a checkpoint; ``tokenizer.json`` is tried before ``tokenizer.model``.
 
     Raises:
-        CheckpointRefused: there is none, or none can be served; names the file, field and value.
+        CheckpointRefused: there is no supported tokenizer; the message names the file, field and value.
     """
     refusal = CheckpointRefused(f"{checkpoint} holds neither tokenizer.json nor tokenizer.model.")
     for vocabulary in open_source(checkpoint).vocabularies():

@@ -1,14 +1,14 @@
-r"""Llama-2 prompts as token ids. Must not know of sampling, engines or HTTP.
+r"""Encode Llama 2 chat prompts and raw prompts as token ids.
 
-Meta's reference format, each turn encoded on its own so that no text crosses a turn's border::
+The chat format is Meta's reference format. Each turn is encoded separately, so that no token spans two turns::
 
     <s> "[INST] user [/INST] answer " </s>  <s> "[INST] user [/INST]"
 
-A system message stands inside the first user turn: ``<<SYS>>\n…\n<</SYS>>\n\n``. No template is ever taken from a
-checkpoint.
+A system message is put in the first user turn: ``<<SYS>>\n…\n<</SYS>>\n\n``. Chat templates of checkpoints are never
+executed.
 
-The markers are plain text to Llama 2's tokenizer, unlike BOS and EOS. So a marker in a message is spelled with spaces,
-``[ INST ]``, which reads the same and is encoded as other ids.
+Unlike BOS and EOS, the markers are plain text for Llama 2's tokenizer. A marker in a message is therefore written with
+spaces, ``[ INST ]``, which encodes to other ids.
 """
 
 import re
@@ -28,11 +28,11 @@ _CONTROL_TOKEN = re.compile("(</?s>)")
 
 
 def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Ids of a conversation, ready for the model to answer.
+    """Encode a conversation for the model to answer.
 
-    System messages from any position are joined by a blank line and folded into the first user turn; so are
-    neighbours of one role into one turn. A conversation that begins with the assistant gets an empty user turn first. A
-    final assistant message is left open, to be continued. Markers in messages are spelled with spaces.
+    System messages from any position are joined by a blank line and put in the first user turn. Consecutive messages of
+    one role are joined to one turn. A conversation that starts with the assistant gets an empty user turn first. A
+    final assistant message is left open, to be continued. Markers in messages are neutralised with spaces.
 
     Raises:
         InvalidRequest: there is no message, or one is not valid Unicode.
@@ -45,15 +45,16 @@ def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         text = f"[INST] {user.strip()} [/INST] {answer.strip()} "
         ids += [tokenizer.bos_token_id, *_encode(text, tokenizer, param="messages"), tokenizer.eos_token_id]
     user, answer = last
-    # A trailing space would be a piece of its own, after which the model has never seen a word begin.
+    # A trailing space would be a separate token, which never precedes a word in the training data.
     text = f"[INST] {user.strip()} [/INST] {answer.lstrip()}".rstrip(" ")
     return [*ids, tokenizer.bos_token_id, *_encode(text, tokenizer, param="messages")]
 
 
 def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Ids of a prompt written by hand: ``<s>`` and ``</s>`` are control tokens, and exactly one BOS leads.
+    """Encode a raw prompt: ``<s>`` and ``</s>`` are control tokens, and exactly one BOS is at the start.
 
-    Text between control tokens is encoded piece by piece, so a hand-written Llama-2 chat gives the ids of ``chat_ids``.
+    Text between control tokens is encoded separately, so a Llama 2 chat written as a raw prompt gives the ids of
+    ``chat_ids``.
 
     Raises:
         InvalidRequest: *text* is not valid Unicode.
@@ -67,15 +68,15 @@ def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def written_pieces(ids: Sequence[int], tokenizer: Tokenizer, *, text: str | None = None) -> list[bytes]:
-    """Bytes of each token of a prompt as its author wrote them; together they are the whole prompt.
+    """Get the bytes of each token of a prompt; joined, they equal the prompt as written.
 
-    BOS and EOS are spelled out, and each text has lost the space that the tokenizer puts in front.
+    BOS and EOS are written as ``<s>`` and ``</s>``; the space that the tokenizer adds before each text is removed.
 
     Args:
-        ids: of the prompt.
-        tokenizer: that made them.
-        text: what ``raw_ids`` got; None for a prompt that came as token ids. The first BOS then stands for all that
-            lead the text, or for none.
+        ids: token ids of the prompt.
+        tokenizer: the tokenizer that encoded them.
+        text: the argument of ``raw_ids``; None for a prompt of token ids. With *text*, the first BOS represents all
+            ``<s>`` at its start, which may be none.
     """
     control = {tokenizer.bos_token_id: b"<s>", tokenizer.eos_token_id: b"</s>"}
     pieces: list[bytes] = []
@@ -96,21 +97,21 @@ def written_pieces(ids: Sequence[int], tokenizer: Tokenizer, *, text: str | None
 
 
 def least_chat_tokens(messages: Sequence[Message], tokenizer: Tokenizer) -> int:
-    """Fewest tokens that ``chat_ids`` can give, from the length of the messages alone."""
+    """Compute a lower bound of the tokens of ``chat_ids`` from the length of the messages."""
     chars = len(_system(messages)) + sum(len(text.strip()) for _, text in _merged(messages))
     return -(-chars // tokenizer.longest_piece_chars)
 
 
 def least_raw_tokens(text: str, tokenizer: Tokenizer) -> int:
-    """Fewest tokens that ``raw_ids`` can give, from the length of *text* alone."""
+    """Compute a lower bound of the tokens of ``raw_ids`` from the length of *text*."""
     at = 0
-    while text.startswith(_BOS, at):  # all of them together become one token
+    while text.startswith(_BOS, at):  # all of them become one token
         at += len(_BOS)
     return -(-(len(text) - at) // max(tokenizer.longest_piece_chars, len(_EOS)))
 
 
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """Pairs of user text and answer; only the last answer may be missing, and then is empty."""
+    """Build pairs of user text and answer; a missing last answer is empty."""
     merged, system = _merged(messages), _system(messages)
     if not merged or merged[0][0] is Role.ASSISTANT:
         merged.insert(0, (Role.USER, ""))
@@ -123,14 +124,14 @@ def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
 
 
 def _merged(messages: Sequence[Message]) -> list[tuple[Role, str]]:
-    """What users and the assistant say, neighbours of one role joined."""
+    """Join consecutive user or assistant messages of one role."""
     spoken = [message for message in messages if message.role is not Role.SYSTEM]
     runs = groupby(spoken, key=lambda message: message.role)
     return [(role, "\n\n".join(message.content for message in run)) for role, run in runs]
 
 
 def _system(messages: Sequence[Message]) -> str:
-    """What all system messages say; empty without one."""
+    """Join all system messages; empty if there is none."""
     return "\n\n".join(message.content for message in messages if message.role is Role.SYSTEM)
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer that is a SentencePiece model. Must not know of prompts or files."""
+"""Tokenizer from a SentencePiece model."""
 
 from typing import cast
 
@@ -8,21 +8,21 @@ from corral.core.errors import CheckpointRefused
 from corral.text.tokenizer import bytes_of_piece, longest_piece_chars, missing_byte_piece
 
 _PROBE = "a  b <s>\n"
-"""Text that a tokenizer which drops, folds or adds anything else than one leading space does not give back."""
+"""Text that survives encoding and decoding only if the tokenizer changes nothing but one added leading space."""
 
 
 class SentencePieceTokenizer:
-    """A ``Tokenizer`` over SentencePiece, which never reads control pieces out of text."""
+    """A ``Tokenizer`` with a SentencePiece model. SentencePiece never encodes text to control pieces."""
 
     def __init__(self, model: bytes, *, file: str = "tokenizer.model") -> None:
         """Load a serialized SentencePiece model.
 
         Args:
             model: a ``ModelProto``.
-            file: where it comes from, for refusals.
+            file: name of its file, for error messages.
 
         Raises:
-            CheckpointRefused: *model* is damaged, or not a tokenizer like Llama 2's.
+            CheckpointRefused: *model* is damaged, or not a Llama 2 tokenizer.
         """
         self._file = file
         self._processor = _load(model, file)
@@ -40,7 +40,7 @@ class SentencePieceTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Ids are in [0, vocab_size)."""
+        """Size of the vocabulary."""
         return self._vocab_size
 
     @property
@@ -55,15 +55,15 @@ class SentencePieceTokenizer:
 
     @property
     def longest_piece_chars(self) -> int:
-        """Most characters of a text that one id can stand for."""
+        """Characters of the longest piece."""
         return self._longest_piece_chars
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text as data: no text, ``</s>`` included, becomes a control token."""
+        """Encode text without control tokens: also ``</s>`` in it is encoded as plain text."""
         return cast("list[int]", self._processor.EncodeAsIds(text))
 
     def piece_bytes(self, token_id: int) -> bytes:
-        """UTF-8 bytes that an id stands for; nothing for control tokens and ids outside the vocabulary."""
+        """Get the UTF-8 bytes of a token; empty for control tokens and ids outside the vocabulary."""
         return self._pieces[token_id] if 0 <= token_id < self._vocab_size else b""
 
     def _is_control(self, token_id: int) -> bool:

@@ -1,4 +1,4 @@
-"""Stop strings across token borders. Must not know of tokens, engines or HTTP."""
+"""Find stop strings in streamed text, also across several parts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,23 +8,22 @@ from corral.core.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopResult:
-    """Text that may be shown now, and the stop string that ended it."""
+    """Text that can be sent now, and the stop string that ended it."""
 
     text: str
     matched: str | None
-    """Set once a stop string is complete; the text ends before it."""
+    """The stop string that was found; the text ends before it."""
 
 
 class StopFilter:
-    """Ends a text before the first stop string, however the text is cut into parts.
+    """Ends a streamed text before the first stop string, independent of how the text is split into parts.
 
-    First is the one complete first, read character by character, and of two that end together the longer: what a
-    reader who watches for them would call the end, whatever comes after. Only the longest ending of the text that
-    may still grow into a stop string is held back.
+    The first stop string is the one that is complete first; of two that end at the same character, the longer. Holds
+    back only the longest suffix that may still become a stop string.
     """
 
     def __init__(self, stops: Iterable[str], *, hidden_lead: str = "") -> None:
-        """Watch for *stops*, none of which can begin in *hidden_lead*, a character, where the text begins with it.
+        """Find *stops*. If the text starts with the character *hidden_lead*, no stop string can start there.
 
         Raises:
             InvalidRequest: one of them is empty.
@@ -37,7 +36,7 @@ class StopFilter:
         self._matched: str | None = None
 
     def feed(self, text: str) -> StopResult:
-        """Text that no stop string can reach any more; nothing after a match."""
+        """Add text; return the part that cannot belong to a stop string. Empty after a match."""
         if self._matched is not None:
             return StopResult(text="", matched=self._matched)
         if text and self._hidden_lead:
@@ -55,7 +54,7 @@ class StopFilter:
         return StopResult(text=text[:border], matched=None)
 
     def flush(self) -> str:
-        """The text held back, when nothing more comes; empty after a match."""
+        """End the text; return the held back part. Empty after a match."""
         text, self._held = self._held, ""
         return text
 
@@ -67,7 +66,7 @@ class StopFilter:
         return start, stop
 
     def _safe_length(self, text: str) -> int:
-        """Where the longest ending of *text* starts that begins a stop string."""
+        """Get the length of *text* without its longest suffix that is a prefix of a stop string."""
         border = len(text)
         for stop in self._stops:
             start = text.find(stop[0], max(0, len(text) - len(stop) + 1))

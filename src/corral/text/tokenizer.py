@@ -1,23 +1,23 @@
-"""Tokenizers of Llama-2 checkpoints, behind the four questions the rest of Corral asks."""
+"""Interface of tokenizers, and helpers for byte-fallback BPE."""
 
 from collections.abc import Iterable
 from typing import Protocol
 
 WORD_BORDER = "\u2581"
-"""Stands for a space inside pieces; encoding puts one in front of every text."""
+"""Represents a space in pieces; encoding adds one before each text."""
 
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-"""Pieces of one byte each, for characters that the vocabulary lacks."""
+"""Pieces of single bytes, for characters that are not in the vocabulary."""
 
 _BYTES_BY_PIECE = {piece: bytes([byte]) for byte, piece in enumerate(BYTE_PIECES)}
 
 
 class Tokenizer(Protocol):
-    """A Llama-2-style byte-fallback BPE tokenizer. Never adds BOS or EOS by itself."""
+    """A Llama 2 tokenizer: BPE with byte fallback. Does not add BOS or EOS."""
 
     @property
     def vocab_size(self) -> int:
-        """Ids are in [0, vocab_size)."""
+        """Size of the vocabulary; ids are below it."""
         ...
 
     @property
@@ -32,33 +32,33 @@ class Tokenizer(Protocol):
 
     @property
     def longest_piece_chars(self) -> int:
-        """Most characters of a text that one id can stand for."""
+        """Characters of the longest piece."""
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text as data: no text, ``</s>`` included, becomes a control token. Not for lone surrogates."""
+        """Encode text without control tokens: also ``</s>`` in it is plain text. Lone surrogates are not allowed."""
         ...
 
     def piece_bytes(self, token_id: int) -> bytes:
-        """UTF-8 bytes that an id stands for, spaces included; a lone byte for byte tokens, nothing for control tokens.
+        """Get the UTF-8 bytes of a token with its spaces; one byte for byte tokens, empty for control tokens.
 
-        An id at or above ``vocab_size`` stands for nothing too: checkpoints pad their embedding, and a padding row
-        that a model chose must not end a stream.
+        Also empty for ids of ``vocab_size`` or above: checkpoints pad their embedding, and a sampled padding id must
+        not fail a stream.
         """
         ...
 
 
 def bytes_of_piece(piece: str) -> bytes:
-    """UTF-8 bytes that an ordinary or byte piece stands for."""
+    """Get the UTF-8 bytes of a normal or byte piece."""
     return _BYTES_BY_PIECE.get(piece) or piece.replace(WORD_BORDER, " ").encode()
 
 
 def longest_piece_chars(pieces: Iterable[bytes]) -> int:
-    """Most characters of any piece, given what each stands for."""
+    """Get the number of characters of the longest piece, given the bytes of each."""
     return max(len(piece.decode(errors="replace")) for piece in pieces)
 
 
 def missing_byte_piece(pieces: Iterable[str]) -> str | None:
-    """The first byte piece that *pieces* lacks: without it some text could not be encoded."""
+    """Get the first byte piece that is missing in *pieces*, or None. Without it some text could not be encoded."""
     present = frozenset(pieces)
     return next((piece for piece in BYTE_PIECES if piece not in present), None)

@@ -194,7 +194,7 @@ async def test_the_wait_for_tokens_is_until_enough_of_them_are_a_minute_old(book
 
 async def test_a_run_beyond_the_tokens_of_any_minute_is_told_so_instead_of_to_wait(books: Books) -> None:
     await books.limit(tokens_per_minute=299)
-    with pytest.raises(InvalidRequest, match="may need 300 tokens, but the account may use 299 per minute"):
+    with pytest.raises(InvalidRequest, match="may need 300 tokens, but the account's limit is 299 per minute"):
         await books.claim()
 
 

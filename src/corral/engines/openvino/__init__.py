@@ -1,10 +1,10 @@
-"""The embedded CPU engine: a Llama checkpoint as published, run by OpenVINO GenAI inside the worker process.
+"""CPU engine: runs Llama checkpoints with OpenVINO GenAI in a worker process.
 
-Python imports a package before any of its modules, so nothing here can import OpenVINO before the next statement.
+Python imports a package before its modules, so the statement below runs before any import of OpenVINO.
 """
 
 import sys
 
-# `import openvino` reports itself to Google Analytics and writes an id into HOME. Marked as missing, the package that
-# sends cannot be imported, and OpenVINO uses its own empty class in its place.
-sys.modules["openvino_telemetry"] = None  # pyright: ignore[reportArgumentType] - what Python calls a blocked module
+# `import openvino` sends telemetry to Google Analytics and writes an id into HOME. None blocks the import of the
+# telemetry package; OpenVINO then uses a stub.
+sys.modules["openvino_telemetry"] = None  # pyright: ignore[reportArgumentType] - blocks the import

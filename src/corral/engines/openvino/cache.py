@@ -1,7 +1,7 @@
-"""Converted models on disk: found by content, written whole or not at all.
+"""Cache of converted models on disk, keyed by content digest and written atomically.
 
-A model's directory appears under its final name by one rename, after every byte of it is on disk; whoever finds the
-name may use it. What a killed conversion leaves is removed at the next start. Knows nothing of how a model is made.
+A model's directory is renamed to its final name after all its files are synced. Leftovers of interrupted conversions
+are deleted at the next start.
 """
 
 import fcntl
@@ -24,23 +24,23 @@ _SOURCE = "source.json"
 _DIGEST_CHUNK_BYTES = 16 * 2**20
 
 Stamp = tuple[int, int, int, int]
-"""Size, modification time, change time (ns) and inode of a file: equal means "not touched since"."""
+"""Size, modification time, change time (ns) and inode of a file; equal if the file is unchanged."""
 
 
 class ModelCache:
-    """The ``models`` directory. Processes may share it."""
+    """The cache directory ``models``. Several processes may share it."""
 
     def __init__(self, directory: Path) -> None:
         self._models = directory / "models"
         self._models.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def obtain(self, key: str, convert: Callable[[Path], None], report: Report) -> Path:
-        """The directory of a converted model, made first when there is none.
+        """Get the directory of a converted model; convert it first if it is not cached.
 
         Args:
-            key: what the model is made of, as a plain file name.
-            convert: fills an empty directory; whatever it raises is raised here and leaves nothing behind.
-            report: told when another process has to be waited for.
+            key: digest of everything that the model depends on, as a file name.
+            convert: fills an empty directory; if it raises, the directory is deleted.
+            report: called when another process is converting.
         """
         target = self._models / key
         if target.is_dir():
@@ -53,7 +53,7 @@ class ModelCache:
         return target
 
     def forget(self, source: Path, report: Report) -> None:
-        """Delete every model that was converted from *source*, which may be gone itself. Who has one open keeps it."""
+        """Delete all models converted from *source*, which may not exist any more. Processes that use one keep it."""
         with self._locked(report):
             for marker in self._models.glob(f"*/{_SOURCE}"):
                 if _read_source(marker) == str(source):
@@ -70,10 +70,10 @@ class ModelCache:
         return None if None in known.values() else digest_fields(known)
 
     def digest_files(self, paths: Sequence[Path], report: Report) -> str:
-        """Digest of the files' names and contents; contents of untouched files are remembered from the last time.
+        """Compute a digest of the files' names and contents; digests of unchanged files are cached.
 
         Raises:
-            CheckpointRefused: a file changed while it was being read.
+            CheckpointRefused: a file changed while it was read.
         """
         remembered = self._read_index()
         stamps = {path: stamp_file(path) for path in paths}
@@ -109,7 +109,7 @@ class ModelCache:
             raise
 
     def _sweep(self) -> None:
-        """Remove what killed conversions left; only under the lock is it certain that nobody is still writing."""
+        """Delete leftovers of interrupted conversions. The caller must hold the lock."""
         for left in self._models.glob("*" + _UNFINISHED):
             shutil.rmtree(left)
 
@@ -121,13 +121,13 @@ class ModelCache:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._sweep()
         except BlockingIOError:
-            return  # Another process converts right now; what is there may be its work.
+            return  # another process is converting
         finally:
             os.close(descriptor)
 
     @contextmanager
     def _locked(self, report: Report) -> Generator[None]:
-        """One conversion at a time on this machine: two would compete for memory and do the same work twice."""
+        """Lock the cache: only one conversion at a time, to limit memory and avoid duplicate work."""
         descriptor = self._open_lock()
         try:
             try:
@@ -143,7 +143,7 @@ class ModelCache:
         return os.open(self._models / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _read_index(self) -> dict[str, object]:
-        """What is remembered; a missing or damaged index only costs reading the files again."""
+        """Read the cached digests; if the index is missing or damaged, the files are read again."""
         try:
             index: object = json.loads((self._models / _INDEX).read_bytes())
         except (OSError, ValueError):
@@ -158,17 +158,17 @@ class ModelCache:
 
 
 def note_source(directory: Path, source: Path) -> None:
-    """Write into a converted model what it was made from, for ``ModelCache.forget``."""
+    """Store the path of the checkpoint in a converted model, for ``ModelCache.forget``."""
     (directory / _SOURCE).write_text(json.dumps({"checkpoint": str(source)}))
 
 
 def _digest_file(path: Path, *, size_bytes: int, advance: Callable[[int], None]) -> str:
-    """SHA-256 over the SHA-256 of each 16 MiB chunk: chunks hash in parallel, memory stays at four of them.
+    """Compute the SHA-256 of the SHA-256 digests of 16 MiB chunks, which are hashed in parallel.
 
     Args:
-        path: an ordinary file.
-        size_bytes: how much of it to read.
-        advance: told the bytes of each chunk when it is done.
+        path: a regular file.
+        size_bytes: number of bytes to read.
+        advance: called with the size of each finished chunk.
     """
     starts = range(0, size_bytes, _DIGEST_CHUNK_BYTES)
 
@@ -186,21 +186,21 @@ def _digest_file(path: Path, *, size_bytes: int, advance: Callable[[int], None])
 
 
 def digest_fields(fields: Mapping[str, object]) -> str:
-    """One digest of named values, whatever their order."""
+    """Compute a digest of named values, independent of their order."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def stamp_file(path: Path) -> Stamp:
-    """What tells a touched file from an untouched one."""
+    """Get the stamp of a file, to detect changes."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def check_untouched(path: Path, stamp: Stamp) -> None:
-    """Compare with an earlier stamp.
+    """Compare a file with an earlier stamp.
 
     Raises:
-        CheckpointRefused: the file changed in between.
+        CheckpointRefused: the file has changed.
     """
     if stamp_file(path) != stamp:
         raise CheckpointRefused(f"{path.name} changed while it was being read.")

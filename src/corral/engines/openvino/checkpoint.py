@@ -1,4 +1,4 @@
-"""Opens a checkpoint in either format."""
+"""Open a checkpoint of either format."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def check_config(path: Path) -> None:
-    """Look at the configuration alone.
+    """Check the configuration only.
 
     Raises:
-        CheckpointRefused: it is missing, or of no model that can be served.
+        CheckpointRefused: the configuration is missing, or the model cannot be served.
     """
     read_shape(open_source(path).read_config())

@@ -1,7 +1,7 @@
-"""The vocabulary of a checkpoint as GenAI wants it for structured output: a detokenizer beside the model.
+"""Write a checkpoint's vocabulary as a detokenizer model, which GenAI needs for structured output.
 
-Only the vocabulary in it is ever used; texts are made elsewhere. Reads the pieces of a tokenizer and does not judge it:
-a server refuses tokenizers that it cannot serve before an engine starts.
+GenAI uses only the vocabulary in it. The tokenizer is not checked here: the server refuses unsupported tokenizers
+before an engine starts.
 """
 
 import re
@@ -20,7 +20,7 @@ DETOKENIZER = "openvino_detokenizer.xml"
 _CONTROL_PIECES = {"<unk>", "<s>", "</s>"}
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 _NO_UTF8 = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
-"""Bytes that no text has. Grammars would take them for the beginning of overlong characters."""
+"""Bytes that never occur in UTF-8. Grammar engines would accept them as start of overlong characters."""
 _WORD_BORDER = "\u2581"
 
 
@@ -40,7 +40,7 @@ class _File(msgspec.Struct):
 
 
 def read_pieces(vocabulary: Vocabulary, vocab_size: int) -> list[bytes]:
-    """Bytes of every id below *vocab_size*; empty for control tokens and padding, which no grammar then chooses.
+    """Get the bytes of each id below *vocab_size*; empty for control tokens and padding, which grammars never allow.
 
     Raises:
         CheckpointRefused: the vocabulary cannot be read.
@@ -86,7 +86,7 @@ def _model_pieces(vocabulary: Vocabulary) -> dict[str, int]:
 
 def save_detokenizer(pieces: list[bytes], directory: Path) -> None:
     """Write ``openvino_detokenizer.xml`` and ``.bin``: ids ``(texts, tokens)`` in, strings ``(texts,)`` out."""
-    # GenAI rejects i32 ids, and breaks when nothing is to be skipped: the constant for that is then folded away.
+    # GenAI rejects i32 ids, and fails without skipped tokens, because that constant is then folded away.
     ids = opset13.parameter([-1, -1], ov.Type.i64, "ids")
     skipped = [token_id for token_id, piece in enumerate(pieces) if not piece] or [0]
     decoder = VocabDecoderStep(vocab=pieces, skip_tokens=skipped, do_skip_tokens=True)  # pyright: ignore[reportArgumentType] - bytes are taken too

@@ -1,8 +1,8 @@
-"""Log probabilities of a prompt's tokens: a request of its own that reads the prompt and generates nothing.
+"""Log probabilities of prompt tokens, computed by a separate request that generates nothing.
 
-The pipeline skips what it finds in its prefix cache, and with it the log probabilities. So the first token goes under
-another name, an id beyond the vocabulary that the graph takes for the same token; no cached prompt begins with it, and
-only the first token's own probability is never asked for.
+The pipeline returns no log probabilities for tokens in its prefix cache. The first token is therefore replaced by an
+alias: an id beyond the vocabulary that the graph maps to the same token, so that no cached prefix matches. The log
+probability of the first token is not needed.
 """
 
 from collections.abc import Callable
@@ -16,26 +16,26 @@ from openvino_genai.py_openvino_genai import GenerationHandle, GenerationStatus
 from corral.engines.base import EngineRequest
 
 _MOST_ID = 2**24
-"""Ids stay exact in the graph below this, whatever type it computes with."""
+"""Ids below this are exact in the graph in every data type."""
 _MOST_TRIES = 8
 
 
 class PromptScorer:
-    """Makes scoring requests, each under names of its own."""
+    """Creates scoring requests, each with its own alias of the first token."""
 
     def __init__(self, add: Callable[[ov.Tensor, genai.GenerationConfig], GenerationHandle], vocab_size: int) -> None:
-        """Score on a pipeline.
+        """Create a scorer.
 
         Args:
             add: adds a request to the pipeline.
-            vocab_size: of the model.
+            vocab_size: vocabulary size of the model.
         """
         self._add = add
         self._vocab_size = vocab_size
         self._names = count()
 
     def start(self, request: EngineRequest) -> "PromptScore":
-        """Begin to score a request's prompt of two tokens or more."""
+        """Start scoring a prompt of two or more tokens."""
         return PromptScore(lambda: self._begin(request.prompt_ids), len(request.prompt_ids))
 
     def _begin(self, prompt_ids: tuple[int, ...]) -> GenerationHandle:
@@ -50,7 +50,7 @@ class PromptScorer:
 
 
 class PromptScore:
-    """One prompt being scored."""
+    """A prompt that is being scored."""
 
     def __init__(self, begin: Callable[[], GenerationHandle], prompt_tokens: int) -> None:
         self._begin = begin
@@ -64,14 +64,14 @@ class PromptScore:
         self._tries += 1
 
     def cancel(self) -> None:
-        """Stop; the next step frees its blocks."""
+        """Cancel scoring; the next step frees its blocks."""
         self._handle.cancel()
 
     def read(self) -> tuple[float, ...] | None:
-        """After a step: one log probability for each token after the first, or None while there is more to come.
+        """Get the log probabilities of all tokens but the first after a step; None while they are incomplete.
 
         Raises:
-            RuntimeError: the pipeline gave the prompt up, or skipped part of it time and again.
+            RuntimeError: the pipeline dropped the request, or skipped part of the prompt in every attempt.
         """
         status = self._handle.get_status()
         while self._handle.can_read():

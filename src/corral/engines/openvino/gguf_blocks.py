@@ -1,8 +1,7 @@
-"""The block formats of GGUF files: to float32, and where the formats are the same, to how converted models store them.
+"""Decode the block formats of GGUF files to float32, or losslessly to the integers of converted models.
 
-A block is a run of a row's elements with their scales; the layouts are those of
-https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h. Arrays are ``(rows, blocks, ...)``. Knows nothing of
-files or models.
+A block is a sequence of elements of a row with their scales. The layouts are those of
+https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h. Arrays are ``(rows, blocks, ...)``.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +17,9 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 FLOATS: Final = ("F32", "F16", "BF16")
-"""Kinds that are no blocks."""
+"""Types without blocks."""
 EXACT: Final = ("Q4_0", "Q8_0")
-"""Kinds that ``encode_exactly`` takes."""
+"""Types that ``encode_exactly`` supports."""
 
 _LOW: Final = np.uint8(0xF)
 _FOUR: Final = np.uint8(4)
@@ -35,11 +34,11 @@ _LAYOUTS: Final[Mapping[str, np.dtype[np.void]]] = {
     "Q5_K": np.dtype([("d", "<f2"), ("m", "<f2"), ("scales", "u1", (3, 4)), ("high", "u1", 32), ("q", "u1", (4, 32))]),
     "Q6_K": np.dtype([("q", "u1", (2, 64)), ("high", "u1", (2, 32)), ("scales", "i1", 16), ("d", "<f2")]),
 }
-"""``d`` scales the integers ``q``; ``m`` is added or taken away; ``high`` has the bits above the lower four."""
+"""``d`` scales the integers ``q``; ``m`` is added or subtracted; ``high`` has the bits above the lower four."""
 
 
 def decode_rows(raw: Bytes, kind: str) -> Rows:
-    """Float32 ``(rows, columns)`` from rows as the file has them, ``(rows, bytes)``. Values may not be finite."""
+    """Decode rows of the file, ``(rows, bytes)``, to float32 ``(rows, columns)``. Values may be infinite or NaN."""
     with np.errstate(all="ignore"):
         match kind:
             case "F32":
@@ -53,7 +52,7 @@ def decode_rows(raw: Bytes, kind: str) -> Rows:
 
 
 def encode_exactly(raw: Bytes, kind: str) -> tuple[Stored, Scales]:
-    """Values and scales ``(rows, blocks)`` of Q8_0 as int8, of Q4_0 as int4, without any loss.
+    """Convert Q8_0 to int8 and Q4_0 to int4 without loss; return the values and the scales ``(rows, blocks)``.
 
     Raises:
         ValueError: a scale is not finite.
@@ -64,7 +63,7 @@ def encode_exactly(raw: Bytes, kind: str) -> tuple[Stored, Scales]:
         raise ValueError("a scale that is not finite")
     if kind == "Q8_0":
         return blocks["q"].reshape(len(raw), -1), scales
-    # The file counts from -8 up, where int4 is a two's complement: that is the highest bit, turned over.
+    # The file stores value + 8, int4 is two's complement: they differ in the highest bit.
     nibbles = _nibbles(blocks["q"]).reshape(len(raw), -1) ^ np.uint8(8)
     return nibbles[:, 0::2] | nibbles[:, 1::2] << _FOUR, scales
 
@@ -99,7 +98,7 @@ def _q5_k(blocks: Blocks) -> Floats:
 
 
 def _q6_k(blocks: Blocks) -> Floats:
-    """Two halves of 128 elements; within each, two bits of one byte go to four elements that are 32 apart."""
+    """Decode two halves of 128 elements; in each, a byte of ``high`` has two bits for four elements 32 apart."""
     low = _shifted(blocks["q"][..., None, :], (0, 4)) & _LOW  # (rows, blocks, 2, 2, 64)
     high = _shifted(blocks["high"][..., None, :], (0, 2, 4, 6)) & np.uint8(3)  # (rows, blocks, 2, 4, 32)
     integers = (low.reshape(high.shape) | high << _FOUR).astype(np.float32) - 32
@@ -114,12 +113,12 @@ _DECODERS: Final[Mapping[str, Callable[[Blocks], Floats]]] = {
 
 
 def _scale(blocks: Blocks, field: str) -> Floats:
-    """A number a block, ``(rows, blocks, 1)``."""
+    """Get one number per block, ``(rows, blocks, 1)``."""
     return blocks[field].astype(np.float32)[..., None]
 
 
 def _nibbles(packed: Bytes) -> Bytes:
-    """Element ``i`` and element ``i + 16`` of a block share a byte; the first has its lower half."""
+    """Unpack nibbles: elements ``i`` and ``i + 16`` of a block share a byte, ``i`` in the lower half."""
     return np.concatenate([packed & _LOW, packed >> _FOUR], axis=-1)
 
 
@@ -128,13 +127,13 @@ def _five_bits(blocks: Blocks) -> Bytes:
 
 
 def _nibble_groups(packed: Bytes) -> Bytes:
-    """Eight groups of 32 from four runs of 32 bytes, each of which holds two: ``(rows, blocks, 8, 32)``."""
+    """Unpack eight groups of 32 elements from four groups of 32 bytes: ``(rows, blocks, 8, 32)``."""
     pairs = _shifted(packed[..., None, :], (0, 4)) & _LOW
     return pairs.reshape(*packed.shape[:-2], 8, 32)
 
 
 def _scale_groups(blocks: Blocks, integers: Bytes) -> Floats:
-    """Eight groups with a scale and a minimum each, both of six bits, ``(rows, blocks, 8, 32)``."""
+    """Apply the six-bit scale and minimum of each of eight groups, ``(rows, blocks, 8, 32)``."""
     first, second, third = (blocks["scales"][..., row, :] for row in range(3))
     factors = np.concatenate([first & 0x3F, third & 0xF | first >> 2 & 0x30], axis=-1)
     offsets = np.concatenate([second & 0x3F, third >> 4 | second >> 2 & 0x30], axis=-1)
@@ -144,5 +143,5 @@ def _scale_groups(blocks: Blocks, integers: Bytes) -> Floats:
 
 
 def _shifted(packed: Bytes, shifts: Any) -> Bytes:
-    """Each byte shifted right by each number of bits, which become the last axis but one."""
+    """Shift each byte right by each number of bits; the shifts become the second-last axis."""
     return packed >> np.array(shifts, np.uint8)[:, None]

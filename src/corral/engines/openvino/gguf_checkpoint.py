@@ -1,8 +1,8 @@
-"""A Llama checkpoint in one GGUF file, as llama.cpp's converter writes it.
+"""Read a Llama checkpoint from a GGUF file, as written by llama.cpp's converter.
 
-Opening checks that every tensor is there with the right shape; nothing is read into memory. Two things differ from the
-Transformers format: names, and the order of the rows of query and key projections. Their heads have the pairs that
-rotate together side by side, ``(i, i + 1)``, where Transformers has them half a head apart.
+Opening checks that all tensors exist with the right shapes; no tensor is read. Two things differ from the Transformers
+format: the names, and the row order of query and key projections. Pairs of rows that are rotated together are adjacent
+here, ``(i, i + 1)``; in the Transformers format they are half a head apart.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from corral.engines.openvino.shape import LlamaShape, read_shape
 from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored
 
 _GROUP: Final = 32
-"""Columns that share a scale, in the blocks that are kept and in the ones that are made anew."""
+"""Columns that share a scale."""
 _NAMES: Final = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -46,7 +46,7 @@ class GgufCheckpoint:
     """An open, checked checkpoint."""
 
     def __init__(self, path: Path) -> None:
-        """Open and check.
+        """Open and check the checkpoint.
 
         Raises:
             CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
@@ -71,23 +71,23 @@ class GgufCheckpoint:
 
     @property
     def files(self) -> list[Path]:
-        """The file."""
+        """Files with tensors: the GGUF file."""
         return [self._file.path]
 
     def vocabulary(self) -> Vocabulary:
-        """The tokenizer in the file, without which there is no GGUF checkpoint."""
+        """Get the vocabulary in the file."""
         return gguf_vocabulary(self._file)
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
-        """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
+        """Read rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
         return decode_rows(self._read_blocks(name, start, stop), self._tensors[name].type.name)
 
     def read_encoded(self, name: str, start: int, stop: int) -> tuple[Stored, Scales]:
-        """Rows ``[start, stop)`` of a matrix that is held exactly: values, and scales ``(rows, columns / 32)``."""
+        """Read rows ``[start, stop)`` of an exactly stored matrix: values, and scales ``(rows, columns / 32)``."""
         return encode_exactly(self._read_blocks(name, start, stop), self._tensors[name].type.name)
 
     def _read_blocks(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows as the file has them, ``(rows, bytes)``, in Transformers' order."""
+        """Read encoded rows, ``(rows, bytes)``, in the row order of Transformers."""
         tensor = self._tensors[name]
         if not name.endswith(_PAIRED):
             return self._read_span(tensor, start, stop)
@@ -123,7 +123,7 @@ def _name_in_file(name: str) -> str:
 
 
 def _rows_in_file(rows: NDArray[np.int64], head_dim: int) -> NDArray[np.int64]:
-    """Where the file has a row of a query or key projection: row ``i + half * s`` of a head is its row ``2i + s``."""
+    """Map rows of a query or key projection to rows in the file: row ``i + half * s`` of a head is row ``2i + s``."""
     half = head_dim // 2
     heads, within = np.divmod(rows, head_dim)
     second, pair = np.divmod(within, half)

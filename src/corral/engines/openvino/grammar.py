@@ -1,7 +1,7 @@
-"""JSON Schemas in the plain form of ``engines.schemas``, as EBNF for the grammar engine inside GenAI.
+"""Convert normalised JSON Schemas of ``engines.schemas`` to EBNF for the grammar engine in GenAI.
 
-The grammar engine's own reading of JSON Schema allows any white space between tokens, which a model may then write
-until ``max_tokens``. Here white space is what a person writes: nothing, one space, or a new line with its indentation.
+The grammar engine's own conversion of JSON Schema allows unlimited white space between tokens, which a model may emit
+until ``max_tokens``. Here white space is limited to nothing, one space, or a new line with its indentation.
 """
 
 import json
@@ -14,7 +14,7 @@ Node = dict[str, object]
 _INDENT_SPACES: Final = 16
 """Most spaces after a line break."""
 _DIGITS: Final = 15
-"""Most digits of an integer, or of a fraction: what double precision holds."""
+"""Most digits of an integer or a fraction: those of double precision."""
 _MOST_INTEGER: Final = 10**_DIGITS - 1
 _SHARED: Final = {
     "gap": f'"" | " " | "\\n" [ ]{{0,{_INDENT_SPACES}}}',
@@ -23,14 +23,14 @@ _SHARED: Final = {
     "boolean": '"true" | "false"',
     "null": '"null"',
 }
-"""Rules that several nodes use; ``gap`` stands between two tokens."""
+"""Shared rules; ``gap`` is the white space between two tokens."""
 
 
 def schema_grammar(source: str) -> str:
-    """Rewrite a plain schema as EBNF whose rule ``root`` matches its values, written as JSON.
+    """Convert a schema to EBNF; the rule ``root`` matches its values as JSON.
 
     Args:
-        source: what ``engines.schemas.read_schema`` returned.
+        source: result of ``engines.schemas.read_schema``.
     """
     return _Writer(cast("Node", json.loads(source))).write()
 
@@ -40,7 +40,7 @@ class _Writer:
         self._schema = schema
         self._rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
-        """Rule of each definition, by its ``$ref``."""
+        """Rule names of the definitions, by ``$ref``."""
 
     def write(self) -> str:
         groups = [(key, cast("dict[str, Node]", self._schema.get(key, {}))) for key in ("$defs", "definitions")]
@@ -83,10 +83,10 @@ class _Writer:
                 return cast("str", node["type"])
 
     def _one_of(self, options: Iterable[str]) -> str:
-        """Alternatives, each behind two rules.
+        """Write alternatives, each in two nested rules.
 
-        The grammar engine merges alternatives that begin alike into something that also matches mixtures of them. It
-        puts a rule in the place of its name where the rule names no other, so one level would not keep them apart.
+        The grammar engine merges alternatives with a common prefix so that mixtures of them match too. It inlines rules
+        that refer to no other rule, so one level of rules would not prevent this.
         """
         return " | ".join(self._rule(self._rule(option)) for option in options)
 
@@ -111,7 +111,7 @@ class _Writer:
         return self._rule(f"{_literal(_as_json(name) + ':')} [ ]? {self._rule(self._value(value))}")
 
     def _members(self, members: Sequence[tuple[str, bool]]) -> str:
-        """Members in their order, each with whether it must be there."""
+        """Write the members of an object in order; each is a rule and whether it is required."""
         further = "gap"  # what follows a member: the other members, and the gap before the brace
         first: list[str] = ['""']
         for member, is_required in reversed(members):
@@ -123,7 +123,7 @@ class _Writer:
 
 
 def _listed(start: str, item: str, end: str, least: int, most: int | None) -> str:
-    """*item* between *start* and *end*, so many times."""
+    """Write a list of *least* to *most* items between *start* and *end*."""
     if most == 0:
         return f"{start} gap {end}"
     items = f'{item} ("," gap {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}} gap'
@@ -139,7 +139,7 @@ def _as_json(value: object) -> str:
 
 
 def _spell(character: str) -> str:
-    """A character in a literal or class of the grammar."""
+    """Write a character of a literal or class of the grammar."""
     if character.isascii() and (character.isalnum() or character in " _:,.{}"):
         return character
     code = ord(character)
@@ -147,7 +147,7 @@ def _spell(character: str) -> str:
 
 
 def _pattern(pattern: str) -> str:
-    """A regular expression in the plain spelling of ``engines.patterns``, as an expression of the grammar."""
+    """Convert a normalised regular expression of ``engines.patterns`` to an expression of the grammar."""
     parts: list[str] = []
     characters = iter(pattern.removeprefix("^").removesuffix("$"))
     for character in characters:
@@ -187,7 +187,7 @@ def _counts(node: Node) -> tuple[int, int | None]:
 
 
 def _integers(least: int, most: int) -> Iterator[str]:
-    """Expressions for the numbers from *least* to *most*, neither negative: one for each number of digits."""
+    """Write expressions for the integers from *least* (0 or more) to *most*: one for each number of digits."""
     for digits in range(len(str(least)), len(str(most)) + 1):
         low, high = max(least, 10 ** (digits - 1) if digits > 1 else 0), min(most, 10**digits - 1)
         yield _same_length(str(low), str(high))

@@ -1,9 +1,8 @@
-"""A Llama model as an OpenVINO graph, built node by node from its shape and its weights.
+"""Build the OpenVINO graph of a Llama model from its shape and weights.
 
-Stateful form: keys and values of the past are variables; GenAI's pipeline rewrites this pattern to paged attention by
-itself. The graph asks an abstract source for weights, so any file format can feed it. RMS norm, rotary embeddings
-(half-rotation form, https://arxiv.org/abs/2104.09864), grouped-query attention and SwiGLU as in Llama 2
-(https://arxiv.org/abs/2307.09288).
+The graph is stateful: past keys and values are variables, which GenAI's pipeline rewrites to paged attention. RMS
+norm, rotary embeddings (half-rotation form, https://arxiv.org/abs/2104.09864), grouped-query attention and SwiGLU are
+those of Llama 2 (https://arxiv.org/abs/2307.09288).
 """
 
 from pathlib import Path
@@ -21,7 +20,7 @@ from corral.engines.openvino.shape import LlamaShape
 
 
 class WeightNodes(Protocol):
-    """Weights as graph nodes, by their Transformers names."""
+    """Provides weights as graph nodes, by their Transformers names."""
 
     def matrix(self, name: str) -> Node:
         """Float32 ``(out, in)``."""
@@ -33,9 +32,9 @@ class WeightNodes(Protocol):
 
 
 class BlobWeights:
-    """Weights in a file that ``quantize.write_tensors`` made.
+    """Weights in a file written by ``quantize.write_tensors``.
 
-    Constants point into the mapped file without owning it: this object must outlive every use of the model.
+    The constants refer to the memory-mapped file, so this object must outlive the model.
     """
 
     def __init__(self, path: Path, plan: list[StoredTensor]) -> None:
@@ -49,7 +48,7 @@ class BlobWeights:
         return self._constant(tensor.offset, tensor.size_bytes, (1, 1, tensor.columns), ov.Type.f32)
 
     def matrix(self, name: str) -> Node:
-        """Float32 ``(out, in)``, in the form that the CPU plugin keeps compressed; one node however often asked."""
+        """Float32 ``(out, in)``, in the form that the CPU plugin keeps compressed; cached."""
         if name not in self._matrices:
             self._matrices[name] = self._decompressed(self._tensors[name])
         return self._matrices[name]
@@ -88,29 +87,29 @@ class BlobWeights:
 
 
 def build_model(shape: LlamaShape, weights: WeightNodes) -> ov.Model:
-    """The graph: token ids ``(batch, tokens)`` in, logits ``(batch, tokens, vocab)`` out."""
+    """Build the graph with token ids ``(batch, tokens)`` as input and logits ``(batch, tokens, vocab)`` as output."""
     ids = _input("input_ids", [-1, -1], ov.Type.i64)
     padding = _input("attention_mask", [-1, -1], ov.Type.i64)
     positions = _input("position_ids", [-1, -1], ov.Type.i64)
     beams = _input("beam_idx", [-1], ov.Type.i32)
     embedding = weights.matrix("model.embed_tokens.weight")
-    # Ids beyond the vocabulary begin again at 0: another name for a token, by which a cached prompt is not found.
+    # Ids beyond the vocabulary are aliases (modulo its size), which match no prefix in the cache; see ``echo``.
     hidden = ops.gather(embedding, ops.mod(ids, _ints(shape.vocab_size)), _ints(0))
     layers = _Layers(shape, weights, positions=positions, padding=padding, beams=beams)
     for layer in range(shape.layers):
         hidden = layers.apply(layer, hidden)
     hidden = _rms_norm(hidden, weights.vector("model.norm.weight"), shape.rms_norm_eps)
     head = embedding if shape.tied_embeddings else weights.matrix("lm_head.weight")
-    # The pipeline only computes the last row of each sequence when this product feeds the result directly.
+    # The pipeline computes only the last row of each sequence if this product is connected directly to the result.
     logits = _linear(hidden, head)
     logits.output(0).set_names({"logits"})
     result = ops.result(logits)
-    # The typing stubs declare the constructor of the wrapped class only.
+    # The type stubs declare only the constructor of the wrapped class.
     return ov.Model([result], layers.sinks, [ids, padding, positions, beams], "llama")  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class _Layers:
-    """Builds the decoder layers; holds what they share."""
+    """Builds the decoder layers and holds their shared nodes."""
 
     def __init__(self, shape: LlamaShape, weights: WeightNodes, *, positions: Node, padding: Node, beams: Node) -> None:
         self.sinks: list[Node] = []
@@ -122,7 +121,7 @@ class _Layers:
         self._batch = ops.gather(ops.shape_of(positions, "i64"), _ints(0), _ints(0))
 
     def apply(self, layer: int, hidden: Node) -> Node:
-        """One decoder layer, ``(batch, tokens, hidden)`` to the same."""
+        """Build one decoder layer; input and output are ``(batch, tokens, hidden)``."""
         prefix, eps = f"model.layers.{layer}.", self._shape.rms_norm_eps
         normed = _rms_norm(hidden, self._weights.vector(prefix + "input_layernorm.weight"), eps)
         hidden = ops.add(hidden, self._attend(layer, prefix + "self_attn.", normed))
@@ -143,20 +142,20 @@ class _Layers:
         return _linear(joined, self._weights.matrix(prefix + "o_proj.weight"))
 
     def _heads(self, normed: Node, name: str, heads: int) -> Node:
-        """Project and split: ``(batch, heads, tokens, head_dim)``."""
+        """Project and split into heads: ``(batch, heads, tokens, head_dim)``."""
         projected = _linear(normed, self._weights.matrix(name))
         split = ops.reshape(projected, _ints(0, 0, heads, self._shape.head_dim), True)
         return ops.transpose(split, _ints(0, 2, 1, 3))
 
     def _rotate(self, heads: Node) -> Node:
-        """Rotary embedding: pairs are ``(i, i + head_dim / 2)``."""
+        """Apply rotary embeddings to the pairs ``(i, i + head_dim / 2)``."""
         half = self._shape.head_dim // 2
         split = ops.variadic_split(heads, _ints(3).output(0), _ints(half, half).output(0))
         swapped = ops.concat([ops.multiply(split.output(1), _float(-1.0)), split.output(0)], -1)
         return ops.add(ops.multiply(heads, self._cos), ops.multiply(swapped, self._sin))
 
     def _remember(self, name: str, rows: Node) -> Node:
-        """Append to the past: ``(batch, kv_heads, past + tokens, head_dim)``."""
+        """Append to the past keys or values: ``(batch, kv_heads, past + tokens, head_dim)``."""
         shape = self._shape
         info = VariableInfo()
         info.data_shape = ov.PartialShape([-1, shape.kv_heads, -1, shape.head_dim])
@@ -170,7 +169,7 @@ class _Layers:
         return joined
 
     def _repeat(self, rows: Node) -> Node:
-        """Give each query head its key or value head: ``(batch, heads, tokens, head_dim)``."""
+        """Repeat key or value heads for each query head: ``(batch, heads, tokens, head_dim)``."""
         shape = self._shape
         times = shape.heads // shape.kv_heads
         if times == 1:
@@ -180,7 +179,7 @@ class _Layers:
 
 
 def _rotary_tables(positions: Node, shape: LlamaShape) -> tuple[Node, Node]:
-    """Cosines and sines, ``(batch, 1, tokens, head_dim)``."""
+    """Compute cosines and sines, ``(batch, 1, tokens, head_dim)``."""
     exponents = np.arange(0, shape.head_dim, 2, dtype=np.float64) / shape.head_dim
     frequencies = (1.0 / shape.rope_theta**exponents).astype(np.float32).reshape(1, -1, 1)
     rows = ops.convert(ops.unsqueeze(positions, _ints(1)), "f32")
@@ -190,7 +189,7 @@ def _rotary_tables(positions: Node, shape: LlamaShape) -> tuple[Node, Node]:
 
 
 def _causal_mask(positions: Node, padding: Node) -> Node:
-    """True where a query may look: ``(batch, 1, tokens, past + tokens)``."""
+    """Compute the attention mask, true where attended: ``(batch, 1, tokens, past + tokens)``."""
     length = ops.gather(ops.shape_of(padding, "i64"), _ints(1), _ints(0))
     keys = ops.range(ops.constant(np.int64(0)), ops.squeeze(length, _ints(0)), ops.constant(np.int64(1)), "i64")
     causal = ops.less_equal(keys, ops.unsqueeze(ops.unsqueeze(positions, _ints(1)), _ints(3)))
@@ -199,7 +198,7 @@ def _causal_mask(positions: Node, padding: Node) -> Node:
 
 
 def _rms_norm(hidden: Node, weight: Node, eps: float) -> Node:
-    """https://arxiv.org/abs/1910.07467, over the last axis."""
+    """RMS norm over the last axis, https://arxiv.org/abs/1910.07467."""
     mean = ops.reduce_mean(ops.power(hidden, _float(2.0)), _ints(-1), True)
     inverse = ops.divide(_float(1.0), ops.sqrt(ops.add(mean, _float(eps))))
     return ops.multiply(weight, ops.multiply(hidden, inverse))
@@ -211,7 +210,7 @@ def _linear(hidden: Node, matrix: Node) -> Node:
 
 def _input(name: str, shape: list[int], kind: ov.Type) -> Node:
     node = ops.parameter(shape, kind, name)
-    # The rewrite to paged attention looks inputs up by friendly name, the pipeline by tensor name.
+    # The rewrite to paged attention finds inputs by friendly name, the pipeline by tensor name.
     node.set_friendly_name(name)
     node.output(0).set_names({name})
     return node

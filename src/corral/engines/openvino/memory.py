@@ -1,4 +1,4 @@
-"""How much memory the KV cache may take: rules and arithmetic, and what the operating system says is available."""
+"""Size of the KV cache, from the model's shape and the available memory."""
 
 import os
 from pathlib import Path
@@ -16,25 +16,25 @@ _U8_SCALE_BYTES = 8
 
 
 def choose_precision(shape: LlamaShape, context_tokens: int) -> KvPrecision:
-    """f32 while one whole context takes at most 512 MiB, else u8.
+    """Choose f32 if a whole context takes at most 512 MiB, else u8.
 
-    Only f32 is exact: a run that is read again as a prompt, alone or in a batch, continues with the same greedy tokens.
-    With u8, one in nine resumed runs of a random int8 model took another turn at a near tie; with f16 none did, but
-    one run of 64 differed between alone and in a batch.
+    Only f32 is exact: a resumed run, whose tokens are read again as a prompt, continues with the same greedy tokens,
+    alone or in a batch. With u8, one in nine resumed runs of a random int8 model differed at a near tie. With f16
+    none did, but one run of 64 differed between alone and in a batch.
     """
     exact_bytes = -(-context_tokens // BLOCK_TOKENS) * block_bytes(shape, KvPrecision.F32)
     return KvPrecision.F32 if exact_bytes <= _EXACT_CONTEXT_BYTES else KvPrecision.U8
 
 
 def choose_blocks(shape: LlamaShape, context_tokens: int, precision: KvPrecision, available: int) -> int:
-    """Blocks in the pool: 16 contexts, or a quarter of the available bytes if that is less, but always one context."""
+    """Choose the number of blocks: 16 contexts, but at most a quarter of *available* and at least one context."""
     context_blocks = -(-context_tokens // BLOCK_TOKENS)
     affordable = available // MOST_SHARE // block_bytes(shape, precision)
     return max(context_blocks, min(_MOST_CONTEXTS * context_blocks, affordable))
 
 
 def block_bytes(shape: LlamaShape, precision: KvPrecision) -> int:
-    """Bytes of one block over all layers, keys and values."""
+    """Compute the bytes of one block: keys and values of all layers."""
     match precision:
         case KvPrecision.U8:
             keys_bytes = shape.head_dim * (BLOCK_TOKENS + _U8_SCALE_BYTES)
@@ -47,7 +47,7 @@ def block_bytes(shape: LlamaShape, precision: KvPrecision) -> int:
 
 
 def available_bytes() -> int:
-    """Memory that could be used now without swapping; the control group's limit counts when it is lower."""
+    """Get the memory available without swapping, limited by the control group."""
     return min(_machine_bytes(), _control_group_bytes())
 
 
@@ -58,12 +58,12 @@ def _machine_bytes() -> int:
             if name == "MemAvailable":
                 return int(value.split()[0]) * 1024
     except OSError:
-        pass  # Not Linux: half of what is installed is the best that is known.
+        pass  # not Linux: assume half of the installed memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _control_group_bytes() -> int:
-    """What is left under ``memory.max`` (control groups version 2); unlimited when there is none."""
+    """Get the memory left below ``memory.max`` (control groups version 2); unlimited if there is none."""
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()

@@ -1,6 +1,6 @@
-"""GenAI's pipeline in our terms: how it is loaded, and how a request's settings become its own.
+"""Load GenAI's pipeline and convert requests to its configuration.
 
-Values that it would refuse, misread or cut are translated here, so that nothing else has to know about them.
+Values that GenAI refuses, misreads or truncates are converted here.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from corral.engines.openvino.grammar import schema_grammar
 from corral.engines.openvino.options import KvPrecision
 
 _GREEDY_BELOW = 1e-4
-"""Temperatures under this divide logits beyond float32's range; the choice is the most likely token long before."""
+"""Below this, dividing logits by the temperature overflows float32; sampling is effectively greedy anyway."""
 _LEAST_TOP_P = 1e-9
 _MOST_MIN_P = 1 - 1e-6
-"""Beyond these, float32 rounds to a bound that the pipeline refuses; both leave one choice already."""
+"""Beyond these, float32 rounds to a value that the pipeline refuses; both leave only one token already."""
 _MOST_SEQUENCES = 256
 
 
@@ -33,12 +33,12 @@ def load_pipeline(
     """Load a converted model.
 
     Args:
-        directory: what ``convert`` made.
-        blocks: size of the KV pool; every one of them may be promised to requests, the pipeline needs no spare.
-        precision: of the KV cache.
-        activation_group: of dynamic quantization; 0 is off.
+        directory: directory of the converted model.
+        blocks: number of KV blocks; all can be used for requests.
+        precision: storage format of the KV cache.
+        activation_group: group size of dynamic quantization; 0 disables it.
         max_batched_tokens: most tokens in one step.
-        prefix_caching: keep the blocks of finished prompts until their space is needed. Tokens are the same either way.
+        prefix_caching: keep blocks of finished prompts until they are needed. Does not change the tokens.
     """
     scheduler = genai.SchedulerConfig()
     scheduler.num_kv_blocks = blocks
@@ -47,7 +47,7 @@ def load_pipeline(
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = prefix_caching
     properties = {
-        # No slower than bf16 once weights are integers, and nearer to the exact model.
+        # As fast as bf16 with integer weights, and more exact.
         "INFERENCE_PRECISION_HINT": "f32",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": activation_group,
         "KV_CACHE_PRECISION": precision.value,
@@ -56,7 +56,7 @@ def load_pipeline(
 
 
 def make_config(request: EngineRequest) -> genai.GenerationConfig:
-    """A request's settings in GenAI's terms. Stop strings are never among them: they poison the pipeline."""
+    """Convert a request to GenAI's configuration. Stop strings are not passed, because they break the pipeline."""
     sampling = request.sampling
     config = genai.GenerationConfig()
     config.max_new_tokens = request.max_new_tokens
@@ -84,7 +84,7 @@ def make_config(request: EngineRequest) -> genai.GenerationConfig:
 
 
 def make_structure(constraint: Constraint) -> genai.StructuredOutputConfig:
-    """A constraint in GenAI's terms. One that does not compile raises in ``step`` and poisons the pipeline."""
+    """Convert a constraint to GenAI's configuration. If it does not compile, ``step`` raises and breaks it."""
     structure = genai.StructuredOutputConfig()
     match constraint.kind:
         case "json_schema":
@@ -95,8 +95,8 @@ def make_structure(constraint: Constraint) -> genai.StructuredOutputConfig:
 
 
 def reduce_seed(seed: int) -> int:
-    """The pipeline's 32 bits from our 64: BLAKE2b of the eight little-endian bytes, with a four-byte digest.
+    """Reduce a 64-bit seed to the pipeline's 32 bits: four-byte BLAKE2b of its little-endian bytes.
 
-    The pipeline itself would drop the upper half, so that 0 and 2**32 gave the same text.
+    The pipeline would drop the upper half, so that 0 and 2**32 would give the same text.
     """
     return int.from_bytes(hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=4).digest(), "little")

@@ -1,7 +1,7 @@
-"""Turn float weights into their stored form: int8 per row, int4 per group, bf16 or f32, in row ranges.
+"""Quantize float weights to their stored form: int8 per row, int4 per group, bf16 or f32.
 
-Symmetric schemes only; a scale is rounded to float16 first and the integers are chosen for the rounded one. Nothing
-larger than a work item per thread is ever in memory. Knows nothing of OpenVINO: ``graph`` reads the file made here.
+Quantization is symmetric; scales are rounded to float16 before the integers are computed. Weights are processed in row
+ranges, so that memory stays small. ``graph`` reads the file written here.
 """
 
 import os
@@ -27,12 +27,12 @@ _INT4_GROUPS = (128, 64, 32)
 _MOST_ACTIVATION_GROUP = 128
 _THREADS = 2
 _SENSITIVE = ("model.embed_tokens.weight", "lm_head.weight")
-"""Kept at int8 when the rest is int4: they cost quality out of proportion to their size."""
+"""Stored as int8 if the other matrices are int4, because int4 would cost too much quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
-    """One tensor's place and form in a blob file."""
+    """Position and format of a tensor in a weights file."""
 
     name: str
     rows: int
@@ -41,30 +41,30 @@ class StoredTensor:
     group: int
     """Columns that share a scale; 0 for formats without scales."""
     offset: int
-    """Bytes from the start of the file to the values, row by row."""
+    """Position of the values in the file, row by row."""
     size_bytes: int
     scales_offset: int
-    """Float16, ``(rows, columns / group)``."""
+    """Position of the float16 scales, ``(rows, columns / group)``."""
     scales_bytes: int
     held: HeldForm | None = None
-    """How its checkpoint holds it, if that decided the form."""
+    """Format in the checkpoint, if it determined the stored format."""
 
     @property
     def end(self) -> int:
-        """First byte after the tensor and its scales."""
+        """Position after the tensor and its scales."""
         return self.scales_offset + self.scales_bytes
 
 
 def plan_tensors(
     shape: LlamaShape, weights: WeightsFormat, held: Mapping[str, HeldForm] = MappingProxyType({})
 ) -> list[StoredTensor]:
-    """Decide each tensor's form and place; the file is as long as the last one's ``end``.
+    """Choose the format and position of each tensor. The last tensor's ``end`` is the size of the file.
 
     Args:
         shape: the model's sizes.
-        weights: form of the matrices that are floats.
-        held: matrices that are integers already. They stay so, unless floats are asked for: to be quantized twice would
-            cost quality, and a smaller form of them is not worth that.
+        weights: format of matrices that are floats in the checkpoint.
+        held: matrices that are integers in the checkpoint. They keep their format unless *weights* is a float format,
+            because quantizing twice would cost quality.
     """
     if weights not in _INTEGERS:
         held = {}
@@ -97,9 +97,9 @@ def plan_tensors(
 
 
 def activation_group(plan: list[StoredTensor]) -> int:
-    """Size for the CPU plugin's dynamic quantization of activations; 0 turns it off.
+    """Choose the group size for the CPU plugin's dynamic quantization of activations; 0 disables it.
 
-    Larger is faster in a batch, but above the smallest weight group the plugin falls back to float kernels silently.
+    Larger groups are faster in a batch, but above the smallest weight group the plugin silently uses float kernels.
     """
     groups = [tensor.group for tensor in plan if tensor.group]
     least = min(groups, default=0)
@@ -107,7 +107,7 @@ def activation_group(plan: list[StoredTensor]) -> int:
 
 
 def describe_storage(plan: list[StoredTensor], weights: WeightsFormat) -> str:
-    """How most of the weights are stored, and what they were where the checkpoint decided: ``int8 from Q4_K``."""
+    """Describe the storage of most weights, with the checkpoint's format if that determined it: ``int8 from Q4_K``."""
     elements: Counter[tuple[WeightsFormat, str]] = Counter()
     for tensor in plan:
         if tensor.held is not None:
@@ -119,16 +119,16 @@ def describe_storage(plan: list[StoredTensor], weights: WeightsFormat) -> str:
 
 
 def write_tensors(source: TensorSource, plan: list[StoredTensor], path: Path, advance: Callable[[int], None]) -> None:
-    """Encode every tensor of the plan into a new file.
+    """Encode all tensors of the plan to a new file.
 
     Args:
-        source: float rows by name.
-        plan: what ``plan_tensors`` decided.
-        path: must not exist yet.
-        advance: told the number of bytes written, tensor by tensor.
+        source: reads rows of tensors.
+        plan: result of ``plan_tensors``.
+        path: file to create.
+        advance: called with the bytes written, for each tensor.
 
     Raises:
-        CheckpointRefused: a tensor holds a value that is not finite, or too large for its form.
+        CheckpointRefused: a tensor contains a value that is not finite, or too large for its format.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -195,7 +195,7 @@ def _row_ranges(tensor: StoredTensor) -> Iterator[tuple[int, int]]:
 
 
 def _form(name: str, sizes: tuple[int, ...], weights: WeightsFormat) -> tuple[WeightsFormat, int]:
-    """A tensor's format and group: vectors stay f32, sensitive or indivisible matrices are at least int8."""
+    """Choose a tensor's format and group: vectors are f32; sensitive or indivisible matrices are not int4."""
     if len(sizes) == 1:
         return WeightsFormat.F32, 0
     columns = sizes[1]
@@ -221,7 +221,7 @@ def _row_bytes(form: WeightsFormat, columns: int) -> int:
 
 
 def _to_bf16(values: Rows) -> NDArray[np.uint16]:
-    """Round to nearest, ties to even, by adding just under half of the dropped bits."""
+    """Round to nearest, ties to even, by adding just under half of the dropped range."""
     bits = values.view(np.uint32)
     return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
 
@@ -237,7 +237,7 @@ def _to_int8(values: Rows, group: int) -> tuple[NDArray[np.int8], Scales]:
 
 
 def _to_int4(values: Rows, group: int) -> tuple[NDArray[np.uint8], Scales]:
-    """The value of largest magnitude maps to -8 exactly, so that all sixteen steps are used."""
+    """Quantize to int4. The value of largest magnitude maps to -8, so that all sixteen values are used."""
     rows, columns = values.shape
     grouped = values.reshape(rows, columns // group, group)
     low: Rows = grouped.min(axis=2, keepdims=True)
@@ -260,7 +260,7 @@ def _round_scales(exact: NDArray[np.float32]) -> Scales:
 
 
 def _reciprocal(scales: Scales) -> NDArray[np.float32]:
-    """1/scale; 0 where the scale is 0, which makes the whole group 0."""
+    """Compute 1/scale, or 0 if the scale is 0, so that the group becomes 0."""
     wide = scales.astype(np.float32)
     return np.divide(1, wide, out=np.zeros_like(wide), where=wide != 0)
 

@@ -1,8 +1,7 @@
-"""Read safetensors files: a checked header, then tensors in row ranges.
+"""Read safetensors files: the header, then tensors in row ranges.
 
 The file format is documented at https://huggingface.co/docs/safetensors: eight bytes of little-endian header length, a
-JSON header, then the tensors' bytes without gaps. Everything a header claims is checked against the file before use.
-Knows nothing of models.
+JSON header, then the tensors' bytes without gaps. All values of the header are checked against the size of the file.
 """
 
 import json
@@ -17,19 +16,19 @@ from corral.checkpoints.regular_file import RegularFile
 from corral.engines.openvino.tensors import Rows
 
 _MOST_HEADER_BYTES = 8 * 2**20
-"""A hundred times what the largest Llama needs; parsed JSON takes many times its own size."""
+"""A hundred times the header of the largest Llama; limited because parsed JSON takes a multiple of its size."""
 _MOST_TENSORS = 100_000
 _DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
 READABLE_DTYPES = ("BF16", "F16", "F32")
-"""Kinds of numbers that ``SafetensorsFile.read_rows`` turns into float32."""
+"""Data types that ``SafetensorsFile.read_rows`` converts to float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorEntry:
-    """Where a tensor lies in its file."""
+    """Type, shape and position of a tensor in its file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -39,13 +38,13 @@ class TensorEntry:
 
 
 class SafetensorsFile(RegularFile):
-    """One open file with its table of tensors."""
+    """An open safetensors file with its table of tensors."""
 
     def __init__(self, path: Path) -> None:
-        """Open and check.
+        """Open the file and check its header.
 
         Raises:
-            CheckpointRefused: missing, truncated or malformed; names the file and what is wrong with it.
+            CheckpointRefused: the file is missing, truncated or malformed.
         """
         super().__init__(path)
         try:
@@ -55,7 +54,7 @@ class SafetensorsFile(RegularFile):
             raise
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
-        """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
+        """Read rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
         entry = self.entries[name]
         columns = entry.shape[-1]
         row_bytes = columns * _DTYPE_BYTES[entry.dtype]

@@ -1,7 +1,7 @@
-"""A Llama checkpoint directory in the Transformers format: ``config.json`` and ``*.safetensors``.
+"""Read a Llama checkpoint from a Transformers directory: ``config.json`` and ``*.safetensors``.
 
-Opening checks that every tensor is there with the right shape and a readable dtype; nothing is read into memory.
-Pickled weights are refused: loading a pickle runs whatever code it carries.
+Opening checks that all tensors exist with the right shapes and readable data types; no tensor is read. Pickled weights
+are refused, because loading a pickle can run code.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ _MOST_FILES = 1000
 _INDEX = "model.safetensors.index.json"
 _DIGEST_CHUNK_BYTES = 16 * 2**20
 _IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
-"""Written by old exports; computed from ``rope_theta`` instead."""
+"""Tensors of old exports that are computed from ``rope_theta`` instead."""
 
 
 class SafetensorsCheckpoint:
     """An open, checked checkpoint."""
 
     def __init__(self, directory: Path) -> None:
-        """Open and check.
+        """Open and check the checkpoint.
 
         Raises:
             CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
@@ -49,19 +49,19 @@ class SafetensorsCheckpoint:
 
     @property
     def files(self) -> list[Path]:
-        """The files that hold the tensors."""
+        """Files with tensors."""
         return [file.path for file in self._files]
 
     def vocabulary(self) -> Vocabulary | None:
-        """``tokenizer.json``, else ``tokenizer.model``; None when there is neither."""
+        """Get ``tokenizer.json``, else ``tokenizer.model``; None if there is neither."""
         return next(DirectorySource(self.path).vocabularies(), None)
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
-        """Rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
+        """Read rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
         return self._places[name].read_rows(name, start, stop)
 
-    def read_encoded(self, name: str, start: int, stop: int) -> NoReturn:  # noqa: ARG002 - as in the protocol
-        """Nothing is held as integers here."""
+    def read_encoded(self, name: str, start: int, stop: int) -> NoReturn:  # noqa: ARG002 - required by the protocol
+        """Raise ``KeyError``: no tensor is stored as integers in this format."""
         raise KeyError(name)
 
     def _place_tensors(self) -> dict[str, SafetensorsFile]:
@@ -114,14 +114,14 @@ def _indexed_files(directory: Path) -> list[Path]:
     if len(names) > _MOST_FILES:
         raise CheckpointRefused(f"{_INDEX} names {len(names)} files.")
     for name in names:
-        # A checkpoint is untrusted input: an entry must not reach outside its own directory.
+        # A checkpoint is untrusted: an entry must not refer to a file outside its directory.
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointRefused(f"{_INDEX}: {str(name)[:100]!r} is not a plain *.safetensors file name.")
     return [directory / name for name in sorted(cast("set[str]", names))]
 
 
 def _check_unwanted(name: str, shape: LlamaShape, file: SafetensorsFile) -> None:
-    """A bias, an adapter or an extra layer that is left out would give wrong answers in silence."""
+    """Refuse unknown tensors: ignoring a bias, an adapter or an extra layer would silently give wrong answers."""
     if name.endswith(_IGNORED_SUFFIXES) or (name == "lm_head.weight" and shape.tied_embeddings):
         return
     raise CheckpointRefused(f"{file.path.name}: tensor {name[:100]} is not part of the model in config.json.")

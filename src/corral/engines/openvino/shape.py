@@ -1,7 +1,7 @@
-"""What a checkpoint says of its model, checked field by field.
+"""Sizes and constants of a Llama model, read from a checkpoint's configuration.
 
-A field that would change the computation and is not implemented is refused by name and value: a model that is almost
-computed right answers almost sensibly, which is worse than not starting. Knows nothing of tensors or files.
+Fields that change the computation and are not implemented are refused by name and value, because a model that is
+computed slightly wrong gives plausible wrong answers.
 """
 
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ _FIXED: tuple[tuple[str, object, object], ...] = (
     ("quantization_config", None, None),
     ("sliding_window", None, None),
 )
-"""Field, its default when absent, and the only value that is computed."""
+"""Field, its default, and the only supported value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaShape:
-    """Sizes and constants of a Llama model, in the field's own names."""
+    """Sizes and constants of a Llama model."""
 
     hidden_size: int
     intermediate_size: int
@@ -47,7 +47,7 @@ class LlamaShape:
     eos_token_id: int
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor the model needs, by its name in Transformers, with its shape ``(out, in)`` or ``(width,)``."""
+        """List the model's tensors by their Transformers names, with shapes ``(out, in)`` or ``(width,)``."""
         hidden, kv_width = self.hidden_size, self.kv_heads * self.head_dim
         wanted: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, hidden)}
         for layer in range(self.layers):
@@ -70,10 +70,10 @@ class LlamaShape:
 
 
 def read_shape(config: Config) -> LlamaShape:
-    """Check a configuration.
+    """Read and check a configuration.
 
     Raises:
-        CheckpointRefused: names the field and its value.
+        CheckpointRefused: a field is invalid or not supported; the message contains its name and value.
     """
     _check_architecture(config)
     for name, default, only in _FIXED:
@@ -120,7 +120,7 @@ def _check_architecture(config: Config) -> None:
 
 
 def _rope_theta(config: Config) -> float:
-    """Newer Transformers put ``rope_theta`` into ``rope_parameters``; the plain kind is the same computation."""
+    """Read ``rope_theta``, which newer versions of Transformers store in ``rope_parameters``."""
     nested = config.get("rope_parameters")
     if nested is None:
         return _number(config, "rope_theta", default=10_000.0, least=1.0, most=1e12)

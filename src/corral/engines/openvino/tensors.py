@@ -1,4 +1,4 @@
-"""What the engine asks of a checkpoint in either format. Knows neither."""
+"""Interface of checkpoints of either format."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,60 +14,60 @@ from corral.engines.openvino.shape import LlamaShape
 
 Rows = NDArray[np.float32]
 Stored = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8] | NDArray[np.uint8]
-"""Values as they lie in a converted model; int4 two to a byte, the first in the low half."""
+"""Values of a converted model; int4 has two values per byte, the first in the low half."""
 Scales = NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldForm:
-    """How a matrix is best stored that its checkpoint holds as integers already."""
+    """Storage format for a matrix that is integers in the checkpoint."""
 
     kind: str
-    """What its checkpoint calls it: ``Q4_K``, …"""
+    """Type in the checkpoint: ``Q4_K``, …"""
     format: WeightsFormat
     group: int
     """Columns that share a scale."""
     exact: bool
-    """Whether ``read_encoded`` gives this form; otherwise it is made from the floats, which loses a little."""
+    """Whether ``read_encoded`` returns this format; otherwise it is quantized from floats, with a small loss."""
 
 
 class TensorSource(Protocol):
-    """Weights by their Transformers names, in Transformers' row order, in row ranges."""
+    """Reads row ranges of weights by their Transformers names, in Transformers' row order."""
 
     @property
     def held(self) -> Mapping[str, HeldForm]:
-        """The matrices that are integers already."""
+        """Matrices that are integers in the checkpoint."""
         ...
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
-        """Rows ``[start, stop)`` as float32 ``(rows, columns)``; a vector is one row."""
+        """Read rows ``[start, stop)`` as float32 ``(rows, columns)``; a vector is one row."""
         ...
 
     def read_encoded(self, name: str, start: int, stop: int) -> tuple[Stored, Scales]:
-        """Rows ``[start, stop)`` of a matrix that is held exactly: values, and scales ``(rows, columns / group)``."""
+        """Read rows ``[start, stop)`` of an exactly stored matrix: values, and scales ``(rows, columns / group)``."""
         ...
 
 
 class Checkpoint(TensorSource, Protocol):
-    """An open, checked checkpoint: every tensor is there with the right shape, and nothing was read into memory."""
+    """An open checkpoint, checked to have all tensors with the right shapes."""
 
     @property
     def shape(self) -> LlamaShape:
-        """The model's sizes."""
+        """Sizes of the model."""
         ...
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Path of the checkpoint."""
         ...
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files that hold the tensors."""
+        """Files with tensors."""
         ...
 
     def vocabulary(self) -> Vocabulary | None:
-        """The preferred tokenizer; None when there is none."""
+        """Get the preferred vocabulary; None if there is none."""
         ...
 
     def __enter__(self) -> Self: ...
