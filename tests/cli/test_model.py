@@ -132,7 +132,9 @@ def test_a_bad_name_is_refused(checkpoint: Path, data_dir: Path, name: str) -> N
 
 
 def test_a_pulled_models_name_is_taken_and_the_other_way_round(checkpoint: Path, pulled: Path, data_dir: Path) -> None:
-    assert "was pulled; `corral model remove" in refused("model", "add", str(checkpoint), "--name", PULLED)
+    assert "was pulled. To replace it, first run `corral model remove" in refused(
+        "model", "add", str(checkpoint), "--name", PULLED
+    )
     said("model", "add", str(checkpoint), "--name", "me/mine")
     assert "was added from" in refused("pull", "me/mine")
     assert {name for name, _, _ in registered(data_dir)} == {PULLED, "me/mine"}
