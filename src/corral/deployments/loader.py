@@ -143,14 +143,13 @@ class Loader:
         slot.told_to_leave.set()
 
     async def drain(self, slot: Slot) -> None:
-        """Unload a deployment when its last sequence ends; new requests wait for its next load."""
+        """Unload a deployment when its last run is settled; new requests wait for its next load."""
         if slot.residence is Residence.OUT:
             return
         _log.info("deployment_draining", deployment=slot.name, runs=slot.uses)
         slot.residence = Residence.LEAVING
         slot.deployment.engine.pause_admission()
-        engine = slot.deployment.engine
-        while slot.residence is Residence.LEAVING and engine.is_computing:  # noqa: ASYNC110 - there is no such event
+        while slot.residence is Residence.LEAVING and _is_at_work(slot):  # noqa: ASYNC110 - there is no such event
             await asyncio.sleep(_DRAIN_POLL_S)
         slot.told_to_leave.set()
         await slot.left.wait()
@@ -192,3 +191,9 @@ class Loader:
 def _may_leave(one: Slot, for_whom: Slot) -> bool:
     is_movable = one.deployment.load is LoadPolicy.ON_DEMAND and one.residence is not Residence.OUT
     return is_movable and one is not for_whom
+
+
+def _is_at_work(slot: Slot) -> bool:
+    """Whether a run computes, or is not settled yet: it would count as one that needs the next load."""
+    engine = slot.deployment.engine
+    return engine.is_computing or slot.uses > engine.stats().waiting

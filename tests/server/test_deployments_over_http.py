@@ -1,0 +1,66 @@
+"""A deployment of the real server is unloaded, drained and loaded again over HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from httpx2 import AsyncClient
+
+from tests.server.conftest import RealServer
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/corral/v1/deployments"
+NAME = "corral/demo"
+ASKED = {"model": NAME, "prompt": "Once upon a time", "temperature": 0}
+
+
+@pytest.fixture
+async def http(server: RealServer) -> AsyncIterator[AsyncClient]:
+    async with server.http() as client:
+        client.timeout = 60
+        yield client
+
+
+async def state(http: AsyncClient) -> str:
+    return (await http.get(f"{PATH}/{NAME}")).json()["state"]
+
+
+async def until(http: AsyncClient, wanted: str) -> None:
+    async with asyncio.timeout(60):
+        while await state(http) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_used_deployment_is_drained_and_the_next_load_answers_the_same(http: AsyncClient) -> None:
+    (listed,) = (await http.get(PATH)).json()["deployments"]
+    assert (listed["name"], listed["state"], listed["models"][0]) == (NAME, "ready", NAME)
+    assert listed["memory_bytes"] > 0
+    before = (await http.post("/v1/completions", json={**ASKED, "max_tokens": 8})).json()["choices"][0]["text"]
+    long = {**ASKED, "max_tokens": 400, "min_tokens": 400, "stream": True}
+    async with http.stream("POST", "/v1/completions", json=long) as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)
+        refused = await http.post(f"{PATH}/{NAME}/unload")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "deployment_in_use")
+        assert refused.json()["error"]["runs"] == 1
+        draining = asyncio.create_task(http.post(f"{PATH}/{NAME}/unload?drain=true"))
+        rest = [line async for line in lines]
+    assert "data: [DONE]" in rest
+    unloaded = await draining
+    assert (unloaded.status_code, unloaded.json()["state"], unloaded.json()["running"]) == (200, "unloaded", 0)
+    health = await http.get("/health")
+    assert health.json()["deployments"] == [{"name": NAME, "state": "unloaded"}]
+    loading = await http.post(f"{PATH}/{NAME}/load")
+    assert (loading.status_code, loading.json()["state"] in {"waiting", "loading", "ready"}) == (202, True)
+    again = await http.post("/v1/completions", json={**ASKED, "max_tokens": 8})  # waits for the load
+    assert again.json()["choices"][0]["text"] == before
+    await until(http, "ready")
+    assert (await http.get("/health")).status_code == 200
+
+
+async def test_a_request_loads_an_unloaded_deployment_by_itself(http: AsyncClient) -> None:
+    assert (await http.post(f"{PATH}/{NAME}/unload")).json()["state"] == "unloaded"
+    answer = await http.post("/v1/completions", json={**ASKED, "max_tokens": 4})
+    assert answer.status_code == 200
+    assert await state(http) == "ready"
