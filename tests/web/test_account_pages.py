@@ -60,6 +60,8 @@ GETS = {
     "/dashboard/webhooks": {Scope.INFERENCE, Scope.ADMIN},
     "/dashboard/accounts": {Scope.ADMIN},
     "/dashboard/accounts/{account_id}": {Scope.ADMIN},
+    "/dashboard/deployments": {Scope.ADMIN},
+    "/dashboard/deployments/states": {Scope.ADMIN},
 }
 POSTS = {
     "/p/{prediction_id}/cancel": {Scope.INFERENCE},
@@ -71,6 +73,8 @@ POSTS = {
     "/dashboard/accounts": {Scope.ADMIN},
     "/dashboard/accounts/{account_id}/credit": {Scope.ADMIN},
     "/dashboard/accounts/{account_id}/limits": {Scope.ADMIN},
+    "/dashboard/deployments/load": {Scope.ADMIN},
+    "/dashboard/deployments/unload": {Scope.ADMIN},
 }
 """Each route with the scopes of which a key needs one."""
 BACK = {
@@ -80,6 +84,8 @@ BACK = {
     "/dashboard/webhooks/rotate": "/dashboard/webhooks",
     "/dashboard/accounts/{account_id}/credit": "/dashboard/accounts/{account_id}",
     "/dashboard/accounts/{account_id}/limits": "/dashboard/accounts/{account_id}",
+    "/dashboard/deployments/load": "/dashboard/deployments",
+    "/dashboard/deployments/unload": "/dashboard/deployments",
 }
 """Addresses that take forms only: where GET leads."""
 
