@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from corral.core.errors import BadSetting
-from corral.settings import Settings, load_settings
+from corral.settings import DeploymentSettings, OpenVinoSettings, Settings, load_settings
 
 ENTRY = '[[deployments]]\nname = "a"\nweights = "/x"\n'
 
@@ -131,3 +131,13 @@ def test_the_memory_budget_is_a_size_with_a_unit_or_bytes(given: str, size_bytes
 def test_a_memory_budget_that_is_no_size_is_refused(given: str) -> None:
     with pytest.raises(BadSetting, match=r"Give a size such as 6GiB, a number of bytes, or 0\."):
         load_settings({}, {"CORRAL_MEMORY_BUDGET": given})
+
+
+def test_every_field_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deployments.md").read_text()
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    for name, field in DeploymentSettings.model_fields.items():
+        assert field.description
+        assert field.description in rows[name]
+    for name in OpenVinoSettings.model_fields:
+        assert f"`{name}`" in rows["openvino"]
