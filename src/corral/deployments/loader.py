@@ -17,7 +17,10 @@ from corral.deployments.slot import Residence, Slot
 _log = structlog.get_logger(__name__)
 
 PATIENCE_S: Final = 5.0
-"""Waiting so long for memory, the least recently used deployment takes no new requests until it has been replaced."""
+"""Waiting so long for memory, the least recently used deployment takes no new requests until it has been replaced.
+
+It has been loaded for at least as long.
+"""
 _DRAIN_POLL_S: Final = 0.02
 
 
@@ -84,16 +87,16 @@ class Loader:
             await victim.left.wait()
             return
         self._changed.clear()
-        impatient_at_s = waiting_since_s + self._patience_s
+        # One that loads stays until it has computed for a while: else two that are asked all the time only load.
+        loaded = [one for one in movable if one.residence is Residence.IN and one.load_ended_s is not None]
+        impatient_at_s = None
+        if loaded:
+            impatient_at_s = max(waiting_since_s, loaded[0].load_ended_s or 0.0) + self._patience_s
         try:
             async with asyncio.timeout_at(impatient_at_s):
                 await self._changed.wait()
         except TimeoutError:
-            staying = [one for one in movable if one.residence is Residence.IN]
-            if staying:
-                await self.drain(staying[0])
-            else:
-                await self._changed.wait()
+            await self.drain(loaded[0])
 
     async def _reside(self, slot: Slot) -> None:
         """Run the engine until the deployment is told to leave."""
@@ -115,10 +118,10 @@ class Loader:
             _log.error("deployment_load_failed", deployment=slot.name, reason=str(error))
             if not isinstance(error, EngineUnavailable):  # it is not started again by itself, so it uses nothing
                 self._budget.release(slot.name)
-                self.changed()
             return
         finally:
-            slot.load_began_s = None
+            slot.load_began_s, slot.load_ended_s = None, loop.time()
+            self.changed()
         slot.load_took_s = loop.time() - began_s
         slot.used_at_s = loop.time()
         self._budget.reserve(slot.name, slot.deployment.memory_bytes)  # no more than before: the conversion is over
@@ -130,7 +133,7 @@ class Loader:
         self._budget.release(slot.name)
         slot.residence = Residence.OUT
         slot.told_to_leave.clear()
-        slot.load_began_s = None
+        slot.load_began_s = slot.load_ended_s = None
         if not slot.uses:
             slot.wanted.clear()
         slot.left.set()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from corral.catalog.model import CatalogModel
 from corral.core.errors import CorralError, DeploymentInUse, UnknownDeployment
 from corral.deployments.deployment import Deployment, LoadPolicy
-from corral.deployments.loader import Loader
+from corral.deployments.loader import PATIENCE_S, Loader
 from corral.deployments.memory import MemoryBudget
 from corral.deployments.slot import Residence, Slot
 from corral.deployments.status import DeploymentStatus
@@ -36,6 +36,7 @@ class Deployments:
         models: Iterable[CatalogModel] = (),
         *,
         memory_bytes: int = UNLIMITED_BYTES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Register deployments; nothing is loaded before ``run``.
 
@@ -43,10 +44,11 @@ class Deployments:
             deployments: with unique names.
             models: all that the catalog serves with them.
             memory_bytes: that they may use together.
+            patience_s: see ``PATIENCE_S``.
         """
         self._slots = {one.name: Slot(one) for one in deployments}
         self._models = tuple(models)
-        self._loader = Loader(self._slots.values(), MemoryBudget(memory_bytes))
+        self._loader = Loader(self._slots.values(), MemoryBudget(memory_bytes), patience_s=patience_s)
 
     def __iter__(self) -> Iterator[Deployment]:
         """Each once, in the order of the settings."""

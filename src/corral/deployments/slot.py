@@ -39,6 +39,8 @@ class Slot:
         """Why there was no memory for it; None once it was tried again."""
         self.load_began_s: float | None = None
         """Since when it loads; None while it does not."""
+        self.load_ended_s: float | None = None
+        """When it was loaded, or could not be; None until then."""
         self.load_took_s: float | None = None
         """Duration of its last load."""
 

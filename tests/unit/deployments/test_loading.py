@@ -90,6 +90,55 @@ async def test_a_deployment_leaves_after_its_idle_time() -> None:
         assert await use(deployments, one)
 
 
+class Clients:
+    """Ask a deployment without a pause, so that it is never idle; each answer is counted."""
+
+    def __init__(self, deployments: Deployments, one: Deployment, tasks: asyncio.TaskGroup) -> None:
+        self._deployments = deployments
+        self._one = one
+        self._stopping = False
+        self.answers = 0
+        self.tasks = [tasks.create_task(self._ask()) for _ in range(3)]
+
+    async def _ask(self) -> None:
+        while not self._stopping:
+            assert len(await use(self._deployments, self._one, 12)) == 12
+            self.answers += 1
+
+    async def answered(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while self.answers < count:
+                await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Return when their last requests are answered."""
+        self._stopping = True
+        await asyncio.gather(*self.tasks)
+
+
+async def test_a_deployment_that_is_never_idle_drains_for_one_that_has_waited_long() -> None:
+    busy, other = deployment("busy", step_s=0.005), deployment("other")
+    deployments = Deployments([busy, other], memory_bytes=1, patience_s=0.3)
+    async with deployments.run(), asyncio.TaskGroup() as tasks:
+        clients = Clients(deployments, busy, tasks)
+        await clients.answered(3)
+        async with asyncio.timeout(DEADLINE_S):
+            assert await use(deployments, other)
+        answers = clients.answers
+        await clients.answered(answers + 3)  # those that came meanwhile were not refused: they waited for the next load
+        await clients.stop()
+
+
+async def test_two_deployments_in_one_place_take_turns_however_long_they_load() -> None:
+    a, b = (deployment(name, load_s=0.5, step_s=0.005) for name in "ab")
+    deployments = Deployments([a, b], memory_bytes=1, patience_s=0.1)
+    async with deployments.run(), asyncio.TaskGroup() as tasks:
+        clients = [Clients(deployments, one, tasks) for one in (a, b)]
+        for one in clients:
+            await one.answered(7)
+        await asyncio.gather(*(one.stop() for one in clients))
+
+
 async def test_what_cannot_fit_is_refused_with_both_numbers_and_tried_again() -> None:
     pinned, other = deployment("pinned", load="start"), deployment("other")
     deployments = Deployments([pinned, other], memory_bytes=1)
