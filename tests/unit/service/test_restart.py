@@ -15,6 +15,7 @@ from corral.service.ports import Run
 from tests.engines import scripted_engine
 from tests.unit.service.desk import (
     ByteTokenizer,
+    Desk,
     collected,
     limited,
     numbered,
@@ -183,6 +184,44 @@ async def test_a_run_of_an_earlier_version_is_settled_and_not_continued(database
         desk.sit_down_again(before)
         stored = await desk.settled(run.id)
         assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
+        await desk.balanced()
+
+
+async def begun_before_the_first_load(database: Path) -> tuple[Desk, str]:
+    """Start a background run whose weights are not known yet, and stop the server; its desk and the run's id."""
+    unloaded = scripted_engine(vocab_size=ByteTokenizer.vocab_size)
+    async with serving(database, unloaded) as desk:
+        await seat(desk)
+        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+            pass
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT weights_id FROM predictions").fetchall() == [(None,)]
+    return desk, run.id
+
+
+async def test_a_run_that_waited_for_the_first_load_is_computed_after_a_restart(database: Path) -> None:
+    before, run_id = await begun_before_the_first_load(database)
+    async with working(weights_id="9f3c:int8") as engine, serving(database, engine, drawn_seed=99) as desk:
+        desk.sit_down_again(before)
+        result = await collected(await desk.service.attach(before.caller, run_id))
+        stored = await desk.settled(run_id)
+        assert (stored.status, stored.completion_tokens) == (Status.SUCCEEDED, 120)
+        assert (stored.receipt or {})["weights_id"] == "9f3c:int8"
+        assert (await desk.answer(GREEDY)).choices[0].ids == result.choices[0].ids
+        await desk.balanced()
+
+
+async def test_a_run_that_waited_for_the_first_load_is_settled_for_nothing_if_its_prompt_is_another_now(
+    database: Path,
+) -> None:
+    before, run_id = await begun_before_the_first_load(database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE predictions SET prompt_digest = ?", (bytes(32),))
+    async with working() as engine, serving(database, engine) as desk:
+        desk.sit_down_again(before)
+        stored = await desk.settled(run_id)
+        assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
+        assert (stored.completion_tokens, stored.cost_nusd) == (0, 0)
         await desk.balanced()
 
 
