@@ -40,7 +40,7 @@ def test_every_bench_is_run_by_a_test() -> None:
     assert programs == run_here | {"overhead/gateway.py"}  # which overhead.py starts
 
 
-async def test_overhead_counts_every_token_once_up_to_its_own_largest_number_of_streams() -> None:
+async def test_overhead_bench_counts_every_token_once() -> None:
     options = ("--tokens", 8, "--step-ms", 2, "--answers", 4)
     lines = await run("overhead/overhead.py", "--streams", 2, 256, *options)
     assert [each["what"] for each in lines] == ["bare", "served", "added"] * 2
@@ -61,7 +61,7 @@ async def test_engine_throughput_measures_the_demo_model(tmp_path: Path) -> None
     assert [(each["streams"], each["median"] > 0) for each in lines] == [(1, True), (2, True)]
 
 
-async def test_a_random_checkpoint_is_written_and_its_conversion_watched(tmp_path: Path) -> None:
+async def test_random_checkpoint_conversion_is_measured(tmp_path: Path) -> None:
     checkpoint = tmp_path / "random"
     assert await run("engine/random_checkpoint.py", checkpoint, "--size", "15m") == []
     (watched,) = await run("engine/conversion_memory.py", checkpoint, tmp_path / "cache", "--weights", "int4")

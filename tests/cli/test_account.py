@@ -13,7 +13,7 @@ from corral.store.books import accounts
 from tests.cli.ledgers import Ledgers
 
 
-def test_an_account_is_made_with_its_credit_and_limits(ledgers: Ledgers) -> None:
+def test_account_create_stores_credit_and_limits(ledgers: Ledgers) -> None:
     ledgers.said(
         "account", "create", "ann", "--credit", "5.000000001", "--limit-day", "1.5", "--limit-month", "20",
         "--requests-per-minute", "60", "--tokens-per-minute", "10000", "--concurrent-runs", "4",
@@ -49,7 +49,7 @@ def test_credit_adds_up_exactly_and_can_be_taken_back(ledgers: Ledgers) -> None:
 
 
 @given(st.integers(min_value=-(10**18), max_value=10**18))
-def test_every_amount_is_read_as_it_is_shown(nusd: int) -> None:
+def test_printed_amounts_can_be_read_back(nusd: int) -> None:
     assert signed_usd(usd(nusd)) == nusd
 
 
@@ -64,7 +64,7 @@ def test_an_account_is_shown_with_what_it_spent(ledgers: Ledgers) -> None:
     assert ["limits", "no", "limits"] in [line.split() for line in lines]
 
 
-def test_only_the_limits_that_are_named_change(ledgers: Ledgers) -> None:
+def test_account_limit_changes_only_the_given_limits(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann", "--limit-day", "1", "--concurrent-runs", "2")
     said = ledgers.said("account", "limits", "ann", "--limit-month", "20", "--concurrent-runs", "none")
     assert said.endswith("ann: $1 per day, $20 per month\n")
@@ -86,7 +86,7 @@ def test_only_the_limits_that_are_named_change(ledgers: Ledgers) -> None:
         "--1",
     ],
 )
-def test_an_amount_that_is_none_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
+def test_invalid_amount_is_a_usage_error(ledgers: Ledgers, amount: str) -> None:
     ledgers.said("account", "create", "ann")
     assert "not an amount in dollars" in ledgers.refused("account", "credit", "ann", amount, status=2)
     assert ledgers.json("account", "show", "ann")["available_usd"] == "0"
@@ -111,19 +111,19 @@ def test_an_amount_beyond_a_thousand_million_dollars_is_a_usage_error(ledgers: L
         ("--concurrent-runs", "-1"),
     ],
 )
-def test_a_bad_option_makes_no_account(ledgers: Ledgers, option: str, value: str) -> None:
+def test_invalid_option_creates_no_account(ledgers: Ledgers, option: str, value: str) -> None:
     assert option in ledgers.refused("account", "create", "ann", option, value, status=2)
     assert json.loads(ledgers.said("account", "list", "--json")) == []
 
 
-def test_a_name_is_taken_once_and_an_id_is_no_name_for_another(ledgers: Ledgers) -> None:
+def test_account_name_is_unique_and_cannot_be_another_id(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann")
     assert "named 'ann' already" in ledgers.refused("account", "create", "ann")
     account_id = ledgers.json("account", "show", "ann")["id"]
     assert "already" in ledgers.refused("account", "create", account_id)
 
 
-def test_an_account_that_is_not_there_is_named(ledgers: Ledgers) -> None:
+def test_unknown_account_error_names_it(ledgers: Ledgers) -> None:
     for command in (["show", "bob"], ["credit", "bob", "1"], ["limits", "bob", "--limit-day", "1"]):
         said = ledgers.refused("account", *command)
         assert said == "corral: No account is called 'bob'; `corral account list` shows them. "

@@ -29,14 +29,14 @@ async def run(door: LiveServer, *arguments: str, key: str = SECRET) -> Result:
 
 
 @pytest.mark.anyio
-async def test_the_door_answers_the_chat_command(door: LiveServer) -> None:
+async def test_openai_api_answers_the_chat_command(door: LiveServer) -> None:
     done = await run(door, "chat", "--temperature", "0", "--max-tokens", "20", "--seed", "1", "Hi")
     assert (done.status, done.stderr) == (0, b"")
     assert done.stdout == b"Hello!\n"
 
 
 @pytest.mark.anyio
-async def test_the_door_lists_its_models_with_context_and_weights(door: LiveServer) -> None:
+async def test_openai_api_lists_models_with_context_and_weights(door: LiveServer) -> None:
     done = await run(door, "models", "--json")
     assert done.status == 0
     assert b'"context_tokens": null' not in done.stdout
@@ -44,13 +44,13 @@ async def test_the_door_lists_its_models_with_context_and_weights(door: LiveServ
 
 
 @pytest.mark.anyio
-async def test_the_door_refuses_a_wrong_key_and_an_unknown_model_in_a_sentence(door: LiveServer) -> None:
+async def test_wrong_key_and_unknown_model_are_rejected_in_one_sentence(door: LiveServer) -> None:
     assert b"did not accept the API key" in (await run(door, "models", key="wrong")).stderr
     assert b"Model 'no/one' not found." in (await run(door, "chat", "--model", "no/one", "Hi")).stderr
 
 
 @pytest.mark.anyio
-async def test_doctor_knows_the_door_by_its_health(door: LiveServer) -> None:
+async def test_doctor_recognises_the_server_by_its_health(door: LiveServer) -> None:
     check = await run_sync(check_port, "127.0.0.1", door.port)
     assert check.verdict is Verdict.OK
     assert "Corral answers" in check.finding

@@ -83,7 +83,7 @@ async def test_models_are_listed_and_have_versions(server: LiveServer) -> None:
     assert b"not found" in done.stderr.lower()
 
 
-async def test_a_call_gives_one_document_and_a_stream_the_same_text(server: LiveServer) -> None:
+async def test_call_prints_one_document_and_stream_the_same_text(server: LiveServer) -> None:
     call = ("infer", "-m", NAME, "-i", "input=[INST] Hello! [/INST]", *GREEDY)
     answer = json.loads(await printed(server, *call))
     text = answer["results"][0]["generated_text"]
@@ -111,7 +111,7 @@ async def test_deployments_are_running_models_that_can_be_called(server: LiveSer
     assert json.loads(answer)["results"]
 
 
-async def test_a_key_is_checked_before_it_is_kept(
+async def test_login_checks_the_key_before_storing_it(
     server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -121,7 +121,7 @@ async def test_a_key_is_checked_before_it_is_kept(
     assert (await run_sync(partial(run_in_pipes, app, ["auth", "token"], b""))).stdout == f"{SECRET}\n".encode()
 
 
-async def test_a_log_has_lines_of_its_time(server: LiveServer) -> None:
+async def test_log_lists_lines_of_the_chosen_time(server: LiveServer) -> None:
     await printed(server, "infer", "-m", NAME, "-i", "input=Hello", *GREEDY)
     deploy_id = json.loads(await printed(server, "deploy", "list", "-m", NAME))[0]["deploy_id"]
     assert await printed(server, "log", deploy_id)

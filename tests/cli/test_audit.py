@@ -30,7 +30,7 @@ def verified(ledgers: Ledgers, document: object) -> tuple[int, str]:
     return done.status, done.stdout.decode()
 
 
-def test_the_receipt_of_a_run_holds(ledgers: Ledgers, settled: Prediction, tmp_path: Path) -> None:
+def test_receipt_of_a_run_verifies(ledgers: Ledgers, settled: Prediction, tmp_path: Path) -> None:
     file = tmp_path / "receipt.json"
     file.write_text(ledgers.said("receipt", settled.id))
     assert json.loads(file.read_text()) == settled.receipt
@@ -61,7 +61,7 @@ def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled
         ({"digest": None}, ["digest"]),
     ],
 )
-def test_whatever_is_altered_is_named(
+def test_altered_receipt_fields_are_named(
     ledgers: Ledgers, settled: Prediction, change: dict[str, Any], said: list[str]
 ) -> None:
     status, problems = verified(ledgers, {**(settled.receipt or {}), **change})
@@ -79,25 +79,25 @@ def test_whatever_is_altered_is_named(
         (b" " * (4 * 2**20 + 1), "longer than"),
     ],
 )
-def test_what_is_no_receipt_is_refused(ledgers: Ledgers, stdin: bytes, said: str) -> None:
+def test_document_that_is_not_a_receipt_is_rejected(ledgers: Ledgers, stdin: bytes, said: str) -> None:
     done = ledgers.run("verify-receipt", "-", stdin=stdin)
     assert (done.status, done.stdout) == (1, b"")
     assert said in done.stderr.decode()
 
 
-def test_an_incomplete_receipt_and_a_missing_file_are_told(ledgers: Ledgers) -> None:
+def test_incomplete_receipt_and_missing_file_are_reported(ledgers: Ledgers) -> None:
     assert verified(ledgers, {"model": "x"})[1].startswith("The receipt lacks account_id, ")
     assert "/no/such/file cannot be read" in ledgers.refused("verify-receipt", "/no/such/file")
 
 
-def test_a_receipt_comes_with_the_end_of_its_run(ledgers: Ledgers) -> None:
+def test_unfinished_prediction_has_no_receipt(ledgers: Ledgers) -> None:
     account, key = ledgers.begin()
     running: Prediction = ledgers.meanwhile(lambda store: Books(store, account, key).claim())
     assert "is starting; it gets a receipt when it ends" in ledgers.refused("receipt", running.id)
     assert "There is no prediction 'nobody'" in ledgers.refused("receipt", "nobody")
 
 
-def test_books_that_agree_have_no_difference(ledgers: Ledgers, settled: Prediction) -> None:
+def test_reconcile_of_consistent_books_prints_no_difference(ledgers: Ledgers, settled: Prediction) -> None:
     assert settled.cost_nusd
     assert ledgers.said("reconcile") == "no difference\n"
     assert ledgers.json("reconcile") == []

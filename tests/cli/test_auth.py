@@ -44,9 +44,7 @@ def login_file(home: Path) -> Path:
     return home / "config" / "corral" / "login.json"
 
 
-def test_login_keeps_a_key_that_the_server_accepts_for_its_owner_alone(
-    home: Path, corral: Corral, fake: FakeServer
-) -> None:
+def test_login_stores_an_accepted_key_readable_by_its_owner_only(home: Path, corral: Corral, fake: FakeServer) -> None:
     done = corral("auth", "login", "--url", f"{fake.url}/v1/", stdin=f"{KEY}\n".encode())
     assert (done.status, done.stdout, done.stderr) == (0, b"login successful\n", b"")
     assert (fake.asked_for[-1].path, fake.asked_for[-1].key) == ("/v1/me", KEY)
@@ -55,14 +53,14 @@ def test_login_keeps_a_key_that_the_server_accepts_for_its_owner_alone(
     assert [path.name for path in login_file(home).parent.iterdir()] == ["login.json"]
 
 
-def test_later_commands_go_where_one_is_logged_in(corral: Corral, fake: FakeServer) -> None:
+def test_commands_after_login_use_the_server_of_the_login(corral: Corral, fake: FakeServer) -> None:
     assert corral("auth", "set-token", KEY, "--url", fake.url).stdout == b"token stored successfully\n"
     assert corral("models").status == 0
     assert fake.asked_for[-1].key == KEY
     assert corral("auth", "token").stdout == f"{KEY}\n".encode()
 
 
-def test_a_refused_key_is_not_kept_nor_shown(home: Path, corral: Corral, fake: FakeServer) -> None:
+def test_rejected_key_is_neither_stored_nor_printed(home: Path, corral: Corral, fake: FakeServer) -> None:
     fake.answer("GET /v1/me", Scripted(status=401, document={"error": "no"}))
     done = corral("auth", "set-token", "sk-mistyped", "--url", fake.url)
     assert (done.status, done.stdout) == (1, b"")
@@ -72,12 +70,12 @@ def test_a_refused_key_is_not_kept_nor_shown(home: Path, corral: Corral, fake: F
 
 
 @pytest.mark.parametrize("key", [b"", b"\n", b"k" * 9000])
-def test_what_is_no_key_is_not_sent(corral: Corral, fake: FakeServer, key: bytes) -> None:
+def test_malformed_key_is_not_sent(corral: Corral, fake: FakeServer, key: bytes) -> None:
     assert corral("auth", "login", "--url", fake.url, stdin=key).status == 1
     assert fake.asked_for == []
 
 
-def test_logout_forgets_and_says_so_only_once(home: Path, corral: Corral, fake: FakeServer) -> None:
+def test_logout_deletes_the_login_once(home: Path, corral: Corral, fake: FakeServer) -> None:
     corral("auth", "set-token", KEY, "--url", fake.url)
     assert corral("auth", "logout").stdout == b"logout done\n"
     assert not login_file(home).exists()
@@ -88,7 +86,7 @@ def test_logout_forgets_and_says_so_only_once(home: Path, corral: Corral, fake: 
     assert done.stderr == b"corral: Not logged in. Run `corral auth login`.\n"
 
 
-def test_settings_go_before_the_login_and_options_before_settings(
+def test_options_override_settings_and_settings_override_the_login(
     corral: Corral, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corral("auth", "set-token", KEY, "--url", fake.url)
@@ -100,7 +98,7 @@ def test_settings_go_before_the_login_and_options_before_settings(
     assert fake.asked_for[-1].key == "sk-of-the-environment"
 
 
-def test_a_token_goes_to_no_other_server_than_its_own(corral: Corral, fake: FakeServer) -> None:
+def test_token_is_sent_only_to_the_server_of_the_login(corral: Corral, fake: FakeServer) -> None:
     corral("auth", "set-token", KEY, "--url", fake.url)
     elsewhere = fake.url.replace("127.0.0.1", "localhost")
     assert corral("models", "--url", elsewhere).status == 1
@@ -108,7 +106,7 @@ def test_a_token_goes_to_no_other_server_than_its_own(corral: Corral, fake: Fake
     assert corral("auth", "token", "--url", "https://corral.example").status == 1
 
 
-def test_this_machines_key_file_is_for_this_machine_alone(home: Path, corral: Corral, fake: FakeServer) -> None:
+def test_local_key_file_is_used_for_the_local_server_only(home: Path, corral: Corral, fake: FakeServer) -> None:
     (home / "data" / "corral").mkdir(parents=True)
     (home / "data" / "corral" / "api-key").write_text(KEY)
     assert corral("models", "--url", fake.url).status == 0
@@ -124,7 +122,7 @@ def test_this_machines_key_file_is_for_this_machine_alone(home: Path, corral: Co
         ('{"url": "http://x", "tokn": "t"}', 0o600, "is damaged"),
     ],
 )
-def test_a_login_that_is_not_safe_or_not_whole_is_refused(
+def test_unsafe_or_incomplete_login_file_is_rejected(
     home: Path, corral: Corral, content: str, mode: int, said: str
 ) -> None:
     login_file(home).parent.mkdir(parents=True)
@@ -136,7 +134,7 @@ def test_a_login_that_is_not_safe_or_not_whole_is_refused(
     assert corral("auth", "logout").status == 0
 
 
-def test_a_terminal_is_asked_for_the_key_and_does_not_show_it(home: Path, fake: FakeServer) -> None:
+def test_key_prompt_on_a_terminal_does_not_echo(home: Path, fake: FakeServer) -> None:
     with Terminal([sys.executable, "-m", "corral", "auth", "login", "--url", fake.url]) as terminal:
         terminal.wait_for(f"API key for {fake.url}: ")
         terminal.type(f"{KEY}\n")

@@ -18,7 +18,7 @@ def test_a_prompt_is_answered_once_as_plain_text(fake: FakeServer, run: Run) -> 
     assert fake.questions[0].keys() == {"model", "messages", "stream"}
 
 
-def test_a_pipe_is_a_question(fake: FakeServer, run: Run) -> None:
+def test_stdin_is_used_as_the_prompt(fake: FakeServer, run: Run) -> None:
     assert run("chat", stdin="¿Qué?\n".encode()).stdout == b"Hello!\n"
     assert fake.asked == [[("user", "¿Qué?\n")]]
 
@@ -94,7 +94,7 @@ def test_a_stream_that_breaks_off_fails(fake: FakeServer, run: Run) -> None:
     assert b"before the answer was complete" in done.stderr
 
 
-def test_what_is_no_corral_is_named_so(fake: FakeServer, run: Run) -> None:
+def test_server_that_is_not_corral_is_reported(fake: FakeServer, run: Run) -> None:
     fake.refusal = (200, ["hello"])
     done = run("chat", "Hi")
     assert done.status == 1
@@ -102,13 +102,13 @@ def test_what_is_no_corral_is_named_so(fake: FakeServer, run: Run) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://[::1"])
-def test_an_address_that_is_none_is_refused(run: Run, url: str) -> None:
+def test_invalid_address_is_rejected(run: Run, url: str) -> None:
     done = run("chat", "--url", url, "Hi")
     assert done.status == 1
     assert b"is not a server address" in done.stderr
 
 
-def test_a_conversation_remembers_what_was_said(fake: FakeServer, terminal: Start) -> None:
+def test_conversation_includes_previous_turns(fake: FakeServer, terminal: Start) -> None:
     fake.replies = [stream(" First."), stream(" Second."), stream(" Third.")]
     person = terminal("chat", "--system", "Be brief.")
     assert "the demo weights stand in for it" in person.wait_for("> ")
@@ -142,7 +142,7 @@ def test_a_backslash_continues_a_message_and_ctrl_d_leaves(fake: FakeServer, ter
     assert fake.asked == [[("user", "one\ntwo")]]
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(fake: FakeServer, terminal: Start) -> None:
+def test_ctrl_c_stops_the_answer_but_not_the_chat(fake: FakeServer, terminal: Start) -> None:
     fake.replies = [chunk(" Once upon"), stream(" The end.")]
     fake.hang = True
     person = terminal("chat")
@@ -161,7 +161,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(fake: FakeServer, terminal:
     assert fake.asked[1] == [("user", "A story"), ("assistant", "Once upon"), ("user", "Go on")]
 
 
-def test_a_refused_message_is_forgotten_and_the_conversation_goes_on(fake: FakeServer, terminal: Start) -> None:
+def test_rejected_message_is_dropped_and_the_chat_continues(fake: FakeServer, terminal: Start) -> None:
     person = terminal("chat")
     person.wait_for("> ")
     fake.refusal = (400, {"error": {"message": "The prompt has 900 tokens."}})
@@ -174,7 +174,7 @@ def test_a_refused_message_is_forgotten_and_the_conversation_goes_on(fake: FakeS
     assert fake.asked == [[("user", "short")]]
 
 
-def test_an_answer_cannot_steer_the_terminal(fake: FakeServer, terminal: Start) -> None:
+def test_terminal_control_sequences_in_an_answer_are_escaped(fake: FakeServer, terminal: Start) -> None:
     fake.replies = [stream(" a\x1b]0;title\x07b\x9b31mc", reason="length")]
     person = terminal("chat", "Hi")
     person.wait_for("a]0;titleb31mc\r\n")
@@ -202,7 +202,7 @@ def test_a_process_in_a_pipeline_answers_and_says_its_status(fake: FakeServer) -
     assert (refused.returncode, refused.stdout, refused.stderr) == (1, b"", b"corral: No.\n")
 
 
-def test_too_long_a_pipe_is_refused_unsent(fake: FakeServer, run: Run) -> None:
+def test_too_long_stdin_is_rejected_before_sending(fake: FakeServer, run: Run) -> None:
     done = run("chat", stdin=b"a" * (1024 * 1024 + 1))
     assert (done.status, fake.asked) == (1, [])
     assert b"longer than 1048576 bytes" in done.stderr

@@ -5,7 +5,7 @@ import pytest
 from tools.cli_help import PAGE, OutOfStep, rendered
 
 
-def test_the_page_has_every_commands_options_as_they_are() -> None:
+def test_cli_page_lists_every_option_of_every_command() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == rendered(page), "docs/cli.md is out of step; run: .venv/bin/python tools/cli_help.py"
 

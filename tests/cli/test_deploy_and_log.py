@@ -60,14 +60,14 @@ def test_one_deployment_is_json(fake: FakeServer, run: Run) -> None:
     assert (done.status, done.stdout, done.stderr) == (1, b"", b"corral: Deployment not found\n")
 
 
-def test_lines_have_their_time_to_the_millisecond(fake: FakeServer, run: Run) -> None:
+def test_log_lines_have_millisecond_timestamps(fake: FakeServer, run: Run) -> None:
     fake.answer(LOGS, {"entries": [["1769860800.25", "started"], ["1769860801", "\x1b[2Jready"]]})
     done = run("log", "abc")
     assert done.stdout.decode() == "2026-01-31 12:00:00.250 started\n2026-01-31 12:00:01.000  [2Jready\n"
     assert fake.asked_for[-1].query == {"deploy_id": "abc", "limit": "100"}
 
 
-def test_times_and_limit_reach_the_server(fake: FakeServer, run: Run) -> None:
+def test_log_times_and_limit_are_sent_to_the_server(fake: FakeServer, run: Run) -> None:
     fake.answer(LOGS, {"entries": []})
     assert run("log", "abc", "--from", "2026-01-31T12:00", "--to", "1769860801.5", "--limit", "7").status == 0
     query = {"deploy_id": "abc", "limit": "7", "from": "1769860800.0", "to": "1769860801.5"}
@@ -79,7 +79,7 @@ def test_a_wrong_time_or_limit_ends_with_status_2(run: Run, options: list[str]) 
     assert run("log", "abc", *options).status == 2
 
 
-def test_following_shows_each_line_once_until_ctrl_c(fake: FakeServer, terminal: Callable[..., Terminal]) -> None:
+def test_log_follow_prints_each_line_once_until_ctrl_c(fake: FakeServer, terminal: Callable[..., Terminal]) -> None:
     first = [["1769860800", "one"], ["1769860801.5", "two"]]
     fake.answer(
         LOGS,

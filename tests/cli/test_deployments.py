@@ -35,7 +35,7 @@ def refusal(status: int, code: str, message: str) -> Scripted:
     return Scripted(status=status, document={"error": {"message": message, "type": "x", "code": code}})
 
 
-def test_the_list_in_a_pipe_is_tab_separated_and_moves_no_cursor(fake: FakeServer, run: Run) -> None:
+def test_deployment_list_in_a_pipe_is_tab_separated_without_control_codes(fake: FakeServer, run: Run) -> None:
     fake.answer(f"GET {PATH}", {"deployments": [LLAMA, FAILED]})
     done = run("deployments", "list")
     assert (done.status, done.stdout.decode().splitlines()) == (
@@ -48,7 +48,7 @@ def test_the_list_in_a_pipe_is_tab_separated_and_moves_no_cursor(fake: FakeServe
     )
 
 
-def test_json_is_what_the_server_said(fake: FakeServer, run: Run) -> None:
+def test_deployments_as_json_equal_the_server_document(fake: FakeServer, run: Run) -> None:
     fake.answer(f"GET {PATH}", {"deployments": [LLAMA]})
     assert json.loads(run("deployments", "list", "--json").stdout) == [LLAMA]
 
@@ -61,7 +61,7 @@ def test_a_terminal_gets_a_table(fake: FakeServer, terminal: Callable[..., Termi
     assert screen.wait_for_end() == 0
 
 
-def test_load_begins_and_says_the_state(fake: FakeServer, run: Run) -> None:
+def test_load_starts_loading_and_prints_the_state(fake: FakeServer, run: Run) -> None:
     fake.answer(f"POST {PATH}/llama/load", Scripted(status=202, document=LLAMA))
     done = run("deployments", "load", "llama")
     assert (done.status, done.stdout.decode().splitlines()[1].split("\t")[2]) == (0, "loading 40 %")
@@ -83,7 +83,9 @@ def test_load_and_wait_ends_with_status_1_and_the_reason_where_it_fails(fake: Fa
 
 
 @pytest.mark.parametrize(("options", "query"), [([], {}), (["--drain"], {"drain": "true"})])
-def test_unload_drains_only_when_told_to(fake: FakeServer, run: Run, options: list[str], query: dict[str, str]) -> None:
+def test_unload_drains_only_with_the_option(
+    fake: FakeServer, run: Run, options: list[str], query: dict[str, str]
+) -> None:
     fake.answer(f"POST {PATH}/llama/unload", {**READY, "state": "unloaded"})
     assert run("deployments", "unload", "llama", *options).status == 0
     assert fake.asked_for[-1].query == query
@@ -97,9 +99,7 @@ def test_unload_drains_only_when_told_to(fake: FakeServer, run: Run, options: li
         (refusal(403, "permission_denied", "This API key lacks the scope 'admin'."), "lacks the scope 'admin'"),
     ],
 )
-def test_a_refusal_is_the_servers_own_sentence_and_status_1(
-    fake: FakeServer, run: Run, answer: Scripted, said: str
-) -> None:
+def test_server_error_is_printed_with_status_1(fake: FakeServer, run: Run, answer: Scripted, said: str) -> None:
     fake.answer(f"POST {PATH}/llama/unload", answer)
     done = run("deployments", "unload", "llama")
     assert (done.status, done.stdout) == (1, b"")
@@ -107,19 +107,19 @@ def test_a_refusal_is_the_servers_own_sentence_and_status_1(
 
 
 @pytest.mark.parametrize("name", ["local/x", "../..", "a?drain=true", "é#x"])
-def test_a_name_stays_one_segment_of_the_address(fake: FakeServer, run: Run, name: str) -> None:
+def test_deployment_name_is_escaped_as_one_path_segment(fake: FakeServer, run: Run, name: str) -> None:
     fake.answer(f"POST {PATH}/{name}/load", Scripted(status=202, document=LLAMA))
     assert run("deployments", "load", "--", name).status == 0
     assert fake.asked_for[-1].query == {}
 
 
-def test_a_server_without_such_routes_says_so(fake: FakeServer, run: Run) -> None:
+def test_server_without_deployment_routes_is_reported(fake: FakeServer, run: Run) -> None:
     fake.answer(f"GET {PATH}", Scripted(status=404, document={"detail": "There is no such address."}))
     done = run("deployments", "list")
     assert (done.status, done.stderr) == (1, b"corral: There is no such address.\n")
 
 
-def test_another_document_is_refused_in_a_sentence(fake: FakeServer, run: Run) -> None:
+def test_unexpected_document_is_rejected_in_one_sentence(fake: FakeServer, run: Run) -> None:
     fake.answer(f"GET {PATH}", {"deployments": [{"name": 3}]})
     done = run("deployments", "list")
     assert (done.status, b"not what Corral sends" in done.stderr) == (1, True)

@@ -47,7 +47,7 @@ def run(installation: Installation, *arguments: str) -> Result:
     return run_in_pipes(app, arguments, b"")
 
 
-def test_a_sound_installation_passes_with_a_line_a_check(installation: Installation) -> None:
+def test_doctor_prints_one_line_per_passed_check(installation: Installation) -> None:
     done = run(installation)
     lines = done.stdout.decode().splitlines()
     assert done.status == 0
@@ -78,7 +78,7 @@ def test_json_holds_every_check(installation: Installation) -> None:
     assert checks["data dir"]["remedy"] == f"chmod 700 {installation.data_dir}"
 
 
-def test_a_port_of_another_program_fails(installation: Installation, fake: FakeServer) -> None:
+def test_port_used_by_another_program_fails(installation: Installation, fake: FakeServer) -> None:
     port = int(fake.url.rpartition(":")[2])
     fake.health = (200, {"status": "something else"})
     check = doctor.check_port("127.0.0.1", port)
@@ -88,13 +88,13 @@ def test_a_port_of_another_program_fails(installation: Installation, fake: FakeS
 
 
 @pytest.mark.parametrize(("status", "state"), [(200, "ready"), (503, "starting"), (503, "storage_failed")])
-def test_a_port_that_corral_answers_at_passes(fake: FakeServer, status: int, state: str) -> None:
+def test_port_used_by_corral_passes(fake: FakeServer, status: int, state: str) -> None:
     fake.health = (status, {"status": state})
     check = doctor.check_port("127.0.0.1", int(fake.url.rpartition(":")[2]))
     assert (check.verdict, check.finding) == (Verdict.OK, f"Corral answers at {fake.url} ({state})")
 
 
-def test_an_address_of_another_machine_fails() -> None:
+def test_address_of_another_machine_fails() -> None:
     assert doctor.check_port("192.0.2.1", 8000).verdict is Verdict.FAIL
 
 
@@ -103,7 +103,7 @@ def test_a_host_name_is_looked_up(installation: Installation) -> None:
     assert doctor.check_port("no-such-host.invalid", installation.port).verdict is Verdict.FAIL
 
 
-def test_a_data_directory_that_will_be_made_passes(tmp_path: Path) -> None:
+def test_missing_data_directory_that_can_be_created_passes(tmp_path: Path) -> None:
     check = doctor.check_data_dir(tmp_path / "not" / "yet")
     assert (check.verdict, check.finding) == (Verdict.OK, f"{tmp_path / 'not' / 'yet'} will be created")
 
@@ -136,13 +136,13 @@ def test_an_incomplete_demo_model_fails_by_name(installation: Installation) -> N
         ("win32", "AMD64", set[str](), Verdict.FAIL),
     ],
 )
-def test_a_processor_is_judged_by_platform_and_vectors(
+def test_processor_check_uses_platform_and_vector_instructions(
     system: str, machine: str, flags: set[str], verdict: Verdict
 ) -> None:
     assert doctor.check_cpu(system, machine, frozenset(flags)).verdict is verdict
 
 
-def test_a_checkpoint_in_the_settings_is_looked_at_in_either_format(installation: Installation, tmp_path: Path) -> None:
+def test_configured_checkpoint_is_checked_in_both_formats(installation: Installation, tmp_path: Path) -> None:
     model = GgufLlama()
     directory = write_with_vocabulary(model, tmp_path / "mine")
     for path in (directory, model.write_gguf(tmp_path / "mine.gguf")):

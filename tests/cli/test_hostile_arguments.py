@@ -69,7 +69,7 @@ def calls(command: Command) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_hostile_values_end_in_a_sentence(
+def test_hostile_arguments_fail_with_one_sentence(
     path: tuple[str, ...], ledgers: Ledgers, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CORRAL_URL", fake.url)

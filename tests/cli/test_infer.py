@@ -58,7 +58,7 @@ def test_files_and_base64_are_uploads_with_a_name(fake: FakeServer, run: Run, tm
     ]
 
 
-def test_a_version_and_a_deployment_are_where_deepctl_has_them(fake: FakeServer, run: Run) -> None:
+def test_version_and_deployment_are_sent_like_deepctl(fake: FakeServer, run: Run) -> None:
     fake.answer(CALL, ANSWER)
     fake.answer("POST /v1/inference/deploy/DpM4BkrjEspUwmTa", ANSWER)
     assert run("infer", "-m", MODEL, "--version", "9ff8b0", "-i", "input=x").status == 0
@@ -123,7 +123,7 @@ def test_a_stream_is_shown_as_text_without_its_special_tokens(fake: FakeServer, 
     assert (done.status, done.stdout, done.stderr) == (0, b" I have\n", b"")
 
 
-def test_wishes_of_a_stream_are_met_from_its_last_event(fake: FakeServer, run: Run) -> None:
+def test_output_options_of_a_stream_use_its_last_event(fake: FakeServer, run: Run) -> None:
     fake.answer(CALL, Scripted(events=event(" I") + event("</s>", special=True, whole=" I")))
     done = run("infer", "-m", MODEL, "-i", "input=x", "-i", "stream=true", "-o", "generated_text=-")
     assert (done.status, done.stdout) == (0, b'" I"\n')

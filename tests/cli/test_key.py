@@ -5,7 +5,7 @@ import pytest
 from tests.cli.ledgers import Ledgers
 
 
-def test_the_secret_stands_alone_on_stdout_and_nowhere_else(ledgers: Ledgers) -> None:
+def test_key_secret_is_printed_on_stdout_only(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann")
     done = ledgers.run("key", "create", "--account", "ann", "--name", "laptop")
     secret = done.stdout.decode().strip()
@@ -18,7 +18,7 @@ def test_the_secret_stands_alone_on_stdout_and_nowhere_else(ledgers: Ledgers) ->
     assert secret.encode() not in stored
 
 
-def test_a_key_has_the_terms_that_were_asked_for(ledgers: Ledgers) -> None:
+def test_key_create_options_are_stored(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann")
     ledgers.said(
         "key", "create", "--account", "ann", "--scope", "read", "--scope", "admin", "--model", "Meta/Llama-2-7b-chat",
@@ -31,7 +31,7 @@ def test_a_key_has_the_terms_that_were_asked_for(ledgers: Ledgers) -> None:
     assert (key["privacy"], key["state"], key["spent_usd"]) == (True, "active", "0")
 
 
-def test_by_default_a_key_may_infer_and_read_any_model_for_ever(ledgers: Ledgers) -> None:
+def test_default_key_has_inference_and_read_scopes_for_all_models_without_expiry(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann")
     ledgers.said("key", "create", "--account", "ann")
     (key,) = ledgers.json("key", "list")
@@ -39,7 +39,7 @@ def test_by_default_a_key_may_infer_and_read_any_model_for_ever(ledgers: Ledgers
     assert (key["spend_limit_usd"], key["privacy"]) == (None, False)
 
 
-def test_lists_are_of_one_account_or_of_all(ledgers: Ledgers) -> None:
+def test_keys_are_listed_for_one_account_or_all(ledgers: Ledgers) -> None:
     for name in ("ann", "bob"):
         ledgers.said("account", "create", name)
         ledgers.said("key", "create", "--account", name, "--name", f"of {name}", "--expires", "30d")
@@ -61,7 +61,7 @@ def test_a_revoked_key_stays_in_the_list(ledgers: Ledgers) -> None:
     assert ledgers.json("key", "list") == [revoked]
 
 
-def test_a_secret_given_for_an_id_is_not_repeated(ledgers: Ledgers) -> None:
+def test_secret_given_instead_of_an_id_is_not_printed(ledgers: Ledgers) -> None:
     said = ledgers.refused("key", "revoke", "ck_pasted-by-mistake", status=2)
     assert "pasted" not in said
     assert "corral key list" in said
@@ -80,13 +80,13 @@ def test_a_secret_given_for_an_id_is_not_repeated(ledgers: Ledgers) -> None:
         ("--spend-limit", "-1"),
     ],
 )
-def test_a_bad_option_makes_no_key(ledgers: Ledgers, option: str, value: str) -> None:
+def test_invalid_option_creates_no_key(ledgers: Ledgers, option: str, value: str) -> None:
     ledgers.said("account", "create", "ann")
     assert option in ledgers.refused("key", "create", "--account", "ann", option, value, status=2)
     assert ledgers.json("key", "list") == []
 
 
 @pytest.mark.parametrize("when", ["2020-01-01", "0d"])
-def test_a_key_that_would_never_be_good_is_refused(ledgers: Ledgers, when: str) -> None:
+def test_key_that_is_already_expired_is_rejected(ledgers: Ledgers, when: str) -> None:
     ledgers.said("account", "create", "ann")
     assert "The expiry is in the past" in ledgers.refused("key", "create", "--account", "ann", "--expires", when)

@@ -119,7 +119,7 @@ def bend(checkpoint: Path, how: str) -> None:
         ("nothing at all", "is neither a directory nor a file"),
     ],
 )
-def test_what_cannot_be_served_is_not_registered(checkpoint: Path, data_dir: Path, how: str, what: str) -> None:
+def test_unsupported_checkpoint_is_not_registered(checkpoint: Path, data_dir: Path, how: str, what: str) -> None:
     bend(checkpoint, how)
     assert what in refused("model", "add", str(checkpoint))
     assert registered(data_dir) == []
@@ -131,7 +131,7 @@ def test_a_bad_name_is_refused(checkpoint: Path, data_dir: Path, name: str) -> N
     assert registered(data_dir) == []
 
 
-def test_a_pulled_models_name_is_taken_and_the_other_way_round(checkpoint: Path, pulled: Path, data_dir: Path) -> None:
+def test_pulled_and_added_models_cannot_share_a_name(checkpoint: Path, pulled: Path, data_dir: Path) -> None:
     assert "was pulled. To replace it, first run `corral model remove" in refused(
         "model", "add", str(checkpoint), "--name", PULLED
     )
@@ -144,7 +144,7 @@ def test_a_pulled_models_name_is_taken_and_the_other_way_round(checkpoint: Path,
 # Removing
 
 
-def test_what_the_user_brought_is_never_deleted(checkpoint: Path, data_dir: Path) -> None:
+def test_remove_keeps_files_of_an_added_model(checkpoint: Path, data_dir: Path) -> None:
     before = {path: path.read_bytes() for path in checkpoint.iterdir()}
     said("model", "add", str(checkpoint))
     said("model", "add", str(checkpoint), "--quantize", "f32")
@@ -161,7 +161,7 @@ def test_a_model_whose_files_are_gone_can_still_be_removed(checkpoint: Path, dat
     assert (registered(data_dir), converted(data_dir)) == ([], [])
 
 
-def test_what_was_pulled_and_converted_is_deleted_and_other_models_stay(
+def test_remove_deletes_pulled_and_converted_files_of_that_model_only(
     checkpoint: Path, pulled: Path, data_dir: Path
 ) -> None:
     said("model", "add", str(checkpoint), "--quantize", "f32")
@@ -171,9 +171,7 @@ def test_what_was_pulled_and_converted_is_deleted_and_other_models_stay(
     assert len(converted(data_dir)) == 1
 
 
-def test_every_commit_that_was_pulled_is_deleted_with_what_was_converted(
-    hub: FakeHub, pulled: Path, data_dir: Path
-) -> None:
+def test_remove_deletes_every_pulled_commit_and_its_conversions(hub: FakeHub, pulled: Path, data_dir: Path) -> None:
     hub.repositories[PULLED].commit = "f" * 40
     said("pull", PULLED)
     assert (len(list(pulled.iterdir())), len(converted(data_dir))) == (2, 1)
@@ -181,7 +179,7 @@ def test_every_commit_that_was_pulled_is_deleted_with_what_was_converted(
     assert (pulled.exists(), converted(data_dir)) == (False, [])
 
 
-def test_a_pull_that_never_ended_can_be_removed(hub: FakeHub, pulled: Path, data_dir: Path) -> None:
+def test_unfinished_pull_can_be_removed(hub: FakeHub, pulled: Path, data_dir: Path) -> None:
     said("model", "remove", PULLED, "--yes")
     hub.cut["model-00002-of-00003.safetensors"] = 100
     hub.down_after_cut = True
@@ -193,20 +191,20 @@ def test_a_pull_that_never_ended_can_be_removed(hub: FakeHub, pulled: Path, data
     assert registered(data_dir) == []
 
 
-def test_removing_what_is_not_there_names_what_is(checkpoint: Path, data_dir: Path) -> None:
+def test_remove_of_an_unknown_model_lists_known_models(checkpoint: Path, data_dir: Path) -> None:
     said("model", "add", str(checkpoint))
     sentence = refused("model", "remove", "me/other", "--yes")
     assert "me/other was neither pulled nor added on this machine. Its models are: local/mine." in sentence
     assert len(registered(data_dir)) == 1
 
 
-def test_without_a_terminal_and_yes_nothing_is_removed(checkpoint: Path, data_dir: Path) -> None:
+def test_remove_without_terminal_requires_yes(checkpoint: Path, data_dir: Path) -> None:
     said("model", "add", str(checkpoint))
     assert "--yes" in refused("model", "remove", "local/mine", status=2)
     assert len(registered(data_dir)) == 1
 
 
-def test_on_a_terminal_it_asks_first(checkpoint: Path, data_dir: Path) -> None:
+def test_remove_on_a_terminal_asks_first(checkpoint: Path, data_dir: Path) -> None:
     said("model", "add", str(checkpoint))
     with Terminal([sys.executable, "-m", "corral", "model", "remove", "local/mine"]) as terminal:
         terminal.wait_for("Remove local/mine and delete its converted files? [y/N]:")

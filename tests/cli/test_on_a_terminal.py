@@ -14,7 +14,7 @@ GREEN = "\x1b[32m"
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_a_terminal_is_told_that_a_slow_server_is_awaited_in_colour_where_that_is_wanted(
+def test_waiting_notice_on_a_terminal_is_coloured_where_enabled(
     fake: FakeServer, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
@@ -25,7 +25,7 @@ def test_a_terminal_is_told_that_a_slow_server_is_awaited_in_colour_where_that_i
         assert screen.wait_for_end() == 0
 
 
-def test_a_pipe_hears_nothing_of_waiting(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_waiting_notice_in_a_pipe(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "SHOW_AFTER_S", 0)
     fake.delay_s = 0.1
     assert run("models", "--json").stderr == b""

@@ -39,7 +39,7 @@ def stream_of(fake: FakeServer, *answers: Scripted) -> None:
     fake.answer(f"GET {STREAM}", *answers)
 
 
-def test_a_list_goes_on_over_pages_up_to_its_limit(fake: FakeServer, run: Run) -> None:
+def test_list_follows_pages_up_to_the_limit(fake: FakeServer, run: Run) -> None:
     following_page = "http://elsewhere.example/v1/predictions?cursor=c%3D2"
     fake.answer(
         "GET /v1/predictions",
@@ -57,7 +57,7 @@ def test_a_list_goes_on_over_pages_up_to_its_limit(fake: FakeServer, run: Run) -
     assert [asked.query for asked in fake.asked_for] == [{}, {"cursor": "c=2"}]
 
 
-def test_a_page_that_leads_to_itself_ends_the_list(fake: FakeServer, run: Run) -> None:
+def test_page_that_links_to_itself_ends_the_list(fake: FakeServer, run: Run) -> None:
     page = {"next": "/v1/predictions?cursor=same", "results": [prediction(1)]}
     fake.answer("GET /v1/predictions", page)
     assert len(json.loads(run("predictions", "list", "--limit", "100", "--json").stdout)) == 2
@@ -77,7 +77,7 @@ def test_a_failed_prediction_shows_its_error_on_one_line(fake: FakeServer, run: 
     assert "error      E1002  [2J" in run("predictions", "get", "p1").stdout.decode().splitlines()
 
 
-def test_cancelling_says_what_became_of_it(fake: FakeServer, run: Run) -> None:
+def test_cancel_prints_the_resulting_status(fake: FakeServer, run: Run) -> None:
     fake.answer("POST /v1/predictions/p1/cancel", prediction(1, status="canceled"))
     assert run("predictions", "cancel", "p1").stdout == b"p1: canceled\n"
     fake.answer("POST /v1/predictions/p2/cancel", Scripted(status=404, document={"detail": "Not found."}))
@@ -85,7 +85,7 @@ def test_cancelling_says_what_became_of_it(fake: FakeServer, run: Run) -> None:
     assert (done.status, done.stdout, done.stderr) == (1, b"", b"corral: Not found.\n")
 
 
-def test_a_stream_is_shown_as_it_comes_and_its_address_gets_no_key(fake: FakeServer, run: Run) -> None:
+def test_stream_is_printed_as_received_and_no_key_is_sent_to_its_url(fake: FakeServer, run: Run) -> None:
     events = event("output", " Hello", 1) + event("output", "\nyou", 2) + event("logs", "x", 3) + event("done", "{}", 4)
     stream_of(fake, Scripted(events=events))
     done = run("predictions", "stream", "p1")
@@ -93,7 +93,7 @@ def test_a_stream_is_shown_as_it_comes_and_its_address_gets_no_key(fake: FakeSer
     assert [(asked.path, asked.key) for asked in fake.asked_for] == [("/v1/predictions/p1", KEY), (STREAM, "")]
 
 
-def test_a_stream_goes_on_after_the_last_event_that_came(fake: FakeServer, run: Run) -> None:
+def test_interrupted_stream_resumes_after_the_last_event(fake: FakeServer, run: Run) -> None:
     stream_of(
         fake,
         Scripted(events=event("output", " Hel", 1), breaks=True),
@@ -118,13 +118,15 @@ def test_a_stream_goes_on_after_the_last_event_that_came(fake: FakeServer, run: 
         ),
     ],
 )
-def test_a_stream_to_another_end_has_status_1(fake: FakeServer, run: Run, events: str, sentence: bytes) -> None:
+def test_stream_of_an_unsuccessful_prediction_has_status_1(
+    fake: FakeServer, run: Run, events: str, sentence: bytes
+) -> None:
     stream_of(fake, Scripted(events=event("output", " Hel", 1) + events))
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout, done.stderr) == (1, b" Hel\n", sentence)
 
 
-def test_a_stream_that_never_goes_on_is_given_up(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_that_cannot_be_resumed_fails(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "PAUSES_S", (0.0, 0.0))
     stream_of(fake, Scripted(events=event("output", " Hel", 1)), Scripted(events=": nothing\n\n"))
     done = run("predictions", "stream", "p1")
@@ -132,12 +134,12 @@ def test_a_stream_that_never_goes_on_is_given_up(fake: FakeServer, run: Run, mon
     assert done.stderr.endswith(b"corral: The stream ended early. No more events arrived in 2 retries.\n")
 
 
-def test_a_stream_that_is_refused_is_not_tried_again(fake: FakeServer, run: Run) -> None:
+def test_rejected_stream_is_not_retried(fake: FakeServer, run: Run) -> None:
     stream_of(fake, Scripted(status=404, document={"detail": "Not found."}))
     assert run("predictions", "stream", "p1").stderr == b"corral: Not found.\n"
     assert len(fake.asked_for) == 2
 
 
-def test_a_prediction_without_a_stream_is_told(fake: FakeServer, run: Run) -> None:
+def test_prediction_without_a_stream_is_reported(fake: FakeServer, run: Run) -> None:
     fake.answer("GET /v1/predictions/p1", prediction(1, urls={}))
     assert run("predictions", "stream", "p1").stderr == b"corral: Prediction p1 has no stream.\n"

@@ -95,9 +95,7 @@ def wait_until(path: Path, size_bytes: int) -> None:
 # What a pull does
 
 
-def test_a_pull_fetches_what_makes_the_model_and_nothing_else(
-    hub: FakeHub, files: dict[str, bytes], data_dir: Path
-) -> None:
+def test_pull_downloads_only_model_files(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
     said = pulled(NAME)
     assert f"corral serve {NAME}" in said
     kept = {path.name: path.read_bytes() for path in (folder(data_dir) / COMMIT).iterdir()}
@@ -109,7 +107,7 @@ def test_a_pull_fetches_what_makes_the_model_and_nothing_else(
 
 
 @pytest.mark.usefixtures("hub")
-def test_files_are_plain_and_their_owners_alone(data_dir: Path) -> None:
+def test_pulled_files_are_regular_and_private_to_their_owner(data_dir: Path) -> None:
     pulled(NAME)
     for path in [*(data_dir / "models").rglob("*")]:
         assert not path.is_symlink()
@@ -117,7 +115,7 @@ def test_files_are_plain_and_their_owners_alone(data_dir: Path) -> None:
 
 
 @pytest.mark.usefixtures("hub")
-def test_progress_is_plain_lines_in_a_pipe() -> None:
+def test_pull_progress_in_a_pipe_is_plain_lines() -> None:
     done = pull(NAME, "--quantize", "f32")
     lines = done.stderr.decode().splitlines()
     assert lines[0] == f"Asking the Hub for {NAME}"
@@ -125,7 +123,7 @@ def test_progress_is_plain_lines_in_a_pipe() -> None:
     assert "Storing weights as f32" in lines
 
 
-def test_a_second_pull_fetches_nothing_again(hub: FakeHub) -> None:
+def test_second_pull_downloads_nothing(hub: FakeHub) -> None:
     pulled(NAME)
     hub.asked.clear()
     pulled(NAME)
@@ -155,14 +153,14 @@ def test_any_name_of_a_known_model_pulls_its_repository(hub: FakeHub, files: dic
 # Transfers that break
 
 
-def test_a_cut_transfer_is_taken_up_at_once(hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_interrupted_download_is_resumed_at_once(hub: FakeHub, files: dict[str, bytes]) -> None:
     shard = shards(files)[1]
     hub.cut[shard] = 1000
     pulled(NAME)
     assert hub.transfers(shard) == [0, 1000]
 
 
-def test_the_next_pull_asks_for_the_missing_bytes_only(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+def test_next_pull_requests_only_the_missing_bytes(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
     first, second, third = shards(files)
     hub.cut[second] = 5000
     hub.down_after_cut = True
@@ -177,7 +175,9 @@ def test_the_next_pull_asks_for_the_missing_bytes_only(hub: FakeHub, files: dict
     assert (folder(data_dir) / COMMIT / second).read_bytes() == files[second]
 
 
-def test_a_hub_without_ranges_sends_the_file_anew(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+def test_hub_without_range_support_sends_the_whole_file_again(
+    hub: FakeHub, files: dict[str, bytes], data_dir: Path
+) -> None:
     shard = shards(files)[0]
     hub.cut[shard] = 1000
     hub.ranges = False
@@ -185,9 +185,7 @@ def test_a_hub_without_ranges_sends_the_file_anew(hub: FakeHub, files: dict[str,
     assert (folder(data_dir) / COMMIT / shard).read_bytes() == files[shard]
 
 
-def test_of_two_pulls_at_once_one_waits_and_goes_on_where_the_other_was_killed(
-    hub: FakeHub, files: dict[str, bytes], data_dir: Path
-) -> None:
+def test_concurrent_pull_waits_and_resumes_a_killed_pull(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
     first, second, third = shards(files)
     hub.held[second] = 7000
     one = start_pull()
@@ -205,13 +203,13 @@ def test_of_two_pulls_at_once_one_waits_and_goes_on_where_the_other_was_killed(
 
 
 @pytest.mark.usefixtures("hub")
-def test_nobody_at_the_address_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corral.catalog.hub._DELAYS_S", ())
     said = refused(NAME, "--hub-url", "http://127.0.0.1:9")
     assert said.startswith("corral: The connection to http://127.0.0.1:9 ")
 
 
-def test_a_full_disk_is_seen_before_anything_is_fetched(
+def test_full_disk_is_reported_before_the_download(
     hub: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + 20_000))
@@ -221,7 +219,7 @@ def test_a_full_disk_is_seen_before_anything_is_fetched(
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_disk_that_fills_up_meanwhile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_full_during_the_download_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -242,7 +240,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named(monkeypatch: pytest.MonkeyPatch
         ({}, "hf_made-up", "does not accept the token."),
     ],
 )
-def test_who_may_not_read_is_told_what_to_do(
+def test_unauthorized_pull_says_what_to_do(
     hub: FakeHub, files: dict[str, bytes], terms: dict[str, Any], token: str | None, said: str
 ) -> None:
     hub.publish(GATED, dict(files), **terms)
@@ -252,7 +250,7 @@ def test_who_may_not_read_is_told_what_to_do(
 
 
 @pytest.mark.parametrize("way", ["flag", "HF_TOKEN", "CORRAL_HUB_TOKEN"])
-def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
+def test_token_unlocks_a_gated_model_and_is_sent_only_to_the_hub(
     hub: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     hub.publish(GATED, dict(files), gated=True)
@@ -264,7 +262,7 @@ def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_token_that_others_could_read_is_not_sent() -> None:
+def test_token_file_readable_by_others_is_not_sent() -> None:
     said = refused(NAME, "--hub-url", "http://mirror.example", "--token", TOKEN)
     assert "The token is not sent to http://mirror.example: without https" in said
     assert TOKEN not in said
@@ -285,14 +283,14 @@ def test_a_token_that_others_could_read_is_not_sent() -> None:
     ],
 )
 @pytest.mark.usefixtures("hub")
-def test_a_pull_that_cannot_be_is_refused_in_a_sentence(arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_pull_is_rejected_in_one_sentence(arguments: tuple[str, ...], said: str) -> None:
     assert said in refused(*arguments)
 
 
 # Hubs that lie
 
 
-def test_a_shard_with_a_wrong_checksum_is_refused_and_removed(
+def test_shard_with_wrong_checksum_is_rejected_and_deleted(
     hub: FakeHub, files: dict[str, bytes], data_dir: Path
 ) -> None:
     _, second, _ = shards(files)
@@ -305,26 +303,26 @@ def test_a_shard_with_a_wrong_checksum_is_refused_and_removed(
     pulled(NAME)
 
 
-def test_a_small_file_is_checked_by_its_git_name(hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_small_file_is_verified_by_its_git_hash(hub: FakeHub, files: dict[str, bytes]) -> None:
     hub.instead["config.json"] = files["config.json"].replace(b"64", b"32")
     assert re.search(r"config\.json has the checksum [0-9a-f]{40};", refused(NAME))
 
 
-def test_more_bytes_than_listed_are_not_taken(hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_file_longer_than_listed_is_rejected(hub: FakeHub, files: dict[str, bytes]) -> None:
     (shard, *_) = shards(files)
     hub.instead[shard] = files[shard] + b"x" * 2**20
     assert f"More came for {shard} than the {len(files[shard])} bytes that are listed." in refused(NAME)
 
 
 @pytest.mark.parametrize("name", ["../../evil.safetensors", "/etc/evil.safetensors", "a/../../x", "..\\x", "a\nb"])
-def test_a_path_out_of_the_repository_refuses_it(hub: FakeHub, data_dir: Path, name: str) -> None:
+def test_path_outside_the_repository_is_rejected(hub: FakeHub, data_dir: Path, name: str) -> None:
     hub.repositories[NAME].files[name] = b"x"
     assert "which is no path inside it" in refused(NAME)
     assert not folder(data_dir).exists()
 
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "model.bin", 7])
-def test_an_index_that_names_anything_else_than_weights_is_refused(hub: FakeHub, name: object) -> None:
+def test_index_that_lists_other_files_than_weights_is_rejected(hub: FakeHub, name: object) -> None:
     index = json.dumps({"weight_map": {"model.norm.weight": name}}).encode()
     hub.repositories[NAME].files["model.safetensors.index.json"] = index
     assert "which is no plain *.safetensors file" in refused(NAME)
@@ -349,12 +347,12 @@ def test_an_index_that_names_an_absent_file_is_refused(hub: FakeHub, files: dict
     ],
     ids=lambda listing: str(listing)[:60],
 )  # fmt: skip
-def test_an_address_that_is_no_hub_is_said_to_be_none(hub: FakeHub, listing: object) -> None:
+def test_address_that_is_not_a_hub_is_reported(hub: FakeHub, listing: object) -> None:
     hub.listing = listing
     assert "does not answer as the Hugging Face Hub does; see the setting hub_url." in refused(NAME)
 
 
-def test_what_cannot_be_served_is_refused_before_its_weights_are_fetched(
+def test_unsupported_model_is_rejected_before_its_weights_are_downloaded(
     hub: FakeHub, files: dict[str, bytes], data_dir: Path
 ) -> None:
     hub.repositories[NAME].files["config.json"] = files["config.json"].replace(b"LlamaFor", b"MixtralFor")
@@ -363,7 +361,7 @@ def test_what_cannot_be_served_is_refused_before_its_weights_are_fetched(
     assert list(folder(data_dir).iterdir()) == []
 
 
-def test_weights_that_cannot_be_served_are_not_kept(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
+def test_unsupported_weights_are_deleted(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
     hub.repositories[NAME].files[shards(files)[0]] = b"no weights at all"
     assert shards(files)[0] in refused(NAME)
     assert list(folder(data_dir).iterdir()) == []
@@ -371,12 +369,12 @@ def test_weights_that_cannot_be_served_are_not_kept(hub: FakeHub, files: dict[st
 
 
 @pytest.mark.usefixtures("hub")
-def test_the_hub_librarys_offline_switch_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_variable_of_the_hub_library_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     pulled(NAME)
 
 
-def test_the_hub_library_has_no_say_by_its_own_variables(hub: FakeHub, tmp_path: Path, files: dict[str, bytes]) -> None:
+def test_other_variables_of_the_hub_library_are_ignored(hub: FakeHub, tmp_path: Path, files: dict[str, bytes]) -> None:
     hub.publish(GATED, dict(files), gated=True)
     (tmp_path / "token").write_text(TOKEN)
     environment = {

@@ -72,7 +72,7 @@ def test_commands_that_only_read_work_and_others_are_refused_in_a_sentence(books
         )
 
 
-def test_books_that_a_server_has_open_are_read_with_its_last_changes(books: Ledgers) -> None:
+def test_commands_read_the_latest_changes_of_a_running_server(books: Ledgers) -> None:
     async def look(_store: object) -> dict[str, tuple[int, str]]:
         # Another process has the database open, with its last transaction in the -wal file only.
         assert (books.data_dir / "corral.db-wal").exists()

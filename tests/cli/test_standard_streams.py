@@ -31,28 +31,26 @@ def shell(line: str, fake: FakeServer, home: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("command", ["--help", "chat hi", "models", "key list"])
-def test_a_full_disk_behind_standard_output_is_said_in_a_sentence(
-    fake: FakeServer, tmp_path: Path, command: str
-) -> None:
+def test_full_disk_on_stdout_is_reported_in_one_sentence(fake: FakeServer, tmp_path: Path, command: str) -> None:
     done = shell(f"corral {command} > /dev/full", fake, tmp_path)
     assert (done.returncode, done.stderr) == (1, FULL)
 
 
 @pytest.mark.parametrize("command", ["version", "key list"])
-def test_a_closed_standard_output_is_said_in_a_sentence(fake: FakeServer, tmp_path: Path, command: str) -> None:
+def test_closed_stdout_is_reported_in_one_sentence(fake: FakeServer, tmp_path: Path, command: str) -> None:
     done = shell(f"corral {command} >&-", fake, tmp_path)
     assert (done.returncode, done.stderr) == (1, CLOSED)
 
 
 @pytest.mark.parametrize("where", ["2> /dev/full", "2>&-"])
-def test_a_notice_that_cannot_be_written_stops_nothing(fake: FakeServer, tmp_path: Path, where: str) -> None:
+def test_unwritable_stderr_does_not_stop_a_command(fake: FakeServer, tmp_path: Path, where: str) -> None:
     shell("corral account create ann", fake, tmp_path)
     made = shell(f"corral key create --account ann {where}", fake, tmp_path)
     assert made.returncode == 0
     assert made.stdout.startswith(b"ck_")
 
 
-def test_a_reader_that_leaves_ends_a_command_silently(fake: FakeServer, tmp_path: Path) -> None:
+def test_closed_pipe_ends_a_command_silently(fake: FakeServer, tmp_path: Path) -> None:
     fake.replies = [stream(*["word\n"] * 50_000)]
     done = shell("corral chat hi | head -n 1", fake, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"word\n", b"")
@@ -72,9 +70,7 @@ def test_a_reader_that_leaves_ends_a_command_silently(fake: FakeServer, tmp_path
         ),
     ],
 )
-def test_a_standard_input_that_cannot_be_read_is_said(
-    fake: FakeServer, tmp_path: Path, line: str, status: int, said: bytes
-) -> None:
+def test_unreadable_stdin_is_reported(fake: FakeServer, tmp_path: Path, line: str, status: int, said: bytes) -> None:
     done = shell(line, fake, tmp_path)
     assert done.returncode == status, done.stderr
     assert said in done.stderr

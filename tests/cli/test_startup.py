@@ -28,7 +28,7 @@ def imported(*arguments: str, url: str = "") -> set[str]:
     return set(json.loads(done.stderr))
 
 
-def test_the_version_waits_for_nothing_but_the_command_line_itself() -> None:
+def test_version_imports_only_the_command_line() -> None:
     assert not imported("--version") & {*_OF_THE_SERVER, "pydantic", "httpx2", "rich", "msgspec", "orjson", "asyncio"}
 
 

@@ -32,7 +32,7 @@ def test_usage_in_a_pipe_is_one_line_for_each_day_model_key_and_door(ledgers: Le
     ]
 
 
-def test_usage_is_split_as_asked(ledgers: Ledgers) -> None:
+def test_usage_is_grouped_by_the_chosen_columns(ledgers: Ledgers) -> None:
     account, key = ledgers.begin()
     ledgers.settle_runs(account, key, *RUNS)
     assert ledgers.json("usage", "--by", "account,door") == [
@@ -44,7 +44,7 @@ def test_usage_is_split_as_asked(ledgers: Ledgers) -> None:
     assert [row["model"] for row in ledgers.json("usage", "--by", "model")] == ["corral/demo", "meta/llama-2-70b-chat"]
 
 
-def test_usage_is_of_the_days_and_the_account_that_were_asked(ledgers: Ledgers) -> None:
+def test_usage_is_limited_to_the_chosen_days_and_account(ledgers: Ledgers) -> None:
     account, key = ledgers.begin()
     ledgers.settle_runs(account, key, *RUNS)
     ledgers.said("account", "create", "bob")
@@ -54,7 +54,7 @@ def test_usage_is_of_the_days_and_the_account_that_were_asked(ledgers: Ledgers) 
     assert [row["day"] for row in ledgers.json(*since, "--until", "2026-01-02")] == ["2026-01-02"]
 
 
-def test_a_terminal_gets_the_sum_as_well(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_on_a_terminal_has_a_total(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
     account, key = ledgers.begin()
     ledgers.settle_runs(account, key, *RUNS)
 
@@ -71,5 +71,5 @@ def test_a_terminal_gets_the_sum_as_well(ledgers: Ledgers, monkeypatch: pytest.M
     ("option", "value"),
     [("--by", "day,colour"), ("--by", "day,day"), ("--by", ""), ("--since", "yesterday"), ("--until", "2026-13-01")],
 )
-def test_a_bad_question_is_a_usage_error(ledgers: Ledgers, option: str, value: str) -> None:
+def test_invalid_usage_option_is_a_usage_error(ledgers: Ledgers, option: str, value: str) -> None:
     assert option in ledgers.refused("usage", option, value, status=2)

@@ -25,7 +25,7 @@ def delivered(ledgers: Ledgers, **how: object) -> tuple[str, str]:
     return ledgers.meanwhile(work)
 
 
-def test_the_log_says_what_became_of_each_delivery(ledgers: Ledgers) -> None:
+def test_webhook_log_lists_the_result_of_each_delivery(ledgers: Ledgers) -> None:
     prediction_id, delivery_id = delivered(ledgers, state=DeliveryState.FAILED, status=503)
     header, row = (line.split("\t") for line in ledgers.said("webhooks", "list").splitlines())
     assert header == ["id", "prediction", "event", "state", "attempts", "last", "created", "url"]
@@ -38,7 +38,7 @@ def test_the_log_says_what_became_of_each_delivery(ledgers: Ledgers) -> None:
     assert ledgers.json("webhooks", "list", "--prediction", "unknown") == []
 
 
-def test_a_replay_makes_a_delivery_due(ledgers: Ledgers) -> None:
+def test_replay_makes_a_delivery_due_again(ledgers: Ledgers) -> None:
     _, delivery_id = delivered(ledgers, state=DeliveryState.DELIVERED, status=200)
     assert ledgers.said("webhooks", "replay", delivery_id) == f"{delivery_id}: due now\n"
     (document,) = ledgers.json("webhooks", "list")
@@ -46,7 +46,7 @@ def test_a_replay_makes_a_delivery_due(ledgers: Ledgers) -> None:
     assert "There is no delivery 'msg_x'" in ledgers.refused("webhooks", "replay", "msg_x")
 
 
-def test_a_secret_stands_alone_and_changes_only_by_rotation(ledgers: Ledgers) -> None:
+def test_webhook_secret_is_printed_alone_and_changes_only_by_rotation(ledgers: Ledgers) -> None:
     ledgers.said("account", "create", "ann")
     secret = ledgers.said("webhooks", "secret", "--account", "ann")
     assert secret.startswith("whsec_")

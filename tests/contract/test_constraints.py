@@ -190,7 +190,7 @@ async def test_every_answer_matches_its_schema(engine: Engine, name: str) -> Non
     assert all(matches(json.loads(text)) for text in texts)
 
 
-async def test_every_answer_matches_its_schema_whatever_the_schema(engine: Engine) -> None:
+async def test_every_answer_matches_a_random_schema(engine: Engine) -> None:
     draw = Random(0)
     for _ in range(25):
         source = any_schema(draw)
@@ -207,7 +207,7 @@ async def test_every_answer_matches_its_schema_whatever_the_schema(engine: Engin
         {"items": {"type": "integer"}, "maxItems": 3},
     ],
 )
-async def test_white_space_between_tokens_is_what_a_person_writes(engine: Engine, source: object) -> None:
+async def test_json_whitespace_between_tokens_is_bounded(engine: Engine, source: object) -> None:
     texts = await answers(engine, schema(source))
     assert len(texts) == 24  # none ran on to max_tokens
     gaps = {gap for text in texts for gap in re.findall(r"\s+", re.sub(r'"([^"\\]|\\.)*"', '""', text))}
@@ -240,13 +240,13 @@ async def test_no_sampling_value_breaks_a_constraint(engine: Engine, sampling: S
     assert end is EndReason.EOS
 
 
-async def test_constrained_and_free_answers_in_one_batch_leave_each_other_alone(engine: Engine) -> None:
+async def test_constrained_and_free_answers_share_a_batch_without_interference(engine: Engine) -> None:
     asked = [asking(schema(PERSON) if seed % 2 else None, seed=seed, max_new_tokens=60) for seed in range(8)]
     alone = [await generate(engine, one) for one in asked]
     assert await asyncio.gather(*(generate(engine, one) for one in asked)) == alone
 
 
-async def test_an_answer_that_reaches_its_limit_is_cut_and_says_so(engine: Engine) -> None:
+async def test_constrained_answer_at_its_token_limit_ends_with_length(engine: Engine) -> None:
     ids, end = await generate(engine, asking(schema({"type": "string", "minLength": 100}), max_new_tokens=20))
     assert (len(ids), end) == (20, EndReason.LENGTH)
     assert text_of(ids).startswith(b'"')
@@ -269,7 +269,7 @@ async def test_a_constrained_run_survives_the_death_of_its_worker(engine: Queued
     assert engine.stats().restarts == restarts + 1
 
 
-async def test_a_constrained_answer_of_an_earlier_process_goes_on_with_the_rest(engine: Engine) -> None:
+async def test_resumed_constrained_answer_continues_with_the_same_tokens(engine: Engine) -> None:
     asked = asking(schema(PERSON))
     whole, end = await generate(engine, asked)
     assert await generate(engine, replace(asked, emitted_ids=tuple(whole[:5]))) == (whole[5:], end)
@@ -289,7 +289,7 @@ async def test_a_constrained_answer_of_an_earlier_process_goes_on_with_the_rest(
     ],
     ids=lambda one: one.source[:30],
 )
-async def test_a_hostile_constraint_is_refused_and_the_others_go_on(engine: Engine, constraint: Constraint) -> None:
+async def test_hostile_constraint_is_rejected_and_other_runs_continue(engine: Engine, constraint: Constraint) -> None:
     before, pid = engine.stats(), worker_pid(engine)
     neighbour = asyncio.ensure_future(generate(engine, asking(None, max_new_tokens=200)))
     with pytest.raises(InvalidRequest) as refused:
@@ -301,13 +301,13 @@ async def test_a_hostile_constraint_is_refused_and_the_others_go_on(engine: Engi
     await until_idle(engine)
 
 
-async def test_a_constraint_has_the_last_word_on_the_length(engine: Engine) -> None:
+async def test_constraint_decides_the_answer_length(engine: Engine) -> None:
     for change in ({"min_new_tokens": 3}, {"ignore_eos": True}):
         with pytest.raises(InvalidRequest):
             await generate(engine, replace(asking(regex("a")), **change))
 
 
-async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Path) -> None:
+async def test_checkpoint_without_a_tokenizer_rejects_constraints(tmp_path: Path) -> None:
     checkpoint = GQA.write(tmp_path / "checkpoint")
     options = OpenVinoOptions(checkpoint=str(checkpoint), cache_dir=str(tmp_path / "cache"), kv_blocks=16)
     engine = checked_engine(options)
@@ -318,7 +318,7 @@ async def test_a_checkpoint_without_a_tokenizer_constrains_nothing(tmp_path: Pat
         await generate(engine, asking(None))
 
 
-async def test_an_engine_without_a_checker_lets_no_constraint_through() -> None:
+async def test_engine_without_a_checker_rejects_constraints() -> None:
     engine = scripted_engine(answer=(5, 6))
     async with engine.run():
         await engine.ready()

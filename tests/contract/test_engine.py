@@ -22,7 +22,7 @@ SEEDED = Sampling(temperature=0.9, top_p=0.95)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
-async def test_alone_equals_in_a_batch_of_eight(engine: Engine, sampling: Sampling) -> None:
+async def test_answer_alone_equals_answer_in_a_batch(engine: Engine, sampling: Sampling) -> None:
     asked = [
         request(5, 7 + n, 30 + 2 * n, max_new_tokens=24 + n, seed=n, sampling=sampling, ignore_eos=True)
         for n in range(8)
@@ -48,19 +48,19 @@ async def test_max_new_tokens_is_exact(engine: Engine, max_new_tokens: int) -> N
     assert (len(ids), end) == (max_new_tokens, EndReason.LENGTH)
 
 
-async def test_an_answer_of_one_step_leaves_nothing_behind(engine: Engine) -> None:
+async def test_one_step_answer_frees_its_resources(engine: Engine) -> None:
     await generate(engine, request(max_new_tokens=1))
     await until_idle(engine)
 
 
-async def test_leaving_early_frees_everything(engine: Engine) -> None:
+async def test_closing_the_stream_frees_all_resources(engine: Engine) -> None:
     async with engine.open(request(max_new_tokens=200, ignore_eos=True)) as batches:
         async for _ in batches:
             break
     await until_idle(engine)
 
 
-async def test_cancelling_the_task_frees_everything_and_leaves_the_others(engine: Engine) -> None:
+async def test_cancelling_the_task_frees_its_resources_and_not_those_of_others(engine: Engine) -> None:
     asked = request(max_new_tokens=60, ignore_eos=True)
     expected = await generate(engine, asked)
     doomed = [asyncio.ensure_future(generate(engine, replace(asked, max_new_tokens=200))) for _ in range(3)]
@@ -74,7 +74,7 @@ async def test_cancelling_the_task_frees_everything_and_leaves_the_others(engine
     await until_idle(engine)
 
 
-async def test_a_request_that_breaks_a_rule_is_refused_before_the_engine_sees_it(engine: Engine) -> None:
+async def test_invalid_request_is_rejected_before_the_engine(engine: Engine) -> None:
     vocab_size = engine.info.vocab_size
     emitted_tokens = engine.stats().emitted_tokens
     broken = [
@@ -119,7 +119,7 @@ async def test_a_request_that_breaks_a_rule_is_refused_before_the_engine_sees_it
     await generate(engine, request())
 
 
-async def test_one_failing_request_leaves_the_others(engine: Engine) -> None:
+async def test_failing_request_does_not_affect_others(engine: Engine) -> None:
     asked = request(max_new_tokens=40, ignore_eos=True)
     expected = await generate(engine, asked)
     answers = await asyncio.gather(
@@ -188,7 +188,7 @@ async def test_killing_the_worker_mid_run_changes_nothing_but_the_time(engine: E
 
 @pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALISED], ids=["greedy", "seeded", "penalised"])
 @pytest.mark.parametrize("done", [1, 30, 99])
-async def test_an_answer_begun_by_an_earlier_process_goes_on_with_the_rest(
+async def test_resumed_answer_of_an_earlier_process_continues_with_the_same_tokens(
     engine: Engine, sampling: Sampling, done: int
 ) -> None:
     asked = request(5, 6, 7, sampling=sampling, seed=3, max_new_tokens=100, ignore_eos=True)
@@ -198,7 +198,7 @@ async def test_an_answer_begun_by_an_earlier_process_goes_on_with_the_rest(
     await until_idle(engine)
 
 
-async def test_an_answer_begun_by_another_model_goes_on_from_there(engine: Engine) -> None:
+async def test_resumed_answer_of_another_model_continues_from_its_tokens(engine: Engine) -> None:
     asked = request(5, 6, 7, sampling=SEEDED, max_new_tokens=40, ignore_eos=True)
     whole, _ = await generate(engine, asked)
     foreign = tuple(8 if token_id == 9 else 9 for token_id in whole[:10])
@@ -228,7 +228,7 @@ async def test_every_token_is_counted_as_delivered_discarded_or_replayed(engine:
     assert after.emitted_tokens - before.emitted_tokens == 100 + 40 + taken_tokens + 60 + discarded_tokens
 
 
-async def test_tokens_that_wait_for_a_reader_who_leaves_are_discarded(engine: Engine) -> None:
+async def test_buffered_tokens_of_a_closed_stream_are_discarded(engine: Engine) -> None:
     before = engine.stats()
     async with engine.open(request(max_new_tokens=20, ignore_eos=True)):
         while engine.stats().emitted_tokens < before.emitted_tokens + 20:
@@ -243,7 +243,7 @@ async def test_a_run_in_the_batch_has_position_0(engine: Engine) -> None:
         assert run.position == 0
 
 
-async def test_requests_beyond_the_pool_wait_in_line_and_move_up(engine: Engine) -> None:
+async def test_requests_beyond_the_pool_are_queued_with_positions(engine: Engine) -> None:
     asked = request(5, 6, max_new_tokens=engine.info.room_tokens - 2, ignore_eos=True)
     async with AsyncExitStack() as stack:
         runs = [await stack.enter_async_context(engine.open(asked)) for _ in range(12)]

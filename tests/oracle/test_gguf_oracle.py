@@ -43,7 +43,7 @@ KL_LIMITS = {"Q4_0": 1e-3, "Q8_0": 1e-3, "Q4_K": 1e-3, "Q6_K": 1e-3, "F16": 1e-3
 
 
 @pytest.mark.parametrize("kind", KL_LIMITS)
-def test_what_is_served_by_default_stays_close_to_the_files_own_distribution(kind: str, tmp_path: Path) -> None:
+def test_default_conversion_stays_close_to_the_gguf_distribution(kind: str, tmp_path: Path) -> None:
     model = replace(WIDE, kind=kind, attention_gain=1.0, logit_gain=1.0)
     ids = np.random.default_rng(0).integers(3, model.vocab, 128).tolist()
     exact = softmax(forward(model, ids))
@@ -54,7 +54,7 @@ def test_what_is_served_by_default_stays_close_to_the_files_own_distribution(kin
     assert found < KL_LIMITS[kind]
 
 
-def test_the_engine_says_what_it_keeps_of_a_file(tmp_path: Path) -> None:
+def test_engine_reports_the_stored_weight_formats_of_a_gguf_file(tmp_path: Path) -> None:
     mixture = replace(WIDE, kind="Q4_K", mixture=Q4_K_M)
     assert build_gguf(mixture, tmp_path / "mixture").info.weights == "int8 from Q4_K"
     assert build_gguf(replace(WIDE, kind="Q4_0"), tmp_path / "q4").info.weights == "int4 from Q4_0"

@@ -89,7 +89,7 @@ KL_LIMITS = {WeightsFormat.F32: 1e-9, WeightsFormat.BF16: 1e-4, WeightsFormat.IN
 
 @pytest.mark.parametrize("kv_heads", [8, 2], ids=["MHA", "GQA"])
 @pytest.mark.parametrize("weights", KL_LIMITS)
-def test_stored_weights_stay_close_to_the_exact_distribution(
+def test_quantized_weights_stay_close_to_the_f32_distribution(
     weights: WeightsFormat, kv_heads: int, tmp_path: Path
 ) -> None:
     model = replace(WIDE, kv_heads=kv_heads)

@@ -32,7 +32,7 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
-async def test_an_example_comes_out_again(desk: tuple[Server, Caller], example: Example) -> None:
+async def test_catalog_example_is_reproduced(desk: tuple[Server, Caller], example: Example) -> None:
     server, caller = desk
     model = server.catalog.get(example.model)
     again = await run_example(server, caller, model, {**example.input, "seed": example.seed})

@@ -32,7 +32,7 @@ async def until(http: AsyncClient, wanted: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_used_deployment_is_drained_and_the_next_load_answers_the_same(http: AsyncClient) -> None:
+async def test_busy_deployment_is_drained_and_reload_gives_the_same_answer(http: AsyncClient) -> None:
     (listed,) = (await http.get(PATH)).json()["deployments"]
     assert (listed["name"], listed["state"], listed["models"][0]) == (NAME, "ready", NAME)
     assert listed["memory_bytes"] > 0
@@ -59,7 +59,7 @@ async def test_a_used_deployment_is_drained_and_the_next_load_answers_the_same(h
     assert (await http.get("/health")).status_code == 200
 
 
-async def test_a_request_loads_an_unloaded_deployment_by_itself(http: AsyncClient) -> None:
+async def test_request_loads_an_unloaded_deployment(http: AsyncClient) -> None:
     assert (await http.post(f"{PATH}/{NAME}/unload")).json()["state"] == "unloaded"
     answer = await http.post("/v1/completions", json={**ASKED, "max_tokens": 4})
     assert answer.status_code == 200

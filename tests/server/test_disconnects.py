@@ -62,9 +62,7 @@ async def read_until(server: OpenServer, secret: str, route: str, tokens: int) -
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("tokens", [1, 10, TOKENS])
-async def test_a_client_that_closes_its_socket_at_a_token_pays_for_what_was_emitted(
-    server: OpenServer, route: str, tokens: int
-) -> None:
+async def test_disconnect_during_stream_bills_emitted_tokens(server: OpenServer, route: str, tokens: int) -> None:
     account_id, secret = await server.books.open_account()
     seen_tokens = await read_until(server, secret, route, tokens)
     (one,) = await settled(server, account_id)
@@ -76,7 +74,7 @@ async def test_a_client_that_closes_its_socket_at_a_token_pays_for_what_was_emit
         assert one.completion_tokens == TOKENS
 
 
-async def test_a_client_that_gives_up_waiting_for_a_whole_answer_pays_for_what_was_emitted(server: OpenServer) -> None:
+async def test_disconnect_during_non_streaming_request_bills_emitted_tokens(server: OpenServer) -> None:
     account_id, secret = await server.books.open_account()
     async with server.openai(api_key=secret) as client:
         story = {**STORY, "max_tokens": 3000}
@@ -86,7 +84,7 @@ async def test_a_client_that_gives_up_waiting_for_a_whole_answer_pays_for_what_w
     assert 0 < one.completion_tokens < 3000
 
 
-async def test_a_client_with_an_idempotency_key_finds_the_answer_complete_when_it_comes_again(
+async def test_idempotent_retry_after_disconnect_returns_the_complete_answer(
     server: OpenServer,
 ) -> None:
     account_id, secret = await server.books.open_account()
@@ -100,7 +98,7 @@ async def test_a_client_with_an_idempotency_key_finds_the_answer_complete_when_i
     assert one.texts == ["".join(chunk.choices[0].delta.content or "" for chunk in chunks)]
 
 
-async def test_twenty_clients_that_leave_whenever_they_like_are_billed_to_the_token(server: OpenServer) -> None:
+async def test_random_disconnects_bill_exactly_the_emitted_tokens(server: OpenServer) -> None:
     account_id, secret = await server.books.open_account()
 
     await asyncio.gather(*(read_until(server, secret, "/v1/chat/completions", 3 * k) for k in range(20)))

@@ -163,12 +163,12 @@ async def check_crash(premises: Premises, point: str, victim: str) -> None:
 
 @pytest.mark.parametrize("victim", ["foreground", "background"])
 @pytest.mark.parametrize("point", POINTS)
-async def test_after_kill_9_every_run_is_finished_or_settled_and_the_books_agree(
-    tmp_path: Path, point: str, victim: str
-) -> None:
+async def test_after_kill_9_every_run_is_settled_and_the_books_agree(tmp_path: Path, point: str, victim: str) -> None:
     await check_crash(Premises.furnish(tmp_path), point, victim)
 
 
 @pytest.mark.parametrize(("point", "victim"), [("mid_stream", "foreground"), ("before_settlement", "background")])
-async def test_it_is_the_same_on_postgresql(tmp_path: Path, fresh_postgres_url: str, point: str, victim: str) -> None:
+async def test_after_kill_9_the_books_agree_on_postgresql(
+    tmp_path: Path, fresh_postgres_url: str, point: str, victim: str
+) -> None:
     await check_crash(Premises.furnish(tmp_path, fresh_postgres_url), point, victim)

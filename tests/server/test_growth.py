@@ -179,7 +179,7 @@ def by_key(server: OpenServer) -> Stopwatch:
 
 
 @pytest.mark.anyio
-async def test_time_grows_linearly_with_every_text_of_a_body(server: OpenServer, by_key: Stopwatch) -> None:
+async def test_request_time_is_linear_in_every_body_string(server: OpenServer, by_key: Stopwatch) -> None:
     places = list(places_in_bodies(server.made.app.openapi()))
     names = "\n".join(place.name for place in places)
     for field in ("messages.0.content", "input.prompt_template", "part input", "stop.0", "response_format.regex"):
@@ -188,7 +188,7 @@ async def test_time_grows_linearly_with_every_text_of_a_body(server: OpenServer,
 
 
 @pytest.mark.anyio
-async def test_time_grows_linearly_with_every_text_of_a_path_query_and_header(
+async def test_request_time_is_linear_in_every_path_query_and_header_string(
     server: OpenServer, by_key: Stopwatch
 ) -> None:
     places = list(places_in_heads(server.made.app.openapi()))
@@ -213,12 +213,12 @@ async def forms(server: OpenServer) -> tuple[Stopwatch, list[Place]]:
 
 
 @pytest.mark.anyio
-async def test_time_grows_linearly_with_every_text_of_a_form(forms: tuple[Stopwatch, list[Place]]) -> None:
+async def test_request_time_is_linear_in_every_form_string(forms: tuple[Stopwatch, list[Place]]) -> None:
     assert await faults_of(*forms) == []
 
 
 @pytest.mark.anyio
-async def test_two_megabytes_anywhere_hold_the_event_loop_for_milliseconds(
+async def test_two_megabyte_strings_block_the_event_loop_for_milliseconds(
     server: OpenServer, by_key: Stopwatch, forms: tuple[Stopwatch, list[Place]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest = Longest(monkeypatch)
@@ -235,7 +235,7 @@ async def test_two_megabytes_anywhere_hold_the_event_loop_for_milliseconds(
 
 
 @pytest.mark.anyio
-async def test_two_megabytes_of_small_values_hold_the_event_loop_for_milliseconds(
+async def test_two_megabytes_of_small_values_block_the_event_loop_for_milliseconds(
     by_key: Stopwatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest = Longest(monkeypatch)

@@ -169,7 +169,7 @@ async def check_listing(http: AsyncClient) -> int:
     return len(ids)
 
 
-async def test_no_number_in_a_body_finds_a_5xx_or_breaks_the_account(
+async def test_no_number_in_a_body_causes_a_5xx_or_corrupts_the_account(
     server: OpenServer, request: pytest.FixtureRequest
 ) -> None:
     numbers = NUMBERS if request.node.callspec.params["server"] == "sqlite" else STORED
@@ -201,7 +201,7 @@ def made_in_vain(answer: Response) -> bool:
     return answer.status_code == 201 and "sampling values" in (answer.json().get("error") or "")
 
 
-async def test_a_token_id_beyond_the_vocabulary_is_named_as_part_of_the_prompt(server: OpenServer) -> None:
+async def test_token_id_outside_the_vocabulary_is_reported_as_prompt_error(server: OpenServer) -> None:
     async with server.http() as http:
         for path in ("/v1/completions", "/v1/openai/completions"):
             answer = await http.post(path, json={"model": MODEL, "prompt": [5, 100_000], "max_tokens": 1})
@@ -209,7 +209,7 @@ async def test_a_token_id_beyond_the_vocabulary_is_named_as_part_of_the_prompt(s
             assert "Token id 100000 of the prompt is not in the vocabulary" in answer.json()["error"]["message"]
 
 
-async def test_no_number_in_a_query_or_header_finds_a_5xx(server: OpenServer) -> None:
+async def test_no_number_in_a_query_or_header_causes_a_5xx(server: OpenServer) -> None:
     async with await signed_in(server) as http:
         deploys = (await http.get("/deploy/list")).json()
         for path, name in QUERIES:

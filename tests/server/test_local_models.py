@@ -91,7 +91,7 @@ def test_a_model_that_was_moved_away_is_named(tmp_path: Path, mine: Path) -> Non
 
 
 @pytest.mark.usefixtures("mine")
-def test_weights_that_cannot_be_the_named_model_are_refused_unless_they_stand_in(tmp_path: Path) -> None:
+def test_weights_of_another_shape_are_rejected_unless_used_as_stand_in(tmp_path: Path) -> None:
     known = "meta/llama-2-7b-chat"
     with pytest.raises(BadSetting, match=f"cannot be {known}: hidden_size .* 4096"):
         build(settings(tmp_path, served_as=known), lambda _: None)
@@ -112,7 +112,7 @@ async def test_a_stand_in_answers_to_known_names_and_says_so(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("mine")
 @pytest.mark.parametrize("model", ["me/mine", "corral/demo"])
-async def test_models_that_are_served_another_time_may_have_prices(tmp_path: Path, model: str) -> None:
+async def test_price_book_may_list_models_that_are_not_served(tmp_path: Path, model: str) -> None:
     price = "since = 2026-01-01\ninput_usd_per_million = '1'\noutput_usd_per_million = '1'\n"
     (tmp_path / "prices.toml").write_text("".join(f'[["{name}"]]\n{price}' for name in ("me/mine", "corral/demo")))
     made = build(settings(tmp_path, model=model, prices=tmp_path / "prices.toml"), lambda _: None)

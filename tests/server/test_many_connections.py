@@ -14,7 +14,7 @@ SOFT_LIMIT = 256
 SILENT = 600
 
 
-async def test_silent_connections_beyond_the_soft_file_limit_lock_nobody_out(tmp_path: Path) -> None:
+async def test_idle_connections_beyond_the_soft_file_limit_do_not_block_new_ones(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2 * SILENT:
         pytest.skip(f"the hard limit of open files is {hard}")

@@ -26,7 +26,7 @@ async def text_of(stream: openai.AsyncStream[ChatCompletionChunk]) -> str:
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
 
-async def test_a_chat_is_answered_with_usage_that_adds_up(client: openai.AsyncOpenAI) -> None:
+async def test_chat_completion_usage_adds_up(client: openai.AsyncOpenAI) -> None:
     completion = await client.chat.completions.create(
         model="meta/llama-2-70b-chat", messages=[{"role": "user", "content": "Hello!"}], temperature=0
     )
@@ -39,7 +39,7 @@ async def test_a_chat_is_answered_with_usage_that_adds_up(client: openai.AsyncOp
     assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
 
 
-async def test_a_stream_is_the_same_text_as_the_whole_answer(client: openai.AsyncOpenAI) -> None:
+async def test_streamed_text_equals_non_streamed_text(client: openai.AsyncOpenAI) -> None:
     whole = await client.chat.completions.create(**STORY)
     chunks = [chunk async for chunk in await client.chat.completions.create(**STORY, stream=True)]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.choices[0].message.content
@@ -50,7 +50,7 @@ async def test_a_stream_is_the_same_text_as_the_whole_answer(client: openai.Asyn
     assert whole.usage.completion_tokens == 200
 
 
-async def test_eight_at_once_get_what_each_would_get_alone(client: openai.AsyncOpenAI) -> None:
+async def test_concurrent_requests_get_the_same_answers_as_alone(client: openai.AsyncOpenAI) -> None:
     asked: list[Any] = [{**STORY, "seed": n, "temperature": 0.2 * n, "max_tokens": 60} for n in range(8)]
     alone = [await text_of(await client.chat.completions.create(**one, stream=True)) for one in asked]
     streams = [client.chat.completions.create(**one, stream=True) for one in asked]
@@ -58,7 +58,7 @@ async def test_eight_at_once_get_what_each_would_get_alone(client: openai.AsyncO
     assert together == alone
 
 
-async def test_after_an_early_break_the_engine_runs_nothing(server: RealServer, client: openai.AsyncOpenAI) -> None:
+async def test_closing_a_stream_early_stops_the_engine_run(server: RealServer, client: openai.AsyncOpenAI) -> None:
     async with await client.chat.completions.create(**STORY, stream=True) as stream:
         async for chunk in stream:
             if chunk.choices[0].delta.content:
@@ -66,14 +66,14 @@ async def test_after_an_early_break_the_engine_runs_nothing(server: RealServer, 
     await until_idle(server.engine)
 
 
-async def test_a_client_that_goes_away_while_waiting_for_a_whole_answer_frees_the_engine(
+async def test_disconnect_during_non_streaming_request_frees_the_engine(
     server: RealServer, client: openai.AsyncOpenAI
 ) -> None:
     await give_up_once_emitting(server.engine, client.chat.completions.create(**{**STORY, "max_tokens": 3000}))
     await until_idle(server.engine)
 
 
-async def test_killing_the_engine_in_mid_stream_changes_nothing_for_the_client(
+async def test_killing_the_worker_during_a_stream_changes_nothing_for_the_client(
     server: RealServer, client: openai.AsyncOpenAI
 ) -> None:
     undisturbed = [chunk async for chunk in await client.chat.completions.create(**STORY, stream=True)]
@@ -97,7 +97,7 @@ async def test_killing_the_engine_in_mid_stream_changes_nothing_for_the_client(
     await until_idle(server.engine)
 
 
-async def test_while_the_engine_restarts_health_says_so_and_requests_wait(
+async def test_health_reports_an_engine_restart_and_requests_wait(
     server: RealServer, client: openai.AsyncOpenAI
 ) -> None:
     pid = worker_pid(server.engine)
@@ -113,7 +113,7 @@ async def test_while_the_engine_restarts_health_says_so_and_requests_wait(
         assert (await http.get("/health")).status_code == 200
 
 
-async def test_the_demo_model_says_whom_it_stands_in_for(server: RealServer, client: openai.AsyncOpenAI) -> None:
+async def test_demo_model_reports_the_model_it_stands_in_for(server: RealServer, client: openai.AsyncOpenAI) -> None:
     models = {model.id: model async for model in client.models.list()}
     assert models.keys() >= {"corral/demo", "meta/llama-2-13b-chat", "meta-llama/Llama-2-70b-chat-hf"}
     raw = await client.chat.completions.with_raw_response.create(**{**STORY, "max_tokens": 1})
@@ -124,7 +124,7 @@ async def test_the_demo_model_says_whom_it_stands_in_for(server: RealServer, cli
     assert entries["meta/llama-2-7b-chat"] == {"weights": "demo", "stands_in": True, "state": "ready"}
 
 
-async def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(client: openai.AsyncOpenAI) -> None:
+async def test_error_for_a_prompt_longer_than_the_context_has_both_token_counts(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await client.chat.completions.create(
             model="corral/demo", messages=[{"role": "user", "content": "llama " * 5000}]
@@ -141,7 +141,7 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(clie
         ({"temperature": 3}, openai.UnprocessableEntityError),
     ],
 )
-async def test_bad_input_is_a_clear_error_and_the_server_goes_on(
+async def test_invalid_input_is_rejected_and_the_server_keeps_serving(
     client: openai.AsyncOpenAI, change: Any, error: type[openai.APIStatusError]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -155,7 +155,9 @@ async def test_bad_input_is_a_clear_error_and_the_server_goes_on(
 @pytest.mark.parametrize(
     "prompt", ["Hello  there", "<s>[INST] Hi </s><s> h\u00e9 \u65e5\U0001f999 [/INST]", " a", "<s><s></s>"]
 )
-async def test_an_echoed_prompt_is_what_was_sent_with_offsets_to_match(client: openai.AsyncOpenAI, prompt: str) -> None:
+async def test_echoed_prompt_equals_the_sent_prompt_with_matching_offsets(
+    client: openai.AsyncOpenAI, prompt: str
+) -> None:
     completion = await client.completions.create(
         model=STORY["model"], prompt=prompt, echo=True, logprobs=0, max_tokens=3, temperature=0
     )

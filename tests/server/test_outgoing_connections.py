@@ -66,7 +66,7 @@ def upload(size_bytes: int) -> tuple[bytes, str]:
 
 
 @needs_strace
-def test_a_server_and_its_workers_contact_nobody_and_write_only_to_the_data_directory(
+def test_server_and_workers_make_no_outgoing_connections_and_write_only_to_data_dir(
     home: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     trace, asking = Trace(tmp_path / "server"), Trace(tmp_path / "chat")
@@ -97,7 +97,7 @@ def test_a_server_and_its_workers_contact_nobody_and_write_only_to_the_data_dire
 
 @needs_strace
 @pytest.mark.parametrize("arguments", [("--help",), ("models", "--help"), ("models", "--url", "http://127.0.0.1:9")])
-def test_a_command_contacts_nobody_and_writes_nothing(
+def test_command_makes_no_outgoing_connections_and_writes_no_files(
     arguments: tuple[str, ...], home: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     trace = Trace(tmp_path / "trace")
@@ -115,7 +115,7 @@ def test_a_command_contacts_nobody_and_writes_nothing(
 
 
 @needs_strace
-def test_a_pull_and_its_conversion_contact_the_hub_alone(home: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_pull_and_conversion_connect_only_to_the_hub(home: Path, data_dir: Path, tmp_path: Path) -> None:
     trace = Trace(tmp_path / "trace")
     with serving_hub() as hub:
         hub.publish("somebody/tiny-llama", tiny_files(tmp_path / "tiny"))

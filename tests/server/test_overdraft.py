@@ -18,7 +18,7 @@ WORST_NUSD = PROMPT_TOKENS * INPUT_NUSD + TOKENS * OUTPUT_NUSD
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_of_200_at_once_exactly_the_50_run_that_the_credit_covers(
+async def test_concurrent_requests_run_only_up_to_the_prepaid_credit(
     request: pytest.FixtureRequest, tmp_path: Path, database: str, stream: bool
 ) -> None:
     url = "" if database == "sqlite" else request.getfixturevalue("fresh_postgres_url")

@@ -70,7 +70,7 @@ async def code_for(server: RealServer, fields: dict[str, str]) -> dict[str, str]
     return {name: html.unescape(code) for name, code in CODE.findall(page)}
 
 
-async def test_the_line_that_sets_the_key_is_valid_shell_as_it_stands(server: RealServer) -> None:
+async def test_api_key_line_is_valid_shell(server: RealServer) -> None:
     async with AsyncClient(base_url=server.url, timeout=60) as stranger:
         page = (await stranger.get(f"/{MODEL}/api")).text
     found = re.search(r'<code id="set-key">(.*?)</code>', page)
@@ -136,17 +136,17 @@ async def check_all(server: RealServer, fields: dict[str, str]) -> None:
     assert asked == asked[:1] * (len(IDS) + 1)
 
 
-async def test_every_program_gives_the_answer_of_the_form(server: RealServer) -> None:
+async def test_every_code_example_gives_the_answer_of_the_form(server: RealServer) -> None:
     hard = 'What\'s a "token"? `$HOME` \\n ${x} é 🦙\n</code> <script>'
     await check_all(server, {"prompt": hard, "seed": "7", "max_tokens": "40", "stop_sequences": "zzz,'q'"})
 
 
-async def test_so_it_does_for_a_conversation(server: RealServer) -> None:
+async def test_code_examples_of_a_conversation_give_the_answer_of_the_form(server: RealServer) -> None:
     turns = [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": "Hello! How can I help?"}]
     fields = {"prompt": "Tell me a joke", "mode": "chat", "turns": json.dumps(turns), "seed": "3", "temperature": "0.4"}
     await check_all(server, fields)
 
 
-async def test_so_it_does_for_a_prompt_that_is_written_out(server: RealServer) -> None:
+async def test_code_examples_of_a_raw_prompt_give_the_answer_of_the_form(server: RealServer) -> None:
     fields = {"prompt": "Once upon a time", "prompt_template": "<s>{prompt}", "max_tokens": "20", "seed": "5"}
     await check_all(server, {**fields, "top_k": "4", "presence_penalty": "0.5"})

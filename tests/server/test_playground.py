@@ -55,7 +55,7 @@ async def person(server: RealServer) -> AsyncIterator[Person]:
         yield Person(browser, token_in(page))
 
 
-async def test_a_run_is_told_as_it_comes_and_then_with_its_figures(person: Person) -> None:
+async def test_run_events_stream_output_then_figures(person: Person) -> None:
     started = await person.send(f"{MODEL}/run", prompt="What is a token?", seed="1")
     events = await person.watch(started["id"])
     assert events[0][0] == "begin"
@@ -72,14 +72,14 @@ async def test_a_run_is_told_as_it_comes_and_then_with_its_figures(person: Perso
     assert document["urls"]["web"].endswith(f"/p/{started['id']}")
 
 
-async def test_a_run_that_is_over_is_told_again_from_its_beginning(person: Person) -> None:
+async def test_events_of_an_ended_run_are_replayed_from_the_start(person: Person) -> None:
     started = await person.send(f"{MODEL}/run", prompt="Hello!")
     first, again = await person.watch(started["id"]), await person.watch(started["id"])
     texts = ["".join(data["text"] for name, data in events if name == "text") for events in (first, again)]
     assert texts[0] == texts[1] != ""
 
 
-async def test_a_run_goes_on_when_the_page_goes_and_its_page_finds_it_again(person: Person) -> None:
+async def test_run_continues_after_its_page_is_closed_and_can_be_reopened(person: Person) -> None:
     started = await person.send(f"{MODEL}/run", prompt="Tell me a long story", max_tokens="60", top_k="2")
     page = (await person.browser.get(f"{MODEL}?prediction={started['id']}")).text
     assert f'data-prediction="{started["id"]}"' in page
@@ -88,14 +88,14 @@ async def test_a_run_goes_on_when_the_page_goes_and_its_page_finds_it_again(pers
     assert (await person.watch(started["id"]))[-1] == ("end", {})
 
 
-async def test_stopping_stops_and_bills_what_was_made(person: Person) -> None:
+async def test_stop_cancels_the_run_and_bills_emitted_tokens(person: Person) -> None:
     started = await person.send(f"{MODEL}/run", prompt="Tell me a long story", min_tokens="3000", max_tokens="3000")
     stopped = await person.send(f"/run/{started['id']}/cancel")
     assert (stopped["http"], stopped["status"], stopped["over"]) == (200, "canceled", True)
     assert (await person.watch(started["id"]))[-1] == ("end", {})
 
 
-async def test_faults_come_by_field_and_nothing_is_run(person: Person) -> None:
+async def test_invalid_form_returns_errors_by_field_and_starts_no_run(person: Person) -> None:
     refused = await person.send(f"{MODEL}/run", prompt="", temperature="9", max_tokens="0")
     assert refused["http"] == 422
     assert refused["faults"] == {
@@ -108,7 +108,7 @@ async def test_faults_come_by_field_and_nothing_is_run(person: Person) -> None:
     assert too_long["faults"]["prompt"].startswith("The prompt has")
 
 
-async def test_without_a_script_the_form_comes_back_with_its_faults_or_leads_to_the_prediction(person: Person) -> None:
+async def test_form_without_javascript_shows_errors_or_redirects_to_the_prediction(person: Person) -> None:
     token = person.token
     refused = await person.browser.post(f"{MODEL}/run", data={"prompt": "<b>", "top_p": "7", "csrf": token})
     assert refused.status_code == 422
@@ -119,7 +119,7 @@ async def test_without_a_script_the_form_comes_back_with_its_faults_or_leads_to_
     assert done.headers["location"].startswith("/p/")
 
 
-async def test_one_press_of_the_button_is_one_run_however_often_it_is_sent(person: Person) -> None:
+async def test_form_submitted_twice_starts_one_run(person: Person) -> None:
     once = "ab" * 16
     ids = {
         (await person.send(f"{MODEL}/run", prompt="Hello!", once=once))["id"],
@@ -129,7 +129,7 @@ async def test_one_press_of_the_button_is_one_run_however_often_it_is_sent(perso
     assert (await person.send(f"{MODEL}/run", prompt="Bye!", once=once))["http"] == 409
 
 
-async def test_a_chat_remembers_what_was_said(person: Person) -> None:
+async def test_chat_includes_previous_turns(person: Person) -> None:
     turns: list[dict[str, str]] = []
     for question in ("Hello!", "What is a llama?", "Tell me a joke"):
         started = await person.send(f"{MODEL}/run", prompt=question, mode="chat", turns=json.dumps(turns))
@@ -144,7 +144,7 @@ async def test_a_chat_remembers_what_was_said(person: Person) -> None:
 
 
 @pytest.mark.parametrize("path", ["/run/{id}", "/p/{id}/events", "/run/{id}/cancel"])
-async def test_nobody_sees_or_stops_another_account_s_run(server: RealServer, person: Person, path: str) -> None:
+async def test_run_of_another_account_cannot_be_read_or_stopped(server: RealServer, person: Person, path: str) -> None:
     started = await person.send(f"{MODEL}/run", prompt="Hello!")
     other = await server.accounts.create_account(f"other {path}", unlimited=True)
     _, secret = await server.accounts.create_key(other.id, KeyTerms(name="other"))
@@ -167,7 +167,7 @@ async def test_nobody_sees_or_stops_another_account_s_run(server: RealServer, pe
 
 
 @pytest.mark.parametrize("path", [f"{MODEL}/run", "/run/x/cancel"])
-async def test_a_form_without_its_token_is_refused(person: Person, path: str) -> None:
+async def test_form_without_csrf_token_is_rejected(person: Person, path: str) -> None:
     answer = await person.browser.post(path, data={"prompt": "Hello!"})
     assert answer.status_code == 403
     foreign = await person.browser.post(
@@ -178,14 +178,14 @@ async def test_a_form_without_its_token_is_refused(person: Person, path: str) ->
     assert foreign.status_code == 403
 
 
-async def test_two_readers_of_one_run_see_the_same(person: Person) -> None:
+async def test_two_readers_of_one_run_receive_the_same_events(person: Person) -> None:
     started = await person.send(f"{MODEL}/run", prompt="Tell me a long story", max_tokens="40")
     one, two = await asyncio.gather(person.watch(started["id"]), person.watch(started["id"]))
     texts = ["".join(data["text"] for name, data in events if name == "text") for events in (one, two)]
     assert texts[0] == texts[1]
 
 
-async def test_replicate_s_api_tells_runs_of_the_page_from_its_own(server: RealServer, person: Person) -> None:
+async def test_replicate_api_reports_playground_runs_with_source_web(server: RealServer, person: Person) -> None:
     mine = await person.send(f"{MODEL}/run", prompt="Hello!", max_tokens="1")
     async with server.http() as program:
         made = await program.post(f"/v1/models{MODEL}/predictions", json={"input": {"prompt": "Hi", "max_tokens": 1}})
@@ -210,7 +210,7 @@ async def test_replicate_s_api_tells_runs_of_the_page_from_its_own(server: RealS
         ([{"role": "user", "content": "a"}, {"role": "user", "content": "Hello there"}], False),
     ],
 )
-async def test_another_door_s_prediction_opens_in_the_form_as_far_as_it_fits(
+async def test_prediction_of_another_api_opens_in_the_form(
     server: RealServer, person: Person, messages: list[dict[str, Any]], fits: bool
 ) -> None:
     async with server.http() as program:
@@ -225,7 +225,7 @@ async def test_another_door_s_prediction_opens_in_the_form_as_far_as_it_fits(
 
 
 @pytest.mark.parametrize(("stops", "text"), [(["END", " and"], "END, and"), (["a,b"], "")])
-async def test_a_list_of_stop_sequences_opens_in_the_form_as_text_where_a_text_can_say_it(
+async def test_stop_sequences_open_in_the_form_as_text_where_possible(
     server: RealServer, person: Person, stops: list[str], text: str
 ) -> None:
     async with server.http() as program:

@@ -95,7 +95,7 @@ async def all_told(receiver: Receiver, ids: set[str]) -> dict[str, dict[str, Any
     return {one.json()["id"]: one.json() for one in receiver.received}
 
 
-async def test_twenty_background_runs_survive_kill_9_with_their_text_streams_and_webhooks(tmp_path: Path) -> None:
+async def test_background_runs_survive_kill_9_with_text_streams_and_webhooks(tmp_path: Path) -> None:
     premises = Premises.furnish(tmp_path)
     async with premises.books() as books:
         account_id, secret = await books.open_account()

@@ -101,7 +101,7 @@ def pasted_lines(banner: str) -> tuple[str, str]:
     return curl, chat
 
 
-def test_the_lines_of_the_banner_can_be_pasted_into_a_fresh_shell(tmp_path: Path) -> None:
+def test_banner_commands_run_in_a_fresh_shell(tmp_path: Path) -> None:
     data_dir = tmp_path / "data with a space"
     with serve("--data-dir", str(data_dir)) as process:
         banner = banner_of(process)
@@ -131,7 +131,7 @@ def test_the_lines_of_the_banner_can_be_pasted_into_a_fresh_shell(tmp_path: Path
         assert json.loads(paste(asked))["status"] == "ready"
 
 
-def test_a_banner_without_a_reader_stops_no_server_and_debug_says_what_it_does(tmp_path: Path) -> None:
+def test_server_survives_closed_stdout_and_logs_at_debug_level(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     secret = "my-own-key-of-24-letters"
@@ -163,7 +163,7 @@ def test_a_banner_without_a_reader_stops_no_server_and_debug_says_what_it_does(t
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_server_and_worker_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_stops_server_and_worker_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with serve("--data-dir", str(tmp_path)) as process:
         banner_of(process)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -197,7 +197,7 @@ def test_a_checkpoint_directory_is_served_under_its_own_name(tmp_path: Path) -> 
         assert "stands in" not in banner
 
 
-def test_a_start_on_a_port_in_use_names_it(tmp_path: Path) -> None:
+def test_port_in_use_error_names_the_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refusal("--data-dir", str(tmp_path), "--port", str(port))
@@ -214,7 +214,7 @@ def test_a_start_on_a_port_in_use_names_it(tmp_path: Path) -> None:
         (["--data-dir", "/proc/corral"], {}, "data_dir: /proc/corral cannot be written"),
     ],
 )
-def test_a_bad_start_is_refused_in_a_sentence(
+def test_invalid_serve_options_fail_with_one_sentence(
     tmp_path: Path, arguments: list[str], settings: dict[str, str], said: str
 ) -> None:
     assert said in refusal(*arguments, **{"CORRAL_DATA_DIR": str(tmp_path), **settings})

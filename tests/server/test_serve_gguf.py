@@ -68,7 +68,7 @@ def pieces_and_scores(vocab: dict[str, int], merges: list[list[str]]) -> tuple[l
     return pieces, [scores[piece] for piece in pieces]
 
 
-def test_a_gguf_file_answers_a_chat_as_its_model_does(demo_file: Path, tmp_path: Path) -> None:
+def test_gguf_file_gives_the_chat_answer_of_the_original_model(demo_file: Path, tmp_path: Path) -> None:
     with serve(str(demo_file), "--data-dir", str(tmp_path), CORRAL_API_KEY=KEY) as process:
         banner = banner_of(process)
         assert "local/corral-demo.Q8_0 (openvino, int8 from Q8_0, context 4096 tokens)" in banner
@@ -100,13 +100,13 @@ def test_a_gguf_file_can_be_added_by_a_name_and_removed(
     assert demo_file.is_file()
 
 
-def test_a_link_keeps_its_own_name(demo_file: Path, tmp_path: Path) -> None:
+def test_symlink_gives_the_model_its_name(demo_file: Path, tmp_path: Path) -> None:
     (tmp_path / "llama.gguf").symlink_to(demo_file)
     catalog = checkpoint_catalog(tmp_path / "llama.gguf")
     assert (catalog.models()[0].id, catalog.models()[0].context_tokens) == ("local/llama", 4096)
 
 
-def test_the_shape_and_the_name_inside_a_file_only_suggest_a_known_model(tmp_path: Path) -> None:
+def test_gguf_shape_and_name_only_suggest_a_known_model(tmp_path: Path) -> None:
     metadata = {"llama.embedding_length": 4096, "llama.block_count": 32, "llama.context_length": 2048}
     metadata["general.name"] = "meta-llama/Llama-2-7b-chat-hf"
     writer = gguf.GGUFWriter(tmp_path / "mine.gguf", "llama")
@@ -121,7 +121,7 @@ def test_the_shape_and_the_name_inside_a_file_only_suggest_a_known_model(tmp_pat
     ]  # fmt: skip
 
 
-def test_a_file_that_cannot_be_served_is_refused_by_name(demo_file: Path, tmp_path: Path) -> None:
+def test_unsupported_file_error_names_the_file(demo_file: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(demo_file.read_bytes()[:-1000])
     for path, said in ((cut, r"^cut\.gguf is truncated"), (DEMO / "model.safetensors", "is not a GGUF file")):

@@ -155,7 +155,7 @@ async def stop_with_calls_open(gateway: Gateway, secret: str) -> Calls:
     return calls
 
 
-async def test_a_stop_answers_every_open_call_and_background_runs_go_on_afterwards(tmp_path: Path) -> None:
+async def test_shutdown_answers_open_requests_and_background_runs_resume_after_restart(tmp_path: Path) -> None:
     premises = replace(Premises.furnish(tmp_path), more={"stop_grace_s": 1})
     async with premises.books() as books:
         account_id, secret = await books.open_account()
@@ -182,7 +182,7 @@ async def test_a_stop_answers_every_open_call_and_background_runs_go_on_afterwar
             await asyncio.sleep(0.02)
 
 
-async def test_a_stop_without_open_calls_is_immediate_and_says_so_in_one_line(tmp_path: Path) -> None:
+async def test_shutdown_without_open_requests_is_immediate(tmp_path: Path) -> None:
     premises = replace(Premises.furnish(tmp_path), more={"stop_grace_s": 3600})
     log = tmp_path / "log"
     async with premises.gateway(log=log) as gateway, gateway.http() as http:
@@ -193,7 +193,7 @@ async def test_a_stop_without_open_calls_is_immediate_and_says_so_in_one_line(tm
     assert "server_stopping" in line
 
 
-async def test_a_second_ctrl_c_waits_for_no_open_call(tmp_path: Path) -> None:
+async def test_second_ctrl_c_does_not_wait_for_open_requests(tmp_path: Path) -> None:
     premises = replace(Premises.furnish(tmp_path), more={"stop_grace_s": 3600})
     async with premises.gateway(step_s=STEP_S, log=tmp_path / "log") as gateway, gateway.http() as http:
         stream = Stream()

@@ -64,7 +64,7 @@ async def _tokens(server: Server, http: AsyncClient, path: str, body: dict[str, 
     )
 
 
-async def test_the_same_request_through_every_door_gives_the_same_tokens(made: Server) -> None:
+async def test_same_request_through_every_api_gives_the_same_tokens(made: Server) -> None:
     async with serving(made.app) as live, live.http() as http:
         given = {name: await _tokens(made, http, path, body) for name, (path, body) in CALLS.items()}
         other = await _tokens(made, http, *_with_seed(12))

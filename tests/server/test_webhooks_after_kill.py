@@ -33,7 +33,7 @@ async def ask(gateway: LiveServer, secret: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("point", ["before_settlement", "after_settlement"])
-async def test_every_end_is_told_at_least_once_after_kill_9(tmp_path: Path, point: str) -> None:
+async def test_completed_webhooks_are_delivered_at_least_once_after_kill_9(tmp_path: Path, point: str) -> None:
     premises = Premises.furnish(tmp_path)
     async with premises.books() as books:
         account_id, secret = await books.open_account()

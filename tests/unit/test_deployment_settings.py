@@ -76,7 +76,7 @@ def test_a_broken_entry_is_refused_by_name_field_and_value(line: str, said: str,
         ("deployments = []", "deployments in {file}: give one table [[deployments]] for each deployment"),
     ],
 )
-def test_an_entry_without_a_usable_name_is_found_by_its_number(text: str, said: str, tmp_path: Path) -> None:
+def test_entry_without_a_valid_name_is_reported_by_its_number(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(BadSetting) as caught:
         load(text, tmp_path)
     assert said.format(file=tmp_path / "corral.toml") in str(caught.value)
@@ -102,7 +102,7 @@ def test_a_list_of_deployments_beside_one_model_is_refused_naming_both(
     assert str(caught.value) == said
 
 
-def test_a_list_of_deployments_is_no_variable(tmp_path: Path) -> None:
+def test_deployments_cannot_be_set_by_variable(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="CORRAL_DEPLOYMENTS: give one table"):
         load("", tmp_path, CORRAL_DEPLOYMENTS="x")
 

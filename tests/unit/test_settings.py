@@ -180,7 +180,7 @@ def test_the_hubs_address_is_a_host_and_nothing_more(url: str) -> None:
         load_settings({}, {"CORRAL_HUB_URL": url})
 
 
-def test_workers_inherit_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_inherit_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORRAL_API_KEY", "ck_hidden")
     monkeypatch.setenv("HF_TOKEN", "hf_hidden")
     monkeypatch.setenv("SOME_LIBRARY_PATH", "/x")

@@ -13,7 +13,7 @@ from tests.contract.store.books import DOLLAR, HOLD, NOON, Books, new_key
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_account_comes_back_as_it_was_made(store: Store) -> None:
+async def test_account_is_stored_and_read_back(store: Store) -> None:
     limits = Limits(spend_per_day_nusd=5, requests_per_minute=7, concurrent_runs=2)
     made = await store.write(lambda c: accounts.create_account(c, name="Zoë", limits=limits, now_ms=NOON))
     assert made.id.startswith("acct_")
@@ -27,7 +27,7 @@ async def test_an_unknown_account_is_none(store: Store) -> None:
     assert await store.read(lambda c: accounts.get_account(c, "acct_nobody")) is None
 
 
-async def test_the_local_account_is_made_once_however_many_ask_at_once(store: Store) -> None:
+async def test_concurrent_starts_create_one_local_account(store: Store) -> None:
     made = await asyncio.gather(
         *(store.write(lambda c: accounts.ensure_local_account(c, now_ms=NOON)) for _ in range(8))
     )
@@ -36,7 +36,7 @@ async def test_the_local_account_is_made_once_however_many_ask_at_once(store: St
     assert len(await store.read(accounts.list_accounts)) == 1
 
 
-async def test_credit_is_given_and_taken_back_but_not_beyond_what_is_free(books: Books) -> None:
+async def test_credit_cannot_be_withdrawn_beyond_the_available_balance(books: Books) -> None:
     await books.claim()
 
     async def credit(nusd: int) -> int:
@@ -54,12 +54,12 @@ async def test_credit_is_given_and_taken_back_but_not_beyond_what_is_free(books:
 
 
 @pytest.mark.parametrize("nusd", [0, 2**62 + 1, 2**62, -(2**63)])
-async def test_amounts_that_a_ledger_cannot_hold_are_refused(books: Books, nusd: int) -> None:
+async def test_amounts_outside_the_ledger_range_are_rejected(books: Books, nusd: int) -> None:
     with pytest.raises(InvalidRequest, match="cannot be credited"):
         await books.store.write(lambda c: accounts.credit(c, books.account.id, nusd, now_ms=NOON))
 
 
-async def test_credit_for_nobody_is_refused(store: Store) -> None:
+async def test_credit_for_an_unknown_account_is_rejected(store: Store) -> None:
     with pytest.raises(InvalidRequest, match="no account 'acct_x'"):
         await store.write(lambda c: accounts.credit(c, "acct_x", 1, now_ms=NOON))
     with pytest.raises(InvalidRequest, match="no account 'acct_x'"):
@@ -81,7 +81,7 @@ async def test_limits_out_of_range_are_refused_by_name(books: Books, limit: dict
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\x00", "\ud800", "x" * 201])
-async def test_names_that_cannot_be_shown_are_refused(store: Store, name: str) -> None:
+async def test_unprintable_names_are_rejected(store: Store, name: str) -> None:
     with pytest.raises(InvalidRequest, match="name"):
         await store.write(lambda c: accounts.create_account(c, name=name, now_ms=NOON))
 
@@ -127,13 +127,13 @@ async def test_two_keys_never_share_a_digest(books: Books) -> None:
         )
 
 
-async def test_a_key_that_many_ensure_at_once_is_one_key(books: Books) -> None:
+async def test_concurrent_ensure_key_creates_one_key(books: Books) -> None:
     new = new_key(books.account, b"local")
     made = await asyncio.gather(*(books.store.write(lambda c: keys.ensure_key(c, new, now_ms=NOON)) for _ in range(8)))
     assert len({key.id for key in made}) == 1
 
 
-async def test_keys_of_nobody_and_with_negative_limits_are_refused(books: Books) -> None:
+async def test_keys_of_unknown_accounts_or_with_negative_limits_are_rejected(books: Books) -> None:
     for bad in (new_key(books.account, account_id="acct_x"), new_key(books.account, spend_limit_nusd=-1)):
         with pytest.raises(InvalidRequest):
             await books.store.write(lambda c, bad=bad: keys.add_key(c, bad, now_ms=NOON))

@@ -289,7 +289,7 @@ def hold_to_the_model(machine: type[BooksMachine], *, rules: int, examples: int,
         rounds += 1
 
 
-def test_the_books_agree_after_any_2000_steps_on_sqlite(migrated_sqlite: Path) -> None:
+def test_books_agree_after_random_operations_on_sqlite(migrated_sqlite: Path) -> None:
     memory = Path("/dev/shm")  # syncing a disk shows nothing here, and takes most of the time
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         path = Path(directory) / "corral.db"
@@ -306,7 +306,7 @@ def test_the_books_agree_after_any_2000_steps_on_sqlite(migrated_sqlite: Path) -
     assert STEPS["sqlite"] >= 2000
 
 
-def test_the_books_agree_after_any_steps_on_postgresql(postgres_url: str) -> None:
+def test_books_agree_after_random_operations_on_postgresql(postgres_url: str) -> None:
     class OnPostgres(BooksMachine):
         url = postgres_url
 

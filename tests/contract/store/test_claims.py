@@ -34,7 +34,7 @@ async def rows(books: Books) -> list[int]:
     return await books.store.read(count)
 
 
-async def test_a_claim_holds_the_worst_case_and_stores_the_prediction_as_it_was_asked_for(books: Books) -> None:
+async def test_claim_holds_the_worst_case_cost_and_stores_the_request(books: Books) -> None:
     prediction = await books.claim()
     assert await books.balance() == (DOLLAR - HOLD, HOLD)
     assert (await books.stored_key()).spent_nusd == HOLD
@@ -47,12 +47,12 @@ async def test_a_claim_holds_the_worst_case_and_stores_the_prediction_as_it_was_
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1, 2**63 - 1, 2**63, 2**64 - 1])
-async def test_every_seed_of_64_bits_comes_back(books: Books, seed: int | None) -> None:
+async def test_every_64_bit_seed_is_stored(books: Books, seed: int | None) -> None:
     prediction = await books.claim(seed=seed)
     assert (await books.get(prediction)).seed == seed == prediction.seed
 
 
-async def test_200_claims_at_once_on_credit_for_50_are_50_runs(books: Books) -> None:
+async def test_concurrent_claims_never_exceed_the_credit(books: Books) -> None:
     await books.store.write(lambda c: accounts.credit(c, books.account.id, 50 * HOLD - DOLLAR, now_ms=NOON))
     outcomes = await asyncio.gather(*(books.try_claim() for _ in range(200)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -62,7 +62,7 @@ async def test_200_claims_at_once_on_credit_for_50_are_50_runs(books: Books) -> 
     assert await books.differences() == []
 
 
-async def test_a_claim_beyond_the_credit_names_both_amounts_and_writes_nothing(books: Books) -> None:
+async def test_claim_beyond_the_credit_is_rejected_with_both_amounts(books: Books) -> None:
     await books.claim()
     before = await rows(books)
     with pytest.raises(InsufficientCredit, match=r"may cost up to \$1\.100065.* has \$0\.999385 of credit"):
@@ -71,7 +71,7 @@ async def test_a_claim_beyond_the_credit_names_both_amounts_and_writes_nothing(b
     assert await books.balance() == (DOLLAR - HOLD, HOLD)
 
 
-async def test_an_unlimited_account_runs_without_credit_and_its_use_is_recorded(books: Books) -> None:
+async def test_unlimited_account_needs_no_credit_and_usage_is_recorded(books: Books) -> None:
     rich = await Books.begin(books.store, credit_nusd=0, unlimited=True)
     prediction = await rich.claim()
     assert await rich.balance() == (-HOLD, HOLD)
@@ -89,7 +89,7 @@ async def test_a_free_run_needs_no_credit_and_moves_none(books: Books) -> None:
     assert await books.differences() == []
 
 
-async def test_the_requests_own_cap_refuses_a_dearer_worst_case(books: Books) -> None:
+async def test_max_cost_of_a_request_rejects_a_higher_worst_case_cost(books: Books) -> None:
     await books.claim(max_cost_nusd=HOLD)
     with pytest.raises(InsufficientCredit, match=r"\$0\.000615, but the request's max_cost is \$0\.000614999"):
         await books.claim(max_cost_nusd=HOLD - 1)
@@ -107,7 +107,7 @@ async def test_a_spend_limit_counts_what_is_held_and_what_was_spent(books: Books
         await books.claim()
 
 
-async def test_a_new_day_and_a_new_month_begin_at_zero(books: Books) -> None:
+async def test_spend_resets_each_day_and_month(books: Books) -> None:
     await books.limit(spend_per_day_nusd=HOLD, spend_per_month_nusd=2 * HOLD)
     for day in range(2):
         books.now_ms = NOON + day * DAY
@@ -122,7 +122,7 @@ async def test_a_new_day_and_a_new_month_begin_at_zero(books: Books) -> None:
     assert await books.differences() == []
 
 
-async def test_a_clock_set_back_gives_nobody_a_second_day(books: Books) -> None:
+async def test_clock_set_back_does_not_reset_daily_spend(books: Books) -> None:
     await books.limit(spend_per_day_nusd=HOLD)
     await books.settle(await books.claim(), tokens=200)
     books.now_ms -= DAY
@@ -130,7 +130,7 @@ async def test_a_clock_set_back_gives_nobody_a_second_day(books: Books) -> None:
         await books.claim()
 
 
-async def test_a_keys_spend_limit_is_over_its_whole_life_with_running_holds(books: Books) -> None:
+async def test_key_spend_limit_counts_lifetime_spend_and_current_holds(books: Books) -> None:
     limited = new_key(books.account, b"other", spend_limit_nusd=HOLD + 100)
     books.key = await books.store.write(lambda c: keys.add_key(c, limited, now_ms=NOON))
     first = await books.claim()
@@ -152,7 +152,7 @@ async def test_concurrent_runs_are_limited_until_one_ends(books: Books) -> None:
     await books.claim()
 
 
-async def test_requests_per_minute_tell_when_the_next_one_fits(books: Books) -> None:
+async def test_requests_per_minute_error_has_the_retry_time(books: Books) -> None:
     await books.limit(requests_per_minute=2)
     await books.claim()
     books.now_ms += 20_000
@@ -192,13 +192,13 @@ async def test_the_wait_for_tokens_is_until_enough_of_them_are_a_minute_old(book
     await books.claim()
 
 
-async def test_a_run_beyond_the_tokens_of_any_minute_is_told_so_instead_of_to_wait(books: Books) -> None:
+async def test_request_larger_than_the_token_limit_is_rejected_without_retry_time(books: Books) -> None:
     await books.limit(tokens_per_minute=299)
     with pytest.raises(InvalidRequest, match="may need 300 tokens, but the account's limit is 299 per minute"):
         await books.claim()
 
 
-async def test_a_revoked_key_claims_nothing_from_then_on(books: Books) -> None:
+async def test_revoked_key_cannot_claim(books: Books) -> None:
     running = await books.claim()
     await books.store.write(lambda c: keys.revoke_key(c, books.key.id, now_ms=NOON))
     with pytest.raises(Unauthenticated, match="revoked"):
@@ -206,7 +206,7 @@ async def test_a_revoked_key_claims_nothing_from_then_on(books: Books) -> None:
     assert (await books.settle(running)).status is Status.SUCCEEDED
 
 
-async def test_an_expired_key_claims_nothing(books: Books) -> None:
+async def test_expired_key_cannot_claim(books: Books) -> None:
     short = new_key(books.account, b"short", expires_at_ms=NOON + HOUR)
     books.key = await books.store.write(lambda c: keys.add_key(c, short, now_ms=NOON))
     books.now_ms = NOON + HOUR - 1
@@ -216,13 +216,13 @@ async def test_an_expired_key_claims_nothing(books: Books) -> None:
         await books.claim()
 
 
-async def test_a_key_of_another_account_claims_nothing(books: Books) -> None:
+async def test_key_of_another_account_cannot_claim(books: Books) -> None:
     other = await Books.begin(books.store)
     with pytest.raises(Unauthenticated):
         await books.store.write(lambda c: claim(c, wanted(books.account, other.key), now_ms=NOON))
 
 
-async def test_nothing_of_what_a_private_key_asks_is_stored(books: Books) -> None:
+async def test_no_text_of_a_private_key_is_stored(books: Books) -> None:
     private = new_key(books.account, b"private", privacy=True)
     books.key = await books.store.write(lambda c: keys.add_key(c, private, now_ms=NOON))
     prediction = await books.claim()
@@ -232,7 +232,7 @@ async def test_nothing_of_what_a_private_key_asks_is_stored(books: Books) -> Non
     assert settled.completion_tokens == 10
 
 
-async def test_the_same_request_again_attaches_to_the_first_run_or_finished(books: Books) -> None:
+async def test_repeated_request_attaches_to_the_running_or_finished_prediction(books: Books) -> None:
     first = await books.claim(idempotency=same())
     assert await books.try_claim(idempotency=same()) == Attached(prediction_id=first.id)
     await books.settle(first)
@@ -240,32 +240,32 @@ async def test_the_same_request_again_attaches_to_the_first_run_or_finished(book
     assert (await rows(books))[0] == 1
 
 
-async def test_the_same_request_from_many_at_once_is_one_run(books: Books) -> None:
+async def test_concurrent_identical_requests_start_one_run(books: Books) -> None:
     outcomes = await asyncio.gather(*(books.try_claim(idempotency=same()) for _ in range(40)))
     assert sum(isinstance(outcome, Attached) for outcome in outcomes) == 39
     assert await books.balance() == (DOLLAR - HOLD, HOLD)
 
 
-async def test_another_body_under_the_same_key_is_refused(books: Books) -> None:
+async def test_idempotency_key_with_another_body_is_rejected(books: Books) -> None:
     await books.claim(idempotency=same())
     with pytest.raises(IdempotencyConflict):
         await books.claim(idempotency=same(body=b"another"))
     await books.claim(idempotency=same(key="twice", body=b"another"))
 
 
-async def test_idempotency_keys_of_two_accounts_have_nothing_to_do_with_each_other(books: Books) -> None:
+async def test_idempotency_keys_are_scoped_to_the_account(books: Books) -> None:
     other = await Books.begin(books.store)
     await books.claim(idempotency=same())
     await other.claim(idempotency=same(body=b"another"))
 
 
-async def test_a_refused_request_leaves_its_idempotency_key_free(books: Books) -> None:
+async def test_rejected_request_does_not_use_its_idempotency_key(books: Books) -> None:
     with pytest.raises(InsufficientCredit):
         await books.claim(idempotency=same(), max_cost_nusd=1)
     await books.claim(idempotency=same())
 
 
-async def test_old_idempotency_keys_are_forgotten_but_not_those_of_runs_that_go_on(books: Books) -> None:
+async def test_old_idempotency_keys_are_purged_except_of_unfinished_runs(books: Books) -> None:
     await books.settle(await books.claim(idempotency=same("old")))
     await books.claim(idempotency=same("running"))
     books.now_ms += HOUR
@@ -289,7 +289,7 @@ async def test_the_database_itself_refuses_an_overdraft(books: Books) -> None:
 
 
 @pytest.mark.parametrize("lost", ["revoked", "expired", "scope", "model", "token"])
-async def test_a_key_that_lost_its_right_does_not_see_the_run_of_its_idempotency_key(books: Books, lost: str) -> None:
+async def test_key_without_access_cannot_attach_by_idempotency_key(books: Books, lost: str) -> None:
     first = await books.claim(idempotency=same())
     token = None
     match lost:
@@ -309,7 +309,7 @@ async def test_a_key_that_lost_its_right_does_not_see_the_run_of_its_idempotency
     assert (await books.get(first)).status is Status.STARTING
 
 
-async def test_a_key_of_an_alias_may_claim_by_that_name_alone(books: Books) -> None:
+async def test_key_limited_to_an_alias_can_claim_only_by_that_name(books: Books) -> None:
     alias = new_key(books.account, b"alias", models=("llama-70b",))
     books.key = await books.store.write(lambda c: keys.add_key(c, alias, now_ms=NOON))
     await books.claim(asked_model="Llama-70b")
@@ -317,7 +317,7 @@ async def test_a_key_of_an_alias_may_claim_by_that_name_alone(books: Books) -> N
         await books.claim()
 
 
-async def test_a_number_beyond_64_bits_is_refused_by_the_store(books: Books) -> None:
+async def test_store_rejects_integers_beyond_64_bits(books: Books) -> None:
     with pytest.raises(InvalidRequest, match="must be from 1 to"):
         await books.limit(tokens_per_minute=10**30)
     with pytest.raises(InvalidRequest, match="does not fit 64 bits: at most 9223372036854775807"):

@@ -24,7 +24,7 @@ with hold_gateway_lock(sys.argv[1], address="http://127.0.0.1:1"):
 """
 
 
-def test_a_second_server_is_refused_by_process_and_address_until_the_first_is_gone(url: str) -> None:
+def test_second_server_is_rejected_until_the_first_has_ended(url: str) -> None:
     command = [sys.executable, "-c", HOLD, url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None

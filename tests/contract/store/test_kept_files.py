@@ -44,7 +44,7 @@ async def listed(books: Books, account_id: str, at_ms: int = NOON + 10) -> list[
     return await books.store.read(lambda c: files.list_files(c, account_id, now_ms=at_ms))
 
 
-async def test_a_file_comes_back_as_it_was_and_the_newest_is_first(books: Books) -> None:
+async def test_files_are_read_back_and_listed_newest_first(books: Books) -> None:
     mine = [file_of(books, number) for number in (1, 2, 3)]
     for file in mine:
         assert await add(books, file)
@@ -54,7 +54,7 @@ async def test_a_file_comes_back_as_it_was_and_the_newest_is_first(books: Books)
     assert await listed(books, books.account.id) == mine[::-1]
 
 
-async def test_another_account_sees_and_removes_nothing(books: Books) -> None:
+async def test_another_account_cannot_list_or_delete_files(books: Books) -> None:
     await add(books, file_of(books))
     other = await books.store.write(lambda c: accounts.create_account(c, name="Bob", unlimited=False, now_ms=NOON))
     assert await listed(books, other.id) == []
@@ -68,7 +68,7 @@ async def test_another_account_sees_and_removes_nothing(books: Books) -> None:
     assert await listed(books, books.account.id) == []
 
 
-async def test_an_expired_file_is_not_there_even_before_it_is_removed(books: Books) -> None:
+async def test_expired_file_is_not_found_before_it_is_purged(books: Books) -> None:
     file = file_of(books)
     await add(books, file)
     end_ms = file.expires_at_ms
@@ -79,7 +79,7 @@ async def test_an_expired_file_is_not_there_even_before_it_is_removed(books: Boo
     assert not await books.store.write(lambda c: files.remove(c, account_id, file.id, now_ms=end_ms))
 
 
-async def test_what_has_expired_is_removed_in_batches_and_nothing_else(books: Books) -> None:
+async def test_only_expired_files_are_purged_in_batches(books: Books) -> None:
     for number in range(1, 6):
         await add(books, file_of(books, number))
     at_ms = NOON + DAY + 3
@@ -88,7 +88,7 @@ async def test_what_has_expired_is_removed_in_batches_and_nothing_else(books: Bo
     assert [file.id for file in await listed(books, books.account.id)] == ["file5", "file4"]
 
 
-async def test_an_account_has_no_more_files_and_bytes_than_it_may_however_many_come_at_once(books: Books) -> None:
+async def test_concurrent_uploads_never_exceed_the_account_quota(books: Books) -> None:
     for most in ({"most_files": 3}, {"most_bytes": 3 * len(CONTENT) + 1}):
         kept = await asyncio.gather(*(add(books, file_of(books, number), **most) for number in range(1, 9)))
         assert sorted(kept) == [False] * 5 + [True] * 3

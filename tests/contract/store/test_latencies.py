@@ -23,7 +23,7 @@ async def seen(books: Books, *, since_ms: int = 0, limit: int = 10) -> list[Timi
     return await books.store.read(lambda c: timings(c, books.account.id, since_ms=since_ms, limit=limit))
 
 
-async def test_the_newest_runs_of_the_window_are_told_first(books: Books) -> None:
+async def test_latencies_list_the_newest_runs_first(books: Books) -> None:
     await ran(books, at_ms=NOON, tokens=5)
     await ran(books, at_ms=NOON + 1000, first_token_ms=70, decode_ms=200, tokens=3)
     newest = Timing(first_token_ms=70, decode_ms=200, completion_tokens=3, status=Status.SUCCEEDED)
@@ -34,7 +34,7 @@ async def test_the_newest_runs_of_the_window_are_told_first(books: Books) -> Non
     assert await seen(books, since_ms=NOON + 1001) == []
 
 
-async def test_what_never_began_still_runs_or_is_anothers_is_left_out(books: Books) -> None:
+async def test_latencies_exclude_unstarted_running_and_foreign_runs(books: Books) -> None:
     await books.settle(await books.claim())  # without a first token
     await books.claim()
     await ran(await Books.begin(books.store), at_ms=NOON)

@@ -74,7 +74,7 @@ async def run_one(desk: Desk, tokens: int) -> str:
 
 
 @pytest.mark.parametrize("operation", STATEMENTS)
-async def test_a_commit_without_an_answer_is_recognised_and_harms_no_other_run(
+async def test_commit_with_lost_reply_is_detected_and_affects_no_other_run(
     proxy: CuttingProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     cut: list[bytes] = []
@@ -92,7 +92,7 @@ async def test_a_commit_without_an_answer_is_recognised_and_harms_no_other_run(
         assert sorted(made) == sorted(ids)
 
 
-async def test_commits_without_answers_are_recognised_one_in_three(
+async def test_commits_with_lost_replies_are_detected_when_one_in_three_is_lost(
     proxy: CuttingProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = [0]

@@ -78,7 +78,7 @@ def test_the_text_of_a_choice_becomes_a_list_of_one_chunk(engine: Engine) -> Non
     assert (found.webhook, found.notes, found.deadline_at_ms, found.admitted_at_ms) == (None, None, None, None)
 
 
-def test_accounts_of_one_name_are_told_apart_by_their_ids(engine: Engine) -> None:
+def test_migration_makes_duplicate_account_names_unique_by_id(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "corral.store:migrations")
     with engine.begin() as connection:

@@ -73,7 +73,7 @@ async def test_events_of_a_prediction_go_out_in_order_and_one_at_a_time(post: Po
     assert sent == [START, OUTPUT, COMPLETED]
 
 
-async def test_those_of_different_predictions_do_not_wait_for_each_other(post: Post) -> None:
+async def test_events_of_different_predictions_do_not_wait_for_each_other(post: Post) -> None:
     made = [await post.begin() for _ in range(3)]
     for prediction in made:
         await post.tell(prediction, START, OUTPUT)
@@ -81,7 +81,7 @@ async def test_those_of_different_predictions_do_not_wait_for_each_other(post: P
     assert await post.take() == []
 
 
-async def test_only_what_was_asked_for_is_told(post: Post) -> None:
+async def test_only_subscribed_events_are_enqueued(post: Post) -> None:
     prediction = await post.begin(Webhook(url=HOOK.url, events=frozenset({COMPLETED})))
     await post.tell(prediction, START, LOGS, OUTPUT)
     assert await post.due() == []
@@ -89,7 +89,7 @@ async def test_only_what_was_asked_for_is_told(post: Post) -> None:
     assert await post.send() == [COMPLETED]
 
 
-async def test_output_and_logs_share_one_clock_and_the_others_do_not_wait_for_it(post: Post) -> None:
+async def test_output_and_logs_share_one_throttle_and_other_events_skip_it(post: Post) -> None:
     prediction = await post.begin()
     await post.tell(prediction, OUTPUT, LOGS)
     assert await post.send() == [OUTPUT]
@@ -104,7 +104,7 @@ async def test_output_and_logs_share_one_clock_and_the_others_do_not_wait_for_it
     assert await post.send() == [COMPLETED]
 
 
-async def test_there_is_one_pending_output_however_much_was_written(post: Post) -> None:
+async def test_output_events_are_merged_while_pending(post: Post) -> None:
     prediction = await post.begin()
     for _ in range(5):
         await post.tell(prediction, OUTPUT)
@@ -113,7 +113,7 @@ async def test_there_is_one_pending_output_however_much_was_written(post: Post) 
     assert len(await post.log()) == 2
 
 
-async def test_the_end_overtakes_later_outputs_but_not_the_first(post: Post) -> None:
+async def test_completed_event_replaces_pending_outputs_except_the_first(post: Post) -> None:
     first, later = await post.begin(), await post.begin()
     await post.tell(later, OUTPUT)
     assert await post.send() == [OUTPUT]
@@ -125,7 +125,7 @@ async def test_the_end_overtakes_later_outputs_but_not_the_first(post: Post) -> 
     assert [each.event for each in await post.log(prediction_id=later.id)] == [COMPLETED, OUTPUT]
 
 
-async def test_an_output_that_is_being_sent_is_not_taken_away_by_the_end(post: Post) -> None:
+async def test_completed_event_does_not_remove_an_output_being_sent(post: Post) -> None:
     prediction = await post.begin()
     await post.tell(prediction, OUTPUT)
     await post.send()
@@ -138,7 +138,7 @@ async def test_an_output_that_is_being_sent_is_not_taken_away_by_the_end(post: P
     assert await post.send() == [COMPLETED]
 
 
-async def test_a_run_that_ends_before_anything_was_told_is_told_in_full(post: Post, books: Books) -> None:
+async def test_run_that_ends_before_any_event_enqueues_all_events(post: Post, books: Books) -> None:
     prediction = await post.begin()
     await books.settle(prediction, started_at_ms=NOON)
     sent = await post.send() + await post.send()
@@ -150,7 +150,7 @@ async def test_a_run_that_ends_before_anything_was_told_is_told_in_full(post: Po
     assert sent[-1] is COMPLETED
 
 
-async def test_a_run_that_never_began_is_only_told_to_be_over(post: Post, books: Books) -> None:
+async def test_run_that_never_started_enqueues_only_completed(post: Post, books: Books) -> None:
     await books.settle(await post.begin(), output=None, tokens=0)
     begun = await post.begin()
     await books.store.write(lambda c: record_start(c, begun.id, now_ms=NOON))
@@ -158,12 +158,12 @@ async def test_a_run_that_never_began_is_only_told_to_be_over(post: Post, books:
     assert [each.event for each in await post.log()] == [COMPLETED, COMPLETED]
 
 
-async def test_without_a_webhook_nothing_is_written(post: Post, books: Books) -> None:
+async def test_no_events_are_enqueued_without_a_webhook(post: Post, books: Books) -> None:
     await books.settle(await books.claim(), started_at_ms=NOON)
     assert await post.log() == []
 
 
-async def test_what_is_told_is_written_with_the_state_or_not_at_all(post: Post, books: Books) -> None:
+async def test_events_are_enqueued_in_the_transaction_of_the_state_change(post: Post, books: Books) -> None:
     prediction = await post.begin()
     whom = WebhookTarget(prediction_id=prediction.id, account_id=prediction.account_id, webhook=HOOK)
 
@@ -177,7 +177,7 @@ async def test_what_is_told_is_written_with_the_state_or_not_at_all(post: Post, 
     assert await post.log() == []
 
 
-async def test_of_many_gateways_one_takes_a_row(post: Post) -> None:
+async def test_a_row_is_leased_by_one_of_many_gateways(post: Post) -> None:
     for _ in range(8):
         await post.tell(await post.begin(), START)
     takes = await asyncio.gather(*(post.take() for _ in range(6)))
@@ -185,7 +185,7 @@ async def test_of_many_gateways_one_takes_a_row(post: Post) -> None:
     assert len(taken) == len(set(taken)) == 8
 
 
-async def test_a_row_whose_gateway_died_is_taken_again_when_the_lease_is_over(post: Post) -> None:
+async def test_row_of_a_dead_gateway_is_leased_again_after_expiry(post: Post) -> None:
     await post.tell(await post.begin(), COMPLETED)
     (lost,) = await post.take()
     post.now_ms = lost.leased_until_ms - 1
@@ -201,7 +201,7 @@ async def test_a_row_whose_gateway_died_is_taken_again_when_the_lease_is_over(po
     assert delivery.state is DeliveryState.DELIVERED
 
 
-async def test_what_was_given_back_was_not_tried(post: Post, books: Books) -> None:
+async def test_released_row_does_not_count_as_an_attempt(post: Post, books: Books) -> None:
     await post.tell(await post.begin(), COMPLETED)
     (leased,) = await post.take()
     await books.store.write(lambda c: outbox.release(c, leased))
@@ -209,7 +209,7 @@ async def test_what_was_given_back_was_not_tried(post: Post, books: Books) -> No
     assert again.attempts == 1
 
 
-async def test_a_failed_attempt_is_due_again_when_it_was_put_off_to(post: Post) -> None:
+async def test_failed_attempt_is_due_again_at_its_retry_time(post: Post) -> None:
     await post.tell(await post.begin(), COMPLETED)
     (leased,) = await post.take()
     await post.finish(leased, DeliveryState.PENDING, error="timeout", at_ms=NOON + MINUTE)
@@ -223,7 +223,7 @@ async def test_a_failed_attempt_is_due_again_when_it_was_put_off_to(post: Post) 
     assert delivery.ended_at_ms == NOON + MINUTE
 
 
-async def test_who_has_enough_in_hand_is_left_out(post: Post, books: Books) -> None:
+async def test_busy_receivers_and_accounts_are_skipped(post: Post, books: Books) -> None:
     await post.tell(await post.begin(), START)
     other = Webhook(url="HTTPS://Elsewhere.example/x/y", events=HOOK.events)
     await post.tell(await post.begin(other), START)
@@ -233,7 +233,7 @@ async def test_who_has_enough_in_hand_is_left_out(post: Post, books: Books) -> N
     assert await post.due(busy_accounts=[books.account.id]) == []
 
 
-async def test_a_replay_goes_out_once_more_under_its_id(post: Post, books: Books) -> None:
+async def test_replay_is_delivered_again_under_the_same_id(post: Post, books: Books) -> None:
     await post.tell(await post.begin(), COMPLETED)
     await post.send()
     (before,) = await post.log()
@@ -264,7 +264,7 @@ async def test_the_log_is_listed_by_account_and_prediction_newest_first(post: Po
     assert newest.prediction_id == two.id
 
 
-async def test_the_log_is_forgotten_in_time_but_nothing_that_is_pending(post: Post, books: Books) -> None:
+async def test_old_deliveries_are_purged_except_pending_ones(post: Post, books: Books) -> None:
     for _ in range(3):
         await post.tell(await post.begin(), START, COMPLETED)
     await post.send()

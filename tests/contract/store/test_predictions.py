@@ -19,7 +19,7 @@ from tests.contract.store.books import DAY, HOLD, HOUR, NOON, PRICE, Books, ende
 pytestmark = pytest.mark.anyio
 
 
-async def test_no_account_sees_anothers_prediction(books: Books) -> None:
+async def test_predictions_of_other_accounts_are_not_found(books: Books) -> None:
     other = await Books.begin(books.store)
     prediction = await other.claim()
     with pytest.raises(UnknownPrediction):
@@ -28,7 +28,7 @@ async def test_no_account_sees_anothers_prediction(books: Books) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "\x00", "\ud800", "é"])
-async def test_whatever_is_asked_for_an_unknown_id_is_unknown(books: Books, name: str) -> None:
+async def test_every_query_of_an_unknown_id_is_not_found(books: Books, name: str) -> None:
     with pytest.raises(UnknownPrediction):
         await books.store.read(lambda c: predictions.get(c, books.account.id, name))
 
@@ -57,7 +57,7 @@ async def test_pages_go_from_new_to_old_without_gap_or_repeat(books: Books) -> N
         await books.store.read(lambda c: predictions.page(c, books.account.id, before="unknown"))
 
 
-async def test_pages_can_be_of_one_model_door_and_state(books: Books) -> None:
+async def test_pages_can_be_filtered_by_model_api_and_status(books: Books) -> None:
     running = await books.claim(model="meta/llama-2-7b-chat", door="replicate")
     failed = await books.settle(await books.claim(), status=Status.FAILED, output=None, error="No.")
     told = await books.settle(await books.claim(door="replicate"))
@@ -75,7 +75,7 @@ async def test_pages_can_be_of_one_model_door_and_state(books: Books) -> None:
     assert await found(model="no/such") == set()
 
 
-async def test_text_goes_when_its_time_is_up_and_counts_and_cost_stay(books: Books) -> None:
+async def test_expired_text_is_purged_and_counts_and_cost_remain(books: Books) -> None:
     log = [LogRow(first_seq=1, last_seq=1, payload=b"text")]
     old = await books.settle(await books.claim(), log=log)
     running = await books.claim()
@@ -92,14 +92,14 @@ async def test_text_goes_when_its_time_is_up_and_counts_and_cost_stay(books: Boo
     assert await books.differences() == []
 
 
-async def test_text_goes_in_batches(books: Books) -> None:
+async def test_expired_text_is_purged_in_batches(books: Books) -> None:
     for _ in range(5):
         await books.settle(await books.claim())
     sizes = [await books.store.write(lambda c: predictions.purge_data(c, before_ms=NOON + 1, limit=2)) for _ in "1234"]
     assert sizes == [2, 2, 1, 0]
 
 
-async def test_a_log_is_read_from_any_event_on(books: Books) -> None:
+async def test_event_log_is_read_from_any_position(books: Books) -> None:
     prediction = await books.claim()
     rows = [LogRow(first_seq=n, last_seq=n + 2, payload=bytes([n])) for n in (1, 4, 7)]
     await books.store.write(lambda c: streams.append(c, prediction.id, rows[:2]))
@@ -115,7 +115,7 @@ async def test_a_log_is_read_from_any_event_on(books: Books) -> None:
     assert await read(9) == []
 
 
-async def test_a_log_of_nothing_and_a_row_twice_are_refused(books: Books) -> None:
+async def test_empty_log_append_and_duplicate_row_are_rejected(books: Books) -> None:
     prediction = await books.claim()
     row = LogRow(first_seq=1, last_seq=2, payload=b"x")
     with pytest.raises(UnknownPrediction):
@@ -138,7 +138,7 @@ async def test_the_log_of_a_private_run_counts_tokens_and_keeps_no_text(books: B
     ] == 12
 
 
-async def test_usage_is_summed_by_what_is_asked(books: Books) -> None:
+async def test_usage_is_summed_by_the_chosen_columns(books: Books) -> None:
     other = await Books.begin(books.store)
     await books.settle(await books.claim())
     await books.settle(await books.claim(door="replicate"), tokens=20)
@@ -165,7 +165,7 @@ async def test_usage_is_summed_by_what_is_asked(books: Books) -> None:
     assert list(map(plain, none)) == [(None, None, 0, 0, 0)]
 
 
-async def test_spend_is_of_today_and_this_month_and_what_is_held(books: Books) -> None:
+async def test_spend_includes_today_this_month_and_holds(books: Books) -> None:
     await books.settle(await books.claim())
     books.now_ms += DAY
     await books.settle(await books.claim())
@@ -192,7 +192,7 @@ DAMAGES = {
 }
 
 
-async def test_a_damaged_row_is_shown_with_what_can_be_read_and_breaks_no_list(books: Books) -> None:
+async def test_damaged_row_is_listed_with_its_readable_fields(books: Books) -> None:
     whole = await books.settle(await books.claim())
     pairs = [(column, value) for column, values in DAMAGES.items() for value in values]
     damaged = [(await books.settle(await books.claim()), *pair) for pair in pairs]
@@ -213,7 +213,7 @@ async def test_a_damaged_row_is_shown_with_what_can_be_read_and_breaks_no_list(b
         orjson.dumps(asdict(shown), default=list)
 
 
-async def test_text_that_is_no_json_is_shown_as_nothing(books: Books) -> None:
+async def test_invalid_json_text_is_read_as_none(books: Books) -> None:
     if await books.store.read(lambda c: c.dialect.name) != "sqlite":
         return  # PostgreSQL takes JSON only
     made = await books.claim()
@@ -222,7 +222,7 @@ async def test_text_that_is_no_json_is_shown_as_nothing(books: Books) -> None:
     assert (shown.input, shown.output, shown.id) == (None, None, made.id)
 
 
-async def test_a_prediction_that_was_answered_with_an_error_is_not_listed(books: Books) -> None:
+async def test_prediction_rejected_with_an_error_is_not_listed(books: Books) -> None:
     refused, other = await books.claim(), await books.claim()
     receipt = replace(
         receipt_for(refused, PRICE, 0, NOON), prompt_tokens=0, total_nusd=0, stopped_by=StoppedBy.NOT_ADMITTED

@@ -67,7 +67,7 @@ def tamper(url: str, statement: str) -> None:
 
 
 @pytest.mark.parametrize("statement", TAMPERINGS)
-async def test_every_tampering_is_named(books: Books, url: str, statement: str) -> None:
+async def test_reconcile_reports_every_tampered_value(books: Books, url: str, statement: str) -> None:
     await books.settle(await books.claim())
     await books.settle(await books.claim(price=FREE), price=FREE)
     running = await books.claim()
@@ -80,7 +80,7 @@ async def test_every_tampering_is_named(books: Books, url: str, statement: str) 
         assert re.search(said, differences), (said, differences)
 
 
-async def test_engines_are_counted_over_all_lives_of_all_gateways(books: Books) -> None:
+async def test_engine_tokens_are_summed_over_all_gateway_processes(books: Books) -> None:
     prediction = await books.claim()
     await books.settle(prediction)
     await books.store.write(lambda c: count_tokens(c, "another life", delivered=5))

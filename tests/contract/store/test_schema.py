@@ -76,15 +76,15 @@ def compare(engine: Engine) -> None:
     assert len(made) > 2 * len(metadata.tables)
 
 
-def test_migrations_end_at_the_tables_on_sqlite(tmp_path: Path) -> None:
+def test_migrations_produce_the_declared_tables_on_sqlite(tmp_path: Path) -> None:
     compare(create_engine(f"sqlite:///{tmp_path}/corral.db"))
 
 
-def test_migrations_end_at_the_tables_on_postgresql(fresh_postgres_url: str) -> None:
+def test_migrations_produce_the_declared_tables_on_postgresql(fresh_postgres_url: str) -> None:
     compare(create_engine(fresh_postgres_url.replace("postgresql:", "postgresql+psycopg:")))
 
 
-async def test_a_database_of_a_newer_version_is_refused_and_left_alone(store: Store, url: str) -> None:
+async def test_database_of_a_newer_version_is_rejected_unchanged(store: Store, url: str) -> None:
     version = text("SELECT version_num FROM alembic_version")
     ours = await store.read(lambda c: c.execute(version).scalar())
     await store.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999_future'")))
@@ -111,11 +111,11 @@ async def all_open(url: str) -> None:
     await store.close()
 
 
-async def test_servers_that_start_together_make_one_schema_on_sqlite(tmp_path: Path) -> None:
+async def test_concurrent_starts_migrate_once_on_sqlite(tmp_path: Path) -> None:
     await all_open(f"sqlite:///{tmp_path}/corral.db")
 
 
-async def test_servers_that_start_together_make_one_schema_on_postgresql(fresh_postgres_url: str) -> None:
+async def test_concurrent_starts_migrate_once_on_postgresql(fresh_postgres_url: str) -> None:
     await all_open(fresh_postgres_url)
 
 

@@ -26,7 +26,7 @@ async def is_open(books: Books, digest: bytes, *, at_ms: int = NOON) -> bool:
     return await books.store.read(lambda c: sessions.is_open(c, digest, now_ms=at_ms))
 
 
-async def test_a_session_is_open_until_it_is_ended_or_expires(books: Books) -> None:
+async def test_session_is_valid_until_ended_or_expired(books: Books) -> None:
     key_id = await new_key(books, b"k1")
     for digest in (b"one", b"two"):
         await begin(books, digest, key_id=key_id)

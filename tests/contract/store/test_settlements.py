@@ -23,7 +23,7 @@ HOOK = Webhook(url="https://example.com/hook", events=frozenset({WebhookEvent.CO
 COST = 100 * 650 + 10 * 2750
 
 
-async def test_a_settled_run_costs_what_was_emitted_and_gives_the_rest_back(books: Books) -> None:
+async def test_settlement_bills_emitted_tokens_and_releases_the_rest(books: Books) -> None:
     prediction = await books.claim()
     books.now_ms += 1500
     settled = await books.settle(prediction)
@@ -38,7 +38,7 @@ async def test_a_settled_run_costs_what_was_emitted_and_gives_the_rest_back(book
     assert await books.differences() == []
 
 
-async def test_settling_again_returns_what_is_stored_and_changes_nothing(books: Books) -> None:
+async def test_settling_twice_returns_the_stored_prediction(books: Books) -> None:
     prediction = await books.claim(webhook=HOOK)
     settled = await books.settle(prediction)
     told = await books.store.read(outbox.deliveries)
@@ -49,7 +49,7 @@ async def test_settling_again_returns_what_is_stored_and_changes_nothing(books: 
     assert await books.differences() == []
 
 
-async def test_of_many_who_settle_at_once_one_bills(books: Books) -> None:
+async def test_concurrent_settlements_bill_once(books: Books) -> None:
     prediction = await books.claim()
     ends = await asyncio.gather(*(books.settle(prediction, tokens=tokens) for tokens in range(20)))
     (cost_nusd,) = {end.cost_nusd for end in ends}
@@ -106,7 +106,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_a_bill_that_cannot_be_right_is_refused_and_all_stays_as_it_was(books: Books, wrong: str) -> None:
+async def test_invalid_settlement_is_rejected_and_changes_nothing(books: Books, wrong: str) -> None:
     prediction = await books.claim()
     settlement = WRONG[wrong](ended(prediction))
     with pytest.raises(Misbilled):
@@ -126,7 +126,7 @@ async def test_a_run_that_never_started_may_be_settled_for_nothing(books: Books)
     assert await books.differences() == []
 
 
-async def test_a_failure_is_told_in_text_that_every_database_holds(books: Books) -> None:
+async def test_error_text_is_stored_without_unsupported_characters(books: Books) -> None:
     prediction = await books.claim()
     settled = await books.settle(prediction, status=Status.FAILED, output=None, error="bad \x00 and \ud800")
     assert settled.error == "bad \ufffd and ?"
@@ -140,7 +140,7 @@ async def test_a_run_cannot_be_settled_as_running(books: Books) -> None:
         await books.settle(prediction, status=Status.PROCESSING)
 
 
-async def test_another_account_settles_nothing(books: Books) -> None:
+async def test_another_account_cannot_settle_a_prediction(books: Books) -> None:
     prediction = await books.claim()
     other = await Books.begin(books.store)
     settlement = ended(replace(prediction, account_id=other.account.id))
@@ -158,7 +158,7 @@ async def test_the_first_token_is_noted_once(books: Books) -> None:
     assert not await books.store.write(lambda c: record_start(c, prediction.id, now_ms=NOON + 9))
 
 
-async def test_a_settlement_may_bring_the_time_of_the_first_token(books: Books) -> None:
+async def test_settlement_may_set_the_time_of_the_first_token(books: Books) -> None:
     prediction = await books.claim()
     assert (await books.settle(prediction, started_at_ms=NOON + 7)).started_at_ms == NOON + 7
 

@@ -80,7 +80,7 @@ async def names(store: Store) -> list[str]:
     return sorted(account.name for account in await store.read(accounts.list_accounts))
 
 
-async def test_an_error_undoes_its_own_work_only(store: Store) -> None:
+async def test_failed_transaction_rolls_back_only_itself(store: Store) -> None:
     outcomes = await asyncio.gather(
         store.write(name_account("a")), store.write(fail), store.write(name_account("b")), return_exceptions=True
     )
@@ -88,7 +88,7 @@ async def test_an_error_undoes_its_own_work_only(store: Store) -> None:
     assert await names(store) == ["a", "b"]
 
 
-async def test_works_that_wait_together_are_one_commit_on_sqlite(sqlite_url: str, commits: list[Connection]) -> None:
+async def test_queued_transactions_share_one_commit_on_sqlite(sqlite_url: str, commits: list[Connection]) -> None:
     store = Store.open(sqlite_url)
     async with Blocked(store):
         before = len(commits)
@@ -101,7 +101,7 @@ async def test_works_that_wait_together_are_one_commit_on_sqlite(sqlite_url: str
     await store.close()
 
 
-async def test_a_commit_that_fails_fails_every_work_of_its_group_on_sqlite(sqlite_url: str) -> None:
+async def test_failed_commit_fails_every_transaction_of_its_group_on_sqlite(sqlite_url: str) -> None:
     def dangle(connection: Connection) -> None:
         connection.execute(text("PRAGMA defer_foreign_keys=ON"))
         row = {"account_id": "x", "key": "x", "body_digest": b"", "prediction_id": "x", "created_at_ms": 0}
@@ -118,7 +118,7 @@ async def test_a_commit_that_fails_fails_every_work_of_its_group_on_sqlite(sqlit
     await store.close()
 
 
-async def test_a_write_is_done_in_full_though_nobody_awaits_it_any_more(url: str) -> None:
+async def test_write_completes_after_its_caller_is_cancelled(url: str) -> None:
     store = Store.open(url)
     begun, go = threading.Event(), threading.Event()
 
@@ -141,7 +141,7 @@ async def test_a_write_is_done_in_full_though_nobody_awaits_it_any_more(url: str
     await again.close()
 
 
-async def test_closing_finishes_what_was_asked_for_and_refuses_the_rest(url: str) -> None:
+async def test_close_finishes_queued_transactions_and_rejects_new_ones(url: str) -> None:
     store = Store.open(url)
     tasks = await queued(store, *(name_account(f"{n:02}") for n in range(30)))
     await store.close()
@@ -162,7 +162,7 @@ async def test_a_read_cannot_write(store: Store) -> None:
     assert await names(store) == []
 
 
-async def test_a_read_sees_one_moment_whatever_is_written_meanwhile(store: Store) -> None:
+async def test_read_sees_one_snapshot(store: Store) -> None:
     begun, go = threading.Event(), threading.Event()
 
     def look_twice(connection: Connection) -> tuple[int, int]:
@@ -179,7 +179,7 @@ async def test_a_read_sees_one_moment_whatever_is_written_meanwhile(store: Store
     assert await names(store) == ["a"]
 
 
-async def test_more_than_may_wait_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_transaction_queue_rejects_writes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corral.store.store, "MAX_WAITING", 3)
     store = Store.open(url)
     async with Blocked(store):
@@ -192,7 +192,7 @@ async def test_more_than_may_wait_is_refused(url: str, monkeypatch: pytest.Monke
     await store.close()
 
 
-async def test_what_the_database_refuses_is_told_without_the_row(books: Books) -> None:
+async def test_database_errors_do_not_contain_the_row(books: Books) -> None:
     def too_many(connection: Connection) -> None:
         claimed = wanted(books.account, books.key, input={"prompt": "my secret"})
         claim(connection, claimed, now_ms=NOON)
@@ -237,7 +237,7 @@ async def test_two_processes_write_one_database_and_neither_is_locked_out(books:
     assert await books.differences() == []
 
 
-async def test_a_writer_that_another_process_keeps_out_says_so_and_goes_on(
+async def test_locked_database_is_reported_and_writes_succeed_later(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corral.store.databases.sqlite, "BUSY_TIMEOUT_MS", 50)
@@ -254,7 +254,7 @@ async def test_a_writer_that_another_process_keeps_out_says_so_and_goes_on(
     await store.close()
 
 
-async def test_a_deadlock_is_tried_again_on_postgresql(postgres_url: str) -> None:
+async def test_deadlock_is_retried_on_postgresql(postgres_url: str) -> None:
     store = Store.open(postgres_url)
     ids = [(await store.write(name_account(name))).id for name in "ab"]
     both = threading.Barrier(2)
@@ -288,7 +288,7 @@ async def test_claims_and_settlements_of_two_accounts_never_deadlock(books: Book
     assert await books.differences() == []
 
 
-async def test_lost_connections_are_made_anew_on_postgresql(postgres_url: str) -> None:
+async def test_lost_connections_are_reopened_on_postgresql(postgres_url: str) -> None:
     store = Store.open(postgres_url)
     await asyncio.gather(*(store.write(name_account(name)) for name in "abcdefgh"))
     with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -301,7 +301,7 @@ async def test_lost_connections_are_made_anew_on_postgresql(postgres_url: str) -
     await store.close()
 
 
-async def test_a_transaction_has_its_time_limits_on_postgresql(postgres_url: str) -> None:
+async def test_transactions_have_timeouts_on_postgresql(postgres_url: str) -> None:
     store = Store.open(postgres_url)
     shown = "SELECT name || '=' || setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout')"
     isolation = "SELECT current_setting('transaction_isolation')"
@@ -338,13 +338,13 @@ async def test_a_database_that_cannot_be_opened_is_named_without_its_password(ba
     assert "hunter2" not in str(refused.value)
 
 
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+async def test_file_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be read as one" * 20)
     with pytest.raises(CorralError, match="cannot be"):
         await asyncio.to_thread(Store.open, f"sqlite:///{tmp_path}/x.db")
 
 
-async def test_the_hold_of_a_claim_is_on_disk_before_it_is_told(books: Books, url: str) -> None:
+async def test_claim_is_durable_before_it_returns(books: Books, url: str) -> None:
     await books.claim()
     second = Store.open(url)
     assert await Books(second, books.account, books.key).balance() == (DOLLAR - HOLD, HOLD)

@@ -11,7 +11,7 @@ from tests.contract.store.books import NOON, Books
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_account_has_one_salt_however_many_ask_at_once(books: Books) -> None:
+async def test_concurrent_requests_create_one_salt_per_account(books: Books) -> None:
     assert await books.store.read(lambda c: webhook_secrets.salts(c, books.account.id)) is None
 
     async def ensure(number: int) -> Salts:
@@ -23,7 +23,7 @@ async def test_an_account_has_one_salt_however_many_ask_at_once(books: Books) ->
     assert made[0].previous is made[0].rotated_at_ms is None
 
 
-async def test_a_rotation_keeps_the_one_before(books: Books) -> None:
+async def test_rotation_keeps_the_previous_secret(books: Books) -> None:
     async def rotate(fresh: bytes, at_ms: int) -> Salts:
         return await books.store.write(lambda c: webhook_secrets.rotate(c, books.account.id, fresh, now_ms=at_ms))
 

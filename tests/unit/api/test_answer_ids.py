@@ -12,7 +12,7 @@ PREDICTION_IDS = st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_si
 
 
 @given(PREDICTION_IDS)
-def test_every_id_leads_back(prediction_id: str) -> None:
+def test_answer_ids_round_trip(prediction_id: str) -> None:
     assert re.fullmatch(r"R[0-9A-Za-z]{23}", request_id(prediction_id))
     assert re.fullmatch(r"[0-9a-f]{32}", hex_id(prediction_id))
     assert prediction_ids(request_id(prediction_id)) == (prediction_id,)
@@ -22,7 +22,7 @@ def test_every_id_leads_back(prediction_id: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_other_text_names_nothing_but_what_could_be_a_prediction(text: str) -> None:
+def test_other_ids_are_not_prediction_ids(text: str) -> None:
     assert all(re.fullmatch(r"[0-9a-hjkmnp-tv-z]{26}", each) for each in prediction_ids(text))
 
 

@@ -35,7 +35,7 @@ def test_each_line_has_its_own_field(end: bytes) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("a:\n\r \u2028")))
-def test_no_text_ends_an_event_or_begins_another(text: str) -> None:
+def test_text_cannot_end_or_start_an_sse_event(text: str) -> None:
     *lines, blank, rest = encode(text.encode()).decode().split("\n")
     assert (blank, rest) == ("", "")
     assert "\n".join(line.removeprefix("data: ") for line in lines) == text.replace("\r\n", "\n").replace("\r", "\n")
@@ -50,7 +50,7 @@ def test_json_of_an_event_is_one_line_for_every_reader(text: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_deltas_that_waited_are_one_and_nothing_else_is_touched() -> None:
+async def test_pending_deltas_are_merged_and_other_events_kept() -> None:
     inbox = Inbox()
     events: list[GenerationEvent] = [STARTED, _delta("a", 1), _delta("b", 2), _delta("c", 3), FINISHED]
     for event in events:

@@ -109,7 +109,7 @@ def test_replicates_fifteen_inputs_are_those_of_its_page_in_its_order() -> None:
     assert [field.name for field in shown if field.min_length] == ["prompt_template"]
 
 
-def test_what_older_versions_took_is_accepted_but_not_shown() -> None:
+def test_inputs_of_older_versions_are_accepted_but_hidden() -> None:
     hidden = {field.name: bounds(field) for field in REPLICATE_INPUTS.fields if field.hidden}
     assert hidden == {
         "debug": {},
@@ -185,7 +185,7 @@ def test_a_range_holds_its_edges_and_never_nan() -> None:
         [{"name": "a", "type": "string", "hidden": True}, {"name": "b", "type": "string"}],
     ],
 )
-def test_a_slip_in_the_data_is_refused(tables: list[dict[str, Any]]) -> None:
+def test_invalid_input_data_is_rejected(tables: list[dict[str, Any]]) -> None:
     with pytest.raises(BadSetting, match="somewhere"):
         fields_from_tables(tables, where="somewhere")
 

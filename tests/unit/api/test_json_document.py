@@ -54,16 +54,14 @@ def test_numbers_beyond_a_double_are_the_largest_double() -> None:
         (b'{"a" \t: "\\" :", "a":1}', "a", "'a' occurs twice"),
     ],
 )
-def test_what_is_no_json_or_two_things_at_once_is_refused_with_the_place(
-    body: bytes, param: str | None, words: str
-) -> None:
+def test_invalid_json_is_rejected_with_its_position(body: bytes, param: str | None, words: str) -> None:
     with pytest.raises(NotJson) as caught:
         parse_json(body)
     assert words in str(caught.value)
     assert caught.value.param == param
 
 
-def test_brackets_and_colons_in_a_text_are_text() -> None:
+def test_brackets_and_colons_inside_strings_are_ignored() -> None:
     for text in ("[{" * MAX_CONTAINERS, '"a":1,"a" :2', "\\u0022:", '\\" :' * 9, '\u2028": ": "\t:'):
         for escaped in (True, False):
             document = {"a": text, 'b": ': {"a": 1}}

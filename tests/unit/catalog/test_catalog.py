@@ -32,11 +32,11 @@ def test_the_demo_model_stands_in_for_all_six_llama_names_and_says_so() -> None:
     assert {name for name, model in models.items() if model.stands_in} == LLAMA_NAMES
 
 
-def test_names_are_found_whatever_their_case() -> None:
+def test_model_names_are_case_insensitive() -> None:
     assert demo_catalog().get("META-LLAMA/llama-2-7B-chat-hf").id == "meta-llama/Llama-2-7b-chat-hf"
 
 
-def test_an_unknown_name_is_named_in_the_error() -> None:
+def test_unknown_model_error_names_it() -> None:
     with pytest.raises(UnknownModel, match="gpt-4"):
         demo_catalog().get("gpt-4")
 
@@ -47,7 +47,7 @@ def test_the_shape_of_llama_2_7b_gives_a_checkpoint_no_name_of_that_model(tmp_pa
     assert (model.id, model.stands_in, model.price_at(0).output_nusd) == ("local/mine", False, 0)
 
 
-def test_the_operators_word_gives_a_checkpoint_all_names_and_the_price_of_a_known_model(tmp_path: Path) -> None:
+def test_configured_model_name_gives_a_checkpoint_its_aliases_and_price(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "mine", **SHAPE_7B)
     models = checkpoint_catalog(path, name="meta/llama-2-7b-chat").models()
     assert [model.id for model in models] == ["meta/llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf"]
@@ -80,7 +80,7 @@ def test_a_stand_in_is_free_and_marked_and_holds_its_own_name(tmp_path: Path) ->
     assert {(model.stands_in, model.price_at(0).output_nusd, model.weights) for model in others} == {(True, 0, "tiny")}
 
 
-def test_a_stand_in_leaves_the_names_that_it_holds_by_evidence_as_they_are(tmp_path: Path) -> None:
+def test_stand_in_keeps_names_proved_by_its_weights(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "mine", **SHAPE_7B)
     models = checkpoint_catalog(path, name="meta/llama-2-7b-chat", stands_in=True).models()
     held = {"meta/llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf"}

@@ -37,7 +37,7 @@ def fetch(url: str, part: Path) -> None:
         hub.fetch(LISTING, FILE, part, lambda _: None)
 
 
-def test_another_host_is_asked_without_the_token(asked: list[httpx2.Request], tmp_path: Path) -> None:
+def test_redirect_to_another_host_has_no_token(asked: list[httpx2.Request], tmp_path: Path) -> None:
     fetch("https://safe.example", tmp_path / "part")
     assert [request.headers.get("Authorization") for request in asked] == [f"Bearer {TOKEN}", None]
     assert (tmp_path / "part").read_bytes() == b"{}"
@@ -58,6 +58,6 @@ def test_not_even_the_same_host_with_https_gets_the_token_and_endless_redirects_
 
 
 @pytest.mark.parametrize("url", ["https://[", "https://:::"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_invalid_address_is_rejected(url: str) -> None:
     with pytest.raises(PullFailed), Hub(url, None) as hub:
         hub.list_files("a/b", None)

@@ -22,12 +22,12 @@ def names(data_dir: Path) -> list[str]:
     return [model.name for model in LocalModels(data_dir).models()]
 
 
-def test_nothing_is_there_at_first(tmp_path: Path) -> None:
+def test_new_registry_is_empty(tmp_path: Path) -> None:
     assert LocalModels(tmp_path / "absent").models() == ()
     assert LocalModels(tmp_path).find("a/b") is None
 
 
-def test_what_was_registered_is_read_again(tmp_path: Path) -> None:
+def test_registered_model_is_read_back(tmp_path: Path) -> None:
     local = LocalModels(tmp_path)
     mine = added("me/mine")
     theirs = LocalModel(name="a/b", path=local.folder("a/b") / COMMIT, revision=COMMIT, quantize="int4")
@@ -39,7 +39,7 @@ def test_what_was_registered_is_read_again(tmp_path: Path) -> None:
     assert local.models() == (theirs,)
 
 
-def test_what_was_pulled_moves_with_its_data_directory(tmp_path: Path) -> None:
+def test_pulled_models_move_with_their_data_directory(tmp_path: Path) -> None:
     local = LocalModels(tmp_path / "old")
     local.register(LocalModel(name="a/b", path=local.folder("a/b") / COMMIT, revision=COMMIT, quantize="int4"))
     (tmp_path / "old").rename(tmp_path / "new")
@@ -47,7 +47,7 @@ def test_what_was_pulled_moves_with_its_data_directory(tmp_path: Path) -> None:
     assert model.path == tmp_path / "new" / "models" / "a--b" / COMMIT
 
 
-def test_a_known_models_names_find_each_other_and_the_exact_one_comes_first(tmp_path: Path) -> None:
+def test_aliases_of_a_known_model_match_with_the_exact_name_first(tmp_path: Path) -> None:
     local = LocalModels(tmp_path)
     local.register(added("meta-llama/Llama-2-13b-chat-hf", "/hub"))
     found = local.find("meta/llama-2-13b-chat")
@@ -74,7 +74,7 @@ WRITER = """
 """
 
 
-def test_commands_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_commands_lose_no_registration(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)]
     whose = ("one", "other", "third")
     pipe = subprocess.PIPE
@@ -131,6 +131,6 @@ def test_a_damaged_registry_is_refused_in_a_sentence(tmp_path: Path, text: str) 
 @pytest.mark.parametrize(
     "name", ["", "a", "a/", "/b", "a/b/c", "../b", "a/..", "a--b/c", "a b/c", "a/b\n", "corral/DEMO"]
 )
-def test_a_name_that_could_be_no_repositorys_has_no_folder(tmp_path: Path, name: str) -> None:
+def test_invalid_repository_name_has_no_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadSetting):
         LocalModels(tmp_path).folder(name)

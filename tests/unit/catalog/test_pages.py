@@ -56,7 +56,7 @@ def test_the_demo_models_page_says_that_it_is_not_llama() -> None:
 
 
 @pytest.mark.parametrize("name", COVERS)
-def test_a_cover_is_a_small_drawing_that_runs_and_fetches_nothing(name: str) -> None:
+def test_cover_is_a_small_svg_without_scripts_or_links(name: str) -> None:
     text = files("corral.catalog").joinpath("pages", name).read_text(encoding="utf-8")
     root = ET.fromstring(text)
     assert len(text) < 3000
@@ -144,6 +144,6 @@ def test_a_complete_card_is_read() -> None:
         ({"input_defaults": {"top_q": 1}}, "top_q; the inputs are system_prompt, max_tokens, temperature"),
     ],
 )
-def test_a_slip_in_a_card_is_refused_by_name(changes: dict[str, object], named: str) -> None:
+def test_invalid_card_field_is_rejected_by_name(changes: dict[str, object], named: str) -> None:
     with pytest.raises(BadSetting, match=named):
         card_from_table(complete_card() | changes, where="card.toml")

@@ -83,7 +83,7 @@ def test_a_bad_price_is_refused_by_file_table_and_key(tmp_path: Path, text: str,
     assert said in str(caught.value)
 
 
-def test_the_dearest_price_fits_any_bill(tmp_path: Path) -> None:
+def test_highest_price_does_not_overflow_a_bill(tmp_path: Path) -> None:
     book = tmp_path / "prices.toml"
     book.write_text(f"[[a]]\n{DAY}\ninput_usd_per_million = 1\noutput_usd_per_million = 1000000")
     (dated,) = read_price_book(book)["a"]

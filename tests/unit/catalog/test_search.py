@@ -51,11 +51,11 @@ def test_equal_matches_stay_in_the_catalogs_order() -> None:
 
 
 @pytest.mark.parametrize("blank", ["", "  \n"])
-def test_looking_for_nothing_finds_everything(blank: str) -> None:
+def test_empty_search_returns_every_model(blank: str) -> None:
     assert demo_catalog().search(blank) == demo_catalog().models()
 
 
-def test_a_text_without_end_is_searched_by_its_first_words() -> None:
+def test_long_search_uses_only_its_first_words() -> None:
     assert found("m " * 1_000_000 + "zebra", model("a/m")) == ["a/m"]
 
 
@@ -69,12 +69,12 @@ def test_collections_hold_the_served_models_that_belong_together() -> None:
     assert all(collection.name and collection.description for collection in collections.values())
 
 
-def test_a_collection_of_nothing_is_not_there() -> None:
+def test_empty_collection_is_not_listed() -> None:
     assert [collection.slug for collection in Catalog([model("a/b", "", "llama-2")]).collections()] == ["llama-2"]
     assert Catalog([model("a/b")]).collections() == ()
 
 
-def test_the_list_price_is_the_cards_while_the_demo_model_stands_in_for_free() -> None:
+def test_list_price_is_that_of_the_card_while_the_stand_in_is_free() -> None:
     seventy = demo_catalog().get("meta/llama-2-70b-chat")
     assert seventy.price_at(NOW_S).output_nusd == 0
     assert (seventy.list_price_at(NOW_S).input_nusd, seventy.list_price_at(NOW_S).output_nusd) == (650, 2750)

@@ -35,7 +35,7 @@ def test_each_deployment_has_its_own_models_and_the_stand_in_has_the_rest(tmp_pa
     assert catalog.get("meta/llama-2-13b-chat").price_at(0).output_nusd == 0
 
 
-def test_a_stand_in_yields_whatever_the_order(tmp_path: Path) -> None:
+def test_configured_weights_win_over_the_stand_in_in_any_order(tmp_path: Path) -> None:
     named = ServedCheckpoint(path=seven(tmp_path / "x"), names=(SEVEN,))
     for order in ([DEMO_CHECKPOINT, named], [named, DEMO_CHECKPOINT]):
         assert served_catalog(order).get(SEVEN).deployment == SEVEN
@@ -48,7 +48,7 @@ def test_one_deployment_may_hold_several_names(tmp_path: Path) -> None:
     assert catalog.get("me/mine").stands_in is False
 
 
-def test_a_catalog_of_one_deployment_is_as_it_was(tmp_path: Path) -> None:
+def test_catalog_of_one_deployment_equals_the_single_model_catalog(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "tiny")
     assert served_catalog([ServedCheckpoint(path=path)]).models() == checkpoint_catalog(path).models()
 

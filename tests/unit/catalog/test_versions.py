@@ -40,7 +40,7 @@ def test_every_model_has_a_version_of_its_own_that_can_be_asked_for_in_three_way
 
 
 @pytest.mark.parametrize(("name", "version"), KNOWN.items())
-def test_public_ids_that_programs_have_written_in_are_accepted(name: str, version: str) -> None:
+def test_public_version_ids_are_accepted(name: str, version: str) -> None:
     catalog = demo_catalog()
     found = catalog.find_version(name, version)
     assert found.id == version

@@ -145,7 +145,7 @@ def test_a_malformed_file_is_refused_by_name(content: bytes, said: str, tmp_path
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_header_that_goes_on_and_on_is_refused_half_way(tmp_path: Path) -> None:
+def test_endless_header_is_rejected_early(tmp_path: Path) -> None:
     path = written(tmp_path, pack((pair("a", ARRAY, struct.pack("<IQ", UINT32, 2**24)),)))
     with path.open("r+b") as sparse:
         sparse.truncate(2**27)
@@ -153,7 +153,7 @@ def test_a_header_that_goes_on_and_on_is_refused_half_way(tmp_path: Path) -> Non
         GgufFile(path)
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_file_that_is_not_regular_is_rejected_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
     with pytest.raises(CheckpointRefused, match=r"pipe\.gguf is not a regular file"):
         GgufFile(tmp_path / "pipe.gguf")

@@ -21,7 +21,7 @@ def test_the_shape_is_that_of_a_config_json(model: GgufLlama, tmp_path: Path) ->
         assert checkpoint.shape == read_shape(Config(file="config.json", values=model.config()))
 
 
-def test_what_may_be_left_out_has_llama_2s_value(tmp_path: Path) -> None:
+def test_missing_optional_keys_default_to_llama_2_values(tmp_path: Path) -> None:
     unpadded = replace(TINY, vocab=len(PIECES), kv_heads=4)
     left_out = dict.fromkeys(
         (
@@ -38,7 +38,7 @@ def test_what_may_be_left_out_has_llama_2s_value(tmp_path: Path) -> None:
         assert checkpoint.shape == read_shape(Config(file="config.json", values=unpadded.config()))
 
 
-def test_keys_that_say_nothing_new_are_read(tmp_path: Path) -> None:
+def test_redundant_keys_are_accepted(tmp_path: Path) -> None:
     said = {
         "llama.rope.scaling.type": "none",
         "llama.rope.scaling.factor": 1.0,
@@ -89,7 +89,7 @@ def test_keys_that_say_nothing_new_are_read(tmp_path: Path) -> None:
         ("tokenizer.ggml.eos_token_id", 10**6),
     ],
 )
-def test_what_is_not_computed_is_refused_by_key_and_value(key: str, value: object, tmp_path: Path) -> None:
+def test_unsupported_metadata_is_rejected_by_key_and_value(key: str, value: object, tmp_path: Path) -> None:
     path = TINY.write_gguf(tmp_path / "tiny.gguf", **{"llama.rope.dimension_count": None, key: value})
     with pytest.raises(CheckpointRefused) as refused:
         open_checkpoint(path)

@@ -23,7 +23,7 @@ def encoder() -> Encoder:
     return Encoder(Tokenizer.from_file(str(DEMO / "tokenizer.json")))
 
 
-def test_a_seed_fixes_every_conversation(corpus: Corpus) -> None:
+def test_same_seed_gives_the_same_conversations(corpus: Corpus) -> None:
     first, second = Random(7), Random(7)
     assert [draw_conversation(corpus, first) for _ in range(200)] == [
         draw_conversation(corpus, second) for _ in range(200)
@@ -63,7 +63,7 @@ def test_every_label_is_the_next_token_of_an_answer_or_its_end(encoder: Encoder)
     assert len(sample.ids) == len(sample.labels) == len(sample.positions)
 
 
-def test_history_that_is_not_the_models_own_is_read_but_not_learned(encoder: Encoder) -> None:
+def test_foreign_history_is_masked_from_the_loss(encoder: Encoder) -> None:
     history = Turn("Hi", "Bonjour", learn=False)
     sample = encoder.sample(Conversation((history, Turn("Bye", "Goodbye"))))
     assert [label for label in sample.labels if label != IGNORED] == [*encoder.text("Goodbye"), EOS]

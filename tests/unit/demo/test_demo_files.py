@@ -106,7 +106,7 @@ def test_a_newline_is_its_byte(tokenizer: Tokenizer) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text())
-def test_any_text_survives_encoding_and_decoding(text: str) -> None:
+def test_any_text_round_trips_through_the_tokenizer(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text).ids) == text
 
 

@@ -58,7 +58,7 @@ async def test_the_first_run_loads_an_on_demand_deployment() -> None:
         assert phases(deployments) == {"a": "ready"}
 
 
-async def test_the_least_recently_used_idle_deployment_makes_place() -> None:
+async def test_least_recently_used_idle_deployment_is_evicted() -> None:
     a, b, c = deployment("a"), deployment("b"), deployment("c")
     deployments = Deployments([a, b, c], memory_bytes=2)
     async with deployments.run():
@@ -67,7 +67,7 @@ async def test_the_least_recently_used_idle_deployment_makes_place() -> None:
         assert phases(deployments) == {"a": "ready", "b": "unloaded", "c": "ready"}
 
 
-async def test_a_deployment_that_is_used_keeps_its_place_until_its_run_is_over() -> None:
+async def test_busy_deployment_is_not_evicted_until_its_run_ends() -> None:
     a, b = deployment("a"), deployment("b")
     deployments = Deployments([a, b], memory_bytes=1)
     async with deployments.run():
@@ -81,7 +81,7 @@ async def test_a_deployment_that_is_used_keeps_its_place_until_its_run_is_over()
         assert phases(deployments) == {"a": "unloaded", "b": "ready"}
 
 
-async def test_a_deployment_leaves_after_its_idle_time() -> None:
+async def test_deployment_is_unloaded_after_its_idle_time() -> None:
     one = deployment("a", idle_unload_s=0.05)
     deployments = Deployments([one], memory_bytes=1)
     async with deployments.run():
@@ -139,7 +139,7 @@ async def test_two_deployments_in_one_place_take_turns_however_long_they_load() 
         await asyncio.gather(*(one.stop() for one in clients))
 
 
-async def test_what_cannot_fit_is_refused_with_both_numbers_and_tried_again() -> None:
+async def test_deployment_larger_than_memory_is_rejected_with_both_sizes_and_retried() -> None:
     pinned, other = deployment("pinned", load="start"), deployment("other")
     deployments = Deployments([pinned, other], memory_bytes=1)
     async with deployments.run():

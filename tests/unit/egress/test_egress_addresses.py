@@ -23,13 +23,13 @@ PUBLIC = """
 
 
 @pytest.mark.parametrize("address", PRIVATE.split())
-def test_what_is_not_public_is_refused(address: str) -> None:
+def test_non_public_addresses_are_rejected(address: str) -> None:
     assert not is_public(ip_address(address))
     assert not AddressPolicy().admits(ip_address(address))
 
 
 @pytest.mark.parametrize("address", PUBLIC.split())
-def test_what_is_public_is_admitted(address: str) -> None:
+def test_public_addresses_are_accepted(address: str) -> None:
     assert is_public(ip_address(address))
     assert AddressPolicy().admits(ip_address(address))
 

@@ -63,7 +63,7 @@ async def test_the_body_arrives_at_the_checked_address_under_the_urls_name() -> 
     assert names.asked == [("hooks.example", receiver.port)]
 
 
-async def test_a_name_is_resolved_once_so_that_it_cannot_change_its_mind() -> None:
+async def test_host_is_resolved_once_against_dns_rebinding() -> None:
     class Rebinding(Names):
         async def __call__(self, host: str, port: int) -> Sequence[Address]:
             found = await super().__call__(host, port)
@@ -81,7 +81,7 @@ async def test_a_name_is_resolved_once_so_that_it_cannot_change_its_mind() -> No
 @pytest.mark.parametrize(
     "addresses", [("127.0.0.1",), ("8.8.8.8", "10.0.0.1"), ("::ffff:127.0.0.1",), ("64:ff9b::7f00:1",), ("::1", "::1")]
 )
-async def test_one_address_that_is_not_public_spoils_the_name(addresses: tuple[str, ...]) -> None:
+async def test_host_with_one_non_public_address_is_rejected(addresses: tuple[str, ...]) -> None:
     async with receiving() as receiver:
         names = Names(*addresses)
         url = f"http://hooks.example:{receiver.port}/"
@@ -89,7 +89,7 @@ async def test_one_address_that_is_not_public_spoils_the_name(addresses: tuple[s
         assert receiver.connections == 0
 
 
-async def test_an_address_in_the_url_is_checked_as_well_and_nobody_is_asked_for_it() -> None:
+async def test_ip_address_in_the_url_is_checked_without_dns() -> None:
     names = Names("8.8.8.8")
     async with receiving() as receiver:
         for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"):
@@ -130,7 +130,7 @@ async def test_the_next_address_is_tried_while_none_can_be_connected_to() -> Non
         assert receiver.connections == 1
 
 
-async def test_nobody_there_is_no_connection() -> None:
+async def test_refused_connection_is_a_connection_failure() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         assert await failure(f"http://127.0.0.1:{taken.getsockname()[1]}") is Failure.NO_CONNECTION
@@ -141,7 +141,7 @@ async def test_a_name_without_an_address_is_a_failure_of_its_own() -> None:
     assert await failure("http://nowhere.invalid", resolve=SystemResolver()) is Failure.NO_ADDRESS
 
 
-async def test_whatever_hangs_the_time_is_up_in_time() -> None:
+async def test_hanging_resolver_or_receiver_times_out() -> None:
     async def never(_host: str, _port: int) -> Sequence[Address]:
         await asyncio.sleep(60)
         return ()
@@ -195,7 +195,7 @@ async def test_a_slow_body_does_not_hold_up_the_status() -> None:
             assert (await sender().post(receiver.url, b"{}", {})).status == 202
 
 
-async def test_a_receiver_that_hangs_up_or_speaks_something_else() -> None:
+async def test_closed_connection_and_invalid_http_are_failures() -> None:
     async with receiving() as receiver:
         receiver.answers += [hang_up, b"", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000]
         whys = [await failure(receiver.url) for _ in range(4)]

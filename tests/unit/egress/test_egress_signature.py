@@ -16,7 +16,7 @@ def headers(*secrets: str, body: bytes = BODY) -> dict[str, str]:
     return signed_headers(secrets, webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek", timestamp_s=1614265330, body=body)
 
 
-def test_the_published_vector_comes_out() -> None:
+def test_signature_matches_the_published_test_vector() -> None:
     assert headers(SECRET) == {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
         "webhook-timestamp": "1614265330",
@@ -25,7 +25,7 @@ def test_the_published_vector_comes_out() -> None:
 
 
 @pytest.mark.parametrize("secret", [SECRET, OTHER])
-def test_while_two_secrets_hold_either_validates(secret: str) -> None:
+def test_signature_validates_with_either_of_two_secrets(secret: str) -> None:
     signed = headers(OTHER, SECRET)
     assert len(signed["webhook-signature"].split(" ")) == 2
     check(signed, BODY, secret)
@@ -38,7 +38,7 @@ def test_the_node_client_validates_too() -> None:
 
 
 @pytest.mark.parametrize("secrets", [(), ("",), ("whsec_",), ("whsec_AAAA",), (SECRET, ""), ("whsec_not base64!",)])
-def test_nothing_is_signed_without_a_good_secret(secrets: tuple[str, ...]) -> None:
+def test_invalid_secret_cannot_sign(secrets: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"sign"):
         headers(*secrets)
 

@@ -20,7 +20,7 @@ from corral.egress.urls import MAX_URL_LENGTH, parse_target
         ("https://3com.com/", "3com.com", 443, "3com.com"),
     ],
 )
-def test_what_is_plain_is_read(url: str, host: str, port: int, authority: str) -> None:
+def test_plain_urls_are_parsed(url: str, host: str, port: int, authority: str) -> None:
     target = parse_target(url)
     assert (target.host, target.port) == (host, port)
     assert target.authority in (authority, f"{authority}:{port}")
@@ -44,7 +44,7 @@ def test_what_is_plain_is_read(url: str, host: str, port: int, authority: str) -
         "http://\u2460\u2461\u2466.0.0.1/", "http://\u3002example/", "http://xn--/", "http://a\u00ad.example\x7f/",
     ],
 )  # fmt: skip
-def test_what_could_be_read_in_two_ways_is_refused_without_repeating_it(url: str) -> None:
+def test_ambiguous_urls_are_rejected_without_being_repeated(url: str) -> None:
     with pytest.raises(EgressRefused) as refused:
         parse_target(url)
     assert refused.value.why is Refusal.BAD_URL

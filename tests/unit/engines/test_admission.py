@@ -104,7 +104,7 @@ def test_flows_that_always_wait_get_equal_tokens_whatever_the_size_of_their_requ
     assert abs(tokens["small"] - tokens["large"]) <= 100
 
 
-def test_an_idle_flow_saves_up_no_right_to_be_served_first() -> None:
+def test_idle_flow_gains_no_priority() -> None:
     queue = OneWorker()
     enqueue(queue, *(run_of("busy") for _ in range(100)))
     for _ in range(50):
@@ -114,7 +114,7 @@ def test_an_idle_flow_saves_up_no_right_to_be_served_first() -> None:
     assert 9 <= flows[:20].count("newcomer") <= 11
 
 
-def test_runs_that_leave_while_they_wait_are_not_held_against_their_flow() -> None:
+def test_cancelled_queued_runs_are_not_charged_to_their_flow() -> None:
     queue = OneWorker()
     gone = [run_of("a", cost_tokens=1000) for _ in range(20)]
     kept, other = run_of("a"), [run_of("b") for _ in range(5)]
@@ -203,7 +203,7 @@ def test_released_suspects_are_computed_together_and_suspected_again_after_a_dea
     assert all(run.is_suspect for run in runs)
 
 
-def test_a_run_that_leaves_before_its_new_worker_is_forgotten() -> None:
+def test_run_cancelled_before_its_new_worker_is_removed() -> None:
     queue = OneWorker()
     runs = [run_of("a"), run_of("b")]
     enqueue(queue, *runs)
@@ -214,7 +214,7 @@ def test_a_run_that_leaves_before_its_new_worker_is_forgotten() -> None:
     assert serve(queue) == [runs[1]]
 
 
-def test_flows_that_were_served_long_ago_are_forgotten() -> None:
+def test_idle_flows_are_purged() -> None:
     queue = OneWorker()
     for n in range(1000):
         enqueue(queue, run_of("steady"), run_of(f"once {n}"))

@@ -66,7 +66,7 @@ async def test_a_good_constraint_is_tried_once_and_its_checker_started_only_then
     assert worker_pid(checker) is None
 
 
-async def test_a_checker_that_cannot_be_made_constrains_nothing() -> None:
+async def test_checker_that_cannot_be_created_rejects_constraints() -> None:
     engine = checked(checker_engine(refuse_load=True))
     async with engine.run():
         await engine.ready()

@@ -64,7 +64,7 @@ class Gate:
         return QueuedEngine([worker], limits=scripted_limits(), capabilities=SCRIPTED_CAPABILITIES, policy=policy)
 
 
-async def test_requests_during_the_load_wait_with_their_positions_and_are_computed_then() -> None:
+async def test_requests_during_a_load_are_queued_with_positions_and_then_run() -> None:
     engine = scripted_engine(load_s=0.3)
     async with engine.run(), AsyncExitStack() as stack:
         await until_phase(engine, EnginePhase.LOADING)
@@ -199,7 +199,7 @@ async def test_requests_that_wait_for_a_load_that_fails_end_without_its_reason()
         assert str(engine.stats().state) == "failed: refused by the script"
 
 
-async def test_starts_that_fail_again_and_again_end_waiting_requests_and_go_on(tmp_path: Path) -> None:
+async def test_repeated_start_failures_fail_queued_requests_and_retrying_continues(tmp_path: Path) -> None:
     closed = tmp_path / "no engine"
     closed.touch()
     engine = scripted_engine(QueuePolicy(max_failed_starts=2, max_restart_delay_s=0.05), no_start_file=str(closed))
@@ -280,7 +280,7 @@ async def test_a_failed_load_leaves_the_gate() -> None:
             await broken.ready()
 
 
-async def test_leaving_while_a_load_waits_at_the_gate_leaves_the_gate_alone() -> None:
+async def test_cancelling_a_load_that_waits_for_the_gate_does_not_block_it() -> None:
     gate = Gate()
     async with gate.enter():
         engine = gate.engine()

@@ -60,7 +60,7 @@ def test_a_pattern_is_spelled_plainly(source: str, plain: str) -> None:
         ("(" * 40 + "a" + ")" * 40, "deeper"),
     ],
 )
-def test_what_a_grammar_would_misread_is_refused_with_the_reason(source: str, why: str) -> None:
+def test_unsupported_pattern_is_rejected_with_the_reason(source: str, why: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(why)) as refused:
         read_pattern(source)
     assert refused.value.param == "response_format"

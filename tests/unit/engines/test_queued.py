@@ -87,7 +87,7 @@ async def test_eight_runs_survive_the_death_of_their_worker() -> None:
 
 
 @pytest.mark.parametrize("fault", ["raise_id", "hang_id", "exit_id"])
-async def test_a_request_that_kills_workers_is_given_up_and_takes_nobody_with_it(fault: str) -> None:
+async def test_request_that_kills_workers_fails_alone(fault: str) -> None:
     engine = scripted_engine(step_timeout_s=0.5, step_s=0.002, **{fault: BAD_ID})
     good = request(5, 6, max_new_tokens=40)
     async with engine.run():
@@ -120,7 +120,7 @@ async def test_neighbours_of_a_request_that_kills_workers_are_alone_for_one_toke
         assert [len(ids) for ids, _ in await asyncio.gather(*others)] == [1000] * 4
 
 
-async def test_recovery_is_told_to_who_waits_refuses_new_requests_and_is_bounded() -> None:
+async def test_recovery_is_reported_to_queued_requests_and_bounded() -> None:
     engine = scripted_engine(QueuePolicy(max_recovery_s=1.0), max_sequences=1, step_s=0.01)
     replayed = request(sampling=Sampling(temperature=1.0), max_new_tokens=3000)
     async with engine.run():
@@ -223,7 +223,7 @@ async def test_a_prompt_that_can_never_fit_is_refused_with_both_counts() -> None
             await generate(engine, request(*([5] * 64), max_new_tokens=1))
 
 
-async def test_a_flow_may_have_as_many_waiting_as_it_leaves_places_for_others() -> None:
+async def test_flow_queue_limit_leaves_room_for_other_flows() -> None:
     engine = scripted_engine(QueuePolicy(max_waiting=4), max_sequences=1, step_s=0.01)
     async with engine.run():
         await engine.ready()
@@ -263,7 +263,7 @@ async def test_one_flow_with_500_waiting_requests_does_not_starve_another() -> N
         assert len(await asyncio.gather(*heavy)) == 504
 
 
-async def test_who_waits_is_told_his_place_until_it_is_his_turn() -> None:
+async def test_queued_request_receives_its_position() -> None:
     engine = scripted_engine(max_sequences=1, step_s=0.01)
     async with engine.run(), AsyncExitStack() as stack:
         await engine.ready()
@@ -279,7 +279,7 @@ async def test_who_waits_is_told_his_place_until_it_is_his_turn() -> None:
         assert engine.stats().waiting == 0
 
 
-async def test_who_waits_for_a_worker_that_never_comes_is_told_to_read_the_error() -> None:
+async def test_queued_request_fails_when_the_engine_stops() -> None:
     engine = scripted_engine(max_sequences=1, step_s=0.01)
     async with AsyncExitStack() as stack:
         async with engine.run():

@@ -61,19 +61,19 @@ def nested(depth: int) -> object:
     ],
     ids=lambda value: json.dumps(value)[:60] if not isinstance(value, str) else value,
 )
-def test_what_cannot_be_enforced_is_refused_by_name(schema: object, why: str) -> None:
+def test_unsupported_schema_keyword_is_rejected_by_name(schema: object, why: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(why)) as refused:
         read_schema(json.dumps(schema))
     assert refused.value.param == "response_format"
 
 
 @pytest.mark.parametrize("source", ["", "{", "nope", "[" * 100_000, " " * (MAX_SCHEMA_BYTES + 1)])
-def test_what_is_no_json_or_too_large_is_refused(source: str) -> None:
+def test_invalid_or_too_large_schema_is_rejected(source: str) -> None:
     with pytest.raises(InvalidRequest):
         read_schema(source)
 
 
-def test_annotations_say_nothing() -> None:
+def test_schema_annotations_are_ignored() -> None:
     assert (
         read_schema('{"type": "boolean", "title": "T", "description": "D", "default": true}') == '{"type": "boolean"}'
     )
@@ -90,7 +90,7 @@ def test_properties_beside_those_named_are_left_out_as_they_could_repeat_one() -
     assert plain["additionalProperties"] is False
 
 
-def test_a_discriminated_one_of_is_taken() -> None:
+def test_discriminated_one_of_is_accepted() -> None:
     options = [{"properties": {"kind": {"const": kind}}, "required": ["kind"]} for kind in "ab"]
     assert "anyOf" in json.loads(read_schema(json.dumps({"oneOf": options})))
 

@@ -21,11 +21,11 @@ def estimator_of(*, tokens_per_s: int, used: float) -> ThroughputEstimator:
     return estimator
 
 
-def test_nothing_is_estimated_before_anything_was_seen() -> None:
+def test_no_estimate_without_samples() -> None:
     assert ThroughputEstimator().wait_s(running=[sequence_of(9)], ahead=[], tokens=1, sequences=0) is None
 
 
-def test_who_fits_does_not_wait() -> None:
+def test_queue_wait_is_zero_when_the_request_fits() -> None:
     estimator = estimator_of(tokens_per_s=50, used=1)
     assert estimator.wait_s(running=[sequence_of(100)], ahead=[], tokens=0, sequences=0) == 0
 
@@ -47,20 +47,20 @@ def test_the_wait_lasts_until_enough_sequences_have_ended() -> None:
     assert estimator.wait_s(running=running, ahead=[], tokens=-5, sequences=2) == pytest.approx(90 * 2 / 50)
 
 
-def test_whoever_is_ahead_is_waited_for_with_prompt_and_answer() -> None:
+def test_queue_wait_includes_prompts_and_answers_of_requests_ahead() -> None:
     estimator = estimator_of(tokens_per_s=50, used=1)
     ahead = [sequence_of(100, prompt_tokens=20), sequence_of(100, prompt_tokens=30)]
     running = [sequence_of(100, emitted_tokens=50)]
     assert estimator.wait_s(running=running, ahead=ahead, tokens=303, sequences=0) == pytest.approx((50 + 250) / 50)
 
 
-def test_runs_are_expected_to_use_as_much_of_what_they_ask_for_as_others_did() -> None:
+def test_queue_wait_estimate_uses_past_answer_lengths() -> None:
     estimator = estimator_of(tokens_per_s=50, used=0.1)
     running = [sequence_of(1000, emitted_tokens=1)]
     assert estimator.wait_s(running=running, ahead=[], tokens=1, sequences=0) == pytest.approx(99.9 / 50)
 
 
-def test_a_new_speed_replaces_the_old_within_minutes() -> None:
+def test_throughput_estimate_adapts_within_minutes() -> None:
     estimator = estimator_of(tokens_per_s=1000, used=1)
     for _ in range(1200):
         estimator.step_done(1, 0.1)

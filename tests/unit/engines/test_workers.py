@@ -76,7 +76,7 @@ async def test_the_death_of_one_of_two_workers_changes_no_answer(sampling: Sampl
         await until_idle(engine)
 
 
-async def test_what_a_dead_worker_computed_moves_to_the_other_at_once() -> None:
+async def test_runs_of_a_dead_worker_move_to_the_other_at_once() -> None:
     engine = scripted_engine(workers=2, step_s=0.005)
     async with engine.run(), AsyncExitStack() as stack:
         await until_all_ready(engine)

@@ -51,13 +51,13 @@ def of_driver(cause: BaseException) -> DBAPIError:
         (PoolTimeout("my secret"), Overloaded),
     ],
 )
-def test_a_databases_words_are_not_repeated(error: Exception, kind: type[Exception]) -> None:
+def test_database_error_text_is_not_repeated(error: Exception, kind: type[Exception]) -> None:
     answer = translate(error)
     assert type(answer) is kind
     assert "secret" not in str(answer)
 
 
-def test_a_works_own_error_is_handed_on_as_it_is() -> None:
+def test_error_of_a_transaction_function_is_raised_unchanged() -> None:
     for error in (InvalidRequest("no"), KeyError("x")):
         assert translate(error) is error
 

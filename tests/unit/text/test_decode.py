@@ -16,7 +16,7 @@ def whole(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 @given(parts=CUT)
-def test_the_parts_together_are_the_whole_answer(any_tokenizer: Tokenizer, parts: list[list[int]]) -> None:
+def test_decoded_parts_join_to_the_whole_answer(any_tokenizer: Tokenizer, parts: list[list[int]]) -> None:
     decoder = IncrementalDecoder(any_tokenizer)
     text = "".join([*map(decoder.feed, parts), decoder.flush()])
     assert text == whole(any_tokenizer, [token_id for part in parts for token_id in part])

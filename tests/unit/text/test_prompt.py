@@ -91,7 +91,7 @@ MESSAGE = st.builds(Message, role=st.sampled_from(Role), content=CONTENT)
 
 
 @given(messages=st.lists(MESSAGE, min_size=1))
-def test_no_content_adds_a_control_token_to_the_frame(any_tokenizer: Tokenizer, messages: list[Message]) -> None:
+def test_message_content_adds_no_control_token(any_tokenizer: Tokenizer, messages: list[Message]) -> None:
     ids = chat_ids(messages, any_tokenizer)
     spoken = [message.role for message in messages if message.role is not Role.SYSTEM]
     answers_closed = sum(pair == (Role.ASSISTANT, Role.USER) for pair in pairwise(spoken))
@@ -135,7 +135,7 @@ MARKER_MESSAGE = st.builds(Message, role=st.sampled_from(Role), content=MARKER_T
 
 
 @given(messages=st.lists(MARKER_MESSAGE, min_size=1, max_size=6))
-def test_no_content_adds_a_marker_to_the_frame(demo_or_llama2: Tokenizer, messages: list[Message]) -> None:
+def test_message_content_adds_no_template_marker(demo_or_llama2: Tokenizer, messages: list[Message]) -> None:
     ids = chat_ids(messages, demo_or_llama2)
     plain = [Message(role=message.role, content="x") for message in messages]
     frame = chat_ids(plain, demo_or_llama2)

@@ -29,12 +29,12 @@ def run(stops: list[str], parts: list[str]) -> tuple[str, str | None]:
 
 
 @given(stops=STOPS, parts=PARTS)
-def test_any_cutting_gives_what_a_search_of_the_whole_text_gives(stops: list[str], parts: list[str]) -> None:
+def test_chunked_stop_search_equals_search_of_the_whole_text(stops: list[str], parts: list[str]) -> None:
     assert run(stops, parts) == naive("".join(parts), stops)
 
 
 @given(stops=STOPS, parts=PARTS)
-def test_only_what_may_become_a_stop_string_is_held_back(stops: list[str], parts: list[str]) -> None:
+def test_only_a_possible_stop_string_prefix_is_held_back(stops: list[str], parts: list[str]) -> None:
     stop_filter = StopFilter(stops)
     seen = shown = ""
     for part in parts:
@@ -61,7 +61,7 @@ def test_the_stop_string_that_is_complete_first_wins() -> None:
     assert run(["bc", "abc"], ["xabc"]) == ("x", "abc")
 
 
-def test_a_beginning_that_comes_to_nothing_is_shown_at_the_end() -> None:
+def test_partial_stop_string_is_emitted_at_the_end() -> None:
     stop_filter = StopFilter(["STOP"])
     assert stop_filter.feed("end ST") == StopResult(text="end ", matched=None)
     assert stop_filter.flush() == "ST"

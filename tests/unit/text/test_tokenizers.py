@@ -41,7 +41,7 @@ def test_both_files_of_a_tokenizer_give_the_same_bytes_and_control_ids(
 
 
 @given(text=TEXT)
-def test_no_text_becomes_a_control_token_and_all_of_it_comes_back(any_tokenizer: Tokenizer, text: str) -> None:
+def test_text_never_encodes_to_control_tokens_and_round_trips(any_tokenizer: Tokenizer, text: str) -> None:
     ids = any_tokenizer.encode(text)
     assert not {0, 1, 2}.intersection(ids)
     shown = b"".join(map(any_tokenizer.piece_bytes, ids)).decode()
@@ -109,7 +109,7 @@ def test_merges_may_be_strings_or_pairs(tiny_document: dict[str, Any]) -> None:
         ("model.vocab", {"a": "b"}, "$.model.vocab"),
     ],
 )
-def test_a_foreign_tokenizer_json_is_refused_by_field_and_value(
+def test_unsupported_tokenizer_json_is_rejected_by_field_and_value(
     tiny_document: dict[str, Any], path: str, value: object, named: str
 ) -> None:
     *parents, last = path.split(".")

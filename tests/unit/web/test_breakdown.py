@@ -40,7 +40,7 @@ def test_days_are_listed_from_the_last_to_the_first_without_empty_ones() -> None
     ]
 
 
-def test_more_parts_than_colours_end_in_one_of_all_others() -> None:
+def test_parts_beyond_the_colours_are_merged_into_others() -> None:
     usage = [used(DAYS[0], key_id=f"key_{n}", cost_nusd=100 - n) for n in range(20)]
     found = break_down(usage, days=DAYS, by="key", label=str)
     assert len(found.parts) == MOST_SERIES
@@ -49,6 +49,6 @@ def test_more_parts_than_colours_end_in_one_of_all_others() -> None:
     assert found.total.cost_nusd == sum(100 - n for n in range(20))
 
 
-def test_nothing_used_is_no_part() -> None:
+def test_zero_usage_is_not_listed() -> None:
     found = break_down([], days=DAYS, by="model", label=str)
     assert (found.parts, found.total, found.by_day()) == ((), Sum(), [])

@@ -20,7 +20,7 @@ def test_dollars_are_read_exactly(value: str, expected: int | None) -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "1e3", "1,50", "0.0000000001", "99999999999", "five", "\u0661"])
-def test_what_is_no_amount_is_told_beside_its_field(value: str) -> None:
+def test_invalid_amount_is_reported_beside_its_field(value: str) -> None:
     form = typed(value)
     assert form.usd("field") is None
     assert f"'{value}'" in form.errors["field"]
@@ -37,19 +37,19 @@ def test_counts_are_whole_numbers(value: str, expected: int | None) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "9999999999999999", "many"])
-def test_what_is_no_count_is_told(value: str) -> None:
+def test_invalid_count_is_reported(value: str) -> None:
     form = typed(value)
     assert form.count("field") is None
     assert "whole number" in form.errors["field"]
 
 
-def test_a_day_is_its_beginning_in_utc() -> None:
+def test_date_is_read_as_midnight_utc() -> None:
     assert typed("2026-01-01").day_ms("field") == 1_767_225_600_000
     assert typed("").day_ms("field") is None
 
 
 @pytest.mark.parametrize("value", ["2026-02-30", "20260101", "tomorrow", "2026-01-01T00:00"])
-def test_what_is_no_day_is_told(value: str) -> None:
+def test_invalid_date_is_reported(value: str) -> None:
     form = typed(value)
     assert form.day_ms("field") is None
     assert f"'{value}'" in form.errors["field"]
@@ -63,7 +63,7 @@ def test_missing_and_repeated_fields_and_long_ones() -> None:
     assert "1000 characters" in form.errors["name"]
 
 
-def test_what_must_be_typed_is_asked_for() -> None:
+def test_missing_required_field_is_reported() -> None:
     form = typed("  ")
     assert (form.text("field", needed=True), form.status) == ("", 422)
     assert form.errors == {"field": "This is needed."}

@@ -4,7 +4,7 @@ from corral.catalog.catalog import demo_catalog
 from corral.web.measures import NAMES, NOTHING_YET, UNKNOWN, of_example
 
 
-def test_figures_have_their_places_before_there_are_any() -> None:
+def test_figure_placeholders_are_rendered_before_values() -> None:
     assert [figure.name for figure in NOTHING_YET] == list(NAMES)
     assert {figure.value for figure in NOTHING_YET} == {UNKNOWN}
 

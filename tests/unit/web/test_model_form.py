@@ -60,7 +60,7 @@ def test_a_control_tells_its_range_and_default() -> None:
     assert [name for name, control in by_name.items() if control.slides] == ["temperature", "top_p", "length_penalty"]
 
 
-def test_a_form_that_nobody_touched_sets_nothing() -> None:
+def test_unchanged_form_sets_no_options() -> None:
     assert read_inputs(as_sent(), FIELDS) == {}
 
 
@@ -79,7 +79,7 @@ def test_what_was_changed_is_read_by_its_type() -> None:
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "0x10", "1_000", "seven", "1,5"])
-def test_what_is_no_number_is_refused_in_the_words_of_the_api(text: str) -> None:
+def test_invalid_number_is_rejected_with_the_api_message(text: str) -> None:
     assert fault_of(prompt="Hi", temperature=text) == {"temperature": "Invalid type. Expected: number, given: string"}
 
 
@@ -114,12 +114,12 @@ def test_every_fault_stands_beside_its_field() -> None:
         "[" + ",".join(['{"role": "user", "content": ""}', '{"role": "assistant", "content": ""}'] * 200) + "]",
     ],
 )
-def test_a_conversation_that_is_none_is_refused(turns: str) -> None:
+def test_invalid_conversation_is_rejected(turns: str) -> None:
     with pytest.raises(InvalidRequest, match="conversation"):
         read_question(as_sent(prompt="x", mode="chat", turns=turns), MODEL)
 
 
-def test_a_prompt_is_formatted_by_the_template_and_a_chat_by_nothing_that_is_said_in_it() -> None:
+def test_prompt_uses_the_template_and_chat_text_cannot_change_it() -> None:
     plain = to_request(read_question(as_sent(prompt="Hi"), MODEL), MODEL)
     assert isinstance(plain.prompt, RawPrompt)
     assert plain.prompt.text.endswith("Hi [/INST]")
@@ -132,7 +132,7 @@ def test_a_prompt_is_formatted_by_the_template_and_a_chat_by_nothing_that_is_sai
     assert chat.stopping == plain.stopping
 
 
-def test_the_form_of_a_stored_prediction_is_the_form_that_made_it() -> None:
+def test_stored_prediction_restores_its_form() -> None:
     plain = read_question(as_sent(prompt="Hi", top_k="3"), MODEL)
     assert question_of(shown_input(plain, to_request(plain, MODEL)), MODEL) == plain
     turns = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
@@ -142,5 +142,5 @@ def test_the_form_of_a_stored_prediction_is_the_form_that_made_it() -> None:
         assert question_of(shown_input(chat, to_request(chat, MODEL)), MODEL) == chat
 
 
-def test_a_question_needs_no_more_than_its_prompt() -> None:
+def test_form_needs_only_a_prompt() -> None:
     assert to_request(Question(inputs={"prompt": "Hi"}, chat=False), MODEL).model == MODEL.id

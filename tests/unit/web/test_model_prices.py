@@ -22,14 +22,14 @@ def test_the_70b_model_has_the_table_of_its_own_page() -> None:
 @pytest.mark.parametrize(
     ("input_nusd", "output_nusd", "runs"), [(650, 2750, "5,168"), (100, 500, "28,449"), (50, 250, "56,899")]
 )
-def test_ten_dollars_pay_for_input_and_output_of_so_many_runs(input_nusd: int, output_nusd: int, runs: str) -> None:
+def test_ten_dollar_estimate_counts_input_and_output_tokens(input_nusd: int, output_nusd: int, runs: str) -> None:
     table = price_table(price(input_nusd, output_nusd))
     assert table is not None
     assert table.runs == runs
     assert 10 * 10**9 // (15 * input_nusd + 700 * output_nusd) == int(runs.replace(",", ""))
 
 
-def test_the_formula_is_told_with_its_numbers() -> None:
+def test_price_formula_shows_its_numbers() -> None:
     table = price_table(price(650, 2750))
     assert table is not None
     assert table.formula.replace("\N{MULTIPLICATION SIGN}", "*") == "$10 ÷ (15 * $0.00000065 + 700 * $0.00000275)"

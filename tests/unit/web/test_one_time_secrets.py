@@ -18,7 +18,7 @@ def test_a_secret_is_taken_once_by_its_session_and_subject() -> None:
     assert notes.take(mine, "key_2") == "secret 2"
 
 
-def test_a_secret_that_nobody_takes_is_forgotten() -> None:
+def test_unread_secret_expires() -> None:
     clock = Clock()
     notes, session = OneTimeSecrets(clock), Sessions(secret=SECRET, clock=clock).make("key_a")
     notes.put(session, "old", "secret 1")
@@ -29,7 +29,7 @@ def test_a_secret_that_nobody_takes_is_forgotten() -> None:
     assert notes.take(session, "new") == "secret 2"
 
 
-def test_no_more_than_a_bounded_number_of_secrets_wait() -> None:
+def test_number_of_stored_secrets_is_bounded() -> None:
     clock = Clock()
     notes, session = OneTimeSecrets(clock), Sessions(secret=SECRET, clock=clock).make("key_a")
     for number in range(MAX_NOTES + 1):

@@ -49,25 +49,25 @@ class Parts(HTMLParser):
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("render", [markdown, answer_markdown])
-def test_nothing_in_it_runs_or_loads(text: str, render: Callable[[str], str]) -> None:
+def test_rendered_markdown_contains_no_scripts_or_external_resources(text: str, render: Callable[[str], str]) -> None:
     parts = Parts(render(text))
     assert parts.tags <= TAGS
     assert parts.attributes.keys() <= {"href", "rel", "title", "dir", "class", "start", "tabindex"}
     assert all(href.startswith(("https://", "http://", "mailto:")) for href in parts.attributes.get("href", ()))
 
 
-def test_links_go_to_the_web_and_tell_nothing() -> None:
+def test_web_links_have_rel_noopener_nofollow() -> None:
     html = markdown("[paper](https://arxiv.org/abs/2307.09288)")
     assert '<a href="https://arxiv.org/abs/2307.09288" rel="noopener nofollow">paper</a>' in html
 
 
-def test_headings_begin_below_those_of_the_page() -> None:
+def test_headings_start_below_the_page_heading_level() -> None:
     assert "<h2" in markdown("## How to prompt", first_heading=2)
     assert "<h3" in markdown("## How to prompt")
     assert "<h3" in answer_markdown("# Loud")
 
 
-def test_an_answer_keeps_its_lines_and_goes_right_to_left_where_it_should() -> None:
+def test_answer_keeps_line_breaks_and_text_direction() -> None:
     html = answer_markdown("one\ntwo\n\n\N{HEBREW LETTER SHIN}")
     assert "one<br />" in html
     assert html.count('<p dir="auto">') == 2

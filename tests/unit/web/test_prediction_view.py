@@ -34,17 +34,17 @@ def test_the_figures_of_a_prediction_that_is_over() -> None:
     }
 
 
-def test_what_is_not_known_yet_has_its_place_already() -> None:
+def test_unknown_figures_have_placeholders() -> None:
     assert list(figures(RUNNING)) == list(figures(DONE))
     unknown = [name for name, value in figures(RUNNING).items() if value == prediction_view.UNKNOWN]
     assert unknown == ["Generated in", "Tokens per second", "Cost"]
 
 
-def test_no_time_gives_no_rate() -> None:
+def test_zero_duration_gives_no_rate() -> None:
     assert figures(replace(DONE, completed_at_ms=DONE.admitted_at_ms))["Tokens per second"] == prediction_view.UNKNOWN
 
 
-def test_the_log_tells_what_happened_in_order() -> None:
+def test_log_lists_events_in_order() -> None:
     assert [(line.after_s, line.text) for line in prediction_view.log_lines(DONE)] == [
         ("0.00", "Accepted through the openai door."),
         ("0.05", "Taken up by the engine; seed 7."),
@@ -56,12 +56,12 @@ def test_the_log_tells_what_happened_in_order() -> None:
 
 @pytest.mark.parametrize("reason", StoppedBy)
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
-def test_every_end_has_its_words(status: Status, reason: StoppedBy) -> None:
+def test_every_final_status_has_a_label(status: Status, reason: StoppedBy) -> None:
     last = prediction_view.log_lines(replace(DONE, status=status, stopped_by=reason))[-1].text
     assert last.lower().startswith(f"{status}: ")
 
 
-def test_text_that_is_not_kept_is_told_as_that() -> None:
+def test_purged_text_is_labelled() -> None:
     assert prediction_view.text_gone(DONE) is None
     gone = replace(DONE, input=None, output=None, data_removed=True)
     assert "not stored" in (prediction_view.text_gone(gone) or "")
@@ -70,7 +70,7 @@ def test_text_that_is_not_kept_is_told_as_that() -> None:
     assert (document["input"], document["output"], document["data_removed"]) == (None, None, True)
 
 
-def test_the_document_says_what_the_page_says() -> None:
+def test_json_document_equals_the_page() -> None:
     document = json.loads(prediction_view.document(DONE))
     assert document["input"] == {"prompt": "Hi <b>"}
     assert document["output"] == ["Hello."]

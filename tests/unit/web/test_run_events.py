@@ -17,7 +17,7 @@ def told(stream: PageStream, *events: Queued | Started | Delta | ChoiceEnded | F
     return [chunk for event in events for chunk in stream.feed(event)]
 
 
-def test_everything_begins_with_begin_and_ends_with_end() -> None:
+def test_event_stream_starts_with_begin_and_ends_with_end() -> None:
     usage = Usage(prompt_tokens=9, completion_tokens=2)
     events = (
         Queued(position=2), Started(prompt_tokens=9, seed=1), delta("a\nb", 1), delta("", 2),
@@ -33,12 +33,12 @@ def test_everything_begins_with_begin_and_ends_with_end() -> None:
     ]
 
 
-def test_one_that_was_canceled_ends_as_well() -> None:
+def test_event_stream_of_a_canceled_run_ends_with_end() -> None:
     canceled = stream()
     assert len(told(canceled, Started(prompt_tokens=9, seed=1))) == 2
     assert canceled.fail(Problem(status=409, body={"detail": "Canceled."})) == b"event: end\ndata: {}\n\n"
 
 
-def test_who_joins_late_is_told_for_how_long_the_engine_has_worked() -> None:
+def test_late_reader_receives_the_elapsed_engine_time() -> None:
     chunks = told(stream(admitted_at_ms=1100), Started(prompt_tokens=9, seed=1))
     assert chunks[1] == b'event: started\ndata: {"prompt_tokens":9,"running_ms":400}\n\n'

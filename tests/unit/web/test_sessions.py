@@ -19,7 +19,7 @@ class Clock:
         return self.now_s
 
 
-def test_a_cookie_stands_for_its_key_until_its_end() -> None:
+def test_session_cookie_is_valid_until_it_expires() -> None:
     clock = Clock()
     sessions = Sessions(secret=SECRET, clock=clock)
     cookie = sessions.cookie(sessions.make("key_a"))
@@ -32,7 +32,7 @@ def test_a_cookie_stands_for_its_key_until_its_end() -> None:
     assert sessions.read(cookie) is None
 
 
-def test_no_altered_or_foreign_cookie_is_taken() -> None:
+def test_altered_or_foreign_cookie_is_rejected() -> None:
     clock = Clock()
     sessions = Sessions(secret=SECRET, clock=clock)
     cookie = sessions.cookie(sessions.make("key_a"))
@@ -79,7 +79,7 @@ def test_a_link_signs_in_once_and_not_for_long() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/p/abc", "/meta/llama-2-7b-chat?tab=api", "/p?model=a%2Fb"])
-def test_a_path_on_this_server_is_gone_on_to(path: str) -> None:
+def test_local_path_is_accepted_as_redirect_target(path: str) -> None:
     assert local_path(path) == path
 
 
@@ -96,7 +96,7 @@ def test_a_path_on_this_server_is_gone_on_to(path: str) -> None:
         "/\u00e9",
     ],
 )
-def test_no_link_sends_a_person_elsewhere(path: str) -> None:
+def test_foreign_redirect_target_is_rejected(path: str) -> None:
     assert local_path(path) == "/"
 
 

@@ -29,17 +29,17 @@ HARD = {
 
 
 @given(VALUES, st.sampled_from([0, 4, 8]))
-def test_python_reads_it_back(value: object, indent: int) -> None:
+def test_python_literal_round_trips(value: object, indent: int) -> None:
     assert ast.literal_eval(in_python(value, indent=indent)) == value
 
 
 @given(st.dictionaries(TEXT.filter(lambda text: "\0" not in text), VALUES, max_size=4))
-def test_a_shell_hands_it_on(value: dict[str, object]) -> None:
+def test_shell_literal_round_trips(value: dict[str, object]) -> None:
     (argument,) = shlex.split(in_json(value))
     assert json.loads(argument) == value
 
 
-def test_node_reads_it_back() -> None:
+def test_javascript_literal_round_trips() -> None:
     program = f"console.log(JSON.stringify({in_javascript(HARD)}))"
     done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout) == HARD

@@ -23,7 +23,7 @@ def names(cache_dir: Path) -> set[str]:
     return {path.name for path in (cache_dir / "models").iterdir()} - {"lock", "digests.json"}
 
 
-def test_a_model_is_made_once(tmp_path: Path) -> None:
+def test_model_is_converted_once(tmp_path: Path) -> None:
     made: list[Path] = []
 
     def convert(directory: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_killed_conversion_leaves_nothing_usable_and_is_swept_at_the_next_star
     assert names(tmp_path) == {"key"}
 
 
-def test_what_was_left_is_swept_even_when_the_model_is_there_already(tmp_path: Path) -> None:
+def test_leftover_files_are_deleted_even_if_the_model_is_cached(tmp_path: Path) -> None:
     ModelCache(tmp_path).obtain("other", fill, silent)
     end(start_converter(tmp_path), signal.SIGKILL)
     ModelCache(tmp_path).obtain("other", fill, silent)
@@ -111,7 +111,7 @@ def test_a_second_process_waits_for_the_first_and_uses_its_work(tmp_path: Path) 
     other.communicate()
 
 
-def test_a_start_neither_waits_for_a_foreign_conversion_nor_sweeps_it_away(tmp_path: Path) -> None:
+def test_start_neither_waits_for_nor_deletes_another_model_conversion(tmp_path: Path) -> None:
     ModelCache(tmp_path).obtain("other", fill, silent)
     process = start_converter(tmp_path)
     assert ModelCache(tmp_path).obtain("other", fill, silent).is_dir()

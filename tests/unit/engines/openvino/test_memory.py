@@ -57,7 +57,7 @@ def test_a_block_is_as_large_as_the_pipeline_makes_it(precision: KvPrecision, tm
     assert metrics.cache_size_in_bytes == 10 * block_bytes(read_shape(GQA.config()), precision)
 
 
-def test_this_machine_has_memory() -> None:
+def test_physical_memory_is_detected() -> None:
     assert 2**24 < available_bytes() < 2**50
 
 

@@ -266,7 +266,7 @@ def test_the_reduction_of_seeds_never_changes() -> None:
 
 
 @pytest.mark.parametrize("ids", [(), (1, GQA.vocab), (10**9,), (1, -1)], ids=["empty", "first", "huge", "negative"])
-def test_ids_that_the_pipeline_would_accept_as_garbage_are_refused(
+def test_empty_prompt_and_ids_outside_the_vocabulary_are_rejected(
     stepper: OpenVinoStepper, ids: tuple[int, ...]
 ) -> None:
     with pytest.raises(InvalidRequest):
@@ -359,7 +359,7 @@ def test_a_run_that_fills_the_pool_to_its_last_token_finishes(stepper: OpenVinoS
     assert len(answer.ids) == 112
 
 
-def test_what_the_pipeline_gives_up_fails_the_step_instead_of_staying_silent(tmp_path: Path) -> None:
+def test_generation_dropped_by_the_pipeline_fails_the_step(tmp_path: Path) -> None:
     honest = build_tiny(GQA, tmp_path)
     pipeline = load_converted(tmp_path, blocks=2)
     too_trusting = OpenVinoStepper(pipeline, honest.info)
@@ -372,7 +372,7 @@ def test_what_the_pipeline_gives_up_fails_the_step_instead_of_staying_silent(tmp
 # The start
 
 
-def test_progress_is_told_and_a_second_start_does_not_convert(tmp_path: Path) -> None:
+def test_progress_is_reported_and_second_start_skips_conversion(tmp_path: Path) -> None:
     options = {"checkpoint": str(GQA.write(tmp_path / "checkpoint")), "cache_dir": str(tmp_path), "weights": "int4"}
     stages: list[str] = []
     build(options, lambda progress: stages.append(progress.stage))
