@@ -1,4 +1,4 @@
-"""The real application without its engine: enough for pages that run nothing."""
+"""HTTP server without an engine, for pages that run no model."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from tests.doors.live_server import SECRET, LiveServer, serving
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageServer(LiveServer):
-    """A running server, and what it is made of."""
+    """Running HTTP server with access to its ``bootstrap.Server``."""
 
-    made: Server
+    server: Server
 
     def browser(self) -> AsyncClient:
-        """Keeps cookies and follows nothing."""
+        """HTTP client that keeps cookies and does not follow redirects."""
         return AsyncClient(base_url=self.url, timeout=10, follow_redirects=False)
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for the module, so that its server lives through it."""
+    """Use one event loop per module, because the server fixture has module scope."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageServer]:
-    """The server as ``corral serve`` puts it together."""
-    made = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
+    """Server built as ``corral serve`` builds it."""
+    built = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
     try:
-        await made.accounts.admit_local(SECRET)
-        async with serving(made.app) as server:
-            yield PageServer(port=server.port, made=made)
+        await built.accounts.admit_local(SECRET)
+        async with serving(built.app) as http_server:
+            yield PageServer(port=http_server.port, server=built)
     finally:
-        await made.store.close()
+        await built.store.close()
 
 
 @pytest.fixture
-async def stranger(live: PageServer) -> AsyncIterator[AsyncClient]:
-    """A browser that is not signed in."""
+async def anonymous_client(live: PageServer) -> AsyncIterator[AsyncClient]:
+    """HTTP client without a session."""
     async with live.browser() as browser:
         yield browser
 
 
 @pytest.fixture
 async def browser(live: PageServer) -> AsyncIterator[AsyncClient]:
-    """A browser that is signed in."""
+    """HTTP client with a session of the local account's key."""
     async with live.browser() as signed_in:
         answer = await signed_in.post("/sign-in", data={"key": SECRET, "next": "/"})
         assert answer.status_code == 303

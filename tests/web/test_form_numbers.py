@@ -1,4 +1,4 @@
-"""Numbers of any size in every field of every form: refused beside the field or taken, never an error of the server."""
+"""Numbers of any size in every form field: accepted, or rejected beside the field. Never a 5xx."""
 
 from collections.abc import AsyncIterator
 from html import unescape
@@ -8,9 +8,9 @@ from httpx2 import AsyncClient
 
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.web.models.form import read_inputs
+from tests.web.account_fixtures import SignedInBrowser, StoredAccount
 from tests.web.conftest import PageServer
-from tests.web.people import Person, SignedIn
-from tests.web.test_managing_pages import faults
+from tests.web.test_managing_pages import field_errors
 
 pytestmark = pytest.mark.anyio
 
@@ -35,28 +35,34 @@ AMOUNTS = ("99999999999999999999", "9" * 999, "1e400", "nan", "\u0663", "1000000
 
 
 @pytest.fixture(scope="module")
-async def ann(live: PageServer) -> Person:
-    return await Person.make(live, "Ann")
+async def stored_account(live: PageServer) -> StoredAccount:
+    return await StoredAccount.create(live, "Ann")
 
 
 @pytest.fixture(scope="module")
-async def owner(ann: Person) -> AsyncIterator[SignedIn]:
-    browser = await ann.browser()
+async def owner(stored_account: StoredAccount) -> AsyncIterator[SignedInBrowser]:
+    browser = await stored_account.browser()
     yield browser
     await browser.http.aclose()
 
 
-async def lists_still_work(owner: SignedIn, ann: Person) -> None:
-    for path in ("/p", "/dashboard", "/dashboard/keys", "/dashboard/accounts", f"/dashboard/accounts/{ann.account.id}"):
-        assert (await owner.see(path)).status_code == 200, path
+async def assert_list_pages_work(owner: SignedInBrowser, stored_account: StoredAccount) -> None:
+    for path in (
+        "/p",
+        "/dashboard",
+        "/dashboard/keys",
+        "/dashboard/accounts",
+        f"/dashboard/accounts/{stored_account.account.id}",
+    ):
+        assert (await owner.get(path)).status_code == 200, path
 
 
 @pytest.mark.parametrize("field", [*INTEGERS, *NUMBERS])
-async def test_a_number_that_cannot_be_taken_is_refused_beside_its_field_in_the_playground(
-    ann: Person, owner: SignedIn, field: str
+async def test_playground_shows_number_errors_beside_the_field(
+    stored_account: StoredAccount, owner: SignedInBrowser, field: str
 ) -> None:
     for value in (*HUGE, *NO_NUMBERS):
-        by_script = await by_page_script(owner, prompt="Hello!", **{field: value})
+        by_script = await submit_as_page_script(owner, prompt="Hello!", **{field: value})
         assert by_script["faults"].keys() == {field}, value
     for value in ("99999999999999999999", "9" * 5000, "-1e400", "1,5"):
         page = await owner.send(f"{MODEL}/run", prompt="Hello!", **{field: value})
@@ -64,15 +70,15 @@ async def test_a_number_that_cannot_be_taken_is_refused_beside_its_field_in_the_
         told = page.text.partition(f'id="fault-{field}"')[2].partition("</p>")[0]
         assert "hidden" not in told, value
         assert "Must be" in told or "Invalid type" in told, value
-        # What was typed is still there, to be mended.
+        # The form keeps the typed value.
         (control,) = [tag for tag in page.text.split("<input ") if f'id="in-{field}"' in tag]
         assert f'value="{value}"' in unescape(control), value
         assert 'aria-invalid="true"' in control
-    await lists_still_work(owner, ann)
+    await assert_list_pages_work(owner, stored_account)
 
 
-async def by_page_script(owner: SignedIn, **fields: str) -> dict[str, dict[str, str]]:
-    """Send the form as the page's script does."""
+async def submit_as_page_script(owner: SignedInBrowser, **fields: str) -> dict[str, dict[str, str]]:
+    """Submit the form as the page's script does."""
     owner.http.headers["accept"] = "application/json"
     try:
         answer = await owner.send(f"{MODEL}/run", **fields)
@@ -82,26 +88,26 @@ async def by_page_script(owner: SignedIn, **fields: str) -> dict[str, dict[str, 
     return answer.json()
 
 
-async def test_a_seed_of_thirty_digits_is_refused_for_its_size_not_for_its_type(owner: SignedIn) -> None:
-    told = await by_page_script(owner, prompt="Hello!", seed="9" * 30)
+async def test_oversized_seed_error_names_its_range(owner: SignedInBrowser) -> None:
+    told = await submit_as_page_script(owner, prompt="Hello!", seed="9" * 30)
     assert told["faults"] == {"seed": "Must be less than or equal to 18446744073709551616"}
-    told = await by_page_script(owner, prompt="Hello!", max_tokens="99999999999999999999")
+    told = await submit_as_page_script(owner, prompt="Hello!", max_tokens="99999999999999999999")
     assert told["faults"] == {"max_tokens": "Must be less than or equal to 9223372036854775807"}
 
 
-async def test_the_code_page_refuses_the_same_numbers(stranger: AsyncClient) -> None:
+async def test_code_page_rejects_the_same_numbers(anonymous_client: AsyncClient) -> None:
     for field in (*INTEGERS, *NUMBERS):
         for value in ("9" * 5000, "1e400", *SMALL):
-            page = await stranger.post(f"{MODEL}/api", data={"prompt": "x", field: value})
+            page = await anonymous_client.post(f"{MODEL}/api", data={"prompt": "x", field: value})
             assert page.status_code == 200, (field, value)
 
 
 @pytest.mark.parametrize("value", AMOUNTS)
-async def test_an_amount_or_a_limit_that_cannot_be_stored_is_refused_beside_its_field(
-    ann: Person, owner: SignedIn, value: str
+async def test_unstorable_amounts_and_limits_show_errors_beside_the_field(
+    stored_account: StoredAccount, owner: SignedInBrowser, value: str
 ) -> None:
-    before = await ann.made.accounts.accounts(), await ann.made.accounts.keys()
-    account = f"/dashboard/accounts/{ann.account.id}"
+    before = await stored_account.server.accounts.accounts(), await stored_account.server.accounts.keys()
+    account = f"/dashboard/accounts/{stored_account.account.id}"
     new = {"name": "New"}
     for path, field, others in (
         ("/dashboard/accounts", "credit", new),
@@ -117,24 +123,26 @@ async def test_an_amount_or_a_limit_that_cannot_be_stored_is_refused_beside_its_
         ("/dashboard/keys", "expires", {"name": "k", "scopes": "read"}),
     ):
         if value == "1000000001" and field in ("requests_per_minute", "tokens_per_minute", "concurrent_runs"):
-            continue  # a limit that can be kept
+            continue  # a valid limit
         answer = await owner.send(path, **others, **{field: value})
         assert answer.status_code == 422, (path, field)
-        assert faults(answer.text).keys() == {field}, (path, field)
-    assert (await ann.made.accounts.accounts(), await ann.made.accounts.keys()) == before
-    await lists_still_work(owner, ann)
+        assert field_errors(answer.text).keys() == {field}, (path, field)
+    assert (await stored_account.server.accounts.accounts(), await stored_account.server.accounts.keys()) == before
+    await assert_list_pages_work(owner, stored_account)
 
 
-async def test_credit_that_adds_up_to_more_than_the_ledger_holds_is_refused(live: PageServer, owner: SignedIn) -> None:
-    rich = await Person.make(live, "Rich")
-    address = f"/dashboard/accounts/{rich.account.id}"
+async def test_credit_beyond_the_ledger_maximum_is_rejected(live: PageServer, owner: SignedInBrowser) -> None:
+    rich_account = await StoredAccount.create(live, "Rich")
+    address = f"/dashboard/accounts/{rich_account.account.id}"
     statuses = [(await owner.send(f"{address}/credit", amount="1000000000")).status_code for _ in range(6)]
     assert statuses == [303, 303, 303, 303, 422, 422]
-    assert (await owner.see(address)).status_code == 200
+    assert (await owner.get(address)).status_code == 200
 
 
-async def test_text_that_a_database_cannot_store_is_refused_beside_its_field(ann: Person, owner: SignedIn) -> None:
-    account = f"/dashboard/accounts/{ann.account.id}"
+async def test_unstorable_text_shows_an_error_beside_the_field(
+    stored_account: StoredAccount, owner: SignedInBrowser
+) -> None:
+    account = f"/dashboard/accounts/{stored_account.account.id}"
     for path, field, others in (
         ("/dashboard/accounts", "name", {}),
         ("/dashboard/keys", "name", {"scopes": "read"}),
@@ -142,10 +150,10 @@ async def test_text_that_a_database_cannot_store_is_refused_beside_its_field(ann
     ):
         answer = await owner.send(path, **others, **{field: "a\x00b"})
         assert answer.status_code == 422, path
-        assert faults(answer.text).keys() == {field}, path
+        assert field_errors(answer.text).keys() == {field}, path
 
 
-async def test_no_number_in_an_address_breaks_a_page(owner: SignedIn) -> None:
+async def test_numbers_in_query_strings_never_cause_a_5xx(owner: SignedInBrowser) -> None:
     for value in ("99999999999999999999", "-1", "1e400", "%00", "\u0663"):
         for path in (
             f"/p?before={value}",
@@ -160,14 +168,14 @@ async def test_no_number_in_an_address_breaks_a_page(owner: SignedIn) -> None:
             f"{MODEL}?prediction={value}",
             f"{MODEL}?example={value}",
         ):
-            answer = await owner.see(path)
+            answer = await owner.get(path)
             assert answer.status_code in (200, 404), path
             if value == "%00":
-                # Before any database is asked: PostgreSQL refuses the character.
+                # Rejected before any query: PostgreSQL cannot store NUL.
                 assert (answer.status_code, "There is no page at" in answer.text) == (404, True), path
 
 
-async def test_what_is_whole_is_an_integer_however_it_is_written(live: PageServer) -> None:
-    fields = INPUTS.for_model(live.made.catalog.get(MODEL[1:]))
+async def test_whole_numbers_are_integers_in_any_notation(live: PageServer) -> None:
+    fields = INPUTS.for_model(live.server.catalog.get(MODEL[1:]))
     for text, value in (("+5", 5), ("007", 7), (" 8 ", 8), ("9.0", 9.0), ("1e2", 100.0), ("0" * 5000 + "3", 3)):
         assert read_inputs({"max_tokens": [text]}, fields) == {"max_tokens": value}

@@ -1,4 +1,4 @@
-"""Signing in, forms, static files and the rules that every page keeps, over real HTTP."""
+"""Sign-in, sessions, CSRF, static files, error pages and security headers, over HTTP."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ FIRST_PAGE_BYTES = 100_000
 
 
 class Page(HTMLParser):
-    """What a page refers to, and what in it could run."""
+    """Links and inline scripts of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -54,8 +54,8 @@ class Page(HTMLParser):
             self.inline.append(data)
 
 
-async def test_a_key_signs_in_and_the_cookie_is_for_this_site_and_no_script(stranger: AsyncClient) -> None:
-    answer = await stranger.post("/sign-in", data={"key": f" {SECRET} ", "next": "/dashboard"})
+async def test_sign_in_sets_a_same_site_http_only_cookie(anonymous_client: AsyncClient) -> None:
+    answer = await anonymous_client.post("/sign-in", data={"key": f" {SECRET} ", "next": "/dashboard"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
     cookie = answer.headers["set-cookie"].lower()
     assert cookie.startswith(COOKIE)
@@ -63,12 +63,12 @@ async def test_a_key_signs_in_and_the_cookie_is_for_this_site_and_no_script(stra
     assert "samesite=strict" in cookie
     assert "path=/" in cookie
     assert SECRET not in answer.headers["set-cookie"]
-    assert "Sign out" in (await stranger.get("/")).text
+    assert "Sign out" in (await anonymous_client.get("/")).text
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "x" * 513, "\u00e9"])
-async def test_a_wrong_key_is_told_beside_the_field(stranger: AsyncClient, key: str) -> None:
-    answer = await stranger.post("/sign-in", data={"key": key, "next": "https://evil.example"})
+async def test_wrong_key_error_is_shown_beside_the_field(anonymous_client: AsyncClient, key: str) -> None:
+    answer = await anonymous_client.post("/sign-in", data={"key": key, "next": "https://evil.example"})
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
     assert 'id="key-fault"' in answer.text
@@ -76,25 +76,25 @@ async def test_a_wrong_key_is_told_beside_the_field(stranger: AsyncClient, key: 
     assert "evil" not in answer.text
 
 
-async def test_the_printed_link_signs_in_once(live: PageServer, stranger: AsyncClient) -> None:
-    link = live.made.links.make(await live.made.accounts.key_id_of(SECRET))
-    first = await stranger.post("/sign-in", data={"link": link, "next": "/"})
+async def test_sign_in_link_works_once(live: PageServer, anonymous_client: AsyncClient) -> None:
+    link = live.server.links.make(await live.server.accounts.key_id_of(SECRET))
+    first = await anonymous_client.post("/sign-in", data={"link": link, "next": "/"})
     assert first.status_code == 303
-    again = await stranger.post("/sign-in", data={"link": link, "next": "/"})
+    again = await anonymous_client.post("/sign-in", data={"link": link, "next": "/"})
     assert again.status_code == 401
     assert "used before" in again.text
 
 
-async def test_revoking_the_key_ends_its_sessions(live: PageServer, stranger: AsyncClient) -> None:
-    account = await live.made.accounts.create_account("Eve")
-    key, secret = await live.made.accounts.create_key(account.id, KeyTerms(name="k"))
-    await stranger.post("/sign-in", data={"key": secret})
-    assert "Sign out" in (await stranger.get("/")).text
-    await live.made.accounts.revoke_key(key.id)
-    assert "Sign out" not in (await stranger.get("/")).text
+async def test_revoking_the_key_ends_its_sessions(live: PageServer, anonymous_client: AsyncClient) -> None:
+    account = await live.server.accounts.create_account("Eve")
+    key, secret = await live.server.accounts.create_key(account.id, KeyTerms(name="k"))
+    await anonymous_client.post("/sign-in", data={"key": secret})
+    assert "Sign out" in (await anonymous_client.get("/")).text
+    await live.server.accounts.revoke_key(key.id)
+    assert "Sign out" not in (await anonymous_client.get("/")).text
 
 
-async def test_signing_out_takes_the_token_of_the_form(browser: AsyncClient) -> None:
+async def test_sign_out_requires_the_csrf_token(browser: AsyncClient) -> None:
     for token in ("", "wrong", "\u00e9"):
         refused = await browser.post("/sign-out", data={"csrf": token})
         assert refused.status_code == 403
@@ -112,15 +112,15 @@ async def test_signing_out_takes_the_token_of_the_form(browser: AsyncClient) -> 
     assert "Sign in" in (await browser.get("/")).text
 
 
-async def test_signing_out_ends_the_session_on_the_server(browser: AsyncClient, stranger: AsyncClient) -> None:
+async def test_signing_out_ends_the_session_on_the_server(browser: AsyncClient, anonymous_client: AsyncClient) -> None:
     copied = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
-    assert "Sign out" in (await stranger.get("/", headers=copied)).text
+    assert "Sign out" in (await anonymous_client.get("/", headers=copied)).text
     token = re.search(r'name="csrf" value="([^"]+)"', (await browser.get("/")).text)
     assert token is not None
     assert (await browser.post("/sign-out", data={"csrf": token[1]})).status_code == 303
-    assert "Sign out" not in (await stranger.get("/", headers=copied)).text
-    assert (await stranger.get("/p", headers=copied)).status_code == 303
-    refused = await stranger.post("/sign-out", data={"csrf": token[1]}, headers=copied)
+    assert "Sign out" not in (await anonymous_client.get("/", headers=copied)).text
+    assert (await anonymous_client.get("/p", headers=copied)).status_code == 303
+    refused = await anonymous_client.post("/sign-out", data={"csrf": token[1]}, headers=copied)
     assert refused.status_code == 401
 
 
@@ -132,21 +132,19 @@ async def test_signing_out_ends_the_session_on_the_server(browser: AsyncClient, 
         ("/run/abc%3F/cancel", "/p/abc%3F"),
     ],
 )
-async def test_get_of_an_address_that_takes_forms_leads_to_the_page_of_the_form(
-    browser: AsyncClient, path: str, page: str
-) -> None:
+async def test_get_of_a_form_action_redirects_to_its_page(browser: AsyncClient, path: str, page: str) -> None:
     answer = await browser.get(path)
     assert (answer.status_code, answer.headers["location"]) == (303, page)
     assert "Sign out" in (await browser.get("/")).text
 
 
-async def test_every_address_that_takes_forms_answers_get_with_a_page(live: PageServer, browser: AsyncClient) -> None:
+async def test_every_form_action_answers_get_with_a_page(live: PageServer, browser: AsyncClient) -> None:
     from fastapi.routing import iter_route_contexts  # noqa: PLC0415
 
-    models = {model.id for model in live.made.catalog.models()}
+    models = {model.id for model in live.server.catalog.models()}
     posts = {
         route.path or ""
-        for route in iter_route_contexts(live.made.app.routes)
+        for route in iter_route_contexts(live.server.app.routes)
         if "POST" in (getattr(route.original_route, "methods", None) or ())
         and getattr(route.original_route, "include_in_schema", True) is False
     }
@@ -159,56 +157,58 @@ async def test_every_address_that_takes_forms_answers_get_with_a_page(live: Page
         assert not answer.headers.get("content-type", "").startswith("application/json"), path
 
 
-async def test_signing_in_again_ends_the_session_before(browser: AsyncClient, stranger: AsyncClient) -> None:
+async def test_second_sign_in_ends_the_previous_session(browser: AsyncClient, anonymous_client: AsyncClient) -> None:
     before = {"cookie": f"{COOKIE}={browser.cookies[COOKIE]}"}
     assert (await browser.post("/sign-in", data={"key": SECRET})).status_code == 303
     assert "Sign out" in (await browser.get("/")).text
-    assert "Sign out" not in (await stranger.get("/", headers=before)).text
+    assert "Sign out" not in (await anonymous_client.get("/", headers=before)).text
 
 
-async def test_a_signed_cookie_without_a_row_in_the_store_signs_nobody_in(
-    live: PageServer, stranger: AsyncClient
+async def test_signed_cookie_without_a_session_row_is_signed_out(
+    live: PageServer, anonymous_client: AsyncClient
 ) -> None:
-    account = await live.made.accounts.create_account("Rob")
-    key, secret = await live.made.accounts.create_key(account.id, KeyTerms(name="k"))
-    await stranger.post("/sign-in", data={"key": secret})
-    assert "Sign out" in (await stranger.get("/")).text
+    account = await live.server.accounts.create_account("Rob")
+    key, secret = await live.server.accounts.create_key(account.id, KeyTerms(name="k"))
+    await anonymous_client.post("/sign-in", data={"key": secret})
+    assert "Sign out" in (await anonymous_client.get("/")).text
     forget = delete(sessions).where(sessions.c.key_id == key.id)
-    await live.made.store.write(lambda connection: connection.execute(forget))
-    assert "Sign out" not in (await stranger.get("/")).text
+    await live.server.store.write(lambda connection: connection.execute(forget))
+    assert "Sign out" not in (await anonymous_client.get("/")).text
 
 
-async def test_a_narrowed_key_narrows_its_sessions(live: PageServer, stranger: AsyncClient) -> None:
-    account = await live.made.accounts.create_account("Nora")
-    key, secret = await live.made.accounts.create_key(account.id, KeyTerms(name="k", scopes=frozenset(Scope)))
-    await stranger.post("/sign-in", data={"key": secret})
-    assert (await stranger.get("/dashboard/accounts")).status_code == 200
+async def test_removed_key_scopes_are_removed_from_its_sessions(
+    live: PageServer, anonymous_client: AsyncClient
+) -> None:
+    account = await live.server.accounts.create_account("Nora")
+    key, secret = await live.server.accounts.create_key(account.id, KeyTerms(name="k", scopes=frozenset(Scope)))
+    await anonymous_client.post("/sign-in", data={"key": secret})
+    assert (await anonymous_client.get("/dashboard/accounts")).status_code == 200
     narrow = update(api_keys).where(api_keys.c.id == key.id).values(scopes=["inference"])
-    await live.made.store.write(lambda connection: connection.execute(narrow))
-    assert (await stranger.get("/dashboard/accounts")).status_code == 403
-    assert (await stranger.get("/dashboard")).status_code == 403
-    assert (await stranger.get("/p")).status_code == 200
+    await live.server.store.write(lambda connection: connection.execute(narrow))
+    assert (await anonymous_client.get("/dashboard/accounts")).status_code == 403
+    assert (await anonymous_client.get("/dashboard")).status_code == 403
+    assert (await anonymous_client.get("/p")).status_code == 200
 
 
-async def test_a_stranger_who_sends_a_form_is_told_to_sign_in(stranger: AsyncClient) -> None:
-    answer = await stranger.post("/sign-out", data={})
+async def test_form_without_a_session_asks_to_sign_in(anonymous_client: AsyncClient) -> None:
+    answer = await anonymous_client.post("/sign-out", data={})
     assert answer.status_code == 401
     assert "Sign in first" in answer.text
 
 
-async def test_the_first_page_is_small_and_asks_no_other_host(stranger: AsyncClient) -> None:
-    html = await stranger.get("/")
+async def test_home_page_is_small_and_uses_no_other_host(anonymous_client: AsyncClient) -> None:
+    html = await anonymous_client.get("/")
     page = Page(html.text)
     assert all(address.startswith(("/", "#")) and not address.startswith("//") for address in page.addresses)
     assert page.inline == []
-    files = [await stranger.get(path) for path in dict.fromkeys(page.loaded)]
+    files = [await anonymous_client.get(path) for path in dict.fromkeys(page.loaded)]
     assert all(file.status_code == 200 for file in files), page.loaded
     assert sum(len(gzip.compress(each.content)) for each in (html, *files)) <= FIRST_PAGE_BYTES
 
 
-async def test_every_page_is_drawn_under_a_strict_policy(stranger: AsyncClient) -> None:
+async def test_pages_have_a_strict_content_security_policy(anonymous_client: AsyncClient) -> None:
     for path in ("/", "/sign-in"):
-        headers = (await stranger.get(path)).headers
+        headers = (await anonymous_client.get(path)).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
         assert policy["default-src"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -219,34 +219,34 @@ async def test_every_page_is_drawn_under_a_strict_policy(stranger: AsyncClient) 
         assert headers["referrer-policy"] == "same-origin"
 
 
-async def test_static_files_are_kept_for_ever_by_their_digest_only(stranger: AsyncClient) -> None:
+async def test_static_files_are_immutable_only_under_their_digest(anonymous_client: AsyncClient) -> None:
     assert assets()
     for path, asset in assets().items():
-        named = await stranger.get(f"/static/{path}?v={asset.digest}")
+        named = await anonymous_client.get(f"/static/{path}?v={asset.digest}")
         assert named.content == asset.content
         assert "immutable" in named.headers["cache-control"]
-        assert (await stranger.get(f"/static/{path}")).headers["cache-control"] == "no-cache"
-        assert (await stranger.get(f"/static/{path}?v=0")).headers["cache-control"] == "no-cache"
+        assert (await anonymous_client.get(f"/static/{path}")).headers["cache-control"] == "no-cache"
+        assert (await anonymous_client.get(f"/static/{path}?v=0")).headers["cache-control"] == "no-cache"
     for path in ("nothing.js", "../pages.py", "%2e%2e/pages.py", "vendor"):
-        assert (await stranger.get(f"/static/{path}")).status_code == 404
+        assert (await anonymous_client.get(f"/static/{path}")).status_code == 404
 
 
-def test_what_others_wrote_is_as_they_published_it() -> None:
+def test_vendored_files_are_unmodified() -> None:
     vendored = {path: asset for path, asset in assets().items() if path.startswith("vendor/")}
     licences = {path for path in vendored if path.endswith("LICENSE.txt")}
     assert {path: hashlib.sha256(vendored[path].content).hexdigest() for path in vendored.keys() - licences} == VENDORED
     assert len(licences) == 2
 
 
-async def test_the_first_page_shows_each_model_once_and_searches(stranger: AsyncClient) -> None:
-    html = (await stranger.get("/")).text
+async def test_home_page_lists_each_model_once_and_searches(anonymous_client: AsyncClient) -> None:
+    html = (await anonymous_client.get("/")).text
     assert html.count('<li class="card">') == 4
     for text in ('href="/meta/llama-2-70b-chat"', 'href="/meta-llama/Llama-2-70b-chat-hf"', "$0.65 in, $2.75 out"):
         assert text in html
     assert "corral pull meta-llama/Llama-2-70b-chat-hf" in html
-    found = (await stranger.get("/", params={"q": "70b"})).text
+    found = (await anonymous_client.get("/", params={"q": "70b"})).text
     assert found.count('<li class="card">') == 1
-    none = (await stranger.get("/", params={"q": "<script>alert(1)</script>"})).text
+    none = (await anonymous_client.get("/", params={"q": "<script>alert(1)</script>"})).text
     assert "<script>alert" not in none
     assert "No model matches" in none
 
@@ -268,22 +268,22 @@ async def test_the_first_page_shows_each_model_once_and_searches(stranger: Async
         "/nothing%3Cb%3E",
     ],
 )
-async def test_an_unknown_address_is_a_page_for_browsers_and_the_api_s_answer_for_programs(
-    stranger: AsyncClient, path: str
+async def test_unknown_path_is_html_for_browsers_and_json_for_api_clients(
+    anonymous_client: AsyncClient, path: str
 ) -> None:
-    page = await stranger.get(path, headers=BROWSER)
+    page = await anonymous_client.get(path, headers=BROWSER)
     assert (page.status_code, page.headers.get("location")) == (404, None)
     assert page.headers["content-type"].startswith("text/html")
     assert "<h1>Nothing here</h1>" in page.text
     assert "<b>" not in page.text
     assert Page(page.text).inline == []
     if not path.startswith(("/static", "/meta/")):
-        program = await stranger.get(path)
+        program = await anonymous_client.get(path)
         assert program.status_code == 404
         assert "json" in program.headers["content-type"]
 
 
-async def test_a_method_that_an_address_does_not_take_is_a_page_for_browsers(stranger: AsyncClient) -> None:
+async def test_method_not_allowed_is_html_for_browsers(anonymous_client: AsyncClient) -> None:
     for method, path in (
         ("GET", "/v1/chat/completions"),
         ("POST", "/p"),
@@ -291,12 +291,12 @@ async def test_a_method_that_an_address_does_not_take_is_a_page_for_browsers(str
         ("DELETE", "/sign-in"),
         ("GET", "/v1/predictions/abc/cancel"),
     ):
-        page = await stranger.request(method, path, headers=BROWSER)
+        page = await anonymous_client.request(method, path, headers=BROWSER)
         assert page.status_code == 405, path
         assert page.headers["content-type"].startswith("text/html"), path
         assert page.headers["allow"], path
         assert f"takes no {method}" in page.text
-    assert "json" in (await stranger.get("/v1/chat/completions")).headers["content-type"]
+    assert "json" in (await anonymous_client.get("/v1/chat/completions")).headers["content-type"]
 
 
 @pytest.mark.parametrize(
@@ -313,12 +313,12 @@ async def test_a_method_that_an_address_does_not_take_is_a_page_for_browsers(str
         ("/sign-out/", "/sign-out"),
     ],
 )
-async def test_a_trailing_slash_leads_to_the_page_without_it(stranger: AsyncClient, path: str, expected: str) -> None:
-    answer = await stranger.get(path)
+async def test_trailing_slash_redirects_to_the_page(anonymous_client: AsyncClient, path: str, expected: str) -> None:
+    answer = await anonymous_client.get(path)
     assert (answer.status_code, answer.headers["location"]) == (303, expected)
 
 
-async def test_a_form_that_is_too_large_is_told_so(browser: AsyncClient) -> None:
+async def test_too_large_form_is_reported(browser: AsyncClient) -> None:
     answer = await browser.post("/sign-in", data={"key": "x" * (3 * 1024**2)})
     assert answer.status_code == 413
     assert "larger than" in answer.text

@@ -1,4 +1,4 @@
-"""The API reference: the whole OpenAPI document, for people."""
+"""The API reference page, rendered from the OpenAPI document."""
 
 import html
 import re
@@ -12,9 +12,9 @@ from tests.web.test_foundation import Page
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_reference_has_every_operation_parameter_and_type_of_the_document(stranger: AsyncClient) -> None:
-    document = (await stranger.get("/openapi.json")).json()
-    answer = await stranger.get("/reference")
+async def test_reference_contains_every_operation_parameter_and_type(anonymous_client: AsyncClient) -> None:
+    document = (await anonymous_client.get("/openapi.json")).json()
+    answer = await anonymous_client.get("/reference")
     assert answer.status_code == 200
     page = html.unescape(answer.text)
     for path, methods in document["paths"].items():
@@ -29,8 +29,8 @@ async def test_the_reference_has_every_operation_parameter_and_type_of_the_docum
             assert f"<code>{field}</code>" in page
 
 
-async def test_every_link_within_the_reference_leads_somewhere_and_nothing_in_it_can_run(stranger: AsyncClient) -> None:
-    text = (await stranger.get("/reference")).text
+async def test_reference_links_resolve_and_contain_no_script(anonymous_client: AsyncClient) -> None:
+    text = (await anonymous_client.get("/reference")).text
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     links = set(re.findall(r'href="#([^"]+)"', text))
@@ -41,9 +41,9 @@ async def test_every_link_within_the_reference_leads_somewhere_and_nothing_in_it
     assert all(path.startswith("/static/") for path in page.loaded)
 
 
-async def test_every_page_leads_to_the_reference(stranger: AsyncClient) -> None:
+async def test_every_page_links_to_the_reference(anonymous_client: AsyncClient) -> None:
     for path in ("/", "/sign-in", "/meta/llama-2-70b-chat", "/nothing"):
-        page = (await stranger.get(path, headers={"accept": "text/html"})).text
+        page = (await anonymous_client.get(path, headers={"accept": "text/html"})).text
         assert '<a href="/reference">' in page
         assert '"/openapi.json"' not in page
 
@@ -61,5 +61,5 @@ async def test_every_page_leads_to_the_reference(stranger: AsyncClient) -> None:
         ({}, "any JSON"),
     ],
 )
-def test_a_schema_is_told_in_words(schema: dict[str, object], words: str) -> None:
+def test_schema_is_described_in_words(schema: dict[str, object], words: str) -> None:
     assert str(in_words(schema)).replace("&#34;", '"') == words

@@ -1,4 +1,4 @@
-"""Accounts with keys and predictions for the pages to show, made in the store: no engine runs."""
+"""Accounts, API keys and predictions written directly to the store. No engine runs."""
 
 import re
 from dataclasses import replace
@@ -24,8 +24,8 @@ from tests.web.conftest import PageServer
 RECEIVER = Webhook(url="https://receiver.example/hook", events=frozenset(WebhookEvent))
 
 
-class Person:
-    """An account, with a browser for each kind of key."""
+class StoredAccount:
+    """An account in the store; creates its keys, signed-in browsers and predictions."""
 
     def __init__(self, live: PageServer, account: Account) -> None:
         self._live = live
@@ -33,52 +33,54 @@ class Person:
         self.account = account
 
     @classmethod
-    async def make(cls, live: PageServer, name: str, *, credit_nusd: int = 10**9) -> "Person":
-        return cls(live, await live.made.accounts.create_account(name, credit_nusd=credit_nusd))
+    async def create(cls, live: PageServer, name: str, *, credit_nusd: int = 10**9) -> "StoredAccount":
+        return cls(live, await live.server.accounts.create_account(name, credit_nusd=credit_nusd))
 
     @property
-    def made(self) -> Server:
-        return self._live.made
+    def server(self) -> Server:
+        return self._live.server
 
     async def key(self, *scopes: Scope, **terms: Any) -> tuple[str, str]:
-        """The id and the secret of a new key."""
-        given = KeyTerms(**{"name": "test", "scopes": frozenset(scopes or Scope), **terms})
-        key, secret = await self.made.accounts.create_key(self.account.id, given)
+        """Create an API key; returns its id and secret."""
+        key_terms = KeyTerms(**{"name": "test", "scopes": frozenset(scopes or Scope), **terms})
+        key, secret = await self.server.accounts.create_key(self.account.id, key_terms)
         return key.id, secret
 
-    async def browser(self, *scopes: Scope) -> "SignedIn":
-        """A browser that is signed in with a new key of *scopes*; of every scope if none is named."""
+    async def browser(self, *scopes: Scope) -> "SignedInBrowser":
+        """Create a key with *scopes* (default: all) and sign in with it."""
         key_id, secret = await self.key(*scopes)
-        return await SignedIn.enter(self._live, secret, key_id)
+        return await SignedInBrowser.sign_in(self._live, secret, key_id)
 
-    async def run(self, *, tokens: int = 10, key_id: str | None = None, over: bool = True, **terms: Any) -> Prediction:
-        """A prediction of the account that is over, or still runs."""
+    async def run(
+        self, *, tokens: int = 10, key_id: str | None = None, finished: bool = True, **terms: Any
+    ) -> Prediction:
+        """Create a finished or a running prediction of the account."""
         chosen = key_id or self._running_key_id
         if chosen is None:
             chosen = self._running_key_id = (await self.key())[0]
-        found = await self.made.store.read(lambda c: keys.get_key(c, chosen))
+        found = await self.server.store.read(lambda c: keys.get_key(c, chosen))
         assert found is not None
-        now_ms = self.made.accounts.now_ms()
+        now_ms = self.server.accounts.now_ms()
         shown = {"shown": {"prompt": "Say hello."}, "request": {}}
-        asked = replace(wanted(self.account, found), prediction_id=new_id(), **{"input": shown, **terms})
-        claimed = await self.made.store.write(lambda c: claims.claim(c, asked, now_ms=now_ms))
+        request = replace(wanted(self.account, found), prediction_id=new_id(), **{"input": shown, **terms})
+        claimed = await self.server.store.write(lambda c: claims.claim(c, request, now_ms=now_ms))
         assert isinstance(claimed, claims.Claimed)
-        if not over:
+        if not finished:
             return claimed.prediction
         settlement = ended(claimed.prediction, price=PRICE, tokens=tokens, at_ms=now_ms + 900)
-        log = [LogRow(first_seq=1, last_seq=4, payload=encode_events(said(tokens)))]
+        log = [LogRow(first_seq=1, last_seq=4, payload=encode_events(answer_events(tokens)))]
         settlement = replace(settlement, started_at_ms=now_ms + 100, admitted_at_ms=now_ms + 50, log=log)
-        return await self.made.store.write(lambda c: settle(c, settlement, now_ms=now_ms))
+        return await self.server.store.write(lambda c: settle(c, settlement, now_ms=now_ms))
 
-    async def tell(self, prediction: Prediction, *events: WebhookEvent) -> None:
-        """Put deliveries of a prediction into the outbox."""
-        whom = WebhookTarget(prediction_id=prediction.id, account_id=self.account.id, webhook=RECEIVER)
-        now_ms = self.made.accounts.now_ms()
-        await self.made.store.write(lambda c: outbox.enqueue(c, whom, events, now_ms=now_ms))
+    async def enqueue_deliveries(self, prediction: Prediction, *events: WebhookEvent) -> None:
+        """Enqueue webhook deliveries of a prediction."""
+        target = WebhookTarget(prediction_id=prediction.id, account_id=self.account.id, webhook=RECEIVER)
+        now_ms = self.server.accounts.now_ms()
+        await self.server.store.write(lambda c: outbox.enqueue(c, target, events, now_ms=now_ms))
 
 
-class SignedIn:
-    """A browser with a session."""
+class SignedInBrowser:
+    """HTTP client with a web session."""
 
     def __init__(self, http: AsyncClient, key_id: str) -> None:
         self.http = http
@@ -86,17 +88,17 @@ class SignedIn:
         self._token = ""
 
     @classmethod
-    async def enter(cls, live: PageServer, secret: str, key_id: str) -> "SignedIn":
+    async def sign_in(cls, live: PageServer, secret: str, key_id: str) -> "SignedInBrowser":
         http = live.browser()
         answer = await http.post("/sign-in", data={"key": secret, "next": "/"})
         assert answer.status_code == 303
         return cls(http, key_id)
 
-    async def see(self, path: str) -> Response:
+    async def get(self, path: str) -> Response:
         return await self.http.get(path)
 
     async def send(self, path: str, **fields: str | list[str]) -> Response:
-        """Send a form as its page would."""
+        """Submit a form with the CSRF token of the session."""
         if not self._token:
             found = re.search(r'name="csrf-token" content="([^"]+)"', (await self.http.get("/")).text)
             assert found is not None
@@ -104,8 +106,8 @@ class SignedIn:
         return await self.http.post(path, data={"csrf": self._token, **fields})
 
 
-def said(tokens: int) -> list[GenerationEvent]:
-    """``Hello.``"""
+def answer_events(tokens: int) -> list[GenerationEvent]:
+    """Events of a run that answers ``Hello.``"""
     ids = tuple(range(tokens))
     text = Delta(choice=0, text="Hello.", ids=ids, logprobs=(0.0,) * tokens, completion_tokens=tokens)
     end = ChoiceEnded(choice=0, reason=FinishReason.STOP)
@@ -113,8 +115,8 @@ def said(tokens: int) -> list[GenerationEvent]:
     return [Started(prompt_tokens=100, seed=1), text, end, Finished(usage=usage)]
 
 
-_made = iter(range(10**6))
+_id_numbers = iter(range(10**6))
 
 
 def new_id() -> str:
-    return f"page{next(_made):022d}"
+    return f"page{next(_id_numbers):022d}"
