@@ -37,9 +37,11 @@ from corral.core.pricing import Price
 from corral.core.server_state import ServerState, ServerStatus
 from corral.deployments.status import DeploymentStatus
 from corral.engines.base import check_sampling
+from corral.engines.openvino.options import OPENVINO_CAPABILITIES
 from corral.engines.stats import EnginePhase, EngineState
 from corral.service.deployments import check_not_failed
 from corral.service.ports import NEWEST, Ask, Estimate, PageRequest, Run
+from corral.service.runs.capabilities import check_capabilities
 from tests.doors.scripted_deployments import status
 
 MODEL = "meta-llama/Llama-2-7b-chat-hf"
@@ -143,6 +145,7 @@ class ScriptedPredictions:
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncIterator[Run]:
         """Count who is inside."""
+        check_capabilities(ask.request, OPENVINO_CAPABILITIES)
         self._receive(ask)
         run = self._claim(ask)
         self.running += 1
