@@ -3,19 +3,24 @@
 import asyncio
 import json
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
+from httpx2 import AsyncClient
 
 from corral import bootstrap
 from corral.core.errors import BadSetting
+from corral.engines.stats import EnginePhase
 from corral.settings import Settings, load_settings
 from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, serving
 from tests.oracle.llama import TinyLlama
+from tests.server.calls import DOORS, Call
 from tests.server.premises import OpenServer
 from tests.unit.text.conftest import document_of
 
@@ -81,14 +86,72 @@ async def test_models_side_by_side_answer_as_each_does_alone_and_a_killed_one_ha
         assert await server.made.accounts.reconcile() == []
 
 
+def workers_rss_bytes() -> list[int]:
+    """Resident memory of each worker process of this process; pages that they share count for each."""
+    sizes_bytes: list[int] = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            command = (status.parent / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        if int(fields["PPid"]) == os.getpid() and b"corral.engines.subprocess.child" in command and "VmRSS" in fields:
+            sizes_bytes.append(int(fields["VmRSS"].split()[0]) * 1024)
+    return sizes_bytes
+
+
+async def sample_rss(samples: list[list[int]]) -> None:
+    """Measure again and again, so that peaks of conversions are seen too."""
+    while True:
+        samples.append(await asyncio.to_thread(workers_rss_bytes))
+        await asyncio.sleep(0.1)
+
+
+async def ask(http: AsyncClient, call: Call) -> str:
+    path, body = call.request
+    answer = await http.post(path, json=body, headers={"prefer": "wait=60"}, timeout=60)
+    assert answer.status_code in (200, 201), (call, answer.status_code, answer.text)
+    return call.text(answer.json())
+
+
 async def test_three_models_take_turns_in_memory_for_two(tmp_path: Path, three: list[str]) -> None:
-    async with served(settings_of(tmp_path, three, load="on-demand", memory="1100MiB")) as server:
-        first = {model: await say(server, model) for model in (DEMO, MHA, GQA)}
-        states = {status.name: str(status.state.phase) for status in server.made.deployments.statuses()}
-        assert states == {DEMO: "unloaded", MHA: "ready", GQA: "ready"}
-        models = [GQA, DEMO, MHA, DEMO, GQA, MHA]
-        assert await asyncio.gather(*(say(server, model) for model in models)) == [first[model] for model in models]
-        assert await server.made.accounts.reconcile() == []
+    budget_bytes = 1100 * 2**20
+    draw = random.Random(4)
+    calls = [Call(model, door, "Tell me a story.") for model in (DEMO, MHA, GQA) for door in DOORS] * 7
+    calls = draw.sample(calls, 60)
+    samples: list[list[int]] = []
+    with structlog.testing.capture_logs() as logs:
+        async with served(settings_of(tmp_path, three, load="on-demand", memory=str(budget_bytes))) as server:
+            made, waiting = server.made, iter(calls)
+            answers: dict[Call, set[str]] = {}
+
+            async def client(http: AsyncClient) -> None:
+                for call in waiting:
+                    answers.setdefault(call, set()).add(await ask(http, call))
+                    samples.append(workers_rss_bytes())
+                    phases = [status.state.phase for status in made.deployments.statuses()]
+                    assert phases.count(EnginePhase.LOADING) <= 1
+
+            async with server.http() as http, asyncio.TaskGroup() as tasks:
+                sampling = tasks.create_task(sample_rss(samples))
+                await asyncio.gather(*(client(http) for _ in range(15)))
+                sampling.cancel()
+            assert await made.accounts.reconcile() == []
+    assert [len(texts) for texts in answers.values()] == [1] * 9
+    cycle = ["deployment_loading", "deployment_loaded", "deployment_unloaded"]
+    turns: dict[str, int] = {}
+    for name in (DEMO, MHA, GQA):
+        events = [log["event"] for log in logs if log.get("deployment") == name and log["event"] in cycle]
+        turns[name] = events.count("deployment_loaded")
+        assert turns[name] >= 2
+        assert events == (cycle * turns[name])[: len(events)]  # two are still loaded when the server stops
+    peak_bytes = max(map(sum, samples))
+    print(
+        f"\n{len(calls)} answers, {sum(turns.values())} loads; peak RSS of the workers {peak_bytes / 2**20:.0f} MiB of "
+        f"{budget_bytes / 2**20:.0f} MiB in {len(samples)} samples"
+    )
+    assert 0 < peak_bytes <= budget_bytes
+    assert max(map(len, samples)) == 2  # a worker is gone before another is started in its place
 
 
 def test_more_models_than_memory_are_refused_with_both_numbers(tmp_path: Path, three: list[str]) -> None:

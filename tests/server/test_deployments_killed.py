@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
@@ -28,6 +27,7 @@ from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, serving
 from tests.engines import DEADLINE_S
 from tests.oracle.llama import GQA, MHA, TinyLlama
+from tests.server.calls import DOORS, Call
 from tests.unit.text.conftest import document_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -35,44 +35,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 LASTS_S = float(os.environ.get("DEPLOYMENTS_KILLED_S", "10" if os.environ.get("CI") == "true" else "4"))
 KILL_EVERY_S = 5 if LASTS_S > 20 else 1.5
 CLIENTS = 30
-TOKENS = 24
 PROMPTS = ("What does a llama eat?", "Hello!", "Once upon a time", "1 2 3 4", "Why?")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A greedy request to one model through one door."""
-
-    model: str
-    door: str
-    prompt: str
-
-    @property
-    def request(self) -> tuple[str, dict[str, Any]]:
-        """Path and body."""
-        raw = f"[INST] {self.prompt} [/INST]"
-        match self.door:
-            case "openai":
-                messages = [{"role": "user", "content": self.prompt}]
-                body = {"model": self.model, "messages": messages, "max_tokens": TOKENS, "temperature": 0}
-                return "/v1/chat/completions", body
-            case "deepinfra":
-                body = {"input": raw, "max_new_tokens": TOKENS, "temperature": 0, "repetition_penalty": 1}
-                return f"/v1/inference/{self.model}", body
-            case _:
-                given = {"prompt": self.prompt, "system_prompt": "", "max_tokens": TOKENS, "temperature": 0}
-                return f"/v1/models/{self.model}/predictions", {"input": given}
-
-    def text(self, answer: dict[str, Any]) -> str:
-        """The answer's text."""
-        match self.door:
-            case "openai":
-                return answer["choices"][0]["message"]["content"]
-            case "deepinfra":
-                return answer["results"][0]["generated_text"]
-            case _:
-                assert answer["status"] == "succeeded", answer
-                return "".join(answer["output"])
 
 
 @dataclass(slots=True)
@@ -199,8 +162,7 @@ async def hammer(
 
 async def test_killed_workers_of_one_model_fail_no_request_of_any(made: Server) -> None:
     own = [model.id for model in made.catalog.models() if not model.stands_in]
-    doors = ("openai", "deepinfra", "replicate")
-    calls = [Call(model, door, text) for model in own for door in doors for text in PROMPTS]
+    calls = [Call(model, door, text) for model in own for door in DOORS for text in PROMPTS]
     undisturbed, disturbed = Measured(), Measured()
     async with serving(made.app) as live, live.http() as http:
         expected = {call: await ask(http, call, Measured()) for call in calls}
