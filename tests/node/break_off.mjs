@@ -1,4 +1,4 @@
-// Reads a stream up to its first text, then leaves it.
+// Reads a stream until its first text, then breaks out of the loop.
 import OpenAI from "openai";
 
 const [baseURL, apiKey, model] = process.argv.slice(2);

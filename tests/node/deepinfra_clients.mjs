@@ -1,4 +1,4 @@
-// DeepInfra's own Node client and Vercel's provider; prints what they got as one JSON document.
+// Calls the server with DeepInfra's Node client and the AI SDK provider; prints the results as one JSON document.
 import { createDeepInfra } from "@ai-sdk/deepinfra";
 import { generateText, streamText } from "ai";
 import { TextGeneration } from "deepinfra";

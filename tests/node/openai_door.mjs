@@ -1,4 +1,4 @@
-// Uses every part of the OpenAI door through the official client; prints what it got as one JSON document.
+// Calls every route of the OpenAI API with the official client; prints the results as one JSON document.
 import OpenAI from "openai";
 
 const [baseURL, apiKey, model] = process.argv.slice(2);

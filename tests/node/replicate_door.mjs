@@ -1,6 +1,6 @@
-// Uses every part of Replicate's door through the official client; prints what it got as one JSON document:
+// Calls every route of the Replicate API with the official client; prints the results as one JSON document:
 // node replicate_door.mjs '{"real", "slow", "speaking", "chat", "tiny", "seconds", "endless"}'
-// The first three are servers: with a model, with one whose runs take their time, and with one that says a known text.
+// The first three are server URLs: with the demo model, with a slow scripted engine, and with a fixed answer.
 import Replicate from "replicate";
 
 const { real, slow, speaking, chat, tiny, seconds, endless } = JSON.parse(process.argv[2]);
@@ -31,7 +31,7 @@ async function collect(iterable) {
   return items;
 }
 
-async function told(client, ref, options) {
+async function track(client, ref, options) {
   const seen = [];
   const output = await client.run(ref, options, ({ id, status }) => seen.push({ id, status }));
   return { output, seen, stored: (await client.predictions.get(seen[0].id)).output };
@@ -86,17 +86,17 @@ async function models() {
 const { latest_version: tinyVersion } = await slowly.models.get(...tiny.split("/"));
 const short = { input: seconds, wait: { mode: "block", timeout: 1 } };
 const [unversioned, versioned] = await Promise.all([
-  told(slowly, tiny, short),
-  told(slowly, `${tiny}:${tinyVersion.id}`, short),
+  track(slowly, tiny, short),
+  track(slowly, `${tiny}:${tinyVersion.id}`, short),
 ]);
 const created = await client.predictions.create({ model: chat, input });
 const speaker = clientOf(speaking);
 
 console.log(
   JSON.stringify({
-    whole: await told(client, chat, { input }),
-    ofVersion: await told(client, `${chat}:${(await client.models.get(...chat.split("/"))).latest_version.id}`, { input }),
-    polled: await told(client, chat, { input, wait: { mode: "poll", interval: 20 } }),
+    whole: await track(client, chat, { input }),
+    ofVersion: await track(client, `${chat}:${(await client.models.get(...chat.split("/"))).latest_version.id}`, { input }),
+    polled: await track(client, chat, { input, wait: { mode: "poll", interval: 20 } }),
     waited: await client.wait(created, { interval: 20 }),
     streamed: await collect(client.stream(chat, { input })),
     unversioned,
@@ -112,7 +112,7 @@ console.log(
     models: await models(),
     pages: await collect(slowly.paginate(slowly.predictions.list)),
     spoken: {
-      ...(await told(speaker, tiny, { input: { prompt: "Speak!" } })),
+      ...(await track(speaker, tiny, { input: { prompt: "Speak!" } })),
       events: await collect(speaker.stream(tiny, { input: { prompt: "Speak!" } })),
     },
   }),

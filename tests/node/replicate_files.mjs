@@ -1,4 +1,4 @@
-// What the official client's namespace of files does, as JSON: node replicate_files.mjs <base URL> <key>
+// Calls the official client's `files` methods; prints the results as JSON: node replicate_files.mjs <base URL> <key>
 import Replicate from "replicate";
 
 const [baseUrl, auth] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-// Uses up the rate of creates, creates a prediction all the same by waiting as it is told, and one without waiting:
+// Exhausts the rate limit of creates, then creates a prediction after the Retry-After delay, and one without it:
 // node replicate_retries.mjs '{"url", "model", "input"}'
 import Replicate from "replicate";
 
@@ -10,7 +10,7 @@ function refused() {
   return fetch(`${url}/v1/models/${model}/predictions`, { method: "POST", headers, body: "{}" });
 }
 
-// The client itself hardly waits between its six attempts, whatever the answer says.
+// The client waits little between its six attempts and ignores Retry-After.
 async function patient(...given) {
   const response = await fetch(...given);
   statuses.push(response.status);

@@ -1,4 +1,4 @@
-// Which of the secrets the official client accepts a webhook with: node validate_webhook.mjs '{"headers", "body", "secrets"}'
+// Prints the secrets that the official client accepts a webhook with: node validate_webhook.mjs '{"headers", "body", "secrets"}'
 import { validateWebhook } from "replicate";
 
 const { headers, body, secrets } = JSON.parse(process.argv[2]);
