@@ -1,7 +1,7 @@
-"""Every line of README and docs that can be pasted, run in order in a fresh shell of a fresh clone.
+"""Run the code blocks of README and docs in order, in a new shell of a fresh clone.
 
-A block that cannot run here says why in a comment before it: ``<!-- not run: needs weights … -->``. The shell has an
-empty home and nothing of Corral; what stands for the reader's machine is the port, which may be in use here.
+A block that cannot run here has a comment with the reason before it: ``<!-- not run: needs weights … -->``. The shell
+has an empty home directory without Corral. Only the port is replaced, because the documented one may be in use.
 """
 
 import os
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.documented import DATA, PAGES, PROGRAMS, ROOT, Block, Shell, blocks
+from tests.e2e.markdown_blocks import DATA, PAGES, PROGRAMS, ROOT, Block, Shell, blocks
 
 PATIENCE_S = 300
 REASONS = re.compile(r"needs (weights|a hosted service|a receiver|a person|`make dev`)[ ;:,]")
 REGISTRY = ("PIP_", "UV_", "SSL_CERT", "CURL_CA", "REQUESTS_CA", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-"""Variables by which this machine reaches its package registry: as ``make run`` needs them."""
+"""Environment variables of the package registry, needed by ``make run``."""
 README = PAGES[0]
 SETUP = "export PATH="
-"""How the block of docs/cli.md begins that every page but README takes as done."""
+"""Start of the setup block of docs/cli.md, which all pages except README require."""
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -55,7 +55,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(clone: Path, home: Path) -> Iterator[int]:
-    """README's first line, ``make run``; the port that it found."""
+    """Run ``make run``, the first command of README; yields its port."""
     process = subprocess.Popen(
         ["make", "--silent", "run"],
         cwd=clone,
@@ -90,7 +90,7 @@ def all_blocks() -> list[Block]:
     return [block for page in PAGES for block in blocks(page)]
 
 
-def test_every_block_is_a_program_or_data_and_says_why_it_is_not_run() -> None:
+def test_every_block_is_runnable_or_data_or_gives_a_reason() -> None:
     for block in all_blocks():
         assert block.language in PROGRAMS + DATA, f"{block}: write what it is after the three ticks"
         assert block.reason is None or REASONS.match(f"{block.reason} "), f"{block}: {block.reason}"
@@ -98,7 +98,7 @@ def test_every_block_is_a_program_or_data_and_says_why_it_is_not_run() -> None:
         assert page.read_text(encoding="utf-8").count("\n```") == 2 * len(blocks(page)), page
 
 
-def test_readme_runs_line_by_line(shell: Shell) -> None:
+def test_readme_commands_run_in_order(shell: Shell) -> None:
     first, *others = blocks(README)
     assert first.text.startswith("make run ")
     for block in others:
@@ -111,7 +111,7 @@ def test_readme_runs_line_by_line(shell: Shell) -> None:
     [page for page in PAGES[1:] if any(each.reason is None and each.language in PROGRAMS for each in blocks(page))],
     ids=lambda page: page.name,
 )
-def test_a_page_of_the_docs_runs_line_by_line(page: Path, shell: Shell) -> None:
+def test_docs_page_commands_run_in_order(page: Path, shell: Shell) -> None:
     if not (shell.clone / ".venv-client").exists():
         for block in blocks(README):
             if ".venv-client" in block.text and block.language == "sh":

@@ -1,4 +1,4 @@
-"""A real browser, and the real servers that it visits."""
+"""Chromium, and the servers for browser tests."""
 
 import os
 import shutil
@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.e2e.pages.servers import CRAWL_S, VisitedServer, scripted_server, visited_server
-from tests.e2e.pages.surfing import DESKTOP, Watch, sign_in
+from tests.e2e.pages.browser_checks import DESKTOP, PageMonitor, sign_in
+from tests.e2e.pages.servers import VERY_SLOW_STEP_S, BrowserTestServer, demo_server, scripted_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
 _PATIENCE_MS = 15_000
 
 Open = Callable[..., Any]
-"""``await open_page(server, "/path", signed_in=True, **options)``; options are those of a browser's context."""
+"""``await open_page(server, "/path", signed_in=True, **options)``; options are those of ``Browser.new_context``."""
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """One loop for the session, so that browser and servers live through it."""
+    """Use one event loop per session, because browser and servers have session scope."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium."""
+    """The installed Chromium."""
     if CHROMIUM is None and os.environ.get("CI") != "true":
         pytest.skip("there is no chromium on this machine")
     async with async_playwright() as playwright:
@@ -38,52 +38,52 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VisitedServer]:
+async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BrowserTestServer]:
     """A server with the demo model."""
-    async with visited_server(tmp_path_factory.mktemp("live")) as server:
+    async with demo_server(tmp_path_factory.mktemp("live")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VisitedServer]:
-    """A server whose every answer has a thousand known tokens, at a known pace."""
+async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BrowserTestServer]:
+    """A server with a scripted engine: every answer has the same thousand tokens."""
     async with scripted_server(tmp_path_factory.mktemp("slow")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-async def crawling(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VisitedServer]:
-    """As ``slow``, at a pace at which nothing ends before it is stopped."""
-    async with scripted_server(tmp_path_factory.mktemp("crawling"), step_s=CRAWL_S) as server:
+async def very_slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BrowserTestServer]:
+    """As ``slow``, with answers that do not end before a test cancels them."""
+    async with scripted_server(tmp_path_factory.mktemp("crawling"), step_s=VERY_SLOW_STEP_S) as server:
         yield server
 
 
 @pytest.fixture
 async def open_page(browser: Browser) -> AsyncIterator[Open]:
-    """Opens pages, each in a browser of its own; at the end none may have done what no page may."""
+    """Open pages, each in an own browser context; asserts at the end that no monitor saw a violation."""
     async with AsyncExitStack() as stack:
-        watches: list[Watch] = []
+        monitors: list[PageMonitor] = []
 
-        async def open_(server: VisitedServer, path: str, *, signed_in: bool = False, **options: Any) -> Page:
-            page = await stack.enter_async_context(_page(browser, server, watches, options))
+        async def open_(server: BrowserTestServer, path: str, *, signed_in: bool = False, **options: Any) -> Page:
+            page = await stack.enter_async_context(_page(browser, server, monitors, options))
             if signed_in:
                 await sign_in(page, server.url)
             await page.goto(server.url + path)
             return page
 
         yield open_
-        assert [fault for watch in watches for fault in watch.faults] == []
+        assert [fault for monitor in monitors for fault in monitor.violations] == []
 
 
 @asynccontextmanager
 async def _page(
-    browser: Browser, server: VisitedServer, watches: list[Watch], options: dict[str, Any]
+    browser: Browser, server: BrowserTestServer, monitors: list[PageMonitor], options: dict[str, Any]
 ) -> AsyncGenerator[Page]:
     context = await browser.new_context(**{"viewport": DESKTOP, **options})
     context.set_default_timeout(_PATIENCE_MS)
-    watch = Watch(host=server.url)
-    watch.over(context)
-    watches.append(watch)
+    monitor = PageMonitor(host=server.url)
+    monitor.attach(context)
+    monitors.append(monitor)
     try:
         yield await context.new_page()
     finally:

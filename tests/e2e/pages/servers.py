@@ -1,4 +1,4 @@
-"""The servers that browsers visit: with the demo model, and with one whose answer and pace are known."""
+"""Servers for browser tests: with the demo model, and with a scripted engine."""
 
 import asyncio
 import os
@@ -17,14 +17,14 @@ from corral.service.ports import PageRequest
 from corral.settings import load_settings
 from corral.text.load import load_tokenizer
 from tests.doors.live_server import SECRET, serving
-from tests.e2e.pages.line import Line, line_to
+from tests.e2e.pages.tcp_proxy import TcpProxy, proxy_to
 from tests.server.gateway import scripted
 
 MODEL = "meta/llama-2-70b-chat"
 STEP_S = 0.003
-"""Between two tokens of the scripted model: slow enough to act in mid-answer, fast enough to wait for a thousand."""
-CRAWL_S = 0.03
-"""The same for a run that no test waits for: it still goes on when a busy machine has loaded a page anew."""
+"""Time per token: slow enough to act during an answer, fast enough to wait for a thousand tokens."""
+VERY_SLOW_STEP_S = 0.03
+"""Time per token for runs that must not end before a page reload on a busy machine."""
 _PATIENCE_S = 20
 
 _CODE = "def double(x: int) -> int:\n    return 2 * x  # <b>not bold</b>"
@@ -67,29 +67,29 @@ ANSWER_TOKENS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisitedServer:
-    """A running server behind a line."""
+class BrowserTestServer:
+    """A running server behind a TCP proxy."""
 
-    line: Line
-    made: Server
+    proxy: TcpProxy
+    built: Server
 
     @property
     def url(self) -> str:
-        """Where browsers find it."""
-        return self.line.url
+        """Base URL for browsers."""
+        return self.proxy.url
 
-    async def link(self) -> str:
-        """One that signs in once, as ``corral serve`` prints it."""
-        return f"{self.url}/sign-in#{self.made.links.make(await self.made.accounts.key_id_of(SECRET))}"
+    async def sign_in_link(self) -> str:
+        """Create a single-use sign-in link, as ``corral serve`` prints it."""
+        return f"{self.url}/sign-in#{self.built.links.make(await self.built.accounts.key_id_of(SECRET))}"
 
-    async def newest(self) -> Prediction:
-        """The prediction that was made last."""
-        caller = await self.made.accounts.authenticate(SECRET)
+    async def latest_prediction(self) -> Prediction:
+        """Get the prediction created last."""
+        caller = await self.built.accounts.authenticate(SECRET)
         assert caller is not None
-        return (await self.made.predictions.page(caller, PageRequest(limit=1)))[0]
+        return (await self.built.predictions.page(caller, PageRequest(limit=1)))[0]
 
     async def run(self, command: list[str], variables: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":
-        """Run a program beside this server, which goes on answering meanwhile."""
+        """Run a subprocess without blocking this server."""
         environment = {**os.environ, **variables}
         process = await asyncio.create_subprocess_exec(
             *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -97,38 +97,38 @@ class VisitedServer:
         stdout, stderr = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
         return subprocess.CompletedProcess(command, process.returncode or 0, stdout, stderr)
 
-    async def ended(self) -> Prediction:
-        """The prediction that was made last, once it is over."""
+    async def wait_for_latest(self) -> Prediction:
+        """Wait until the prediction created last has a final status."""
         async with asyncio.timeout(_PATIENCE_S):
-            while not (found := await self.newest()).status.terminal:
+            while not (found := await self.latest_prediction()).status.terminal:
                 await asyncio.sleep(0.02)
         return found
 
 
 @asynccontextmanager
-async def visited_server(data_dir: Path) -> AsyncGenerator[VisitedServer]:
-    """The server as ``corral serve`` puts it together, in this process."""
-    made = build(load_settings({"data_dir": data_dir, "api_key": SECRET}, {}), lambda _: None)
-    async with made.run():
-        await made.engine.ready()
-        async with serving(made.app) as live, line_to(live.port) as line:
-            yield VisitedServer(line=line, made=made)
+async def demo_server(data_dir: Path) -> AsyncGenerator[BrowserTestServer]:
+    """Run the server with the demo model in this process, built as ``corral serve`` builds it."""
+    built = build(load_settings({"data_dir": data_dir, "api_key": SECRET}, {}), lambda _: None)
+    async with built.run():
+        await built.engine.ready()
+        async with serving(built.app) as live, proxy_to(live.port) as proxy:
+            yield BrowserTestServer(proxy=proxy, built=built)
 
 
 @asynccontextmanager
-async def scripted_server(data_dir: Path, *, step_s: float = STEP_S) -> AsyncGenerator[VisitedServer]:
-    """The same with an engine that always says ``answer_ids()``, a token each *step_s*."""
+async def scripted_server(data_dir: Path, *, step_s: float = STEP_S) -> AsyncGenerator[BrowserTestServer]:
+    """Run the server with a scripted engine that answers ``answer_ids()``, one token per *step_s*."""
     ids = answer_ids()
     tokenizer = load_tokenizer(Path(demo.__file__).parent)
     script = {"vocab_size": tokenizer.vocab_size, "kv_blocks": 4096, "step_s": step_s, "answer": ids}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(engine_kinds, "SubprocessWorker", scripted(script))
-        async with visited_server(data_dir) as server:
+        async with demo_server(data_dir) as server:
             yield server
 
 
 def answer_ids() -> tuple[int, ...]:
-    """Tokens of everything that an answer may hold, then sentences up to ``ANSWER_TOKENS``."""
+    """Token ids of an answer with all Markdown elements, padded with sentences to ``ANSWER_TOKENS``."""
     tokenizer = load_tokenizer(Path(demo.__file__).parent)
     sentence = tokenizer.encode(_SENTENCE)
     ids = list(tokenizer.encode(_OPENING))

@@ -1,4 +1,4 @@
-"""Predictions and the dashboard in a real browser: what is shown is what is stored, live, and by keyboard."""
+"""Prediction pages and the dashboard in a browser: stored data, live updates, keyboard use."""
 
 import asyncio
 import json
@@ -13,9 +13,17 @@ from playwright.async_api import Locator, Page, expect
 from corral.core.prediction import Prediction
 from corral.core.pricing import usd, verify
 from tests.doors.live_server import SECRET
+from tests.e2e.pages.browser_checks import (
+    DESKTOP,
+    PHONE,
+    axe_violations,
+    first_number,
+    layout_shifts,
+    overflow_px,
+    record_layout_shifts,
+)
 from tests.e2e.pages.conftest import Open
-from tests.e2e.pages.servers import MODEL, VisitedServer
-from tests.e2e.pages.surfing import DESKTOP, PHONE, axe, number, overflow_px, shifts, watch_shifts
+from tests.e2e.pages.servers import MODEL, BrowserTestServer
 
 pytestmark = pytest.mark.anyio
 
@@ -34,17 +42,17 @@ PAGES = (
 )
 
 
-async def ask(server: VisitedServer, *, key: str = SECRET, max_tokens: int = 20) -> Prediction:
-    """Have a model answer through the OpenAI door."""
+async def ask(server: BrowserTestServer, *, key: str = SECRET, max_tokens: int = 20) -> Prediction:
+    """Run a chat completion over the OpenAI API."""
     async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
         said = [{"role": "user", "content": "Hello!"}]
         await client.chat.completions.create(model=MODEL, messages=said, max_tokens=max_tokens)
-    return await server.ended()
+    return await server.wait_for_latest()
 
 
-async def begin(server: VisitedServer, *, max_tokens: int) -> tuple[asyncio.Task[None], Prediction]:
-    """Begin to read an answer; the prediction as it runs."""
-    before = [each.id for each in await mine(server)]
+async def begin(server: BrowserTestServer, *, max_tokens: int) -> tuple[asyncio.Task[None], Prediction]:
+    """Start a streamed completion; returns its reader and the running prediction."""
+    before = [each.id for each in await own_predictions(server)]
 
     async def read() -> None:
         headers = {"authorization": f"Bearer {SECRET}"}
@@ -57,29 +65,29 @@ async def begin(server: VisitedServer, *, max_tokens: int) -> tuple[asyncio.Task
                 pass
 
     reading = asyncio.create_task(read())
-    while not (new := [each for each in await mine(server) if each.id not in before]):
+    while not (new := [each for each in await own_predictions(server) if each.id not in before]):
         await asyncio.sleep(0.01)
     return reading, new[0]
 
 
-async def mine(server: VisitedServer) -> list[Prediction]:
-    caller = await server.made.accounts.authenticate(SECRET)
+async def own_predictions(server: BrowserTestServer) -> list[Prediction]:
+    caller = await server.built.accounts.authenticate(SECRET)
     assert caller is not None
-    return await server.made.predictions.page(caller)
+    return await server.built.predictions.page(caller)
 
 
-async def ask_to_be_told(server: VisitedServer) -> Prediction:
-    """Have a model answer through DeepInfra's door, to an address that nothing is sent to."""
+async def ask_with_webhook(server: BrowserTestServer) -> Prediction:
+    """Run an inference with a webhook over the DeepInfra API; nothing listens at its URL."""
     headers = {"authorization": f"Bearer {SECRET}"}
     asked = {"input": "Hello!", "max_new_tokens": 5, "webhook": "http://127.0.0.1:9/hook"}
     async with AsyncClient(base_url=server.url, headers=headers) as http:
         answer = await http.post(f"/v1/inference/{MODEL}", json=asked)
         assert answer.status_code < 300, answer.text
-    return await server.ended()
+    return await server.wait_for_latest()
 
 
-async def test_everybody_can_read_every_page_of_an_account(live: VisitedServer, open_page: Open) -> None:
-    prediction = await ask_to_be_told(live)
+async def test_account_pages_are_accessible(live: BrowserTestServer, open_page: Open) -> None:
+    prediction = await ask_with_webhook(live)
     page = await open_page(live, "/dashboard", signed_in=True)
     found: list[str] = []
     for path in PAGES:
@@ -88,14 +96,14 @@ async def test_everybody_can_read_every_page_of_an_account(live: VisitedServer, 
         for viewport, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
             await page.set_viewport_size(viewport)
             await page.emulate_media(color_scheme=scheme)
-            found += [f"{path} {scheme} {viewport['width']}: {fault}" for fault in await axe(page)]
+            found += [f"{path} {scheme} {viewport['width']}: {fault}" for fault in await axe_violations(page)]
         for viewport in (DESKTOP, PHONE, NARROW):
             await page.set_viewport_size(viewport)
             assert await overflow_px(page) <= 0, (path, viewport)
     assert found == []
 
 
-async def test_a_key_is_made_used_and_revoked(live: VisitedServer, open_page: Open) -> None:
+async def test_key_is_created_used_and_revoked(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/dashboard/keys", signed_in=True)
     await page.get_by_label("Spend limit in dollars").fill("lots")
     await page.get_by_role("button", name="Create key").click()
@@ -109,12 +117,12 @@ async def test_a_key_is_made_used_and_revoked(live: VisitedServer, open_page: Op
     await page.get_by_role("button", name="Copy").click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     secret = await page.evaluate("navigator.clipboard.readText()")
-    keys = await live.made.accounts.keys()
+    keys = await live.built.accounts.keys()
     await page.reload()
     await expect(page.get_by_role("status")).to_contain_text("cannot be shown again")
     assert secret not in await page.content()
     assert secret not in page.url
-    assert await live.made.accounts.keys() == keys
+    assert await live.built.accounts.keys() == keys
     await ask(live, key=secret)
     await page.goto(f"{live.url}/dashboard/keys")
     assert secret not in await page.content()
@@ -127,7 +135,9 @@ async def test_a_key_is_made_used_and_revoked(live: VisitedServer, open_page: Op
     assert refused.value.status_code == 401
 
 
-async def test_a_run_is_watched_until_it_ends_and_over_a_reload(slow: VisitedServer, open_page: Open) -> None:
+async def test_running_prediction_updates_until_it_ends_across_a_reload(
+    slow: BrowserTestServer, open_page: Open
+) -> None:
     reading, prediction = await begin(slow, max_tokens=600)
     page = await open_page(slow, f"/p/{prediction.id}", signed_in=True)
     answer = page.locator("#answer")
@@ -137,7 +147,7 @@ async def test_a_run_is_watched_until_it_ends_and_over_a_reload(slow: VisitedSer
     await expect(page.locator("#status")).to_contain_text("succeeded")
     await expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
     await reading
-    stored = await slow.ended()
+    stored = await slow.wait_for_latest()
     await expect(answer.locator("strong")).to_have_text("bold")
     await expect(answer.locator("pre code")).to_contain_text("def double")
     await expect(answer).to_contain_text("<script>window.broken = 1;")
@@ -151,27 +161,27 @@ async def test_a_run_is_watched_until_it_ends_and_over_a_reload(slow: VisitedSer
     assert verify(stored.receipt or {}) == []
 
 
-async def test_figures_of_a_run_count_while_it_goes_on_also_after_a_reload(
-    crawling: VisitedServer, open_page: Open
+async def test_running_prediction_figures_increase_also_after_a_reload(
+    very_slow: BrowserTestServer, open_page: Open
 ) -> None:
-    reading, prediction = await begin(crawling, max_tokens=1000)
-    page = await open_page(crawling, f"/p/{prediction.id}", signed_in=True)
+    reading, prediction = await begin(very_slow, max_tokens=1000)
+    page = await open_page(very_slow, f"/p/{prediction.id}", signed_in=True)
     output = _figure(page, "Output tokens")
     for load in ("first", "again"):
         await expect(page.locator("#answer")).to_contain_text("A long answer")
         before = await output.inner_text()
         await expect(output).not_to_have_text(before)
         for name in ("First token after", "Generated in", "Input tokens", "Tokens per second"):
-            assert number(await _figure(page, name).inner_text()) > 0, (load, name)
+            assert first_number(await _figure(page, name).inner_text()) > 0, (load, name)
         await page.reload()
     await page.get_by_role("button", name="Cancel").click()
     await expect(page.locator("#status")).to_contain_text("canceled")
     await reading
-    stored = await crawling.ended()
+    stored = await very_slow.wait_for_latest()
     await expect(output).to_have_text(f"{stored.completion_tokens:,}")
 
 
-async def test_a_run_is_canceled_from_its_page(slow: VisitedServer, open_page: Open) -> None:
+async def test_run_is_canceled_from_its_page(slow: BrowserTestServer, open_page: Open) -> None:
     reading, prediction = await begin(slow, max_tokens=1000)
     page = await open_page(slow, f"/p/{prediction.id}", signed_in=True)
     await page.get_by_role("button", name="Cancel").click()
@@ -179,12 +189,12 @@ async def test_a_run_is_canceled_from_its_page(slow: VisitedServer, open_page: O
     await expect(page.get_by_text("Canceled: canceled by request.")).to_be_visible()
     await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     await reading
-    stored = await slow.ended()
+    stored = await slow.wait_for_latest()
     assert 0 < stored.completion_tokens < 1000
 
 
-async def test_a_delivery_is_sent_again_and_the_log_renews_itself(live: VisitedServer, open_page: Open) -> None:
-    prediction = await ask_to_be_told(live)
+async def test_replayed_delivery_appears_in_the_delivery_log(live: BrowserTestServer, open_page: Open) -> None:
+    prediction = await ask_with_webhook(live)
     page = await open_page(live, f"/p/{prediction.id}", signed_in=True)
     row = page.locator("#told tbody tr")
     attempts, state = row.locator("[data-label=Attempts]"), row.locator("[data-label=State]")
@@ -195,14 +205,14 @@ async def test_a_delivery_is_sent_again_and_the_log_renews_itself(live: VisitedS
     await expect(page).to_have_url(f"{live.url}/p/{prediction.id}#deliveries")
     await expect(attempts).to_have_text("2")
     await expect(state).to_have_text("refused")
-    (delivery,) = await live.made.webhooks.deliveries(prediction_id=prediction.id)
+    (delivery,) = await live.built.webhooks.deliveries(prediction_id=prediction.id)
     assert delivery.attempts == 2
 
 
-async def test_the_dashboard_shows_what_the_receipts_say(live: VisitedServer, open_page: Open) -> None:
+async def test_dashboard_matches_the_receipts(live: BrowserTestServer, open_page: Open) -> None:
     await ask(live)
     page = await open_page(live, "/dashboard?by=model&measure=tokens", signed_in=True)
-    receipts = [each.receipt or {} for each in await mine(live)]
+    receipts = [each.receipt or {} for each in await own_predictions(live)]
     tokens = sum(each["prompt_tokens"] + each["completion_tokens"] for each in receipts)
     foot = page.locator("#usage table.listing tfoot")
     await expect(foot.locator("[data-label=Predictions]")).to_have_text(f"{len(receipts):,}")
@@ -217,19 +227,17 @@ async def test_the_dashboard_shows_what_the_receipts_say(live: VisitedServer, op
     await expect(page.locator("#usage tbody").first).to_contain_text("openai")
 
 
-async def test_figures_renew_themselves_in_their_places_while_somebody_looks(
-    slow: VisitedServer, open_page: Open
-) -> None:
+async def test_dashboard_figures_refresh_in_place(slow: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(slow, "/dashboard", signed_in=True)
     await expect(_figure(page, "Running")).to_have_text("0")
-    await watch_shifts(page)
+    await record_layout_shifts(page)
     reading, _ = await begin(slow, max_tokens=1000)
     await expect(_figure(page, "Running")).to_have_text("1")
     await expect(_figure(page, "Tokens per second")).not_to_have_text("0")
     await expect(page.locator("[data-spark] canvas")).to_have_count(1)
     reading.cancel()
     await expect(_figure(page, "Running")).to_have_text("0")
-    assert await shifts(page) == (0, [])
+    assert await layout_shifts(page) == (0, [])
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     await page.evaluate("Object.defineProperty(document, 'visibilityState', {value: 'hidden'})")
@@ -237,7 +245,7 @@ async def test_figures_renew_themselves_in_their_places_while_somebody_looks(
     assert asked == []
 
 
-async def test_pages_of_an_account_work_without_script(live: VisitedServer, open_page: Open) -> None:
+async def test_account_pages_work_without_javascript(live: BrowserTestServer, open_page: Open) -> None:
     prediction = await ask(live)
     page = await open_page(live, "/p", signed_in=True, java_script_enabled=False)
     await page.get_by_label("Status").select_option("succeeded")
@@ -250,7 +258,7 @@ async def test_pages_of_an_account_work_without_script(live: VisitedServer, open
     await expect(page.locator("#secret")).to_contain_text("whsec_")
 
 
-async def test_an_account_is_made_and_given_credit(live: VisitedServer, open_page: Open) -> None:
+async def test_account_is_created_and_credited(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/dashboard/accounts", signed_in=True)
     await page.get_by_label("Name", exact=False).first.fill("carol")
     await page.get_by_label("Credit in dollars").fill("5")
@@ -264,7 +272,7 @@ async def test_an_account_is_made_and_given_credit(live: VisitedServer, open_pag
     await expect(_figure(page, "Credit left")).to_have_text("$7.5")
 
 
-async def test_a_reload_after_a_rotation_does_not_rotate_again(live: VisitedServer, open_page: Open) -> None:
+async def test_reload_after_rotation_does_not_rotate_again(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/dashboard/webhooks", signed_in=True)
     await page.get_by_label("I will give the new secret to every receiver").check()
     await page.get_by_role("button", name="Rotate the secret").click()

@@ -1,4 +1,4 @@
-"""The deployments page in a real browser: refreshed in place, and a used deployment is drained."""
+"""The deployments page in a browser: refresh in place, and drain."""
 
 import pytest
 from playwright.async_api import expect
@@ -6,17 +6,17 @@ from playwright.async_api import expect
 from corral.core.errors import DeploymentInUse
 from tests.doors.scripted_deployments import LOADING, READY, ScriptedDeployments, status
 from tests.e2e.pages.conftest import Open
-from tests.e2e.pages.servers import VisitedServer
+from tests.e2e.pages.servers import BrowserTestServer
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_states_refresh_in_place_and_a_used_deployment_is_drained(
-    live: VisitedServer, open_page: Open, monkeypatch: pytest.MonkeyPatch
+async def test_states_refresh_in_place_and_a_busy_deployment_is_drained(
+    live: BrowserTestServer, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = ScriptedDeployments(status("llama", LOADING))
     for name in ("statuses", "status", "load", "unload"):
-        monkeypatch.setattr(live.made.deployments, name, getattr(registry, name))
+        monkeypatch.setattr(live.built.deployments, name, getattr(registry, name))
     page = await open_page(live, "/dashboard/deployments", signed_in=True)
     row = page.get_by_role("row").filter(has_text="llama")
     unload = row.get_by_role("button", name="Unload llama")

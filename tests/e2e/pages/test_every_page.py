@@ -1,11 +1,11 @@
-"""What holds on every page: everybody can read it, on every screen, in both themes, and get about by keyboard."""
+"""All pages: accessibility, viewports, themes and keyboard navigation."""
 
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.e2e.pages.browser_checks import NARROW, PHONE, assert_accessible, tab_order
 from tests.e2e.pages.conftest import Open
-from tests.e2e.pages.servers import MODEL, VisitedServer
-from tests.e2e.pages.surfing import NARROW, PHONE, all_can_read, tab_order
+from tests.e2e.pages.servers import MODEL, BrowserTestServer
 
 pytestmark = pytest.mark.anyio
 
@@ -20,17 +20,15 @@ PAGES = {
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
-async def test_everybody_can_read_it(live: VisitedServer, open_page: Open, path: str) -> None:
-    await all_can_read(await open_page(live, path))
+async def test_page_is_accessible(live: BrowserTestServer, open_page: Open, path: str) -> None:
+    await assert_accessible(await open_page(live, path))
 
 
 async def colour(page: Page) -> str:
     return await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
 
 
-async def test_the_theme_can_be_chosen_is_kept_and_goes_back_to_the_systems(
-    live: VisitedServer, open_page: Open
-) -> None:
+async def test_theme_choice_is_stored_and_can_be_reset(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/", color_scheme="light")
     button = page.get_by_role("button", name="Theme:")
     light = await colour(page)
@@ -56,14 +54,14 @@ async def test_the_theme_can_be_chosen_is_kept_and_goes_back_to_the_systems(
 
 
 @pytest.mark.parametrize("java_script_enabled", [True, False], ids=["script", "no script"])
-async def test_the_tab_of_a_page_is_in_sight_on_a_phone(
-    live: VisitedServer, open_page: Open, *, java_script_enabled: bool
+async def test_current_tab_is_visible_on_a_phone(
+    live: BrowserTestServer, open_page: Open, *, java_script_enabled: bool
 ) -> None:
     page = await open_page(live, "/", signed_in=True, viewport=PHONE, java_script_enabled=java_script_enabled)
-    account = (await live.made.accounts.accounts())[0]
+    account = (await live.built.accounts.accounts())[0]
     model = [f"/{MODEL}{tab}" for tab in ("", "/api", "/examples", "/readme", "/versions")]
-    mine = ["/dashboard", "/p", "/dashboard/keys", "/dashboard/webhooks", "/dashboard/accounts"]
-    for path in ("/", *model, *mine, f"/dashboard/accounts/{account.id}", "/reference"):
+    own_predictions = ["/dashboard", "/p", "/dashboard/keys", "/dashboard/webhooks", "/dashboard/accounts"]
+    for path in ("/", *model, *own_predictions, f"/dashboard/accounts/{account.id}", "/reference"):
         for viewport in (PHONE, NARROW):
             await page.set_viewport_size(viewport)
             await page.goto(live.url + path)
@@ -75,7 +73,7 @@ async def test_the_tab_of_a_page_is_in_sight_on_a_phone(
             assert await marked.count() >= (0 if path == "/reference" else 1), path
 
 
-async def test_models_are_found_while_one_types(live: VisitedServer, open_page: Open) -> None:
+async def test_model_search_updates_while_typing(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/")
     await expect(page.locator(".card")).to_have_count(4)
     await page.fill("#q", "70b")
@@ -85,7 +83,7 @@ async def test_models_are_found_while_one_types(live: VisitedServer, open_page: 
     await expect(page.locator(".card")).to_have_count(4)
 
 
-async def test_the_first_press_of_tab_leads_past_the_navigation(live: VisitedServer, open_page: Open) -> None:
+async def test_first_tab_stop_is_the_skip_link(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/")
     assert await tab_order(page, 1) == ["Skip to content"]
     await page.keyboard.press("Enter")
@@ -93,7 +91,7 @@ async def test_the_first_press_of_tab_leads_past_the_navigation(live: VisitedSer
     assert await tab_order(page, 1) == ["q"]
 
 
-async def test_the_command_that_brings_a_model_is_copied(live: VisitedServer, open_page: Open) -> None:
+async def test_pull_command_is_copied(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/?q=70b", permissions=["clipboard-read", "clipboard-write"])
     await page.locator(".pull button").click()
     await expect(page.locator(".pull button")).to_have_text("Copied")

@@ -1,12 +1,12 @@
-"""A model's pages in a browser: read by everybody, code for what is in the form, and a form that needs no script."""
+"""Model pages in a browser: accessibility, code for the form's inputs, forms without JavaScript."""
 
 import pytest
 from playwright.async_api import expect
 
 from tests.doors.live_server import SECRET
+from tests.e2e.pages.browser_checks import assert_accessible
 from tests.e2e.pages.conftest import Open
-from tests.e2e.pages.servers import MODEL, VisitedServer
-from tests.e2e.pages.surfing import all_can_read
+from tests.e2e.pages.servers import MODEL, BrowserTestServer
 
 pytestmark = pytest.mark.anyio
 
@@ -21,11 +21,11 @@ QUOTES = """It's "quoted" & $HOME \\n <b> 🤠"""
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
-async def test_everybody_can_read_a_model_s_pages(live: VisitedServer, open_page: Open, path: str) -> None:
-    await all_can_read(await open_page(live, path, signed_in=path == PAGES["playground"]))
+async def test_model_pages_are_accessible(live: BrowserTestServer, open_page: Open, path: str) -> None:
+    await assert_accessible(await open_page(live, path, signed_in=path == PAGES["playground"]))
 
 
-async def test_everybody_can_read_a_form_that_was_refused_and_a_chat(live: VisitedServer, open_page: Open) -> None:
+async def test_rejected_form_and_chat_are_accessible(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, PAGES["playground"], signed_in=True)
     await page.click("label[for=mode-chat]")
     await page.fill("#in-max_tokens", "4")
@@ -36,12 +36,10 @@ async def test_everybody_can_read_a_form_that_was_refused_and_a_chat(live: Visit
     await page.fill("#in-temperature", "9")
     await page.click("#run")
     await expect(page.locator("#fault-temperature")).to_be_visible()
-    await all_can_read(page)
+    await assert_accessible(page)
 
 
-async def test_the_code_is_for_what_is_in_the_form_and_does_that_when_it_is_copied(
-    live: VisitedServer, open_page: Open
-) -> None:
+async def test_copied_code_runs_the_inputs_of_the_form(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, PAGES["playground"], signed_in=True, permissions=["clipboard-read", "clipboard-write"])
     await expect(page.locator("[data-playground]")).to_have_attribute("data-ready", "yes")
     await page.fill("#in-prompt", QUOTES)
@@ -59,7 +57,7 @@ async def test_the_code_is_for_what_is_in_the_form_and_does_that_when_it_is_copi
 
     ran = await live.run(["bash", "-c", copied], {"CORRAL_API_KEY": SECRET})
     assert ran.returncode == 0, ran.stderr
-    prediction = await live.newest()
+    prediction = await live.latest_prediction()
     shown = (prediction.input or {})["shown"]
     assert (shown["prompt"], shown["max_tokens"], shown["seed"]) == (QUOTES, 5, 7)
 
@@ -68,7 +66,7 @@ async def test_the_code_is_for_what_is_in_the_form_and_does_that_when_it_is_copi
     await expect(page.locator("#in-seed")).to_have_value("7")
 
 
-async def test_the_form_works_without_script(live: VisitedServer, open_page: Open) -> None:
+async def test_form_works_without_javascript(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, PAGES["playground"], signed_in=True, java_script_enabled=False)
     await page.fill("#in-prompt", "Hello!")
     await page.fill("#in-temperature", "9")
@@ -78,11 +76,11 @@ async def test_the_form_works_without_script(live: VisitedServer, open_page: Ope
     await page.fill("#in-temperature", "0.5")
     await page.fill("#in-max_tokens", "4")
     await page.click("#run")
-    prediction = await live.ended()
+    prediction = await live.wait_for_latest()
     assert page.url.endswith(f"/p/{prediction.id}")
 
 
-async def test_an_example_opens_in_the_playground(live: VisitedServer, open_page: Open) -> None:
+async def test_example_opens_in_the_playground(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, PAGES["examples"])
     prompt = await page.locator(".examples li").nth(1).locator("dd").first.inner_text()
     await page.locator(".examples li").nth(1).get_by_role("link").click()

@@ -1,16 +1,16 @@
-"""Getting in: with a key, and with the link that the server prints."""
+"""Sign-in with an API key and with the printed link."""
 
 import pytest
 from playwright.async_api import expect
 
 from tests.doors.live_server import SECRET
 from tests.e2e.pages.conftest import Open
-from tests.e2e.pages.servers import VisitedServer
+from tests.e2e.pages.servers import BrowserTestServer
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_key_signs_in_and_leads_back_to_where_one_was(live: VisitedServer, open_page: Open) -> None:
+async def test_sign_in_with_a_key_returns_to_the_previous_page(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/?q=70b")
     await page.get_by_role("link", name="Sign in").click()
     await page.fill("#key", "wrong")
@@ -27,9 +27,9 @@ async def test_a_key_signs_in_and_leads_back_to_where_one_was(live: VisitedServe
     await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
 
 
-async def test_the_printed_link_signs_in_once(live: VisitedServer, open_page: Open) -> None:
+async def test_sign_in_link_works_once(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/")
-    link = await live.link()
+    link = await live.sign_in_link()
     await page.goto(link)
     await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     assert "#" not in page.url

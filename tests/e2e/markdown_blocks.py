@@ -1,4 +1,4 @@
-"""The programs in Markdown pages, and a shell that runs them in order, as somebody does who pastes them one by one."""
+"""Fenced code blocks of Markdown pages, and a shell that runs them in order."""
 
 import re
 import shlex
@@ -14,35 +14,35 @@ PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL: Final = ("sh", "console")
 PROGRAMS: Final = (*SHELL, "python", "toml")
 DATA: Final = ("json", "text")
-"""What is shown, and cannot be run."""
+"""Languages of blocks that are not run."""
 _FENCE: Final = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _IDS: Final = tuple(
     map(re.compile, (r"\bacct_[a-z0-9]{16}\b", r"\bkey_[a-z0-9]{16}\b", r"\b[a-z0-9]{26}\b", r"\bck_(?:\w{8,}|…)"))
 )
-"""Ids and secrets: those that a page shows stand for those that a run of it makes."""
+"""Patterns of ids and secrets, which differ between a page and a run of it."""
 _STEP_S: Final = 120
 _PORT: Final = "127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A fenced block of a page."""
+    """A fenced code block of a page."""
 
     page: str
     line: int
     language: str
     text: str
     reason: str | None
-    """Why it is not run, as the page itself says in a comment before it."""
+    """Reason not to run it, from the comment before the block."""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
 
 
 def blocks(page: Path) -> list[Block]:
-    """Every fenced block, in order."""
+    """Return the fenced blocks of a page in order."""
     text = page.read_text(encoding="utf-8")
     return [
         Block(
@@ -57,7 +57,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def steps(block: Block) -> Iterator[tuple[str, str, str]]:
-    """Each command of a block with what is typed into it and what the page shows that it prints."""
+    """Yield each command of a block with its input and its documented output."""
     if block.language != "console":
         yield block.text, "", ""
         return
@@ -71,16 +71,16 @@ def steps(block: Block) -> Iterator[tuple[str, str, str]]:
 
 @dataclass(kw_only=True)
 class Shell:
-    """One fresh shell in a clone: directory and variables stay from step to step, and nothing else does."""
+    """A shell in a fresh clone. Keeps the working directory and variables between steps."""
 
     clone: Path
     port: int
     environ: dict[str, str]
     state: Path
-    """Where variables are kept between steps."""
+    """File with the variables between steps."""
     python: str = ".venv-client/bin/python"
-    made: dict[str, str] = field(default_factory=dict[str, str])
-    """Ids and secrets of this run by those that the page shows."""
+    replacements: dict[str, str] = field(default_factory=dict[str, str])
+    """Ids and secrets of this run, by their documented value."""
 
     def run(self, block: Block) -> None:
         """Run a block to its end; fail with its page and line."""
@@ -94,17 +94,17 @@ class Shell:
             else:
                 printed = self._step(code, typed, str(block))
             for kind in _IDS:
-                self.made |= dict(zip(kind.findall(shown), kind.findall(printed), strict=False))
+                self.replacements |= dict(zip(kind.findall(shown), kind.findall(printed), strict=False))
 
     def _here(self, text: str) -> str:
         """*text* with this server's port, and with this run's ids in the place of the page's."""
-        for page, real in self.made.items():
+        for page, real in self.replacements.items():
             text = text.replace(page, real)
         return text.replace(_PORT, f"127.0.0.1:{self.port}")
 
     def _step(self, code: str, typed: str, where: str) -> str:
         state = shlex.quote(str(self.state))
-        # A refusal is no success of curl's.
+        # curl returns 0 for HTTP errors too.
         curl = 'curl() { command curl --fail-with-body "$@"; }'
         script = f"set -e\ntouch {state}\n. {state}\n{curl}\n{code}\nexport -p > {state}\n"
         done = subprocess.run(
