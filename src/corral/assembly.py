@@ -11,7 +11,7 @@ from corral.catalog.identity import suggest_name
 from corral.catalog.local import LocalModels
 from corral.catalog.prices import PriceBook, read_price_book
 from corral.checkpoints.source import open_source
-from corral.core.errors import BadSetting, InsufficientMemory
+from corral.core.errors import BadSetting, CorralError, InsufficientMemory
 from corral.deployments.deployment import Deployment, LoadPolicy
 from corral.deployments.engine_kind import EngineKind, EngineOptions, LoadTerms, MemoryEstimate
 from corral.deployments.registry import Deployments
@@ -19,10 +19,12 @@ from corral.engine_kinds import available_memory_bytes, engine_kinds
 from corral.engines.stepper import Progress
 from corral.settings import Settings
 from corral.text.load import load_tokenizer
-from corral.weights import ChosenDeployment, choose_deployments
+from corral.weights import ChosenDeployment, ListedDeployment, choose_deployments, listed_deployments
 
 _CACHE_SHARE = 4
 """KV caches of more than one context take at most this part of the memory together."""
+MORE_MEMORY = "Leave one out, choose a smaller `quantize` or `kv_cache_tokens`, or raise `memory_budget`."
+"""What to do where deployments do not fit in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,73 @@ class _Plan:
     options: EngineOptions
     """Settled."""
     memory: MemoryEstimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a start would make of one deployment, without a worker."""
+
+    name: str
+    path: Path | None
+    """Its checkpoint; None if there is none."""
+    loads_at_start: bool
+    memory: MemoryEstimate | None
+    """None if it cannot be served."""
+    fault: CorralError | None
+    """Why it cannot be served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a start would make of all deployments that the settings list."""
+
+    deployments: tuple[Outlook, ...]
+    budget_bytes: int
+    fault: CorralError | None
+    """Why those that could be served cannot be served beside each other."""
+    shortage: str | None
+    """Which of them cannot be loaded for lack of memory."""
+
+
+def survey(settings: Settings) -> Survey:
+    """Look at each deployment of the settings as a start does; nothing is built, written or loaded."""
+    listed = listed_deployments(settings)
+    budget_bytes = settings.memory_budget or available_memory_bytes()
+    kinds, cache_bytes = engine_kinds(settings), budget_bytes // _CACHE_SHARE // len(listed)
+    looked = [_look_at(one, kinds, cache_bytes=cache_bytes) for one in listed]
+    plans = [plan for _, plan in looked if plan is not None]
+    fault = None
+    try:
+        served = [_served(plan.chosen) for plan in plans]
+        served_catalog(served, _price_book(settings, served))
+    except CorralError as error:
+        fault = error
+    return Survey(
+        deployments=tuple(outlook for outlook, _ in looked),
+        budget_bytes=budget_bytes,
+        fault=fault,
+        shortage=_shortage(plans, budget_bytes),
+    )
+
+
+def _look_at(
+    listed: ListedDeployment, kinds: Mapping[str, EngineKind], *, cache_bytes: int
+) -> tuple[Outlook, _Plan | None]:
+    chosen = plan = fault = None
+    try:
+        chosen = listed.choose()
+        load_tokenizer(chosen.path)
+        plan = _plan(chosen, _served(chosen).deployment, kinds[chosen.kind], cache_bytes=cache_bytes)
+    except CorralError as error:
+        fault = error
+    outlook = Outlook(
+        name=listed.name if plan is None else plan.name,
+        path=None if chosen is None else chosen.path,
+        loads_at_start=chosen is not None and chosen.load == LoadPolicy.START,
+        memory=None if plan is None else plan.memory,
+        fault=fault,
+    )
+    return outlook, plan
 
 
 def assemble(settings: Settings, on_progress: Callable[[Progress], None]) -> Assembly:
@@ -97,6 +166,12 @@ def _plan(chosen: ChosenDeployment, name: str, kind: EngineKind, *, cache_bytes:
 
 def _check_memory(plans: Sequence[_Plan], budget_bytes: int) -> None:
     """Refuse deployments that can never be loaded together with those that are loaded at the start."""
+    if (shortage := _shortage(plans, budget_bytes)) is not None:
+        raise BadSetting(f"{shortage} {MORE_MEMORY}")
+
+
+def _shortage(plans: Sequence[_Plan], budget_bytes: int) -> str | None:
+    """Say which deployment can never be loaded together with those that are loaded at the start."""
     loaded_bytes = 0
     for plan in sorted(plans, key=lambda plan: plan.chosen.load != LoadPolicy.START):
         if loaded_bytes + plan.memory.peak > budget_bytes:
@@ -104,12 +179,10 @@ def _check_memory(plans: Sequence[_Plan], budget_bytes: int) -> None:
             error = InsufficientMemory(
                 plan.name, needed_bytes=plan.memory.peak, available_bytes=budget_bytes - loaded_bytes
             )
-            raise BadSetting(
-                f"{str(error).rstrip('.')}{beside}. Leave one out, choose a smaller `quantize` or `kv_cache_tokens`, "
-                "or raise `memory_budget`."
-            )
+            return f"{str(error).rstrip('.')}{beside}."
         if plan.chosen.load == LoadPolicy.START:
             loaded_bytes += plan.memory.loaded
+    return None
 
 
 def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:

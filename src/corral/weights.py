@@ -3,8 +3,9 @@
 Apart from ``bootstrap``, so that commands which only handle files start without the server's libraries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,19 +62,43 @@ class ChosenDeployment:
     idle_unload_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDeployment:
+    """A deployment that the settings ask for, before its checkpoint is looked for."""
+
+    name: str
+    """Its own, else its weights as the settings give them."""
+    choose: Callable[[], ChosenDeployment]
+    """Find the checkpoint; see ``choose_deployments`` for what it raises."""
+
+
+def listed_deployments(settings: Settings) -> tuple[ListedDeployment, ...]:
+    """The deployments that the settings ask for: a list, or one model."""
+    if not settings.deployments:
+        return (ListedDeployment(name=settings.model, choose=partial(_choose_one, settings)),)
+    demo_may_stand_in = not any(entry.stands_in for entry in settings.deployments)
+    return tuple(
+        ListedDeployment(
+            name=entry.name or entry.weights,
+            choose=partial(
+                _choose,
+                settings,
+                entry,
+                origin=_origin(entry, number),
+                stands_in=entry.stands_in is None and demo_may_stand_in,
+            ),
+        )
+        for number, entry in enumerate(settings.deployments, start=1)
+    )
+
+
 def choose_deployments(settings: Settings) -> tuple[ChosenDeployment, ...]:
-    """The deployments that the settings ask for: a list, or one model.
+    """The deployments that the settings ask for, with their checkpoints.
 
     Raises:
         BadSetting: a model is not on this machine, or its path cannot be read; the message names the deployment.
     """
-    if not settings.deployments:
-        return (_choose_one(settings),)
-    demo_may_stand_in = not any(entry.stands_in for entry in settings.deployments)
-    return tuple(
-        _choose(settings, entry, origin=_origin(entry, number), stands_in=entry.stands_in is None and demo_may_stand_in)
-        for number, entry in enumerate(settings.deployments, start=1)
-    )
+    return tuple(listed.choose() for listed in listed_deployments(settings))
 
 
 def _choose_one(settings: Settings) -> ChosenDeployment:

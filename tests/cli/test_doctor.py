@@ -1,21 +1,29 @@
 """Each check sees what it is for, and a failing one ends the command with status 1."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
+from corral.assembly import survey
 from corral.cli.server import doctor
-from corral.cli.server.doctor import Installation, Verdict, doctor_command
+from corral.cli.server.doctor import Check, Installation, Verdict, doctor_command
+from corral.settings import load_settings
+from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.cli.fake_server import FakeServer
 from tests.cli.processes import Result, run_in_pipes
 from tests.oracle.gguf_llama import GgufLlama
-from tests.vocabulary import write_with_vocabulary
+from tests.oracle.llama import TinyLlama
+from tests.unit.text.conftest import document_of
 
 
 @pytest.fixture
@@ -38,7 +46,39 @@ def installation(tmp_path: Path) -> Installation:
     key_file.touch(mode=0o600)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
-    return Installation(data_dir=data_dir, key_file=key_file, host="127.0.0.1", port=port, demo_dir=demo_dir)
+    return Installation(
+        data_dir=data_dir,
+        key_file=key_file,
+        host="127.0.0.1",
+        port=port,
+        demo_dir=demo_dir,
+        survey=survey(load_settings({"data_dir": str(data_dir), "memory_budget": "4GiB"}, {})),
+    )
+
+
+def write_checkpoint(directory: Path) -> Path:
+    """Write a random checkpoint whose tokenizer knows bytes only."""
+    pieces = ["<unk>", "<s>", "</s>", *BYTE_PIECES, WORD_BORDER]
+    path = TinyLlama(vocab=len(pieces)).write(directory)
+    (path / "tokenizer.json").write_text(json.dumps(document_of(pieces, [])))
+    return path
+
+
+def write_settings(directory: Path, *tables: dict[str, Any], **more: Any) -> Path:
+    """Write a settings file with these deployments."""
+    values = {"data_dir": str(directory / "served"), "memory_budget": "4GiB", **more}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    for table in tables:
+        lines += ["[[deployments]]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
+    (directory / "corral.toml").write_text("\n".join(lines))
+    return directory / "corral.toml"
+
+
+def deployment_checks(installation: Installation, settings_file: Path) -> dict[str, Check]:
+    """Run the checks of the deployments in a settings file, by name."""
+    settings = load_settings({}, {"CORRAL_CONFIG": str(settings_file)})
+    checks = list(doctor.examine(replace(installation, survey=survey(settings))))
+    return {check.name: check for check in checks[9:]}
 
 
 def run(installation: Installation, *arguments: str) -> Result:
@@ -51,7 +91,7 @@ def test_doctor_prints_one_line_per_passed_check(installation: Installation) -> 
     done = run(installation)
     lines = done.stdout.decode().splitlines()
     assert done.status == 0
-    assert len(lines) == 9
+    assert len(lines) == 12
     assert all(line.startswith(("ok ", "warn ")) for line in lines)
 
 
@@ -67,7 +107,7 @@ def test_a_failed_check_ends_with_status_1_and_its_remedy(installation: Installa
 def test_json_holds_every_check(installation: Installation) -> None:
     installation.data_dir.chmod(0o755)
     checks = {check["name"]: check for check in json.loads(run(installation, "--json").stdout)}
-    assert len(checks) == 9
+    assert len(checks) == 12
     assert checks["port"] == {
         "name": "port",
         "verdict": "ok",
@@ -142,18 +182,71 @@ def test_processor_check_uses_platform_and_vector_instructions(
     assert doctor.check_cpu(system, machine, frozenset(flags)).verdict is verdict
 
 
-def test_configured_checkpoint_is_checked_in_both_formats(installation: Installation, tmp_path: Path) -> None:
-    model = GgufLlama()
-    directory = write_with_vocabulary(model, tmp_path / "mine")
-    for path in (directory, model.write_gguf(tmp_path / "mine.gguf")):
-        [check] = [found for found in doctor.examine(replace(installation, checkpoint=path)) if found.name == "model"]
-        assert (check.verdict, check.finding) == (Verdict.OK, f"{path}, 2 layers of width 64")
-    (directory / "tokenizer.json").unlink()
-    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
-    for path, said in ((directory, "has no tokenizer"), (tmp_path / "mine.gguf", "mine.gguf is truncated")):
-        check = doctor.check_checkpoint(path)
-        assert check.verdict is Verdict.FAIL
-        assert said in check.finding
+def test_every_configured_deployment_is_checked_in_both_formats(installation: Installation, tmp_path: Path) -> None:
+    directory, file = write_checkpoint(tmp_path / "mine"), GgufLlama().write_gguf(tmp_path / "other.gguf")
+    on_demand = {"name": "second", "weights": str(file), "load": "on-demand"}
+    checks = deployment_checks(installation, write_settings(tmp_path, {"weights": str(directory)}, on_demand))
+    assert list(checks) == ["deployment local/mine", "deployment second", "names", "budget"]
+    assert {check.verdict for check in checks.values()} == {Verdict.OK}
+    assert checks["deployment local/mine"].finding.startswith(f"{directory}, 2 layers of width 64, ")
+    assert checks["deployment second"].finding.startswith(f"{file}, 2 layers of width 64, ")
+    assert checks["budget"].finding.endswith(" of 4.0 GiB for 1 loaded at the start")
+    assert not (tmp_path / "served").exists()
+
+
+def test_each_unservable_deployment_fails_by_name(installation: Installation, tmp_path: Path) -> None:
+    mute = write_checkpoint(tmp_path / "mute")
+    (mute / "tokenizer.json").unlink()
+    (tmp_path / "short.gguf").write_bytes(b"GGUF")
+    settings = write_settings(
+        tmp_path,
+        {"name": "absent", "weights": "/nowhere"},
+        {"name": "mute", "weights": str(mute)},
+        {"name": "short", "weights": str(tmp_path / "short.gguf")},
+        {"name": "named", "weights": "corral/demo", "models": ["local/x"]},
+        {"weights": "corral/demo"},
+    )
+    checks = deployment_checks(installation, settings)
+    findings = {
+        "absent": "weights of deployment absent: /nowhere is neither a directory",
+        "mute": f"{mute} holds neither tokenizer.json nor tokenizer.model",
+        "short": "short.gguf is truncated",
+        "named": "models of deployment named: corral/demo answers to its own name",
+    }
+    for name, finding in findings.items():
+        assert checks[f"deployment {name}"].verdict is Verdict.FAIL
+        assert finding in checks[f"deployment {name}"].finding
+        assert checks[f"deployment {name}"].remedy
+    passed = [name for name, check in checks.items() if check.verdict is Verdict.OK]
+    assert passed == ["deployment corral/demo", "names", "budget"]
+
+
+def test_deployments_that_do_not_fit_together_fail(installation: Installation, tmp_path: Path) -> None:
+    mine = str(write_checkpoint(tmp_path / "mine"))
+    twice = write_settings(tmp_path, {"weights": mine, "name": "a"}, {"weights": mine, "name": "b"})
+    check = deployment_checks(installation, twice)["names"]
+    assert check.verdict is Verdict.FAIL
+    assert check.finding.startswith("The deployments a and b both answer to local/mine.")
+    both = ({"weights": mine, "name": "a"}, {"weights": "corral/demo", "name": "b", "load": "on-demand"})
+    check = deployment_checks(installation, write_settings(tmp_path, *both, memory_budget="600MiB"))["budget"]
+    assert check.verdict is Verdict.FAIL
+    assert check.finding.startswith("The deployment 'b' needs ")
+    assert check.finding.endswith("are available beside the deployments that are loaded at the start")
+    assert "raise `memory_budget`" in str(check.remedy)
+
+
+def test_the_command_checks_the_deployments_in_the_settings_file(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, {"name": "tiny", "weights": "/nowhere"}, port=0)
+    done = subprocess.run(
+        [sys.executable, "-m", "corral", "doctor", "--json"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CORRAL_CONFIG": str(settings)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert [check["name"] for check in json.loads(done.stdout) if check["verdict"] == "fail"] == ["deployment tiny"]
+    assert not (tmp_path / "served").exists()
 
 
 @pytest.mark.parametrize(("running", "verdict"), [((3, 10, 9), Verdict.FAIL), ((3, 11, 0), Verdict.OK)])

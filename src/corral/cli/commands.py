@@ -139,22 +139,20 @@ def _reconcile() -> typer.Typer:
 
 
 def _locate() -> "Installation":
-    from pathlib import Path
-
-    from corral.catalog.catalog import DEMO, demo_checkpoint
+    from corral.assembly import survey
+    from corral.catalog.catalog import demo_checkpoint
     from corral.cli.server.doctor import Installation
     from corral.settings import load_settings
     from corral.store.key_file import KEY_FILE
 
     settings = load_settings({})
-    checkpoint = Path(settings.model).expanduser()
     return Installation(
         data_dir=settings.data_dir,
         key_file=settings.data_dir / KEY_FILE,
         host=settings.host,
         port=settings.port,
         demo_dir=demo_checkpoint(),
-        checkpoint=checkpoint if settings.model != DEMO and checkpoint.exists() else None,
+        survey=survey(settings),
     )
 
 

@@ -20,11 +20,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from corral.assembly import MORE_MEMORY, Outlook, Survey
 from corral.checkpoints.source import open_source
 from corral.cli.client.channel import Channel
 from corral.cli.client.connection import Connection, RequestFailed
 from corral.cli.client.http import Client
-from corral.core.errors import CheckpointRefused
+from corral.core.errors import CheckpointRefused, shown_memory
 
 _GIB_BYTES = 1024**3
 _OLDEST_PYTHON = (3, 11)
@@ -64,8 +65,8 @@ class Installation:
     port: int
     demo_dir: Path
     """Directory of the demo model."""
-    checkpoint: Path | None = None
-    """Checkpoint to serve, if the settings name a path."""
+    survey: Survey
+    """The deployments of the settings."""
 
 
 Locate = Callable[[], Installation]
@@ -101,8 +102,9 @@ def examine(installation: Installation) -> Iterator[Check]:
     yield check_key_file(installation.key_file)
     yield check_port(installation.host, installation.port)
     yield check_demo(installation.demo_dir)
-    if installation.checkpoint is not None:
-        yield check_checkpoint(installation.checkpoint)
+    yield from map(check_deployment, installation.survey.deployments)
+    yield check_together(installation.survey)
+    yield check_budget(installation.survey)
 
 
 def check_python(running: tuple[int, ...]) -> Check:
@@ -229,19 +231,38 @@ def check_demo(demo_dir: Path) -> Check:
     return Check(name="demo model", verdict=Verdict.OK, finding=f"{demo_dir}")
 
 
-def check_checkpoint(path: Path) -> Check:
-    """Check the configuration and tokenizer of the checkpoint in the settings, without reading its tensors."""
-    source = open_source(path)
-    fault = f"{path} has no tokenizer"
-    try:
-        config = source.read_config()
-        if next(source.vocabularies(), None) is not None:
-            layers, width = config.get("num_hidden_layers"), config.get("hidden_size")
-            return Check(name="model", verdict=Verdict.OK, finding=f"{path}, {layers} layers of width {width}")
-    except CheckpointRefused as error:
-        fault = str(error).rstrip(".")
-    remedy = "Give CORRAL_MODEL another checkpoint; docs/models.md says which can be served."
-    return Check(name="model", verdict=Verdict.FAIL, finding=fault, remedy=remedy)
+def check_deployment(outlook: Outlook) -> Check:
+    """Check checkpoint, tokenizer and options of one deployment in the settings, without reading its tensors."""
+    name = f"deployment {outlook.name}"
+    if outlook.fault is not None or outlook.path is None or outlook.memory is None:
+        if isinstance(outlook.fault, CheckpointRefused):
+            remedy = "Give it other weights; docs/models.md says which can be served."
+        else:
+            remedy = "Correct the settings; docs/deployments.md describes them."
+        return Check(name=name, verdict=Verdict.FAIL, finding=str(outlook.fault).rstrip("."), remedy=remedy)
+    config = open_source(outlook.path).read_config()
+    layers, width = config.get("num_hidden_layers"), config.get("hidden_size")
+    finding = f"{outlook.path}, {layers} layers of width {width}, {shown_memory(outlook.memory.loaded)} while loaded"
+    return Check(name=name, verdict=Verdict.OK, finding=finding)
+
+
+def check_together(survey: Survey) -> Check:
+    """Check that no two deployments have a name in common."""
+    if survey.fault is not None:
+        remedy = "Correct the settings; docs/deployments.md describes them."
+        return Check(name="names", verdict=Verdict.FAIL, finding=str(survey.fault).rstrip("."), remedy=remedy)
+    return Check(name="names", verdict=Verdict.OK, finding="no two deployments answer to one name")
+
+
+def check_budget(survey: Survey) -> Check:
+    """Check that the deployments loaded at the start fit in memory, and each other one beside them."""
+    budget = shown_memory(survey.budget_bytes)
+    if survey.shortage is not None:
+        finding = survey.shortage.rstrip(".")
+        return Check(name="budget", verdict=Verdict.FAIL, finding=finding, remedy=MORE_MEMORY)
+    at_start = [one.memory.loaded for one in survey.deployments if one.loads_at_start and one.memory is not None]
+    finding = f"{shown_memory(sum(at_start))} of {budget} for {len(at_start)} loaded at the start"
+    return Check(name="budget", verdict=Verdict.OK, finding=finding)
 
 
 def _check_neighbour(host: str, port: int) -> Check:
@@ -307,9 +328,10 @@ def _available_memory_bytes() -> int | None:
 
 def _print(checks: list[Check]) -> None:
     console = Console(soft_wrap=True, highlight=False)
+    width = max(len(check.name) for check in checks)
     for check in checks:
         line = Text(f"{check.verdict:<5}", style=_STYLES[check.verdict])
-        line.append(f"{check.name:<11} {check.finding}", style="default")
+        line.append(f"{check.name:<{width}} {check.finding}", style="default")
         if check.remedy is not None:
             line.append(f" - {check.remedy}", style="bold default")
         console.print(line)

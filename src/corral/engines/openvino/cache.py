@@ -28,11 +28,10 @@ Stamp = tuple[int, int, int, int]
 
 
 class ModelCache:
-    """The cache directory ``models``. Several processes may share it."""
+    """The cache directory ``models``, made when something is first put into it. Several processes may share it."""
 
     def __init__(self, directory: Path) -> None:
         self._models = directory / "models"
-        self._models.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def obtain(self, key: str, convert: Callable[[Path], None], report: Report) -> Path:
         """Get the directory of a converted model; convert it first if it is not cached.
@@ -140,6 +139,7 @@ class ModelCache:
             os.close(descriptor)
 
     def _open_lock(self) -> int:
+        self._make_directory()
         return os.open(self._models / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _read_index(self) -> dict[str, object]:
@@ -150,7 +150,11 @@ class ModelCache:
             return {}
         return cast("dict[str, object]", index) if isinstance(index, dict) else {}
 
+    def _make_directory(self) -> None:
+        self._models.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def _write_index(self, index: dict[str, object]) -> None:
+        self._make_directory()
         temporary = self._models / f"{_INDEX}.{os.getpid()}"
         present = {path: entry for path, entry in index.items() if os.path.exists(path)}
         temporary.write_text(json.dumps(present))
