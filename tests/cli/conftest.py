@@ -9,10 +9,10 @@ import uvicorn
 
 from tests.cli.entry import commands
 from tests.cli.fake_server import KEY, FakeServer
-from tests.cli.ledgers import ledgers, migrated
+from tests.cli.harness import cli, migrated
 from tests.cli.processes import PATIENCE_S, Result, Run, Terminal, command, run_in_pipes
 
-__all__ = ["ledgers", "migrated"]
+__all__ = ["cli", "migrated"]
 
 
 @pytest.fixture(scope="module")

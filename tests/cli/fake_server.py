@@ -1,4 +1,4 @@
-"""An HTTP server's application that answers from a script: the OpenAI stream, and any document or event stream."""
+"""ASGI application that sends scripted answers: OpenAI streams, JSON documents and event streams."""
 
 import asyncio
 import json
@@ -35,8 +35,8 @@ def stream(*texts: str, reason: str = "stop") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request that came."""
+class ReceivedRequest:
+    """A request that the fake server received."""
 
     method: str
     path: str
@@ -51,12 +51,12 @@ class Asked:
 
 
 @dataclass(kw_only=True)
-class Scripted:
-    """An answer to one method and path."""
+class ScriptedAnswer:
+    """A scripted answer to one method and path."""
 
     status: int = 200
     document: object = None
-    """Sent as JSON, where there are no events."""
+    """Sent as JSON if ``events`` is None."""
     events: str | None = None
     """Sent as an event stream."""
     breaks: bool = False
@@ -65,33 +65,33 @@ class Scripted:
 
 @dataclass
 class FakeServer:
-    """Answers as scripted; remembers what it was asked."""
+    """Sends scripted answers and records the requests."""
 
     url: str
     replies: list[str] = field(default_factory=lambda: [stream(" Hello", "!")])
-    """Event streams, one a question; the last one is used again."""
+    """Event streams, one per request; the last one is reused."""
     hang: bool = False
     """Whether the next stream stays open after its events."""
     refusal: tuple[int, object] | None = None
-    """Status and body for every request instead."""
+    """Status and body of an error for every request."""
     health: tuple[int, object] = (200, {"status": "ready"})
     questions: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    answers: dict[str, list[Scripted]] = field(default_factory=dict[str, list[Scripted]])
-    """By method and path, as ``GET /v1/me``; one a request, the last one is used again."""
-    asked_for: list[Asked] = field(default_factory=list[Asked])
+    answers: dict[str, list[ScriptedAnswer]] = field(default_factory=dict[str, list[ScriptedAnswer]])
+    """By method and path, such as ``GET /v1/me``; one per request, the last one is reused."""
+    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
     delay_s: float = 0
-    """How long every request waits for its answer."""
+    """Delay of every answer."""
     left: threading.Event = field(default_factory=threading.Event)
-    """Set when a client leaves a stream that hangs."""
+    """Set when a client disconnects from a hanging stream."""
 
     def reset(self) -> None:
-        """Forget what an earlier test scripted and asked."""
+        """Reset the script and recorded requests of an earlier test."""
         self.__dict__.update(FakeServer(url=self.url).__dict__)
 
     def answer(self, request: str, *answers: object) -> None:
-        """Script what a request such as ``GET /v1/me`` is answered: documents, or more exactly."""
+        """Script the answers to a request such as ``GET /v1/me``: documents or ``ScriptedAnswer``."""
         self.answers[request] = [
-            answer if isinstance(answer, Scripted) else Scripted(document=answer) for answer in answers
+            answer if isinstance(answer, ScriptedAnswer) else ScriptedAnswer(document=answer) for answer in answers
         ]
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -101,8 +101,8 @@ class FakeServer:
         body += message.get("body", b"")
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         query = dict(parse_qsl(scope["query_string"].decode()))
-        asked = Asked(method=scope["method"], path=scope["path"], query=query, headers=headers, body=body)
-        self.asked_for.append(asked)
+        asked = ReceivedRequest(method=scope["method"], path=scope["path"], query=query, headers=headers, body=body)
+        self.requests.append(asked)
         await asyncio.sleep(self.delay_s)
         scripted = self.answers.get(f"{asked.method} {asked.path}")
         if scripted is not None:
@@ -135,7 +135,7 @@ class FakeServer:
         return [[(message["role"], message["content"]) for message in body["messages"]] for body in self.questions]
 
 
-async def _answer(send: Any, scripted: Scripted) -> None:
+async def _answer(send: Any, scripted: ScriptedAnswer) -> None:
     if scripted.events is None:
         await _send_json(send, scripted.status, scripted.document)
         return

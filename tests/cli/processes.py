@@ -23,7 +23,7 @@ PATIENCE_S = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a command left behind."""
+    """Exit status and output of a command."""
 
     status: int
     stdout: bytes
@@ -41,7 +41,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def run_in_pipes(app: typer.Typer, arguments: Sequence[str], stdin: bytes) -> Result:
-    """Run a command to its end in this process, which is a good deal quicker than in another."""
+    """Run a command in this process, which is faster than a subprocess."""
     done = CliRunner().invoke(app, arguments, input=stdin)
     said = ""
     if isinstance(done.exception, CorralError):
@@ -56,17 +56,17 @@ def run_in_pipes(app: typer.Typer, arguments: Sequence[str], stdin: bytes) -> Re
 
 
 def command(url: str, *arguments: str) -> list[str]:
-    """The command line that runs the commands against *url*."""
+    """Command line that runs ``corral`` against *url*."""
     return [sys.executable, str(_ENTRY), url, KEY, *arguments]
 
 
 def run_process(url: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end in a process of its own, with pipes."""
+    """Run a command in a subprocess with pipes."""
     return subprocess.run(command(url, *arguments), input=stdin, capture_output=True, timeout=PATIENCE_S, check=False)
 
 
 class Terminal:
-    """A command in a terminal of its own, driven as a person would."""
+    """A command in a pseudo-terminal."""
 
     def __init__(self, arguments: list[str], *, term: str = "dumb") -> None:
         self._screen, inside = pty.openpty()
@@ -93,7 +93,7 @@ class Terminal:
         os.write(self._screen, text.encode())
 
     def wait_for(self, text: str) -> str:
-        """Read the screen up to *text*; return what stood before it."""
+        """Read the screen until *text*; return the text before it."""
         assert self._appears(text, PATIENCE_S), f"{text!r} did not appear in {self.shown!r}"
         before, _, self.shown = self.shown.partition(text)
         return before

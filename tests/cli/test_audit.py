@@ -12,36 +12,36 @@ from sqlalchemy import text
 from corral.catalog.catalog import demo_catalog
 from corral.catalog.prices import read_price_book
 from corral.core.prediction import Prediction
-from tests.cli.ledgers import Ledgers
+from tests.cli.harness import CliHarness
 from tests.contract.store.books import Books
 
 PAGE = Path(__file__).parents[2] / "docs" / "billing.md"
 
 
 @pytest.fixture
-def settled(ledgers: Ledgers) -> Prediction:
+def settled(cli: CliHarness) -> Prediction:
     """A run of 100 tokens in and 10 out, over."""
-    (prediction,) = ledgers.settle_runs(*ledgers.begin(), {"tokens": 10})
+    (prediction,) = cli.settle_runs(*cli.create_account(), {"tokens": 10})
     return prediction
 
 
-def verified(ledgers: Ledgers, document: object) -> tuple[int, str]:
-    done = ledgers.run("verify-receipt", "-", stdin=json.dumps(document).encode())
+def verified(cli: CliHarness, document: object) -> tuple[int, str]:
+    done = cli.run("verify-receipt", "-", stdin=json.dumps(document).encode())
     return done.status, done.stdout.decode()
 
 
-def test_receipt_of_a_run_verifies(ledgers: Ledgers, settled: Prediction, tmp_path: Path) -> None:
+def test_receipt_of_a_run_verifies(cli: CliHarness, settled: Prediction, tmp_path: Path) -> None:
     file = tmp_path / "receipt.json"
-    file.write_text(ledgers.said("receipt", settled.id))
+    file.write_text(cli.output("receipt", settled.id))
     assert json.loads(file.read_text()) == settled.receipt
-    assert ledgers.said("verify-receipt", str(file)) == (
+    assert cli.output("verify-receipt", str(file)) == (
         "The receipt is valid: $0.0000925 for 100 prompt and 10 completion tokens "
         "at meta/llama-2-70b-chat@2024-01-01.\n"
     )
 
 
-def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled: Prediction) -> None:
-    status, said = verified(ledgers, {"id": settled.id, "status": "succeeded", "receipt": settled.receipt})
+def test_a_prediction_is_verified_by_the_receipt_in_it(cli: CliHarness, settled: Prediction) -> None:
+    status, said = verified(cli, {"id": settled.id, "status": "succeeded", "receipt": settled.receipt})
     assert (status, said.startswith("The receipt is valid: ")) == (0, True)
 
 
@@ -62,9 +62,9 @@ def test_a_prediction_is_verified_by_the_receipt_in_it(ledgers: Ledgers, settled
     ],
 )
 def test_altered_receipt_fields_are_named(
-    ledgers: Ledgers, settled: Prediction, change: dict[str, Any], said: list[str]
+    cli: CliHarness, settled: Prediction, change: dict[str, Any], said: list[str]
 ) -> None:
-    status, problems = verified(ledgers, {**(settled.receipt or {}), **change})
+    status, problems = verified(cli, {**(settled.receipt or {}), **change})
     assert status == 1
     assert len(problems.splitlines()) == len(said)
     assert all(part in problems for part in said)
@@ -79,38 +79,38 @@ def test_altered_receipt_fields_are_named(
         (b" " * (4 * 2**20 + 1), "longer than"),
     ],
 )
-def test_document_that_is_not_a_receipt_is_rejected(ledgers: Ledgers, stdin: bytes, said: str) -> None:
-    done = ledgers.run("verify-receipt", "-", stdin=stdin)
+def test_document_that_is_not_a_receipt_is_rejected(cli: CliHarness, stdin: bytes, said: str) -> None:
+    done = cli.run("verify-receipt", "-", stdin=stdin)
     assert (done.status, done.stdout) == (1, b"")
     assert said in done.stderr.decode()
 
 
-def test_incomplete_receipt_and_missing_file_are_reported(ledgers: Ledgers) -> None:
-    assert verified(ledgers, {"model": "x"})[1].startswith("The receipt lacks account_id, ")
-    assert "/no/such/file cannot be read" in ledgers.refused("verify-receipt", "/no/such/file")
+def test_incomplete_receipt_and_missing_file_are_reported(cli: CliHarness) -> None:
+    assert verified(cli, {"model": "x"})[1].startswith("The receipt lacks account_id, ")
+    assert "/no/such/file cannot be read" in cli.error("verify-receipt", "/no/such/file")
 
 
-def test_unfinished_prediction_has_no_receipt(ledgers: Ledgers) -> None:
-    account, key = ledgers.begin()
-    running: Prediction = ledgers.meanwhile(lambda store: Books(store, account, key).claim())
-    assert "is starting; it gets a receipt when it ends" in ledgers.refused("receipt", running.id)
-    assert "There is no prediction 'nobody'" in ledgers.refused("receipt", "nobody")
+def test_unfinished_prediction_has_no_receipt(cli: CliHarness) -> None:
+    account, key = cli.create_account()
+    running: Prediction = cli.with_store(lambda store: Books(store, account, key).claim())
+    assert "is starting; it gets a receipt when it ends" in cli.error("receipt", running.id)
+    assert "There is no prediction 'nobody'" in cli.error("receipt", "nobody")
 
 
-def test_reconcile_of_consistent_books_prints_no_difference(ledgers: Ledgers, settled: Prediction) -> None:
+def test_reconcile_of_consistent_books_prints_no_difference(cli: CliHarness, settled: Prediction) -> None:
     assert settled.cost_nusd
-    assert ledgers.said("reconcile") == "no difference\n"
-    assert ledgers.json("reconcile") == []
+    assert cli.output("reconcile") == "no difference\n"
+    assert cli.json("reconcile") == []
 
 
-def test_every_difference_is_printed_and_makes_the_exit_status_1(ledgers: Ledgers, settled: Prediction) -> None:
+def test_every_difference_is_printed_and_makes_the_exit_status_1(cli: CliHarness, settled: Prediction) -> None:
     tamper = text("UPDATE predictions SET cost_nusd = cost_nusd + 1 WHERE id = :id")
-    ledgers.meanwhile(lambda store: store.write(lambda c: c.execute(tamper, {"id": settled.id})))
-    done = ledgers.run("reconcile")
+    cli.with_store(lambda store: store.write(lambda c: c.execute(tamper, {"id": settled.id})))
+    done = cli.run("reconcile")
     lines = done.stdout.decode().splitlines()
     assert done.status == 1
     assert f"Prediction {settled.id} cost: 92501 is stored, its usage record says 92500." in lines
-    as_json = ledgers.run("reconcile", "--json")
+    as_json = cli.run("reconcile", "--json")
     assert (as_json.status, json.loads(as_json.stdout)) == (1, lines)
 
 

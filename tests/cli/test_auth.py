@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.cli.main import app
-from tests.cli.fake_server import KEY, FakeServer, Scripted
+from tests.cli.fake_server import KEY, FakeServer, ScriptedAnswer
 from tests.cli.processes import Result, Terminal, run_in_pipes
 
 ME = {"uid": "acc_1", "display_name": "ann"}
@@ -47,7 +47,7 @@ def login_file(home: Path) -> Path:
 def test_login_stores_an_accepted_key_readable_by_its_owner_only(home: Path, corral: Corral, fake: FakeServer) -> None:
     done = corral("auth", "login", "--url", f"{fake.url}/v1/", stdin=f"{KEY}\n".encode())
     assert (done.status, done.stdout, done.stderr) == (0, b"login successful\n", b"")
-    assert (fake.asked_for[-1].path, fake.asked_for[-1].key) == ("/v1/me", KEY)
+    assert (fake.requests[-1].path, fake.requests[-1].key) == ("/v1/me", KEY)
     assert json.loads(login_file(home).read_text()) == {"url": fake.url, "token": KEY}
     assert stat.S_IMODE(login_file(home).stat().st_mode) == 0o600
     assert [path.name for path in login_file(home).parent.iterdir()] == ["login.json"]
@@ -56,12 +56,12 @@ def test_login_stores_an_accepted_key_readable_by_its_owner_only(home: Path, cor
 def test_commands_after_login_use_the_server_of_the_login(corral: Corral, fake: FakeServer) -> None:
     assert corral("auth", "set-token", KEY, "--url", fake.url).stdout == b"token stored successfully\n"
     assert corral("models").status == 0
-    assert fake.asked_for[-1].key == KEY
+    assert fake.requests[-1].key == KEY
     assert corral("auth", "token").stdout == f"{KEY}\n".encode()
 
 
 def test_rejected_key_is_neither_stored_nor_printed(home: Path, corral: Corral, fake: FakeServer) -> None:
-    fake.answer("GET /v1/me", Scripted(status=401, document={"error": "no"}))
+    fake.answer("GET /v1/me", ScriptedAnswer(status=401, document={"error": "no"}))
     done = corral("auth", "set-token", "sk-mistyped", "--url", fake.url)
     assert (done.status, done.stdout) == (1, b"")
     assert b"did not accept the API key" in done.stderr
@@ -72,7 +72,7 @@ def test_rejected_key_is_neither_stored_nor_printed(home: Path, corral: Corral, 
 @pytest.mark.parametrize("key", [b"", b"\n", b"k" * 9000])
 def test_malformed_key_is_not_sent(corral: Corral, fake: FakeServer, key: bytes) -> None:
     assert corral("auth", "login", "--url", fake.url, stdin=key).status == 1
-    assert fake.asked_for == []
+    assert fake.requests == []
 
 
 def test_logout_deletes_the_login_once(home: Path, corral: Corral, fake: FakeServer) -> None:
@@ -95,14 +95,14 @@ def test_options_override_settings_and_settings_override_the_login(
     monkeypatch.setenv("CORRAL_URL", "http://127.0.0.1:9")
     assert b"No server answers at http://127.0.0.1:9" in corral("models").stderr
     assert corral("models", "--url", fake.url).status == 1
-    assert fake.asked_for[-1].key == "sk-of-the-environment"
+    assert fake.requests[-1].key == "sk-of-the-environment"
 
 
 def test_token_is_sent_only_to_the_server_of_the_login(corral: Corral, fake: FakeServer) -> None:
     corral("auth", "set-token", KEY, "--url", fake.url)
     elsewhere = fake.url.replace("127.0.0.1", "localhost")
     assert corral("models", "--url", elsewhere).status == 1
-    assert fake.asked_for[-1].key == ""
+    assert fake.requests[-1].key == ""
     assert corral("auth", "token", "--url", "https://corral.example").status == 1
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.cli.fake_server import FakeServer, Scripted
+from tests.cli.fake_server import FakeServer, ScriptedAnswer
 from tests.cli.processes import Run, Terminal
 
 RUNNING = {"deploy_id": "DpM4BkrjEspUwmTa", "model_name": "meta/llama", "status": "running", "created_at": "2026-01-01"}
@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_table_of_deployments(fake: FakeServer, terminal: Call
 def test_one_deployment_is_json(fake: FakeServer, run: Run) -> None:
     fake.answer("GET /deploy/DpM4BkrjEspUwmTa", RUNNING)
     assert json.loads(run("deploy", "info", "DpM4BkrjEspUwmTa").stdout) == RUNNING
-    fake.answer("GET /deploy/none", Scripted(status=404, document={"error": "Deployment not found"}))
+    fake.answer("GET /deploy/none", ScriptedAnswer(status=404, document={"error": "Deployment not found"}))
     done = run("deploy", "info", "none")
     assert (done.status, done.stdout, done.stderr) == (1, b"", b"corral: Deployment not found\n")
 
@@ -64,14 +64,14 @@ def test_log_lines_have_millisecond_timestamps(fake: FakeServer, run: Run) -> No
     fake.answer(LOGS, {"entries": [["1769860800.25", "started"], ["1769860801", "\x1b[2Jready"]]})
     done = run("log", "abc")
     assert done.stdout.decode() == "2026-01-31 12:00:00.250 started\n2026-01-31 12:00:01.000  [2Jready\n"
-    assert fake.asked_for[-1].query == {"deploy_id": "abc", "limit": "100"}
+    assert fake.requests[-1].query == {"deploy_id": "abc", "limit": "100"}
 
 
 def test_log_times_and_limit_are_sent_to_the_server(fake: FakeServer, run: Run) -> None:
     fake.answer(LOGS, {"entries": []})
     assert run("log", "abc", "--from", "2026-01-31T12:00", "--to", "1769860801.5", "--limit", "7").status == 0
     query = {"deploy_id": "abc", "limit": "7", "from": "1769860800.0", "to": "1769860801.5"}
-    assert fake.asked_for[-1].query == query
+    assert fake.requests[-1].query == query
 
 
 @pytest.mark.parametrize("options", [["--from", "noon"], ["--to", "-1"], ["--to", "inf"], ["--limit", "1001"]])
@@ -91,7 +91,7 @@ def test_log_follow_prints_each_line_once_until_ctrl_c(fake: FakeServer, termina
     screen = terminal("log", "abc", "-f")
     shown = screen.wait_for("three")
     assert [shown.count(word) for word in ("one", "two", "twin")] == [1, 1, 1]
-    assert [asked.query.get("from") for asked in fake.asked_for[:3]] == [None, "1769860801.5", "1769860801.5"]
+    assert [asked.query.get("from") for asked in fake.requests[:3]] == [None, "1769860801.5", "1769860801.5"]
     screen.type("\x03")
     assert screen.wait_for_end() == 0
     assert "three" not in screen.shown

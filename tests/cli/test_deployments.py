@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cli.fake_server import FakeServer, Scripted
+from tests.cli.fake_server import FakeServer, ScriptedAnswer
 from tests.cli.processes import Run, Terminal
 
 PATH = "/corral/v1/deployments"
@@ -31,8 +31,8 @@ HEADING = "deployment\tmodels\tstate\tload\trunning\twaiting\tmemory"
 BOTH = "meta/llama-2-7b-chat, meta-llama/Llama-2-7b-chat-hf"
 
 
-def refusal(status: int, code: str, message: str) -> Scripted:
-    return Scripted(status=status, document={"error": {"message": message, "type": "x", "code": code}})
+def refusal(status: int, code: str, message: str) -> ScriptedAnswer:
+    return ScriptedAnswer(status=status, document={"error": {"message": message, "type": "x", "code": code}})
 
 
 def test_deployment_list_in_a_pipe_is_tab_separated_without_control_codes(fake: FakeServer, run: Run) -> None:
@@ -62,21 +62,21 @@ def test_a_terminal_gets_a_table(fake: FakeServer, terminal: Callable[..., Termi
 
 
 def test_load_starts_loading_and_prints_the_state(fake: FakeServer, run: Run) -> None:
-    fake.answer(f"POST {PATH}/llama/load", Scripted(status=202, document=LLAMA))
+    fake.answer(f"POST {PATH}/llama/load", ScriptedAnswer(status=202, document=LLAMA))
     done = run("deployments", "load", "llama")
     assert (done.status, done.stdout.decode().splitlines()[1].split("\t")[2]) == (0, "loading 40 %")
-    assert [(asked.method, asked.path) for asked in fake.asked_for] == [("POST", f"{PATH}/llama/load")]
+    assert [(asked.method, asked.path) for asked in fake.requests] == [("POST", f"{PATH}/llama/load")]
 
 
 def test_load_and_wait_returns_when_it_is_loaded(fake: FakeServer, run: Run) -> None:
-    fake.answer(f"POST {PATH}/llama/load", Scripted(status=202, document={**LLAMA, "state": "waiting"}))
+    fake.answer(f"POST {PATH}/llama/load", ScriptedAnswer(status=202, document={**LLAMA, "state": "waiting"}))
     fake.answer(f"GET {PATH}/llama", LLAMA, LLAMA, READY)
     done = run("deployments", "load", "llama", "--wait", "--json")
     assert (done.status, json.loads(done.stdout)["state"]) == (0, "ready")
 
 
 def test_load_and_wait_ends_with_status_1_and_the_reason_where_it_fails(fake: FakeServer, run: Run) -> None:
-    fake.answer(f"POST {PATH}/llama/load", Scripted(status=202, document=LLAMA))
+    fake.answer(f"POST {PATH}/llama/load", ScriptedAnswer(status=202, document=LLAMA))
     fake.answer(f"GET {PATH}/llama", {**READY, "state": "failed", "fail_reason": "config.json is missing"})
     done = run("deployments", "load", "llama", "--wait")
     assert (done.status, done.stderr) == (1, b"corral: llama was not loaded: failed: config.json is missing.\n")
@@ -88,7 +88,7 @@ def test_unload_drains_only_with_the_option(
 ) -> None:
     fake.answer(f"POST {PATH}/llama/unload", {**READY, "state": "unloaded"})
     assert run("deployments", "unload", "llama", *options).status == 0
-    assert fake.asked_for[-1].query == query
+    assert fake.requests[-1].query == query
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_unload_drains_only_with_the_option(
         (refusal(403, "permission_denied", "This API key lacks the scope 'admin'."), "lacks the scope 'admin'"),
     ],
 )
-def test_server_error_is_printed_with_status_1(fake: FakeServer, run: Run, answer: Scripted, said: str) -> None:
+def test_server_error_is_printed_with_status_1(fake: FakeServer, run: Run, answer: ScriptedAnswer, said: str) -> None:
     fake.answer(f"POST {PATH}/llama/unload", answer)
     done = run("deployments", "unload", "llama")
     assert (done.status, done.stdout) == (1, b"")
@@ -108,13 +108,13 @@ def test_server_error_is_printed_with_status_1(fake: FakeServer, run: Run, answe
 
 @pytest.mark.parametrize("name", ["local/x", "../..", "a?drain=true", "é#x"])
 def test_deployment_name_is_escaped_as_one_path_segment(fake: FakeServer, run: Run, name: str) -> None:
-    fake.answer(f"POST {PATH}/{name}/load", Scripted(status=202, document=LLAMA))
+    fake.answer(f"POST {PATH}/{name}/load", ScriptedAnswer(status=202, document=LLAMA))
     assert run("deployments", "load", "--", name).status == 0
-    assert fake.asked_for[-1].query == {}
+    assert fake.requests[-1].query == {}
 
 
 def test_server_without_deployment_routes_is_reported(fake: FakeServer, run: Run) -> None:
-    fake.answer(f"GET {PATH}", Scripted(status=404, document={"detail": "There is no such address."}))
+    fake.answer(f"GET {PATH}", ScriptedAnswer(status=404, document={"detail": "There is no such address."}))
     done = run("deployments", "list")
     assert (done.status, done.stderr) == (1, b"corral: There is no such address.\n")
 

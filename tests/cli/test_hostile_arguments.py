@@ -9,7 +9,7 @@ from typer.core import TyperArgument, TyperGroup
 
 from corral.cli.main import app
 from tests.cli.fake_server import KEY, FakeServer
-from tests.cli.ledgers import Ledgers
+from tests.cli.harness import CliHarness
 
 VALUES = [
     "9" * 30,
@@ -70,7 +70,7 @@ def calls(command: Command) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_hostile_arguments_fail_with_one_sentence(
-    path: tuple[str, ...], ledgers: Ledgers, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+    path: tuple[str, ...], cli: CliHarness, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CORRAL_URL", fake.url)
     monkeypatch.setenv("CORRAL_API_KEY", KEY)
@@ -79,7 +79,7 @@ def test_hostile_arguments_fail_with_one_sentence(
     unforeseen: list[tuple[list[str], str]] = []
     for arguments in calls(COMMANDS[path]):
         try:
-            status = ledgers.run(*path, *ALWAYS.get(path[0], ()), *arguments).status
+            status = cli.run(*path, *ALWAYS.get(path[0], ()), *arguments).status
         except Exception as error:  # noqa: BLE001 - what a traceback would be of
             unforeseen.append((arguments, repr(error)))
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.fake_server import KEY, FakeServer, Scripted
+from tests.cli.fake_server import KEY, FakeServer, ScriptedAnswer
 from tests.cli.processes import Run
 
 MODEL = "meta-llama/Llama-2-70b-chat-hf"
@@ -27,7 +27,7 @@ def event(text: str, *, special: bool = False, whole: str | None = None) -> str:
 
 def sent(fake: FakeServer) -> list[tuple[str, str, str]]:
     """Disposition, type and content of the parts of the one form that came."""
-    asked = fake.asked_for[-1]
+    asked = fake.requests[-1]
     boundary = asked.headers["content-type"].partition("multipart/form-data; boundary=")[2]
     parts: list[tuple[str, str, str]] = []
     for part in asked.body.decode().split(f"--{boundary}")[1:-1]:
@@ -44,7 +44,7 @@ def test_fields_are_parts_of_a_form_and_the_answer_is_one_json_document(fake: Fa
     assert (done.status, done.stderr) == (0, b"")
     assert json.loads(done.stdout) == ANSWER
     assert sent(fake) == [('name="input"', "", "I have = a dream"), ('name="max_new_tokens"', "", "8")]
-    assert (fake.asked_for[-1].key, fake.asked_for[-1].query) == (KEY, {})
+    assert (fake.requests[-1].key, fake.requests[-1].query) == (KEY, {})
 
 
 def test_files_and_base64_are_uploads_with_a_name(fake: FakeServer, run: Run, tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_version_and_deployment_are_sent_like_deepctl(fake: FakeServer, run: Run
     fake.answer(CALL, ANSWER)
     fake.answer("POST /v1/inference/deploy/DpM4BkrjEspUwmTa", ANSWER)
     assert run("infer", "-m", MODEL, "--version", "9ff8b0", "-i", "input=x").status == 0
-    assert fake.asked_for[-1].query == {"version": "9ff8b0"}
+    assert fake.requests[-1].query == {"version": "9ff8b0"}
     assert run("infer", "-d", "DpM4BkrjEspUwmTa", "-i", "input=x").status == 0
-    assert fake.asked_for[-1].path == "/v1/inference/deploy/DpM4BkrjEspUwmTa"
+    assert fake.requests[-1].path == "/v1/inference/deploy/DpM4BkrjEspUwmTa"
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_a_pointer_to_nothing_is_refused(fake: FakeServer, run: Run, path: str) 
 
 def test_a_stream_is_shown_as_text_without_its_special_tokens(fake: FakeServer, run: Run) -> None:
     stream = event(" I") + event(" have") + event("</s>", special=True, whole=" I have") + "data: [DONE]\n\n"
-    fake.answer(CALL, Scripted(events=stream))
+    fake.answer(CALL, ScriptedAnswer(events=stream))
     done = run("infer", "-m", MODEL, "-i", "input=x", "-i", "stream=true")
     assert (done.status, done.stdout, done.stderr) == (0, b" I have\n", b"")
 
 
 def test_output_options_of_a_stream_use_its_last_event(fake: FakeServer, run: Run) -> None:
-    fake.answer(CALL, Scripted(events=event(" I") + event("</s>", special=True, whole=" I")))
+    fake.answer(CALL, ScriptedAnswer(events=event(" I") + event("</s>", special=True, whole=" I")))
     done = run("infer", "-m", MODEL, "-i", "input=x", "-i", "stream=true", "-o", "generated_text=-")
     assert (done.status, done.stdout) == (0, b'" I"\n')
 
@@ -140,7 +140,7 @@ def test_output_options_of_a_stream_use_its_last_event(fake: FakeServer, run: Ru
     ],
 )
 def test_a_stream_that_fails_ends_with_status_1(fake: FakeServer, run: Run, stream: str, sentence: bytes) -> None:
-    fake.answer(CALL, Scripted(events=stream))
+    fake.answer(CALL, ScriptedAnswer(events=stream))
     done = run("infer", "-m", MODEL, "-i", "stream=true")
     assert (done.status, done.stdout) == (1, b" I\n")
     assert sentence in done.stderr
@@ -148,7 +148,7 @@ def test_a_stream_that_fails_ends_with_status_1(fake: FakeServer, run: Run, stre
 
 def test_a_refusal_shows_the_whole_body(fake: FakeServer, run: Run) -> None:
     body = {"detail": [{"loc": ["body", "top_p"], "msg": "too large", "type": "less_than_equal"}]}
-    fake.answer(CALL, Scripted(status=422, document=body))
+    fake.answer(CALL, ScriptedAnswer(status=422, document=body))
     done = run("infer", "-m", MODEL, "-i", "input=x", "-i", "top_p=2")
     assert (done.status, done.stdout) == (1, b"")
     sentence, _, shown = done.stderr.decode().partition("\n")
@@ -189,14 +189,14 @@ def test_missing_and_repeated_fields_are_refused_before_anything_is_sent(
     shown = " ".join(word for word in done.stderr.decode().split() if word != "│")
     assert "--input / -i" in shown
     assert said in shown
-    assert not fake.asked_for
+    assert not fake.requests
 
 
 def test_a_field_is_read_from_standard_input_byte_for_byte(fake: FakeServer, run: Run) -> None:
     fake.answer(CALL, ANSWER)
     assert run("infer", "-m", MODEL, "-i", "input=@-", stdin=b" piped\n").status == 0
-    boundary = fake.asked_for[-1].headers["content-type"].partition("boundary=")[2].encode()
-    (part,) = fake.asked_for[-1].body.split(b"--" + boundary)[1:-1]
+    boundary = fake.requests[-1].headers["content-type"].partition("boundary=")[2].encode()
+    (part,) = fake.requests[-1].body.split(b"--" + boundary)[1:-1]
     assert b'name="input"; filename="stdin"' in part
     assert part.endswith(b"\r\n\r\n piped\n\r\n")
 

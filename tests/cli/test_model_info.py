@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.entry import commands
-from tests.cli.fake_server import FakeServer, Scripted
+from tests.cli.fake_server import FakeServer, ScriptedAnswer
 from tests.cli.processes import Run, Terminal, run_in_pipes
 
 NAME = "meta-llama/Llama-2-70b-chat-hf"
@@ -79,7 +79,7 @@ def test_info_prints_every_heading_in_deepctls_order(fake: FakeServer, run: Run)
     done = run("model", "info", "-m", NAME)
     assert (done.status, done.stdout.decode(), done.stderr) == (0, PAGE, b"")
     assert run("model", "info", "-m", NAME, "-v", "9ff8b0").status == 0
-    assert fake.asked_for[-1].query == {"version": "9ff8b0"}
+    assert fake.requests[-1].query == {"version": "9ff8b0"}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_info_as_json_is_the_servers_record(fake: FakeServer, run: Run) -> None:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (Scripted(status=404, document={"error": "Model not found"}), b"corral: Model not found\n"),
+        (ScriptedAnswer(status=404, document={"error": "Model not found"}), b"corral: Model not found\n"),
         ({"type": "text-generation"}, b"did not send a valid Corral response"),
         (RECORD | {"pricing": {"type": "time"}}, b"no price for pricing type 'time'"),
     ],
@@ -137,7 +137,7 @@ def test_without_a_key_private_models_are_left_out(fake: FakeServer) -> None:
     fake.answer("GET /models/list", [WHISPER])
     done = run_in_pipes(commands(fake.url, None), ["model", "list"], b"")
     assert done.stdout == b"Public Models:\nautomatic-speech-recognition: openai/whisper\n"
-    assert [asked.path for asked in fake.asked_for] == ["/models/list"]
+    assert [asked.path for asked in fake.requests] == ["/models/list"]
 
 
 def test_versions_are_json_in_a_pipe(fake: FakeServer, run: Run) -> None:

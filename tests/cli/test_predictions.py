@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from corral.cli.client import following
-from tests.cli.fake_server import KEY, FakeServer, Scripted
+from tests.cli.fake_server import KEY, FakeServer, ScriptedAnswer
 from tests.cli.processes import Run
 
 STREAM = "/stream/capability-of-the-test"
@@ -33,7 +33,7 @@ def event(name: str, data: str, number: int) -> str:
     return f"event: {name}\nid: {number}:0\n" + "".join(f"data: {line}\n" for line in data.split("\n")) + "\n"
 
 
-def stream_of(fake: FakeServer, *answers: Scripted) -> None:
+def stream_of(fake: FakeServer, *answers: ScriptedAnswer) -> None:
     """Script a prediction and its stream."""
     fake.answer("GET /v1/predictions/p1", prediction(1, urls={"stream": f"{fake.url}{STREAM}"}))
     fake.answer(f"GET {STREAM}", *answers)
@@ -54,7 +54,7 @@ def test_list_follows_pages_up_to_the_limit(fake: FakeServer, run: Run) -> None:
         "p2\tmeta/llama-2-7b-chat\tsucceeded\t2026-01-31T12:00:00.000Z\t0.50\t9\t2",
         "p3\t\tstarting\t2026-01-31T12:00:00.000Z\t\t\t",
     ]
-    assert [asked.query for asked in fake.asked_for] == [{}, {"cursor": "c=2"}]
+    assert [asked.query for asked in fake.requests] == [{}, {"cursor": "c=2"}]
 
 
 def test_page_that_links_to_itself_ends_the_list(fake: FakeServer, run: Run) -> None:
@@ -80,31 +80,31 @@ def test_a_failed_prediction_shows_its_error_on_one_line(fake: FakeServer, run: 
 def test_cancel_prints_the_resulting_status(fake: FakeServer, run: Run) -> None:
     fake.answer("POST /v1/predictions/p1/cancel", prediction(1, status="canceled"))
     assert run("predictions", "cancel", "p1").stdout == b"p1: canceled\n"
-    fake.answer("POST /v1/predictions/p2/cancel", Scripted(status=404, document={"detail": "Not found."}))
+    fake.answer("POST /v1/predictions/p2/cancel", ScriptedAnswer(status=404, document={"detail": "Not found."}))
     done = run("predictions", "cancel", "p2")
     assert (done.status, done.stdout, done.stderr) == (1, b"", b"corral: Not found.\n")
 
 
 def test_stream_is_printed_as_received_and_no_key_is_sent_to_its_url(fake: FakeServer, run: Run) -> None:
     events = event("output", " Hello", 1) + event("output", "\nyou", 2) + event("logs", "x", 3) + event("done", "{}", 4)
-    stream_of(fake, Scripted(events=events))
+    stream_of(fake, ScriptedAnswer(events=events))
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout, done.stderr) == (0, b" Hello\nyou\n", b"")
-    assert [(asked.path, asked.key) for asked in fake.asked_for] == [("/v1/predictions/p1", KEY), (STREAM, "")]
+    assert [(asked.path, asked.key) for asked in fake.requests] == [("/v1/predictions/p1", KEY), (STREAM, "")]
 
 
 def test_interrupted_stream_resumes_after_the_last_event(fake: FakeServer, run: Run) -> None:
     stream_of(
         fake,
-        Scripted(events=event("output", " Hel", 1), breaks=True),
-        Scripted(status=503, document={"detail": "starting"}),
-        Scripted(events=event("output", "lo", 2)),
-        Scripted(events=event("done", "{}", 3)),
+        ScriptedAnswer(events=event("output", " Hel", 1), breaks=True),
+        ScriptedAnswer(status=503, document={"detail": "starting"}),
+        ScriptedAnswer(events=event("output", "lo", 2)),
+        ScriptedAnswer(events=event("done", "{}", 3)),
     )
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout) == (0, b" Hello\n")
     assert b"was lost" in done.stderr
-    ids = [asked.headers.get("last-event-id") for asked in fake.asked_for if asked.path == STREAM]
+    ids = [asked.headers.get("last-event-id") for asked in fake.requests if asked.path == STREAM]
     assert ids == [None, "1:0", "1:0", "2:0"]
 
 
@@ -121,23 +121,23 @@ def test_interrupted_stream_resumes_after_the_last_event(fake: FakeServer, run: 
 def test_stream_of_an_unsuccessful_prediction_has_status_1(
     fake: FakeServer, run: Run, events: str, sentence: bytes
 ) -> None:
-    stream_of(fake, Scripted(events=event("output", " Hel", 1) + events))
+    stream_of(fake, ScriptedAnswer(events=event("output", " Hel", 1) + events))
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout, done.stderr) == (1, b" Hel\n", sentence)
 
 
 def test_stream_that_cannot_be_resumed_fails(fake: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "PAUSES_S", (0.0, 0.0))
-    stream_of(fake, Scripted(events=event("output", " Hel", 1)), Scripted(events=": nothing\n\n"))
+    stream_of(fake, ScriptedAnswer(events=event("output", " Hel", 1)), ScriptedAnswer(events=": nothing\n\n"))
     done = run("predictions", "stream", "p1")
     assert (done.status, done.stdout) == (1, b" Hel\n")
     assert done.stderr.endswith(b"corral: The stream ended early. No more events arrived in 2 retries.\n")
 
 
 def test_rejected_stream_is_not_retried(fake: FakeServer, run: Run) -> None:
-    stream_of(fake, Scripted(status=404, document={"detail": "Not found."}))
+    stream_of(fake, ScriptedAnswer(status=404, document={"detail": "Not found."}))
     assert run("predictions", "stream", "p1").stderr == b"corral: Not found.\n"
-    assert len(fake.asked_for) == 2
+    assert len(fake.requests) == 2
 
 
 def test_prediction_without_a_stream_is_reported(fake: FakeServer, run: Run) -> None:

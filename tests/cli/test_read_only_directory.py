@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.ledgers import Ledgers
+from tests.cli.harness import CliHarness
 from tests.cli.processes import PATIENCE_S
 
 CORRAL = Path(sys.executable).with_name("corral")
@@ -45,10 +45,10 @@ def outcomes(data_dir: Path, commands: list[str]) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture
-def books(ledgers: Ledgers) -> Ledgers:
-    ledgers.said("account", "create", "ann", "--credit", "5")
-    ledgers.said("webhooks", "secret", "--account", "ann")
-    return ledgers
+def books(cli: CliHarness) -> CliHarness:
+    cli.output("account", "create", "ann", "--credit", "5")
+    cli.output("webhooks", "secret", "--account", "ann")
+    return cli
 
 
 def locked(data_dir: Path, *, locked: bool) -> None:
@@ -57,7 +57,7 @@ def locked(data_dir: Path, *, locked: bool) -> None:
         path.chmod((0o500 if path.is_dir() else 0o400) if locked else (0o700 if path.is_dir() else 0o600))
 
 
-def test_commands_that_only_read_work_and_others_are_refused_in_a_sentence(books: Ledgers) -> None:
+def test_commands_that_only_read_work_and_others_are_refused_in_a_sentence(books: CliHarness) -> None:
     locked(books.data_dir, locked=True)
     said = outcomes(books.data_dir, READS + WRITES)
     locked(books.data_dir, locked=False)
@@ -72,7 +72,7 @@ def test_commands_that_only_read_work_and_others_are_refused_in_a_sentence(books
         )
 
 
-def test_commands_read_the_latest_changes_of_a_running_server(books: Ledgers) -> None:
+def test_commands_read_the_latest_changes_of_a_running_server(books: CliHarness) -> None:
     async def look(_store: object) -> dict[str, tuple[int, str]]:
         # Another process has the database open, with its last transaction in the -wal file only.
         assert (books.data_dir / "corral.db-wal").exists()

@@ -1,10 +1,10 @@
-"""``corral serve`` with the scripted engine behind it, which can be made to die at a chosen point of a run.
+"""``corral serve`` with the scripted engine; can kill itself at a chosen point of a run.
 
 ::
 
     python -m tests.server.gateway '{"settings": {…}, "script": {…}, "point": "after_hold"}'
 
-The process kills itself with SIGKILL, so nothing is flushed, closed or rolled back by anyone.
+The process sends itself SIGKILL, so nothing is flushed, closed or rolled back.
 """
 
 import json
@@ -29,50 +29,50 @@ from corral.settings import Settings, load_settings
 from tests.unit.service.post_office import hook, render
 
 POINTS = {"after_hold": "claim", "mid_stream": "flush", "before_settlement": "settle", "after_settlement": "settle"}
-"""Each with what the journal does there."""
+"""Journal method at each point."""
 own_renderers = bootstrap.renderers
 VICTIM = "victim"
-"""The gateway dies at a run whose request names this as its ``user``."""
+"""The gateway kills itself at a run whose request has this ``user``."""
 
 
-def mine(point: str) -> None:
-    """Have the journal die at *point* of the victim's run, at once, by its own hand."""
+def kill_at(point: str) -> None:
+    """Patch the journal to kill this process at *point* of the victim's run."""
     act = getattr(Journal, POINTS[point])
 
-    def dies_at(subject: LiveRun | Sequence[LiveRun]) -> bool:
+    def is_victim(subject: LiveRun | Sequence[LiveRun]) -> bool:
         lives = [subject] if isinstance(subject, LiveRun) else subject
         victims = [live for live in lives if live.ask.shown_input.get("user") == VICTIM]
         return any(live.stored_tokens > 0 for live in victims) if point == "mid_stream" else bool(victims)
 
-    async def act_and_die(journal: Journal, subject: LiveRun | Sequence[LiveRun], *rest: Any, **terms: Any) -> Any:
-        if point == "before_settlement" and dies_at(subject):
+    async def call_and_kill(journal: Journal, subject: LiveRun | Sequence[LiveRun], *rest: Any, **terms: Any) -> Any:
+        if point == "before_settlement" and is_victim(subject):
             os.kill(os.getpid(), signal.SIGKILL)
         done = await act(journal, subject, *rest, **terms)
-        if dies_at(subject):
+        if is_victim(subject):
             os.kill(os.getpid(), signal.SIGKILL)
         return done
 
-    setattr(Journal, POINTS[point], act_and_die)
+    setattr(Journal, POINTS[point], call_and_kill)
 
 
 def renderers(settings: Settings, catalog: Catalog) -> dict[str, Renderer]:
-    """The server's own, and one for a door that has no webhooks."""
+    """The server's renderers, and one for the OpenAI API, which has no webhooks."""
     return {**own_renderers(settings, catalog), "openai": render}
 
 
-def telling(url: str) -> None:
-    """Have every run told of at *url* when it is over, as doors do for callers who ask for that."""
+def add_webhook(url: str) -> None:
+    """Patch the service to send a ``completed`` webhook to *url* for every run."""
     bootstrap.renderers = renderers
     open_run = PredictionService.open
 
-    def open_told(service: PredictionService, ask: Ask) -> Any:
+    def open_with_webhook(service: PredictionService, ask: Ask) -> Any:
         return open_run(service, replace(ask, webhook=hook(url, WebhookEvent.COMPLETED)))
 
-    PredictionService.open = open_told
+    PredictionService.open = open_with_webhook
 
 
 def scripted(script: dict[str, Any]) -> Callable[..., SubprocessWorker]:
-    """Makes workers as ``SubprocessWorker`` does, but scripted ones."""
+    """A replacement for ``SubprocessWorker`` that starts scripted workers."""
 
     def make(launch: WorkerLaunch, **options: Any) -> SubprocessWorker:
         return SubprocessWorker(
@@ -83,13 +83,13 @@ def scripted(script: dict[str, Any]) -> Callable[..., SubprocessWorker]:
 
 
 def main() -> None:
-    """Serve, until the victim comes; without a point of death, until somebody ends it."""
+    """Serve until the victim's run, or, without a point, until stopped."""
     orders = json.loads(sys.argv[1])
     engine_kinds.SubprocessWorker = scripted(orders["script"])
     if orders["point"]:
-        mine(orders["point"])
-    if orders["tell"]:
-        telling(orders["tell"])
+        kill_at(orders["point"])
+    if orders["webhook_url"]:
+        add_webhook(orders["webhook_url"])
     serve(load_settings(orders["settings"], {}))
 
 

@@ -21,8 +21,8 @@ EXAMPLES = {
 
 
 @pytest.fixture(scope="module")
-async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Server, Caller]]:
-    """The service as ``corral serve`` puts it together, without HTTP."""
+async def server_and_caller(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Server, Caller]]:
+    """The service that ``corral serve`` creates, without HTTP."""
     server = build(load_settings({"data_dir": tmp_path_factory.mktemp("data")}, {}), lambda _: None)
     async with server.run():
         await server.engine.ready()
@@ -32,8 +32,8 @@ async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
-async def test_catalog_example_is_reproduced(desk: tuple[Server, Caller], example: Example) -> None:
-    server, caller = desk
+async def test_catalog_example_is_reproduced(server_and_caller: tuple[Server, Caller], example: Example) -> None:
+    server, caller = server_and_caller
     model = server.catalog.get(example.model)
     again = await run_example(server, caller, model, {**example.input, "seed": example.seed})
     assert "".join(again.output) == "".join(example.output)

@@ -21,7 +21,7 @@ from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, serving
 from tests.oracle.llama import TinyLlama
 from tests.server.calls import DOORS, Call
-from tests.server.premises import OpenServer
+from tests.server.harness import OpenServer
 from tests.unit.text.conftest import document_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]

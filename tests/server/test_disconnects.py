@@ -10,7 +10,7 @@ import pytest
 
 from corral.core.prediction import Prediction, Status, StoppedBy
 from tests.engines import DEADLINE_S, give_up_once_emitting, until_idle
-from tests.server.premises import MODEL, OpenServer, Premises
+from tests.server.harness import MODEL, OpenServer, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ ROUTES = {
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[OpenServer]:
     """A token every three milliseconds."""
-    async with Premises.furnish(tmp_path).server(step_s=0.003) as made:
+    async with ServerHarness.create(tmp_path).server(step_s=0.003) as made:
         yield made
 
 

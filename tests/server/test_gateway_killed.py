@@ -16,7 +16,7 @@ from corral.service.runs.codec import decode_events
 from corral.store.runs import streams
 from tests.doors.live_server import LiveServer
 from tests.server.gateway import POINTS, VICTIM
-from tests.server.premises import MODEL, Books, Premises
+from tests.server.harness import MODEL, Books, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -94,9 +94,9 @@ class Crash:
     clients: dict[str, Client]
 
 
-async def crash(premises: Premises, point: str, victim: str) -> Crash:
+async def crash(harness: ServerHarness, point: str, victim: str) -> Crash:
     """Kill a gateway at *point* of the victim's run, when the other runs are on their way."""
-    async with premises.books() as books:
+    async with harness.books() as books:
         account_id, secret = await books.open_account()
         private_id, private_secret = await books.open_account(privacy=True)
     clients = {
@@ -104,14 +104,14 @@ async def crash(premises: Premises, point: str, victim: str) -> Crash:
         "background": Client(secret, victim == "background", key="once"),
         "privacy": Client(private_secret, victim=False, key="once"),
     }
-    async with premises.gateway(point=point, step_s=STEP_S) as gateway, asyncio.TaskGroup() as asking:
+    async with harness.gateway(point=point, step_s=STEP_S) as gateway, asyncio.TaskGroup() as asking:
         others = [client for client in clients.values() if not client.victim]
         for client in others:
             asking.create_task(client.ask_until_killed(gateway))
         while not all(client.prediction for client in others):
             await asyncio.sleep(0.002)
         asking.create_task(clients[victim].ask_until_killed(gateway))
-        await gateway.killed()
+        await gateway.wait_killed()
     return Crash(point=point, victim=victim, account_id=account_id, private_id=private_id, clients=clients)
 
 
@@ -131,9 +131,9 @@ async def check_foreground(books: Books, foreground: Prediction, crash: Crash) -
         assert 0 < foreground.completion_tokens < TOKENS
 
 
-async def check_after_restart(premises: Premises, crash: Crash) -> None:
+async def check_after_restart(harness: ServerHarness, crash: Crash) -> None:
     """Everything that was left is finished or settled, as its caller was promised."""
-    async with premises.server() as server:
+    async with harness.server() as server:
         undisturbed = Client(crash.clients["background"].secret, victim=False)
         await undisturbed.ask(server)
         heard = [crash.clients[name].text for name in ("foreground", "background")]
@@ -153,10 +153,10 @@ async def check_after_restart(premises: Premises, crash: Crash) -> None:
         assert await logged_tokens(server.books, private.id) == 0
 
 
-async def check_crash(premises: Premises, point: str, victim: str) -> None:
-    crashed = await crash(premises, point, victim)
-    await check_after_restart(premises, crashed)
-    async with premises.books() as books:
+async def check_crash(harness: ServerHarness, point: str, victim: str) -> None:
+    crashed = await crash(harness, point, victim)
+    await check_after_restart(harness, crashed)
+    async with harness.books() as books:
         await books.check(crashed.account_id)
         await books.check(crashed.private_id)
 
@@ -164,11 +164,11 @@ async def check_crash(premises: Premises, point: str, victim: str) -> None:
 @pytest.mark.parametrize("victim", ["foreground", "background"])
 @pytest.mark.parametrize("point", POINTS)
 async def test_after_kill_9_every_run_is_settled_and_the_books_agree(tmp_path: Path, point: str, victim: str) -> None:
-    await check_crash(Premises.furnish(tmp_path), point, victim)
+    await check_crash(ServerHarness.create(tmp_path), point, victim)
 
 
 @pytest.mark.parametrize(("point", "victim"), [("mid_stream", "foreground"), ("before_settlement", "background")])
 async def test_after_kill_9_the_books_agree_on_postgresql(
     tmp_path: Path, fresh_postgres_url: str, point: str, victim: str
 ) -> None:
-    await check_crash(Premises.furnish(tmp_path, fresh_postgres_url), point, victim)
+    await check_crash(ServerHarness.create(tmp_path, fresh_postgres_url), point, victim)

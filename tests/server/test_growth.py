@@ -13,7 +13,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from tests.doors.live_server import SECRET
-from tests.server.premises import MODEL, OpenServer, Premises
+from tests.server.harness import MODEL, OpenServer, ServerHarness
 from tests.server.text_places import Call, Place, places_in_bodies, places_in_forms, places_in_heads
 
 MOST_PER_DOUBLING: Final = 2.5
@@ -121,11 +121,11 @@ async def faults_of(
     return [fault for fault in found if fault is not None]
 
 
-class Longest:
-    """The longest that the event loop's thread was at one callback, in CPU time: so long nobody else was served."""
+class LongestCallback:
+    """Longest CPU time of one event loop callback: how long other requests were blocked."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        """Measure every callback from now on."""
+        """Patch the event loop to measure every callback."""
         self.s = 0.0
         run = asyncio.events.Handle._run  # noqa: SLF001 - the one place that all callbacks come through
 
@@ -137,7 +137,7 @@ class Longest:
         patch.setattr(asyncio.events.Handle, "_run", measured)
 
     async def during(self, watch: Stopwatch, call: Call) -> float:
-        """While *call* is answered."""
+        """Longest callback while *call* is answered."""
         await asyncio.sleep(0)
         self.s = 0.0
         await watch.time_s(call)
@@ -168,7 +168,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenServer]:
     """The whole server, with a scripted engine in a process of its own."""
-    async with Premises.furnish(tmp_path_factory.mktemp("premises")).server(max_tokens=1) as live:
+    async with ServerHarness.create(tmp_path_factory.mktemp("harness")).server(max_tokens=1) as live:
         yield live
 
 
@@ -221,7 +221,7 @@ async def test_request_time_is_linear_in_every_form_string(forms: tuple[Stopwatc
 async def test_two_megabyte_strings_block_the_event_loop_for_milliseconds(
     server: OpenServer, by_key: Stopwatch, forms: tuple[Stopwatch, list[Place]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longest = Longest(monkeypatch)
+    longest = LongestCallback(monkeypatch)
     by_browser, fields = forms
     found = [(by_key, place, LONG_TEXTS) for place in places_in_bodies(server.made.app.openapi())]
     found += [(by_browser, place, LONG_FORM_TEXTS) for place in fields if place.name.startswith("POST")]
@@ -238,7 +238,7 @@ async def test_two_megabyte_strings_block_the_event_loop_for_milliseconds(
 async def test_two_megabytes_of_small_values_block_the_event_loop_for_milliseconds(
     by_key: Stopwatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longest = Longest(monkeypatch)
+    longest = LongestCallback(monkeypatch)
     chat = b'{"model":"%b","messages":[{"role":"user","content":"Hi"}],"user":%%b}' % MODEL.encode()
     for values in (
         b"[%b[]]" % (b"[]," * 650_000),

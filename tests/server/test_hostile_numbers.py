@@ -21,7 +21,7 @@ from corral.core.accounts import Scope
 from corral.service.accounts.accounts import KeyTerms
 from tests.contract.store.conftest import new_postgres
 from tests.doors.live_server import SECRET
-from tests.server.premises import MODEL, OpenServer, Premises
+from tests.server.harness import MODEL, OpenServer, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         url = ""
         if request.param == "postgresql":
             url = stack.enter_context(new_postgres(request.getfixturevalue("postgres_server")))
-        async with Premises.furnish(tmp_path_factory.mktemp("numbers"), url).server(step_s=0.0005) as made:
+        async with ServerHarness.create(tmp_path_factory.mktemp("numbers"), url).server(step_s=0.0005) as made:
             yield made
 
 
@@ -182,7 +182,7 @@ async def test_no_number_in_a_body_causes_a_5xx_or_corrupts_the_account(
             answer = await http.post(route.path, content=body, headers={"prefer": "wait"})
         where = f"{route.path} {'.'.join(field)} = {number[:40]}"
         assert answer.status_code < 500, (where, answer.text)
-        assert not made_in_vain(answer), (where, answer.text)
+        assert not created_but_not_runnable(answer), (where, answer.text)
         if answer.status_code in (400, 422):
             assert field[-1] in answer.text or field[0] in answer.text, (where, answer.text)
         seen[route.path, answer.status_code] += 1
@@ -196,8 +196,8 @@ async def test_no_number_in_a_body_causes_a_5xx_or_corrupts_the_account(
     assert answered >= {route.path for route in ROUTES if numbers is NUMBERS or route.path not in ACCOUNT}
 
 
-def made_in_vain(answer: Response) -> bool:
-    """Whether a prediction was made that no engine could run, though the request could have been refused."""
+def created_but_not_runnable(answer: Response) -> bool:
+    """Whether a prediction was created that no engine can run, instead of rejecting the request."""
     return answer.status_code == 201 and "sampling values" in (answer.json().get("error") or "")
 
 

@@ -18,7 +18,7 @@ from corral.settings import load_settings
 from tests.doors.live_server import SECRET, serving
 from tests.engines import DEADLINE_S
 from tests.server.calls import DOORS, Call
-from tests.server.premises import SCRIPT, OpenServer, Premises
+from tests.server.harness import SCRIPT, OpenServer, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def served(directory: Path, scripts: dict[str, dict[str, Any]], **more: Any) -> AsyncIterator[OpenServer]:
     """A server with on-demand deployments of these scripts, by the names of their models."""
-    Premises.furnish(directory)
+    ServerHarness.create(directory)
     lines = [f"{name} = {value}" for name, value in more.items()]
     for name, script in scripts.items():
         lines += ["[[deployments]]", f'name = "{name}"', f'models = ["local/{name}"]', f'weights = "{directory}/tiny"']

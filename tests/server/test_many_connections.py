@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.premises import Premises
+from tests.server.harness import ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -18,9 +18,9 @@ async def test_idle_connections_beyond_the_soft_file_limit_do_not_block_new_ones
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2 * SILENT:
         pytest.skip(f"the hard limit of open files is {hard}")
-    premises = Premises.furnish(tmp_path)
+    harness = ServerHarness.create(tmp_path)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_LIMIT, hard))  # the server inherits it
-    starting = premises.gateway()
+    starting = harness.gateway()
     gateway = await starting.__aenter__()
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * SILENT), hard))
     writers: list[asyncio.StreamWriter] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from corral.core.prediction import Status
-from tests.server.premises import INPUT_NUSD, MODEL, OUTPUT_NUSD, Premises
+from tests.server.harness import INPUT_NUSD, MODEL, OUTPUT_NUSD, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ async def test_concurrent_requests_run_only_up_to_the_prepaid_credit(
     request: pytest.FixtureRequest, tmp_path: Path, database: str, stream: bool
 ) -> None:
     url = "" if database == "sqlite" else request.getfixturevalue("fresh_postgres_url")
-    async with Premises.furnish(tmp_path, url).server(step_s=0.002) as server:
+    async with ServerHarness.create(tmp_path, url).server(step_s=0.002) as server:
         credit_nusd = AFFORDABLE * WORST_NUSD + WORST_NUSD - 1
         account_id, secret = await server.books.open_account(credit_nusd)
         async with server.http(key=secret) as http:
@@ -33,6 +33,6 @@ async def test_concurrent_requests_run_only_up_to_the_prepaid_credit(
         made = await server.books.predictions(account_id)
         assert [(one.status, one.completion_tokens) for one in made] == [(Status.SUCCEEDED, TOKENS)] * AFFORDABLE
         assert server.made.engine.stats().delivered_tokens == AFFORDABLE * TOKENS
-    async with Premises(directory=tmp_path, database_url=url).books() as books:
+    async with ServerHarness(directory=tmp_path, database_url=url).books() as books:
         await books.check(account_id, credit_nusd=credit_nusd)
         assert (await books.accounts.account(account_id)).available_nusd == WORST_NUSD - 1

@@ -97,7 +97,7 @@ async def run(name: str, code: str) -> str:
 
 
 def text_of(name: str, output: str) -> str:
-    """The answer in what a program printed."""
+    """Extract the answer from a program's output."""
     match name:
         case "replicate-curl":
             return "".join(json.loads(output)["output"]).strip()
@@ -110,8 +110,8 @@ def text_of(name: str, output: str) -> str:
             return output.strip()
 
 
-async def asked_of_the_model(server: RealServer, count: int) -> list[tuple[object, ...]]:
-    """What decides the answer, of the last *count* predictions: a model may well answer alike to what is not."""
+async def latest_requests(server: RealServer, count: int) -> list[tuple[object, ...]]:
+    """Stored requests of the last *count* predictions: different requests may have the same answer."""
     caller = await server.accounts.authenticate(SECRET)
     assert caller is not None
     made = await server.predictions.page(caller, PageRequest(limit=count))
@@ -132,7 +132,7 @@ async def check_all(server: RealServer, fields: dict[str, str]) -> None:
         printed = await asyncio.gather(*(run(name, programs[name]) for name in some))
         outputs |= {name: text_of(name, output) for name, output in zip(some, printed, strict=True)}
     assert outputs == dict.fromkeys(IDS, expected)
-    asked = await asked_of_the_model(server, len(IDS) + 1)
+    asked = await latest_requests(server, len(IDS) + 1)
     assert asked == asked[:1] * (len(IDS) + 1)
 
 

@@ -15,7 +15,7 @@ from tests.doors.live_server import LiveServer
 from tests.doors.replicate.scenes import PLAIN, Event, as_lines, create, parse, text_of, until
 from tests.official_validators import check
 from tests.receiver import Receiver, receiving
-from tests.server.premises import MODEL, Premises
+from tests.server.harness import MODEL, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ STEP_S = 0.03
 """So that a run takes six seconds, and none is over when the server dies."""
 
 
-def given(number: int) -> dict[str, Any]:
+def run_input(number: int) -> dict[str, Any]:
     """Input of a run: every other one is greedy, the rest are drawn with a seed."""
     sampling = {"temperature": 0} if number % 2 else {"temperature": 1, "seed": number + 1}
     return {"prompt": f"Tell me of llama {number}.", **PLAIN, "max_tokens": TOKENS, **sampling}
@@ -39,7 +39,7 @@ class Reader:
     heard: list[Event] = field(default_factory=list[Event])
 
     async def read(self, server: LiveServer) -> None:
-        """To the end, from after what was heard before."""
+        """Read the stream to its end, resuming after the last received event."""
         headers = {"last-event-id": self.heard[-1].id} if self.heard else {}
         path = urlsplit(self.prediction["urls"]["stream"]).path
         pending = ""
@@ -56,19 +56,19 @@ class Reader:
             await self.read(server)
 
 
-async def begin(http: AsyncClient, number: int, receiver: Receiver) -> Reader:
-    """A prediction whose end is told, and its reader."""
-    body = {"input": given(number), "webhook": receiver.url, "webhook_events_filter": ["completed"]}
+async def create_prediction(http: AsyncClient, number: int, receiver: Receiver) -> Reader:
+    """Create a prediction with a ``completed`` webhook; return its reader."""
+    body = {"input": run_input(number), "webhook": receiver.url, "webhook_events_filter": ["completed"]}
     answer = await http.post(f"/v1/models/{MODEL}/predictions", json=body)
     assert answer.status_code == 201, answer.text
     return Reader(answer.json())
 
 
-async def interrupted(premises: Premises, secret: str, receiver: Receiver) -> list[Reader]:
-    """Twenty readers that were somewhere in the middle, each elsewhere, when the server was killed."""
-    async with premises.gateway(step_s=STEP_S) as gateway, gateway.http(key=secret) as http:
+async def read_until_server_is_killed(harness: ServerHarness, secret: str, receiver: Receiver) -> list[Reader]:
+    """Start the readers and kill the server while each is in the middle of its stream."""
+    async with harness.gateway(step_s=STEP_S) as gateway, gateway.http(key=secret) as http:
         async with asyncio.TaskGroup() as asking:
-            begun = [asking.create_task(begin(http, number, receiver)) for number in range(RUNS)]
+            begun = [asking.create_task(create_prediction(http, number, receiver)) for number in range(RUNS)]
         readers = [task.result() for task in begun]
         async with asyncio.TaskGroup() as reading:
             for reader in readers:
@@ -80,15 +80,15 @@ async def interrupted(premises: Premises, secret: str, receiver: Receiver) -> li
     return readers
 
 
-async def undisturbed(http: AsyncClient) -> list[str]:
-    """What the same inputs give where nobody is killed."""
+async def expected_texts(http: AsyncClient) -> list[str]:
+    """Texts of the same inputs without a kill."""
     async with asyncio.TaskGroup() as asking:
-        asked = [asking.create_task(create(http, prefer="wait", **given(number))) for number in range(RUNS)]
+        asked = [asking.create_task(create(http, prefer="wait", **run_input(number))) for number in range(RUNS)]
     return ["".join((await until(http, task.result()))[-1]["output"]) for task in asked]
 
 
-async def all_told(receiver: Receiver, ids: set[str]) -> dict[str, dict[str, Any]]:
-    """The bodies that receivers were sent, once each prediction's end was told."""
+async def completed_webhooks(receiver: Receiver, ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Wait for the webhook of every prediction; return the bodies by prediction id."""
     async with asyncio.timeout(60):
         while ids > {one.json()["id"] for one in receiver.received}:
             await receiver.until(len(receiver.received) + 1, within_s=60)
@@ -96,27 +96,27 @@ async def all_told(receiver: Receiver, ids: set[str]) -> dict[str, dict[str, Any
 
 
 async def test_background_runs_survive_kill_9_with_text_streams_and_webhooks(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.books() as books:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.books() as books:
         account_id, secret = await books.open_account()
     async with receiving() as receiver:
-        readers = await interrupted(premises, secret, receiver)
+        readers = await read_until_server_is_killed(harness, secret, receiver)
         assert receiver.received == []
         before = [text_of(reader.heard) for reader in readers]
         ids = {reader.prediction["id"] for reader in readers}
-        async with premises.books() as books:
+        async with harness.books() as books:
             left = await books.predictions(account_id)
         assert {one.id for one in left if not one.status.terminal} == ids
         # Slow enough that readers come back before the new server has computed again what they have.
-        async with premises.gateway(step_s=STEP_S) as gateway, gateway.http(key=secret) as http:
+        async with harness.gateway(step_s=STEP_S) as gateway, gateway.http(key=secret) as http:
             http.timeout = 60
             async with asyncio.TaskGroup() as reading:
                 for reader in readers:
                     reading.create_task(reader.read(gateway))
             ends = [(await http.get(f"/v1/predictions/{reader.prediction['id']}")).json() for reader in readers]
-            told = await all_told(receiver, ids)
+            told = await completed_webhooks(receiver, ids)
             signing = (await http.get("/v1/webhooks/default/secret")).json()["key"]
-            texts = await undisturbed(http)
+            texts = await expected_texts(http)
     for reader, end, start, text in zip(readers, ends, before, texts, strict=True):
         assert (end["status"], end["metrics"]["output_token_count"]) == ("succeeded", TOKENS)
         assert "".join(end["output"]) == text
@@ -128,5 +128,5 @@ async def test_background_runs_survive_kill_9_with_text_streams_and_webhooks(tmp
         assert (told[end["id"]]["status"], told[end["id"]]["output"]) == ("succeeded", end["output"])
     for one in receiver.received:
         check(one.headers, one.body, signing)
-    async with premises.books() as books:
+    async with harness.books() as books:
         await books.check(account_id)

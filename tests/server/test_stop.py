@@ -12,7 +12,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from corral.core.prediction import Status, StoppedBy
-from tests.server.premises import MODEL, Gateway, Premises
+from tests.server.harness import MODEL, Gateway, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -156,17 +156,17 @@ async def stop_with_calls_open(gateway: Gateway, secret: str) -> Calls:
 
 
 async def test_shutdown_answers_open_requests_and_background_runs_resume_after_restart(tmp_path: Path) -> None:
-    premises = replace(Premises.furnish(tmp_path), more={"stop_grace_s": 1})
-    async with premises.books() as books:
+    harness = replace(ServerHarness.create(tmp_path), more={"stop_grace_s": 1})
+    async with harness.books() as books:
         account_id, secret = await books.open_account()
     log = tmp_path / "log"
-    async with premises.gateway(step_s=STEP_S, log=log) as gateway:
+    async with harness.gateway(step_s=STEP_S, log=log) as gateway:
         calls = await stop_with_calls_open(gateway, secret)
     calls.check()
     lines = log.read_text().splitlines()
     assert [line for line in lines if "Traceback" in line or "level=error" in line] == []
     assert len([line for line in lines if "server_stopping" in line]) == 1, lines
-    async with premises.books() as books:
+    async with harness.books() as books:
         made = await books.predictions(account_id)
         ended = [one for one in made if one.status.terminal]
         assert len(ended) == len(PLAIN) + len(STREAMS)
@@ -175,7 +175,7 @@ async def test_shutdown_answers_open_requests_and_background_runs_resume_after_r
             assert one.receipt is not None
             assert one.receipt["stopped_by"] == "restart"
         assert await books.accounts.reconcile() == []
-    async with premises.server() as server, server.http(key=secret) as http, asyncio.timeout(PATIENCE_S):
+    async with harness.server() as server, server.http(key=secret) as http, asyncio.timeout(PATIENCE_S):
         again = await http.post("/v1/chat/completions", json=CHAT, headers={"idempotency-key": "once"})
         assert again.json()["usage"]["completion_tokens"] == TOKENS
         while (await http.get(f"/v1/predictions/{calls.background_id}")).json()["status"] != "succeeded":
@@ -183,9 +183,9 @@ async def test_shutdown_answers_open_requests_and_background_runs_resume_after_r
 
 
 async def test_shutdown_without_open_requests_is_immediate(tmp_path: Path) -> None:
-    premises = replace(Premises.furnish(tmp_path), more={"stop_grace_s": 3600})
+    harness = replace(ServerHarness.create(tmp_path), more={"stop_grace_s": 3600})
     log = tmp_path / "log"
-    async with premises.gateway(log=log) as gateway, gateway.http() as http:
+    async with harness.gateway(log=log) as gateway, gateway.http() as http:
         assert (await http.get("/health")).status_code == 200  # its connection stays open
         gateway.process.send_signal(signal.SIGINT)
         assert await gateway.process.wait() == 0
@@ -194,8 +194,8 @@ async def test_shutdown_without_open_requests_is_immediate(tmp_path: Path) -> No
 
 
 async def test_second_ctrl_c_does_not_wait_for_open_requests(tmp_path: Path) -> None:
-    premises = replace(Premises.furnish(tmp_path), more={"stop_grace_s": 3600})
-    async with premises.gateway(step_s=STEP_S, log=tmp_path / "log") as gateway, gateway.http() as http:
+    harness = replace(ServerHarness.create(tmp_path), more={"stop_grace_s": 3600})
+    async with harness.gateway(step_s=STEP_S, log=tmp_path / "log") as gateway, gateway.http() as http:
         stream = Stream()
         reading = asyncio.ensure_future(stream.read(http, "POST", *STREAMS["chat"][:1], json=STREAMS["chat"][1]))
         await stream.begun.wait()

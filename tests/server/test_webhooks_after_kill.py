@@ -12,7 +12,7 @@ from tests.doors.live_server import LiveServer
 from tests.official_validators import check
 from tests.receiver import receiving
 from tests.server.gateway import VICTIM
-from tests.server.premises import MODEL, Premises
+from tests.server.harness import MODEL, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -34,22 +34,22 @@ async def ask(gateway: LiveServer, secret: str, number: int) -> None:
 
 @pytest.mark.parametrize("point", ["before_settlement", "after_settlement"])
 async def test_completed_webhooks_are_delivered_at_least_once_after_kill_9(tmp_path: Path, point: str) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.books() as books:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.books() as books:
         account_id, secret = await books.open_account()
     async with receiving() as receiver:
         async with (
-            premises.gateway(point=point, tell=receiver.url, step_s=0.01) as gateway,
+            harness.gateway(point=point, webhook_url=receiver.url, step_s=0.01) as gateway,
             asyncio.TaskGroup() as asking,
         ):
             for number in range(RUNS):
                 asking.create_task(ask(gateway, secret, number))
-            await gateway.killed()
+            await gateway.wait_killed()
         heard = {each.json()["id"] for each in receiver.received}
-        async with premises.books() as books:
+        async with harness.books() as books:
             left = {each.id for each in await books.predictions(account_id)}
         assert left > heard
-        async with premises.server(step_s=0.001) as server:
+        async with harness.server(step_s=0.001) as server:
             while not left <= {each.json()["id"] for each in receiver.received}:
                 await receiver.until(len(receiver.received) + 1, within_s=30)
             signing = await server.made.webhooks.secret(account_id)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from corral.api.doors.replicate.input_table import INPUTS
-from tests.server.premises import MODEL
+from tests.server.harness import MODEL
 
 Step = str | int
 Document = dict[str, Any]

@@ -44,8 +44,8 @@ RECONCILED_EACH = 5
 
 
 @dataclass(kw_only=True)
-class Payer:
-    """What an account must have, by the model."""
+class ExpectedAccount:
+    """Expected balances of an account."""
 
     account: Account
     key: ApiKey
@@ -59,10 +59,10 @@ class Payer:
 
 
 @dataclass(kw_only=True)
-class Run:
-    """What a prediction must be, by the model."""
+class ExpectedRun:
+    """Expected state of a prediction."""
 
-    payer: Payer
+    payer: ExpectedAccount
     prediction: Prediction
     price: Price
     bill: Prediction | None = None
@@ -81,8 +81,8 @@ class BooksMachine(RuleBasedStateMachine):
         self.loop = asyncio.Runner()
         self.now_ms = NOON
         self.steps = 0
-        self.all_payers: list[Payer] = []
-        self.all_runs: dict[str, Run] = {}
+        self.all_payers: list[ExpectedAccount] = []
+        self.all_runs: dict[str, ExpectedRun] = {}
         self.by_key: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.begin()
         self.store = Store.open(self.url)
@@ -104,29 +104,29 @@ class BooksMachine(RuleBasedStateMachine):
         return self.loop.run(self.store.write(work))
 
     @initialize(target=payers, credit_nusd=st.integers(0, 10**6))
-    def first_payer(self, credit_nusd: int) -> Payer:
+    def first_payer(self, credit_nusd: int) -> ExpectedAccount:
         return self.make_payer(credit_nusd=credit_nusd, unlimited=False)
 
     @rule(target=payers, credit_nusd=st.integers(0, 10**6), unlimited=st.booleans())
-    def new_payer(self, credit_nusd: int, unlimited: bool) -> Payer:
+    def new_payer(self, credit_nusd: int, unlimited: bool) -> ExpectedAccount:
         return self.make_payer(credit_nusd=credit_nusd, unlimited=unlimited)
 
-    def make_payer(self, *, credit_nusd: int, unlimited: bool) -> Payer:
-        def make(connection: Connection) -> Payer:
+    def make_payer(self, *, credit_nusd: int, unlimited: bool) -> ExpectedAccount:
+        def make(connection: Connection) -> ExpectedAccount:
             account = accounts.create_account(
                 connection, name=f"Ann {len(self.all_payers)}", unlimited=unlimited, now_ms=self.now_ms
             )
             key = keys.add_key(connection, new_key(account, account.id.encode()), now_ms=self.now_ms)
             if credit_nusd:
                 accounts.credit(connection, account.id, credit_nusd, now_ms=self.now_ms)
-            return Payer(account=account, key=key, credited_nusd=credit_nusd)
+            return ExpectedAccount(account=account, key=key, credited_nusd=credit_nusd)
 
         payer = self.write(make)
         self.all_payers.append(payer)
         return payer
 
     @rule(payer=payers, nusd=st.integers(-(10**6), 10**6).filter(bool))
-    def credit(self, payer: Payer, nusd: int) -> None:
+    def credit(self, payer: ExpectedAccount, nusd: int) -> None:
         fits = nusd > 0 or payer.available_nusd + nusd >= 0
         try:
             self.write(lambda c: accounts.credit(c, payer.account.id, nusd, now_ms=self.now_ms))
@@ -144,7 +144,7 @@ class BooksMachine(RuleBasedStateMachine):
         price=st.sampled_from([PRICE, PRICE, FREE]),
         idempotency=st.none() | st.builds(same, st.sampled_from("abc"), st.sampled_from([b"x", b"y"])),
     )
-    def claim(self, payer: Payer, prompt_tokens: int, new_tokens: int, price: Price, idempotency: Any) -> Any:
+    def claim(self, payer: ExpectedAccount, prompt_tokens: int, new_tokens: int, price: Price, idempotency: Any) -> Any:
         request = replace(
             wanted(payer.account, payer.key),
             prompt_tokens=prompt_tokens,
@@ -172,18 +172,18 @@ class BooksMachine(RuleBasedStateMachine):
         assert known is None
         assert fits
         payer.held_nusd += request.hold_nusd
-        run = Run(payer=payer, prediction=outcome.prediction, price=price)
+        run = ExpectedRun(payer=payer, prediction=outcome.prediction, price=price)
         self.all_runs[outcome.prediction.id] = run
         if idempotency:
             self.by_key[name] = (idempotency.body_digest, outcome.prediction.id)
         return run
 
     @rule(run=runs)
-    def start(self, run: Run) -> None:
+    def start(self, run: ExpectedRun) -> None:
         self.write(lambda c: record_start(c, run.prediction.id, now_ms=self.now_ms))
 
     @rule(run=runs, tokens=st.integers(1, 20))
-    def log(self, run: Run, tokens: int) -> None:
+    def log(self, run: ExpectedRun, tokens: int) -> None:
         if run.bill is not None or run.delivered + tokens > self.most(run):
             return
         row = streams.LogRow(first_seq=run.delivered + 1, last_seq=run.delivered + tokens, payload=b"text")
@@ -196,11 +196,11 @@ class BooksMachine(RuleBasedStateMachine):
         run.delivered += tokens
 
     @rule(run=runs, more=st.integers(0, 300), unread=st.integers(0, 5), status=st.sampled_from(list(Status)[2:]))
-    def settle(self, run: Run, more: int, unread: int, status: Status) -> None:
+    def settle(self, run: ExpectedRun, more: int, unread: int, status: Status) -> None:
         self.end(run, billed=min(run.delivered + more, self.most(run)), unread=unread, status=status)
 
     @rule(run=runs)
-    def cancel(self, run: Run) -> None:
+    def cancel(self, run: ExpectedRun) -> None:
         self.end(run, billed=run.delivered, unread=0, status=Status.CANCELED)
 
     @precondition(lambda self: self.running() > 1)
@@ -223,7 +223,7 @@ class BooksMachine(RuleBasedStateMachine):
     def purge_data(self) -> None:
         self.write(lambda c: predictions.purge_data(c, before_ms=self.now_ms))
 
-    def end(self, run: Run, *, billed: int, unread: int, status: Status) -> None:
+    def end(self, run: ExpectedRun, *, billed: int, unread: int, status: Status) -> None:
         """Settle; the model is changed by the first time only."""
         settlement = ended(
             run.prediction,
@@ -253,7 +253,7 @@ class BooksMachine(RuleBasedStateMachine):
         return sum(run.bill is None for run in self.all_runs.values())
 
     @staticmethod
-    def most(run: Run) -> int:
+    def most(run: ExpectedRun) -> int:
         """Tokens that its hold covers."""
         if run.price is FREE:
             return 300

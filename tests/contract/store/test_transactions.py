@@ -40,8 +40,8 @@ def commits() -> Iterator[list[Connection]]:
     event.remove(Engine, "commit", see)
 
 
-class Blocked:
-    """Keeps the writer of an SQLite store busy, so that what is queued meanwhile becomes one group."""
+class BlockedWriter:
+    """Blocks the writer of an SQLite store, so that transactions queued meanwhile become one group."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -90,7 +90,7 @@ async def test_failed_transaction_rolls_back_only_itself(store: Store) -> None:
 
 async def test_queued_transactions_share_one_commit_on_sqlite(sqlite_url: str, commits: list[Connection]) -> None:
     store = Store.open(sqlite_url)
-    async with Blocked(store):
+    async with BlockedWriter(store):
         before = len(commits)
         tasks = await queued(store, *(name_account(f"{n:03}") for n in range(100)), fail)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -108,7 +108,7 @@ async def test_failed_commit_fails_every_transaction_of_its_group_on_sqlite(sqli
         connection.execute(insert(idempotency_keys), row)
 
     store = Store.open(sqlite_url)
-    async with Blocked(store):
+    async with BlockedWriter(store):
         tasks = await queued(store, name_account("a"), dangle, fail, name_account("b"))
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreFailed, StoreFailed, InvalidRequest, StoreFailed]
@@ -182,7 +182,7 @@ async def test_read_sees_one_snapshot(store: Store) -> None:
 async def test_full_transaction_queue_rejects_writes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corral.store.store, "MAX_WAITING", 3)
     store = Store.open(url)
-    async with Blocked(store):
+    async with BlockedWriter(store):
         tasks = await queued(store, *(name_account(name) for name in "abc"))
         with pytest.raises(Overloaded):
             await tasks[2]

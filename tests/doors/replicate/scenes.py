@@ -13,7 +13,7 @@ from httpx2 import AsyncClient, Response
 from replicate.client import Client
 
 from tests.doors.live_server import SECRET
-from tests.server.premises import MODEL, OpenServer, Premises
+from tests.server.harness import MODEL, OpenServer, ServerHarness
 
 T = TypeVar("T")
 
@@ -120,5 +120,5 @@ async def read_stream(http: AsyncClient, prediction: dict[str, Any], *, after: s
 @asynccontextmanager
 async def scripted(directory: Path, **script: Any) -> AsyncIterator[tuple[OpenServer, AsyncClient]]:
     """The whole server in front of a scripted engine, with a plain client; *script* as in ScriptedOptions."""
-    async with Premises.furnish(directory).server(**script) as server, server.http() as http:
+    async with ServerHarness.create(directory).server(**script) as server, server.http() as http:
         yield server, http

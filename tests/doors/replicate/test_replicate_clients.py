@@ -11,7 +11,7 @@ from tests.doors.replicate.node_client import node
 from tests.doors.replicate.scenes import CHAT, PLAIN, TERMINAL, TINY, create, in_thread, official, scripted
 from tests.official_validators import needs_node
 from tests.server.conftest import RealServer
-from tests.server.premises import SCRIPT, OpenServer, Premises
+from tests.server.harness import SCRIPT, OpenServer, ServerHarness
 from tests.unit.service.desk import ByteTokenizer
 
 pytestmark = pytest.mark.anyio
@@ -53,9 +53,9 @@ async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenSe
 @pytest.fixture(scope="module")
 async def speaking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpenServer]:
     """A server that says TEXT."""
-    premises = Premises.furnish(tmp_path_factory.mktemp("speaking"), more_pieces=FILES)
+    harness = ServerHarness.create(tmp_path_factory.mktemp("speaking"), more_pieces=FILES)
     script = {"answer": ids_of(TEXT), "vocab_size": SCRIPT["vocab_size"] + len(FILES)}
-    async with premises.server(**script, step_s=BRISK) as live:
+    async with harness.server(**script, step_s=BRISK) as live:
         yield live
 
 

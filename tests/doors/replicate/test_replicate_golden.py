@@ -17,7 +17,7 @@ from tests.doors.live_server import SECRET
 from tests.doors.replicate.scenes import PLAIN, TINY, until
 from tests.doors.replicate.transcript import Connection, Transcript, joined, request_of
 from tests.receiver import receiving
-from tests.server.premises import OpenServer, Premises
+from tests.server.harness import OpenServer, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ STEP_S = 0.04
 async def saying(directory: Path, text: str) -> AsyncIterator[tuple[OpenServer, Transcript]]:
     """A server whose model says *text* to everything, a character a step."""
     answer = [FIRST_BYTE_ID + byte for byte in text.encode()]
-    async with Premises.furnish(directory).server(answer=answer, step_s=STEP_S) as server:
+    async with ServerHarness.create(directory).server(answer=answer, step_s=STEP_S) as server:
         yield server, Transcript(server.port)
 
 

@@ -13,7 +13,7 @@ from replicate.webhook import Webhooks, WebhookSigningSecret
 from tests.doors.replicate.scenes import PLAIN, TINY, create, get, parse, read_stream, scripted, text_of, until
 from tests.engines import give_up_once_emitting
 from tests.receiver import receiving
-from tests.server.premises import Premises
+from tests.server.harness import ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -25,11 +25,11 @@ ENDLESS: dict[str, Any] = {**GIVEN, "max_tokens": 400}
 
 
 @contextmanager
-def settings_of(premises: Premises, **settings: Any) -> Iterator[None]:
+def settings_of(harness: ServerHarness, **settings: Any) -> Iterator[None]:
     """Have the server started with *settings* besides its own."""
-    choices = {**premises.choices, **settings}
+    choices = {**harness.choices, **settings}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Premises, "choices", choices)
+        patch.setattr(ServerHarness, "choices", choices)
         yield
 
 
@@ -87,11 +87,11 @@ async def test_a_client_that_goes_away_stops_nothing(tmp_path: Path) -> None:
 
 
 async def test_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.books() as books:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.books() as books:
         _, secret = await books.open_account()
-    with settings_of(premises, replicate_creates_per_minute=2):
-        async with premises.server() as server, server.http(key=secret) as http:
+    with settings_of(harness, replicate_creates_per_minute=2):
+        async with harness.server() as server, server.http(key=secret) as http:
             path = f"/v1/models/{TINY}/predictions"
             answers = [await http.post(path, json={"input": {**GIVEN, "max_tokens": 1}}) for _ in range(4)]
             assert [answer.status_code for answer in answers] == [201, 201, 429, 429]
@@ -103,10 +103,10 @@ async def test_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Pa
 
 
 async def test_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.books() as books:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.books() as books:
         _, secret = await books.open_account(privacy=True)
-    async with premises.server() as server, server.http(key=secret) as http:
+    async with harness.server() as server, server.http(key=secret) as http:
         body = await create(http, prefer="wait", **GIVEN, max_tokens=3)
         assert (body["data_removed"], body["input"], body["output"], body["logs"]) == (True, {}, None, "")
         assert (body["status"], body["metrics"]["output_token_count"]) == ("succeeded", 3)
@@ -116,9 +116,9 @@ async def test_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_pat
 
 
 async def test_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    with settings_of(premises, webhook_allow_networks="127.0.0.0/8"):
-        async with receiving() as post, premises.server(step_s=SLOW) as server, server.http() as http:
+    harness = ServerHarness.create(tmp_path)
+    with settings_of(harness, webhook_allow_networks="127.0.0.0/8"):
+        async with receiving() as post, harness.server(step_s=SLOW) as server, server.http() as http:
             events = ["start", "completed"]
             url = post.url.replace("http://", "HTTP://")  # a scheme may be in capitals
             webhook = {"webhook": url, "webhook_events_filter": events}
@@ -134,10 +134,10 @@ async def test_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_p
 
 
 async def test_a_hundred_waits_half_of_them_canceled_all_end_and_the_books_agree(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.books() as books:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.books() as books:
         account_id, secret = await books.open_account(10**12)
-    async with premises.server(step_s=0.005) as server, server.http(key=secret) as http:
+    async with harness.server(step_s=0.005) as server, server.http(key=secret) as http:
         http.timeout = 60
 
         async def one(number: int) -> dict[str, Any]:
@@ -157,8 +157,8 @@ async def test_a_hundred_waits_half_of_them_canceled_all_end_and_the_books_agree
 
 
 async def test_a_stream_resumes_after_a_restart_of_the_server(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.server(step_s=SLOW) as server, server.http() as http:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.server(step_s=SLOW) as server, server.http() as http:
         body = await create(http, **LONG)
         url = body["urls"]["stream"].removeprefix(server.url)
         heard: list[Any] = []
@@ -169,7 +169,7 @@ async def test_a_stream_resumes_after_a_restart_of_the_server(tmp_path: Path) ->
                 heard = parse(text.rpartition("\n\n")[0] + "\n\n")
                 if len(heard) > 5:
                     break
-    async with premises.server() as server, server.http() as http:
+    async with harness.server() as server, server.http() as http:
         rest = parse((await http.get(url, headers={"last-event-id": heard[-1].id})).text)
         whole = (await http.get(f"/v1/predictions/{body['id']}")).json()
     assert rest[-1].data == "{}"

@@ -13,7 +13,7 @@ from corral.settings import load_settings
 from tests.doors.live_server import SECRET, serving
 from tests.doors.replicate.scenes import CHAT, create, until
 from tests.engines import until_idle
-from tests.server.premises import INPUT_NUSD, OUTPUT_NUSD, Books
+from tests.server.harness import INPUT_NUSD, OUTPUT_NUSD, Books
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.doors.replicate.scenes import PLAIN, TINY, create, get, in_thread, official, until
 from tests.receiver import receiving
-from tests.server.premises import Premises
+from tests.server.harness import ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ ENDLESS: dict[str, Any] = {"prompt": "Hi", **PLAIN, "seed": 5, "max_tokens": 400
 
 async def test_the_python_client_lists_predictions_that_were_canceled_while_they_waited(tmp_path: Path) -> None:
     async with (
-        Premises.furnish(tmp_path).server(**SLOW) as server,
+        ServerHarness.create(tmp_path).server(**SLOW) as server,
         official(server.url) as client,
     ):
         running = await in_thread(client.predictions.create, model=TINY, input=ENDLESS)
@@ -32,8 +32,8 @@ async def test_the_python_client_lists_predictions_that_were_canceled_while_they
 
 
 async def test_the_setting_gives_the_documented_word_in_get_list_and_webhook(tmp_path: Path) -> None:
-    premises = replace(Premises.furnish(tmp_path), more={"replicate_aborted_status": True})
-    async with receiving() as post, premises.server(**SLOW) as server, server.http() as http:
+    harness = replace(ServerHarness.create(tmp_path), more={"replicate_aborted_status": True})
+    async with receiving() as post, harness.server(**SLOW) as server, server.http() as http:
         running = await create(http, **ENDLESS)
         await until(http, running, "processing")
         hook = {"webhook": post.url, "webhook_events_filter": ["completed"]}

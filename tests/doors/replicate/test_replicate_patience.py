@@ -21,7 +21,7 @@ from tests.doors.replicate.node_client import node
 from tests.doors.replicate.scenes import PLAIN, TINY, create, get, in_thread, official, read_stream
 from tests.official_validators import check, needs_node, node_says
 from tests.receiver import answer, receiving
-from tests.server.premises import Premises
+from tests.server.harness import ServerHarness
 from tests.unit.service.post_office import ended
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ async def test_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(
     few = {**GIVEN, "max_tokens": 3}
     impatient = httpx.Timeout(5, read=0.5)
     with instead(bootstrap, Dependencies=partial(Dependencies, ping_s=0.1)):
-        async with Premises.furnish(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
+        async with ServerHarness.create(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
             running, waiting = await create(http, **ENDLESS), await create(http, **few)
             async with http.stream("GET", waiting["urls"]["stream"]) as stream:
                 lines = stream.aiter_lines()
@@ -82,7 +82,7 @@ async def test_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(
 
 
 async def test_without_comments_the_client_would_have_given_up(tmp_path: Path) -> None:
-    async with Premises.furnish(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
+    async with ServerHarness.create(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
         await create(http, **ENDLESS)
         waiting = await create(http, **ENDLESS)
         async with official(server.url, timeout=httpx.Timeout(5, read=0.5)) as client:
@@ -94,7 +94,7 @@ async def test_without_comments_the_client_would_have_given_up(tmp_path: Path) -
 async def test_a_post_with_a_wrong_key_is_sent_once(tmp_path: Path) -> None:
     counting = Counting()
     async with (
-        Premises.furnish(tmp_path).server() as server,
+        ServerHarness.create(tmp_path).server() as server,
         official(server.url, api_token="wrong", transport=counting) as client,
     ):
         with pytest.raises(ReplicateError) as caught:
@@ -103,11 +103,11 @@ async def test_a_post_with_a_wrong_key_is_sent_once(tmp_path: Path) -> None:
 
 
 async def test_a_get_in_python_waits_as_long_as_it_is_told_and_succeeds(tmp_path: Path) -> None:
-    premises, counting = Premises.furnish(tmp_path), Counting()
-    async with premises.books() as books:
+    harness, counting = ServerHarness.create(tmp_path), Counting()
+    async with harness.books() as books:
         _, secret = await books.open_account()
-    with instead(Premises, choices={**premises.choices, "replicate_requests_per_minute": 30}):
-        async with premises.server() as server, server.http(key=secret) as http:
+    with instead(ServerHarness, choices={**harness.choices, "replicate_requests_per_minute": 30}):
+        async with harness.server() as server, server.http(key=secret) as http:
             body = await create(http, prefer="wait", **GIVEN, max_tokens=1)
             async with official(server.url, api_token=secret, transport=counting) as client:
                 while (await http.get("/v1/account")).status_code == 200:
@@ -119,11 +119,11 @@ async def test_a_get_in_python_waits_as_long_as_it_is_told_and_succeeds(tmp_path
 
 @needs_node
 async def test_posts_that_node_sends_again_create_one_prediction(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
-    async with premises.books() as books:
+    harness = ServerHarness.create(tmp_path)
+    async with harness.books() as books:
         _, secret = await books.open_account()
-    with instead(Premises, choices={**premises.choices, "replicate_creates_per_minute": 30}):
-        async with premises.server() as server, server.http(key=secret) as http:
+    with instead(ServerHarness, choices={**harness.choices, "replicate_creates_per_minute": 30}):
+        async with harness.server() as server, server.http(key=secret) as http:
             given = {**GIVEN, "max_tokens": 1}
             got = await node("replicate_retries.mjs", key=secret, url=server.url, model=TINY, input=given)
             made = (await http.get("/v1/predictions")).json()["results"]
@@ -133,7 +133,7 @@ async def test_posts_that_node_sends_again_create_one_prediction(tmp_path: Path)
 
 
 async def test_output_is_told_at_most_every_half_second_and_the_end_once(tmp_path: Path) -> None:
-    async with receiving() as post, Premises.furnish(tmp_path).server(step_s=SLOW) as server, server.http() as http:
+    async with receiving() as post, ServerHarness.create(tmp_path).server(step_s=SLOW) as server, server.http() as http:
         events = {"webhook": post.url, "webhook_events_filter": ["start", "output", "logs", "completed"]}
         made = (await http.post(POST_PATH, json={"input": {**GIVEN, "max_tokens": 100}, **events})).json()
         while not post.received or post.received[-1].json()["completed_at"] is None:
@@ -165,7 +165,7 @@ async def test_the_end_is_told_again_after_a_500_under_the_same_id_and_no_redire
     async with receiving() as post, receiving() as elsewhere:
         post.answers += [answer(500), answer(307, f"Location: {elsewhere.url}")]
         with instead(bootstrap, Deliverer=quick):
-            async with Premises.furnish(tmp_path).server() as server, server.http() as http:
+            async with ServerHarness.create(tmp_path).server() as server, server.http() as http:
                 told = {"webhook": post.url, "webhook_events_filter": ["completed"]}
                 body = {"input": {**GIVEN, "max_tokens": 2}, **told}
                 made = (await http.post(POST_PATH, json=body, headers={"prefer": "wait"})).json()
@@ -182,12 +182,12 @@ async def test_the_end_is_told_again_after_a_500_under_the_same_id_and_no_redire
 
 
 async def test_after_the_retention_time_a_prediction_has_no_text_and_is_still_there(tmp_path: Path) -> None:
-    premises = Premises.furnish(tmp_path)
+    harness = ServerHarness.create(tmp_path)
     with (
-        instead(Premises, choices={**premises.choices, "retention_s": 1}),
+        instead(ServerHarness, choices={**harness.choices, "retention_s": 1}),
         instead(predictions, RETENTION_INTERVAL_S=0.05),
     ):
-        async with premises.server() as server, server.http() as http:
+        async with harness.server() as server, server.http() as http:
             body = await create(http, prefer="wait", **GIVEN, max_tokens=3)
             assert (body["data_removed"], body["input"]["prompt"], body["status"]) == (False, "Hi", "succeeded")
             assert body["output"]

@@ -25,7 +25,7 @@ from tests.doors.replicate.scenes import (
     until,
 )
 from tests.doors.replicate.test_replicate_words import SEPARATORS
-from tests.server.premises import SCRIPT, OpenServer, Premises
+from tests.server.harness import SCRIPT, OpenServer, ServerHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -45,8 +45,8 @@ async def server(tmp_path: Path) -> AsyncIterator[OpenServer]:
     """A server whose model says ``TEXTS``."""
     size, first = int(SCRIPT["vocab_size"]), int(SCRIPT["vocab_size"])
     ids = tuple(range(first, first + len(TEXTS)))
-    premises = Premises.furnish(tmp_path, more_pieces=TEXTS)
-    async with premises.server(vocab_size=size + len(TEXTS), answer=ids, step_s=STEP_S) as server:
+    harness = ServerHarness.create(tmp_path, more_pieces=TEXTS)
+    async with harness.server(vocab_size=size + len(TEXTS), answer=ids, step_s=STEP_S) as server:
         yield server
 
 

@@ -10,8 +10,8 @@ from corral.core.errors import Unauthenticated
 CALLER = Caller(account_id="local", key_id="first", scopes=frozenset())
 
 
-class OneKey:
-    """A ring with one key."""
+class SingleKeyAuthenticator:
+    """Authenticator with one valid key."""
 
     async def authenticate(self, secret: str) -> Caller | None:
         """The caller, if *secret* is the key."""
@@ -25,7 +25,7 @@ def _request(*values: bytes) -> Request:
 @pytest.mark.anyio
 @pytest.mark.parametrize("header", [b"Bearer s3cret", b"bearer s3cret", b"BEARER   s3cret "])
 async def test_bearer_scheme_is_case_insensitive(header: bytes) -> None:
-    assert await authenticate(_request(header), OneKey()) == CALLER
+    assert await authenticate(_request(header), SingleKeyAuthenticator()) == CALLER
 
 
 @pytest.mark.anyio
@@ -47,5 +47,5 @@ async def test_bearer_scheme_is_case_insensitive(header: bytes) -> None:
 )
 async def test_invalid_authorization_error_does_not_contain_the_key(headers: tuple[bytes, ...]) -> None:
     with pytest.raises(Unauthenticated) as caught:
-        await authenticate(_request(*headers), OneKey())
+        await authenticate(_request(*headers), SingleKeyAuthenticator())
     assert "s3c" not in str(caught.value)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 LOOPBACK = AddressPolicy([ip_network("127.0.0.0/8")])
 
 
-class Names:
-    """Answers for a name server; keeps what it was asked."""
+class FakeResolver:
+    """DNS resolver with fixed answers; records the lookups."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
@@ -49,10 +49,10 @@ async def refusal(url: str, **parts: object) -> Refusal:
 
 
 async def test_the_body_arrives_at_the_checked_address_under_the_urls_name() -> None:
-    names = Names("127.0.0.1")
+    resolver = FakeResolver("127.0.0.1")
     async with receiving() as receiver:
         url = f"http://Hooks.example:{receiver.port}/a/b?c=%20d"
-        sent = await sender(resolve=names).post(url, b'{"a": 1}', {"webhook-id": "msg_1"})
+        sent = await sender(resolve=resolver).post(url, b'{"a": 1}', {"webhook-id": "msg_1"})
     (received,) = receiver.received
     assert sent.status == 200
     assert received.line == "POST /a/b?c=%20d HTTP/1.1"
@@ -60,22 +60,22 @@ async def test_the_body_arrives_at_the_checked_address_under_the_urls_name() -> 
     assert received.headers["host"] == f"hooks.example:{receiver.port}"
     assert received.headers["user-agent"] == "corral/test"
     assert received.headers["webhook-id"] == "msg_1"
-    assert names.asked == [("hooks.example", receiver.port)]
+    assert resolver.asked == [("hooks.example", receiver.port)]
 
 
 async def test_host_is_resolved_once_against_dns_rebinding() -> None:
-    class Rebinding(Names):
+    class Rebinding(FakeResolver):
         async def __call__(self, host: str, port: int) -> Sequence[Address]:
             found = await super().__call__(host, port)
             self.addresses = ("169.254.169.254",)
             return found
 
-    names = Rebinding("127.0.0.1")
+    resolver = Rebinding("127.0.0.1")
     async with receiving() as receiver:
         url = f"http://hooks.example:{receiver.port}/"
-        assert (await sender(resolve=names).post(url, b"", {})).status == 200
-        assert len(names.asked) == 1
-        assert await refusal(url, resolve=names) is Refusal.FORBIDDEN_ADDRESS
+        assert (await sender(resolve=resolver).post(url, b"", {})).status == 200
+        assert len(resolver.asked) == 1
+        assert await refusal(url, resolve=resolver) is Refusal.FORBIDDEN_ADDRESS
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ async def test_host_is_resolved_once_against_dns_rebinding() -> None:
 )
 async def test_host_with_one_non_public_address_is_rejected(addresses: tuple[str, ...]) -> None:
     async with receiving() as receiver:
-        names = Names(*addresses)
+        resolver = FakeResolver(*addresses)
         url = f"http://hooks.example:{receiver.port}/"
-        assert await refusal(url, policy=AddressPolicy(), resolve=names) is Refusal.FORBIDDEN_ADDRESS
+        assert await refusal(url, policy=AddressPolicy(), resolve=resolver) is Refusal.FORBIDDEN_ADDRESS
         assert receiver.connections == 0
 
 
 async def test_ip_address_in_the_url_is_checked_without_dns() -> None:
-    names = Names("8.8.8.8")
+    resolver = FakeResolver("8.8.8.8")
     async with receiving() as receiver:
         for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"):
             url = f"http://{host}:{receiver.port}/"
-            assert await refusal(url, policy=AddressPolicy(), resolve=names) is Refusal.FORBIDDEN_ADDRESS
-        assert (await sender(resolve=names).post(receiver.url, b"", {})).status == 200
-    assert names.asked == []
+            assert await refusal(url, policy=AddressPolicy(), resolve=resolver) is Refusal.FORBIDDEN_ADDRESS
+        assert (await sender(resolve=resolver).post(receiver.url, b"", {})).status == 200
+    assert resolver.asked == []
 
 
 async def test_the_machines_own_names_are_refused_by_default() -> None:
@@ -124,9 +124,9 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 
 
 async def test_the_next_address_is_tried_while_none_can_be_connected_to() -> None:
-    names = Names("127.0.0.9", "127.0.0.1")
+    resolver = FakeResolver("127.0.0.9", "127.0.0.1")
     async with receiving() as receiver:
-        assert (await sender(resolve=names).post(f"http://two.example:{receiver.port}", b"", {})).status == 200
+        assert (await sender(resolve=resolver).post(f"http://two.example:{receiver.port}", b"", {})).status == 200
         assert receiver.connections == 1
 
 
@@ -137,7 +137,7 @@ async def test_refused_connection_is_a_connection_failure() -> None:
 
 
 async def test_a_name_without_an_address_is_a_failure_of_its_own() -> None:
-    assert await failure("http://nowhere.example", resolve=Names()) is Failure.NO_ADDRESS
+    assert await failure("http://nowhere.example", resolve=FakeResolver()) is Failure.NO_ADDRESS
     assert await failure("http://nowhere.invalid", resolve=SystemResolver()) is Failure.NO_ADDRESS
 
 
@@ -221,7 +221,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 async def test_the_certificate_must_be_of_the_urls_name(authority: trustme.CA) -> None:
     async with receiving(tls_of(authority, "hooks.example")) as receiver:
-        parts = {"resolve": Names("127.0.0.1"), "trust": trusting(authority)}
+        parts = {"resolve": FakeResolver("127.0.0.1"), "trust": trusting(authority)}
         url = f"https://hooks.example:{receiver.port}/"
         assert (await sender(**parts).post(url, b"{}", {})).status == 200
         assert receiver.sni == ["hooks.example"]
@@ -235,13 +235,13 @@ async def test_an_unknown_authority_or_no_tls_at_all_is_bad_tls(authority: trust
         writer.write(answer(400))
         writer.close()
 
-    names = Names("127.0.0.1")
+    resolver = FakeResolver("127.0.0.1")
     async with receiving(tls_of(authority, "hooks.example")) as receiver:
-        assert await failure(f"https://hooks.example:{receiver.port}/", resolve=names) is Failure.BAD_TLS
+        assert await failure(f"https://hooks.example:{receiver.port}/", resolve=resolver) is Failure.BAD_TLS
     assert receiver.received == []
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as plain:
         port = plain.sockets[0].getsockname()[1]
-        assert await failure(f"https://hooks.example:{port}/", resolve=names) is Failure.BAD_TLS
+        assert await failure(f"https://hooks.example:{port}/", resolve=resolver) is Failure.BAD_TLS
 
 
 async def test_a_handshake_that_hangs_is_a_timeout() -> None:

@@ -1,4 +1,4 @@
-"""A server's data directory, a priced model in it, and the server as a process that may be killed."""
+"""Start a server on a temporary data directory with a tiny priced model, in this process or as a subprocess."""
 
 import asyncio
 import json
@@ -39,19 +39,19 @@ SCRIPT = {"vocab_size": len(_PIECES), "kv_blocks": 4096}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Premises:
-    """Where a server lives between its starts."""
+class ServerHarness:
+    """Data directory, database and settings of a test server, which can be started several times."""
 
     directory: Path
     database_url: str = ""
     port: int = 0
-    """0 takes a free one at each start."""
+    """0 picks a free port at each start."""
     more: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Settings besides."""
+    """Additional settings."""
 
     @classmethod
-    def furnish(cls, directory: Path, database_url: str = "", *, more_pieces: Sequence[str] = ()) -> "Premises":
-        """Put a tiny checkpoint and a price for it into *directory*; *more_pieces* are tokens behind the bytes."""
+    def create(cls, directory: Path, database_url: str = "", *, more_pieces: Sequence[str] = ()) -> "ServerHarness":
+        """Write a tiny checkpoint and its price to *directory*; *more_pieces* are extra tokens after the bytes."""
         pieces = [*_PIECES, *more_pieces]
         checkpoint = TinyLlama(vocab=len(pieces)).write(directory / "tiny")
         (checkpoint / "tokenizer.json").write_text(json.dumps(document_of(pieces, [])))
@@ -63,7 +63,7 @@ class Premises:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """Settings as given on a command line."""
+        """Settings as command line options."""
         return {
             "model": str(self.directory / "tiny"),
             "data_dir": str(self.directory / "data"),
@@ -77,12 +77,12 @@ class Premises:
 
     @property
     def settings(self) -> Settings:
-        """The same, read."""
+        """The parsed ``choices``."""
         return load_settings(self.choices, {})
 
     @asynccontextmanager
     async def books(self) -> AsyncIterator["Books"]:
-        """What the database holds; the server may run or not."""
+        """Open the database, whether or not the server is running."""
         store = open_store(self.settings)
         try:
             yield Books(store, open_accounts(self.settings, store))
@@ -91,7 +91,7 @@ class Premises:
 
     @asynccontextmanager
     async def server(self, **script: Any) -> AsyncIterator["OpenServer"]:
-        """The server in this process; *script* as in ScriptedOptions."""
+        """Run the server in this process; *script* has the fields of ScriptedOptions."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine_kinds, "SubprocessWorker", scripted({**SCRIPT, **script}))
             patch.setattr(bootstrap, "renderers", renderers)
@@ -103,10 +103,13 @@ class Premises:
 
     @asynccontextmanager
     async def gateway(
-        self, *, point: str = "", tell: str = "", log: Path | None = None, **script: Any
+        self, *, point: str = "", webhook_url: str = "", log: Path | None = None, **script: Any
     ) -> AsyncIterator["Gateway"]:
-        """The server as a process, until the block ends or it kills itself at *point*; ends are told at *tell*."""
-        orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point, "tell": tell}
+        """Run the server as a subprocess while the block is active or until it kills itself at *point*.
+
+        Every run sends its ``completed`` webhook to *webhook_url*.
+        """
+        orders = {"settings": self.choices, "script": {**SCRIPT, **script}, "point": point, "webhook_url": webhook_url}
         with nullcontext() if log is None else log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "tests.server.gateway", json.dumps(orders)),
@@ -125,7 +128,7 @@ class Premises:
 
 
 async def _port(process: asyncio.subprocess.Process) -> int:
-    """From the banner."""
+    """Read the port from the banner."""
     assert process.stdout is not None
     port = 0
     async for line in process.stdout:
@@ -138,29 +141,29 @@ async def _port(process: asyncio.subprocess.Process) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenServer(LiveServer):
-    """A running server that can be looked into."""
+    """A server in this process, with access to its objects."""
 
     made: bootstrap.Server
 
     @property
     def books(self) -> "Books":
-        """What its database holds."""
+        """Its accounts and predictions."""
         return Books(self.made.store, self.made.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway(LiveServer):
-    """A running server process."""
+    """A server in a subprocess."""
 
     process: asyncio.subprocess.Process
 
     async def kill(self) -> None:
         """``kill -9``: nothing is flushed, closed or rolled back."""
         self.process.kill()
-        await self.killed()
+        await self.wait_killed()
 
-    async def killed(self) -> None:
-        """Return when it has been killed, by itself or by ``kill``."""
+    async def wait_killed(self) -> None:
+        """Wait until the process was killed, by itself or by ``kill``."""
         assert await self.process.wait() == -signal.SIGKILL
 
 
@@ -176,14 +179,14 @@ class Books:
         self.accounts = accounts
 
     async def open_account(self, credit_nusd: int = DOLLAR, **terms: Any) -> tuple[str, str]:
-        """A new prepaid account; its id, and the secret of its key."""
+        """Create a prepaid account; return its id and an API key."""
         account = await self.accounts.create_account(f"Ann {os.urandom(4).hex()}")
         await self.accounts.credit(account.id, credit_nusd)
         _, secret = await self.accounts.create_key(account.id, KeyTerms(**{"name": "test", **terms}))
         return account.id, secret
 
     async def predictions(self, account_id: str) -> list[Prediction]:
-        """All of the account's, newest first."""
+        """All predictions of the account, newest first."""
         found: list[Prediction] = []
         while page := await self.store.read(
             partial(_page, account_id=account_id, before=found[-1].id if found else None)
@@ -192,13 +195,13 @@ class Books:
         return found
 
     async def caller(self, secret: str) -> Caller:
-        """Whoever has this key."""
+        """Authenticate an API key."""
         caller = await self.accounts.authenticate(secret)
         assert caller is not None
         return caller
 
     async def check(self, account_id: str, *, credit_nusd: int = DOLLAR) -> None:
-        """The books agree, nothing is held, and the account has paid for exactly its predictions."""
+        """Assert that the books agree, no credit is held, and the account paid exactly for its predictions."""
         assert await self.accounts.reconcile() == []
         account = await self.accounts.account(account_id)
         assert account.held_nusd == 0

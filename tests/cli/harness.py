@@ -1,4 +1,4 @@
-"""A data directory with books in it, and the whole ``corral`` command run on them."""
+"""Run the ``corral`` command on a temporary data directory with a database."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ from tests.cli.processes import Result, run_in_pipes
 from tests.contract.store.books import Books
 
 
-class Ledgers:
-    """The commands of an operator, and what happened meanwhile in the store."""
+class CliHarness:
+    """Runs operator commands, and changes the database between them."""
 
     def __init__(self, data_dir: Path) -> None:
         self._url = f"sqlite:///{data_dir}/corral.db"
@@ -28,23 +28,23 @@ class Ledgers:
     def run(self, *arguments: str, stdin: bytes = b"") -> Result:
         return run_in_pipes(app, arguments, stdin)
 
-    def said(self, *arguments: str) -> str:
-        """What a command that must succeed says."""
+    def output(self, *arguments: str) -> str:
+        """Stdout of a command that must succeed."""
         done = self.run(*arguments)
         assert done.status == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self.said(*arguments, "--json"))
+        return json.loads(self.output(*arguments, "--json"))
 
-    def refused(self, *arguments: str, status: int = 1) -> str:
-        """What a command that must fail says, on one line."""
+    def error(self, *arguments: str, status: int = 1) -> str:
+        """Stderr of a command that must fail, on one line."""
         done = self.run(*arguments)
         assert (done.status, done.stdout) == (status, b""), done.stdout
         return re.sub(r"[\s\u2502]+", " ", done.stderr.decode())
 
-    def meanwhile(self, work: Callable[[Store], Coroutine[Any, Any, Any]]) -> Any:
-        """Do what a server would do, on a connection of its own."""
+    def with_store(self, work: Callable[[Store], Coroutine[Any, Any, Any]]) -> Any:
+        """Run *work* on a separate database connection, as a server would."""
 
         async def run() -> Any:
             store = Store.open(self._url)
@@ -56,7 +56,7 @@ class Ledgers:
         return asyncio.run(run())
 
     def settle_runs(self, account: Account, key: ApiKey, *runs: dict[str, Any]) -> list[Prediction]:
-        """Claim and settle runs of 100 tokens in; each may say ``model``, ``door``, ``tokens`` and ``at_ms``."""
+        """Claim and settle runs with 100 prompt tokens; each may set ``model``, ``door``, ``tokens`` and ``at_ms``."""
 
         async def work(store: Store) -> list[Prediction]:
             books = Books(store, account, key)
@@ -67,29 +67,29 @@ class Ledgers:
                 settled.append(await books.settle(await books.claim(**where), tokens=run.get("tokens", 10)))
             return settled
 
-        return self.meanwhile(work)
+        return self.with_store(work)
 
-    def begin(self, **options: Any) -> tuple[Account, ApiKey]:
-        """An account called Ann with a dollar, and a key of it."""
+    def create_account(self, **options: Any) -> tuple[Account, ApiKey]:
+        """Create the account Ann with one dollar, and an API key."""
 
         async def work(store: Store) -> tuple[Account, ApiKey]:
             books = await Books.begin(store, **options)
             return books.account, books.key
 
-        return self.meanwhile(work)
+        return self.with_store(work)
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database: making one takes a while, copying it does not."""
+    """An empty migrated database: copying it is faster than migrating each time."""
     path = tmp_path_factory.mktemp("migrated") / "corral.db"
     asyncio.run(Store.open(f"sqlite:///{path}").close())
     return path
 
 
 @pytest.fixture
-def ledgers(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Ledgers:
-    """Books without an account."""
+def cli(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> CliHarness:
+    """A harness on a database without accounts."""
     shutil.copy(migrated, tmp_path / "corral.db")
     monkeypatch.setenv("CORRAL_DATA_DIR", str(tmp_path))
-    return Ledgers(tmp_path)
+    return CliHarness(tmp_path)
