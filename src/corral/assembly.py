@@ -1,6 +1,5 @@
 """Assembles the deployments that the settings list: their names, their engines, and the memory that they share."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,16 +132,16 @@ def assemble(settings: Settings, on_progress: Callable[[Progress], None]) -> Ass
         for one, where in zip(chosen, served, strict=True)
     ]
     _check_memory(plans, budget_bytes)
-    gate = asyncio.Lock()
 
-    def expect(name: str) -> Callable[[], float | None]:
-        return lambda: deployments.expected_load_s(name)
+    def terms(name: str) -> LoadTerms:
+        return LoadTerms(
+            gate=lambda: deployments.load_gate(name),
+            expected_s=lambda: deployments.expected_load_s(name),
+            on_progress=on_progress,
+        )
 
     deployments = Deployments(
-        [
-            _deployment(plan, LoadTerms(gate=lambda: gate, expected_s=expect(plan.name), on_progress=on_progress))
-            for plan in plans
-        ],
+        [_deployment(plan, terms(plan.name)) for plan in plans],
         catalog.models(),
         memory_bytes=budget_bytes,
     )

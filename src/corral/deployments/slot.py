@@ -38,11 +38,13 @@ class Slot:
         self.failure: CorralError | None = None
         """Why there was no memory for it; None once it was tried again."""
         self.load_began_s: float | None = None
-        """Since when it loads; None while it does not."""
+        """Since when it loads, or waits for its turn to; None while it does not."""
+        self.turn_began_s: float | None = None
+        """When that load's turn came; None until then."""
         self.load_ended_s: float | None = None
         """When it was loaded, or could not be; None until then."""
         self.load_took_s: float | None = None
-        """Duration of its last load."""
+        """Duration of its last load, without the wait for its turn."""
 
     @property
     def name(self) -> str:
