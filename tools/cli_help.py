@@ -1,7 +1,7 @@
 """Write every command's options into ``docs/cli.md``, between the markers of its section.
 
 Run from the repository root: ``python tools/cli_help.py``. A section is marked ``<!-- options of corral NAME -->`` to
-``<!-- end of options -->``; what stands between is replaced by what ``corral NAME --help`` says.
+``<!-- end of options -->``; the text between is replaced by the options that ``corral NAME --help`` prints.
 """
 
 import re
@@ -24,11 +24,11 @@ _QUOTED_DEFAULT: Final = re.compile(r"default: \((.*)\)")
 
 
 class OutOfStep(Exception):
-    """The page lacks a command, or has a section of none."""
+    """The page lacks a command, or has a section for an unknown one."""
 
 
 def rendered(page: str) -> str:
-    """*page* with every command's options as they are now.
+    """Return *page* with the current options of every command.
 
     Raises:
         OutOfStep: a command has no section, or a section no command.
@@ -83,7 +83,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Bring the page up to date."""
+    """Update the page."""
     try:
         PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     except OutOfStep as error:

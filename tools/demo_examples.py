@@ -59,7 +59,7 @@ INPUTS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
 
 
 def request_of(model: CatalogModel, given: Mapping[str, Any], *, seed: int) -> GenerationRequest:
-    """What a caller asks for who sends *given* to Replicate's API."""
+    """Convert inputs of Replicate's API to a request."""
     defaults = {field.name: field.default for field in REPLICATE_INPUTS.for_model(model) if field.has_default}
     asked = {**defaults, **given}
     return GenerationRequest(
@@ -72,7 +72,7 @@ def request_of(model: CatalogModel, given: Mapping[str, Any], *, seed: int) -> G
 
 
 async def run_example(server: Server, caller: Caller, model: CatalogModel, given: Mapping[str, Any]) -> Example:
-    """One run, as it was stored and streamed."""
+    """Run one request; return its stored and streamed result."""
     seed = given.get("seed") or secrets.randbelow(_SEEDS) or 1
     ask = Ask(caller=caller, door="replicate", request=request_of(model, given, seed=seed), shown_input=given)
     async with server.predictions.open(ask) as run:
@@ -100,7 +100,7 @@ async def run_example(server: Server, caller: Caller, model: CatalogModel, given
 
 
 async def main() -> None:
-    """Write every file anew and print what was answered."""
+    """Rewrite every file and print the answers."""
     with tempfile.TemporaryDirectory() as data_dir:
         server = build(load_settings({"data_dir": data_dir}, {}), lambda _: None)
         async with server.run():

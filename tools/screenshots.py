@@ -1,6 +1,6 @@
-"""Makes the pictures in ``docs/images``: ``make screenshots``. Needs Debian's chromium; asks a server of its own.
+"""Take the pictures in ``docs/images``: ``make screenshots``. Needs Debian's chromium; starts its own server.
 
-What is shown really ran: the demo model answers through every door, and the pages tell of it.
+The pages show real runs of the demo model through every API.
 """
 
 import json
@@ -33,7 +33,7 @@ PLAIN: Final = {
     "webhooks": "/dashboard/webhooks",
     "accounts": "/dashboard/accounts",
 }
-"""Pages on which nothing is done before they are shown."""
+"""Pages that need no interaction before the picture."""
 RUNS: Final = 12
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 QUESTIONS: Final = ("What is Corral?", "What is a token?", "What is a llama?", "Hello!")
@@ -42,7 +42,7 @@ ASKED: Final = "What is a token?"
 
 @contextmanager
 def server(data_dir: Path) -> Generator[tuple[str, str, str]]:
-    """A server with the demo model; yields its URL, its key, and the link that signs in."""
+    """Run a server with the demo model; yields its URL, API key and sign-in link."""
     command = [sys.executable, "-m", "corral", "serve", "--port", "0", "--data-dir", str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         assert process.stdout is not None
@@ -60,14 +60,14 @@ def server(data_dir: Path) -> Generator[tuple[str, str, str]]:
 
 
 def post(url: str, key: str, body: object) -> None:
-    """Ask through a door; what it answers is looked at on the pages."""
+    """Send a request to an API; the pages show its result."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - our own server
     urllib.request.urlopen(request, timeout=60).read()  # noqa: S310 - our own server
 
 
 def fill(url: str, key: str) -> None:
-    """Some use for the dashboard to tell of."""
+    """Create usage for the dashboard."""
     for number in range(RUNS):
         question = QUESTIONS[number % len(QUESTIONS)]
         messages = [{"role": "user", "content": question}]
@@ -78,7 +78,7 @@ def fill(url: str, key: str) -> None:
 
 
 def run(page: Page, url: str) -> None:
-    """Ask on the model's page, and wait for the answer."""
+    """Run a prompt on the model's page and wait for the answer."""
     page.goto(f"{url}/{MODEL}")
     expect(page.locator("[data-playground]")).to_have_attribute("data-ready", "yes")
     page.fill("#in-prompt", ASKED)
@@ -87,7 +87,7 @@ def run(page: Page, url: str) -> None:
 
 
 def shoot(page: Page, name: str) -> None:
-    """Write one picture."""
+    """Take one picture."""
     path = IMAGES / f"{name}.png"
     page.mouse.move(0, 0)
     page.screenshot(path=path, animations="disabled")
@@ -97,7 +97,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def look_around(browser: Browser, url: str, link: str) -> None:
-    """Every picture, in both themes."""
+    """Take every picture in both themes."""
     context = browser.new_context(viewport=SIZE)
     page = context.new_page()
     page.goto(link)
@@ -133,7 +133,7 @@ def look_around(browser: Browser, url: str, link: str) -> None:
 
 
 def main() -> int:
-    """Make all pictures anew."""
+    """Take all pictures again."""
     chromium = shutil.which("chromium")
     if chromium is None:
         print("There is no chromium on this machine.", file=sys.stderr)

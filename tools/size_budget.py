@@ -1,4 +1,4 @@
-"""Keeps files and functions small enough to read: ``python tools/size_budget.py`` lists what is over its budget."""
+"""Check the size of files and functions: ``python tools/size_budget.py`` lists those over the limit."""
 
 import ast
 import sys
@@ -11,7 +11,7 @@ ROOTS = ("src", "tests", "tools", "bench", "training")
 
 
 def over_budget(path: Path) -> Iterator[str]:
-    """One line for each thing in a Python file that is too long."""
+    """List the file and its functions that are too long, one line each."""
     source = path.read_text(encoding="utf-8")
     if (lines := len(source.splitlines())) > MAX_FILE_LINES:
         yield f"{path}: {lines} lines, at most {MAX_FILE_LINES}"
@@ -23,7 +23,7 @@ def over_budget(path: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print what is too long; exit status 1 if anything is."""
+    """Print files and functions over the limit; exit with status 1 if there are any."""
     found = [line for root in ROOTS for path in sorted(Path(root).rglob("*.py")) for line in over_budget(path)]
     print("\n".join(found) if found else "size budget: ok")
     return 1 if found else 0

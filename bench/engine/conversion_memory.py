@@ -1,4 +1,4 @@
-"""Peak memory of converting a checkpoint, in a process of its own: one JSON line.
+"""Measure the peak memory of converting a checkpoint in a subprocess; prints one JSON line.
 
 ``python bench/engine/conversion_memory.py CHECKPOINT CACHE --weights int4``. Watches the anonymous and the file-backed
 part of the resident memory every 20 ms; the file-backed part is the mapped output, which the kernel may drop at will.
@@ -28,7 +28,7 @@ with open_checkpoint(Path(sys.argv[1])) as checkpoint:
 
 
 def main() -> None:
-    """Parse the arguments, convert in a child, watch it."""
+    """Parse the arguments, convert in a subprocess, measure its memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("cache", type=Path, help="an empty directory: what is converted already is not converted again")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def resident(pid: int) -> dict[str, int]:
-    """Resident bytes by kind; empty when the process has just ended."""
+    """Resident bytes by kind; empty if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Tokens per second of the CPU engine alone, in this process: one JSON line per number of streams.
+"""Measure tokens per second of the CPU engine in this process; prints one JSON line per number of streams.
 
 ``python bench/engine/throughput.py CHECKPOINT CACHE --weights int4 --streams 1 16``. All streams start together with
 random prompts and run greedily to their last token; the time is from the first ``add`` to the last token, prompts
@@ -82,7 +82,7 @@ def process_memory() -> dict[str, float]:
 
 
 def show(progress: Progress) -> None:
-    """Progress for whoever waits, apart from the results."""
+    """Print progress to stderr."""
     if progress.done in (0, progress.total):
         print(progress.stage, file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Tokens per second through HTTP, from a running server: one JSON line per number of streams.
+"""Measure tokens per second of a running server over HTTP; prints one JSON line per number of streams.
 
 ``python bench/http/throughput.py http://127.0.0.1:8000 KEY --streams 1 16``. All streams start together with random
 prompts and run greedily to their last token; the time is from the first byte sent to the last token, prompts included:
@@ -50,7 +50,7 @@ async def bench(arguments: argparse.Namespace) -> None:
 
 
 async def measure(client: httpx2.AsyncClient, model: str, streams: int, new_tokens: int, dice: random.Random) -> float:
-    """Completion tokens per second of all streams together; what ended early counts with what it gave."""
+    """Completion tokens per second of all streams together; a stream that ended early counts with its tokens."""
     bodies = [
         {
             "model": model,
@@ -67,7 +67,7 @@ async def measure(client: httpx2.AsyncClient, model: str, streams: int, new_toke
 
 
 async def stream(client: httpx2.AsyncClient, body: Mapping[str, object]) -> int:
-    """Read one stream to its end; its completion tokens as the server counts them."""
+    """Read one stream to its end; return the server's count of completion tokens."""
     last = b""
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         response.raise_for_status()

@@ -14,7 +14,7 @@ from corral.settings import load_settings
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     orders = json.loads(sys.argv[1])
 
     def scripted(launch: WorkerLaunch, **options: Any) -> SubprocessWorker:

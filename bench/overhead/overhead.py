@@ -1,4 +1,4 @@
-"""What Corral adds to the engine it serves: time to the first token and time per token, JSON lines.
+"""Measure the overhead of Corral over its engine: time to the first token and time per token, as JSON lines.
 
 ``python bench/overhead/overhead.py --streams 1 32 256``. The engine is scripted: a token for every sequence at each
 step, steps of equal length. It is asked once directly (``bare``) and once through the whole server (``served``):
@@ -48,7 +48,7 @@ _CREDIT_NUSD = 10**15
 
 @dataclass(slots=True)
 class Answer:
-    """When the tokens of one answer came, by the monotonic clock."""
+    """Arrival times of the tokens of one answer, by the monotonic clock."""
 
     began_s: float
     tokens_s: list[float] = field(default_factory=list[float])
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 async def bench(arguments: argparse.Namespace) -> None:
-    """Print two lines for each number of streams, and one for what the second adds to the first."""
+    """Print three lines for each number of streams: bare, served, and their difference."""
     checkpoint = demo_checkpoint() if arguments.model == DEMO else Path(arguments.model)
     tokenizer = load_tokenizer(checkpoint)
     letter = next(index for index in range(tokenizer.vocab_size) if tokenizer.piece_bytes(index) == _LETTER)
@@ -107,7 +107,7 @@ async def bench(arguments: argparse.Namespace) -> None:
 
 
 async def measure_bare(script: dict[str, Any], streams: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The engine alone: no service, no HTTP, no database."""
+    """Measure the engine without service, HTTP and database."""
     worker = SubprocessWorker(WorkerLaunch(engine="scripted", options=script, environment=worker_environment()))
     engine = QueuedEngine(
         [worker],
@@ -137,7 +137,7 @@ async def measure_bare(script: dict[str, Any], streams: int, arguments: argparse
 
 
 async def measure_served(script: dict[str, Any], streams: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The whole server, through sockets."""
+    """Measure the whole server over sockets."""
     with tempfile.TemporaryDirectory() as directory:
         settings = priced_settings(
             arguments.model, Path(directory), max_sequences=max(256, streams), concurrent_per_model=0
@@ -168,7 +168,7 @@ async def measure_served(script: dict[str, Any], streams: int, arguments: argpar
 
 
 async def keep_up(ask: Ask, streams: int, arguments: argparse.Namespace) -> list[Answer]:
-    """Keep so many streams going until each has given its share of answers, and one before that.
+    """Run a constant number of streams until each has completed its answers and one uncounted answer before them.
 
     Raises:
         ValueError: an answer has more or fewer tokens than it was asked for.
@@ -203,7 +203,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 class Client(asyncio.Protocol):
-    """One keep-alive connection that costs as little as can be: the machine is shared with what is measured."""
+    """A keep-alive connection with little overhead, because the client shares the machine with the server."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -223,7 +223,7 @@ class Client(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Note when each token came; each is one letter."""
+        """Record the arrival time of each token; each is one letter."""
         now_s = time.monotonic()
         if not self._begun and not data.startswith(_OK):
             self._done.set_exception(ValueError(f"the server refused a request: {data.decode(errors='replace')}"))
@@ -237,12 +237,12 @@ class Client(asyncio.Protocol):
             self._done.set_result(self._answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The server closed it, which ends the measurement."""
+        """Fail the measurement: the server closed the connection."""
         if not self._done.done():
             self._done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
     async def ask(self, request: bytes) -> Answer:
-        """One request to its end."""
+        """Send one request and read its answer."""
         self._done = asyncio.get_running_loop().create_future()
         self._answer = Answer(time.monotonic())
         self._begun = False
@@ -261,7 +261,7 @@ def priced_settings(model: str, directory: Path, **more: Any) -> dict[str, Any]:
 
 
 def chat_request(secret: str, arguments: argparse.Namespace) -> bytes:
-    """A streamed chat as it goes through the socket."""
+    """Raw HTTP request of a streamed chat."""
     name = arguments.model if arguments.model == DEMO else f"local/{Path(arguments.model).resolve().name}"
     body = json.dumps(
         {
@@ -279,7 +279,7 @@ def chat_request(secret: str, arguments: argparse.Namespace) -> bytes:
 
 
 async def open_account(choices: dict[str, Any]) -> str:
-    """The secret of a key of a prepaid account in the server's database."""
+    """Create a prepaid account in the server's database; return an API key."""
     settings = load_settings(choices, {})
     store = open_store(settings)
     accounts = open_accounts(settings, store)
@@ -292,7 +292,7 @@ async def open_account(choices: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def gateway(settings: dict[str, Any], script: dict[str, Any]) -> AsyncGenerator[tuple[int, int]]:
-    """The server in a process of its own; its port and process id."""
+    """Run the server in a subprocess; yields its port and process id."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(Path(__file__).with_name("gateway.py"))),
         json.dumps({"settings": settings, "script": script}),
@@ -314,7 +314,7 @@ async def gateway(settings: dict[str, Any], script: dict[str, Any]) -> AsyncGene
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has used."""
+    """CPU time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""Assembles the deployments that the settings list: their names, their engines, and the memory that they share."""
+"""Create the configured deployments: their names, engines, and shared memory budget."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from corral.text.load import load_tokenizer
 from corral.weights import ChosenDeployment, ListedDeployment, choose_deployments, listed_deployments
 
 _CACHE_SHARE = 4
-"""KV caches of more than one context take at most this part of the memory together."""
+"""Maximum share of memory for all KV caches that are larger than one context."""
 MORE_MEMORY = "Leave one out, choose a smaller `quantize` or `kv_cache_tokens`, or raise `memory_budget`."
 """What to do where deployments do not fit in memory."""
 
@@ -33,7 +33,7 @@ class Assembly:
     catalog: Catalog
     deployments: Deployments
     suggestions: Mapping[str, str]
-    """A known model whose shape the weights have, by the names of deployments of which nothing else is known."""
+    """Known models of the same shape, by the names of deployments whose model is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,7 @@ def _suggest(path: Path) -> str | None:
 
 
 def _price_book(settings: Settings, served: Sequence[ServedCheckpoint]) -> PriceBook:
-    """The operator's prices, without those of models on this machine that are served another time."""
+    """The operator's prices, without those of local models that are not served now."""
     if settings.prices is None:
         return {}
     here = {model.name.lower() for model in LocalModels(settings.data_dir).models()}

@@ -53,7 +53,7 @@ CAPABILITIES: Final = "capability addresses"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A server that is put together and not yet started."""
+    """A configured server, not yet started."""
 
     app: FastAPI
     deployments: Deployments
@@ -69,7 +69,7 @@ class Server:
     """See ``Assembly.suggestions``."""
     api_key: str
     api_key_is_new: bool
-    """Made just now: the one time to show it."""
+    """The key was created at this start, so it can be shown."""
 
     @property
     def engine(self) -> Engine:
@@ -78,10 +78,10 @@ class Server:
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        """Compute and keep the books for as long as the block lasts; loading goes on in the background."""
+        """Run engines and background jobs while the block is active; loading continues in the background."""
         try:
             await self.accounts.admit_local(self.api_key)
-            # The deliverer ends last, so that what runs that are stopped have to tell may still be told.
+            # The deliverer stops last, so that webhooks of runs that end at shutdown are still sent.
             async with self.deliverer.run(), self.deployments.run(), self.predictions.run(), self.measures.run():
                 yield
         finally:
@@ -89,7 +89,7 @@ class Server:
 
 
 def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server:
-    """Put the server together.
+    """Create the server.
 
     Raises:
         BadSetting: the model is unknown, or the data directory or the database cannot be used.
@@ -190,13 +190,13 @@ def _native_terms(settings: Settings) -> NativeOptions:
 
 
 def _derived(settings: Settings, purpose: str) -> bytes:
-    """A secret of this server for one purpose, from which nothing can be told of the one that it is made of."""
+    """Derive a purpose-specific secret (HMAC of the pepper); it does not reveal the pepper."""
     pepper, _ = _secret(settings, PEPPER_FILE)
     return hmac.digest(pepper.encode(), f"corral:{purpose}".encode(), hashlib.sha256)
 
 
 def open_store(settings: Settings) -> Store:
-    """The database that the settings name, brought to this program's schema.
+    """Open the configured database and migrate it to the current schema.
 
     Raises:
         BadSetting: it cannot be used.
@@ -206,7 +206,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def hold_database(settings: Settings, *, address: str) -> AbstractContextManager[None]:
-    """Keep other servers off the database while the block lasts; see ``store.gateway_lock.hold_gateway_lock``.
+    """Lock the database against other servers while the block is active; see ``store.gateway_lock.hold_gateway_lock``.
 
     Raises:
         BadSetting: the data directory cannot be used.
@@ -275,7 +275,7 @@ def _deliverer(
 
 
 def renderers(settings: Settings, catalog: Catalog) -> Mapping[str, Renderer]:
-    """How each door that has webhooks writes their bodies, by its name."""
+    """Renderers of webhook bodies, by the name of the API."""
     replicate = Answers(
         catalog,
         capability_key=_derived(settings, CAPABILITIES),

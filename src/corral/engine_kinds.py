@@ -1,4 +1,4 @@
-"""The kinds of engines that a deployment may have, by the names of the setting ``engine``."""
+"""Available engine kinds, by their names in the setting ``engine``."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -32,7 +32,7 @@ def available_memory_bytes() -> int:
 
 
 def engine_kinds(settings: Settings) -> Mapping[str, EngineKind]:
-    """Each kind by its name, with the server's settings."""
+    """Create each engine kind, by its name."""
     return {"openvino": OpenVinoKind(settings), "scripted": ScriptedKind(settings)}
 
 
@@ -104,13 +104,13 @@ class OpenVinoKind:
 
 
 class ScriptedKind:
-    """Tokens of a script instead of a model's, in a real worker process: for tests and for measuring overhead.
+    """Scripted tokens from a real worker process, without a model: for tests and for measuring overhead.
 
     Options are the fields of ``ScriptedOptions``, ``max_sequences``, and ``memory_bytes``, which is only counted.
     """
 
     def __init__(self, settings: Settings, script: Mapping[str, Any] | None = None) -> None:
-        """Make engines with *script*, in place of the options of deployments where it is given."""
+        """Create engines with *script*, if given, instead of the deployments' options."""
         self._settings = settings
         self._script = script
 

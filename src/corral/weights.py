@@ -1,4 +1,4 @@
-"""What the settings say about weights: which checkpoint is meant, how the engine has it, and this machine's library.
+"""Find the configured checkpoints and engine options, and open the library of local models.
 
 Apart from ``bootstrap``, so that commands which only handle files start without the server's libraries.
 """
@@ -30,10 +30,10 @@ _MAX_SHOWN_CHARACTERS: Final = 200
 
 
 def prepare_data_dir(path: Path) -> None:
-    """Make the data directory, readable by its owner only.
+    """Create the data directory, readable by its owner only.
 
     Raises:
-        BadSetting: it cannot be made or written.
+        BadSetting: it cannot be created or written.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def prepare_data_dir(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenDeployment:
-    """A deployment that the settings ask for, with its checkpoint found on this machine."""
+    """A configured deployment, with its checkpoint on this machine."""
 
     name: str
     """Unique; empty is the first name that its weights hold."""
@@ -73,7 +73,7 @@ class ListedDeployment:
 
 
 def listed_deployments(settings: Settings) -> tuple[ListedDeployment, ...]:
-    """The deployments that the settings ask for: a list, or one model."""
+    """Return the configured deployments: a list, or one model."""
     if not settings.deployments:
         return (ListedDeployment(name=settings.model, choose=partial(_choose_one, settings)),)
     demo_may_stand_in = not any(entry.stands_in for entry in settings.deployments)
@@ -159,7 +159,7 @@ def _checked(name: str, origin: str) -> str:
 
 
 def _find(settings: Settings, weights: str, origin: str) -> tuple[Path, LocalModel | None]:
-    """The checkpoint, and what it is registered as if it was pulled or added."""
+    """Return the checkpoint, and its registration if it was pulled or added."""
     if weights == DEMO:
         return demo_checkpoint(), None
     if (path := _local_path(weights, origin)) is not None:
@@ -192,7 +192,7 @@ def cache_dir(settings: Settings) -> Path:
 
 
 def open_library(settings: Settings) -> Library:
-    """The models of this machine.
+    """Open the library of local models.
 
     Raises:
         BadSetting: the data directory cannot be used.
@@ -209,7 +209,7 @@ def open_library(settings: Settings) -> Library:
 
 
 class _OpenVinoCheckpoints:
-    """What the engine and the tokenizers do to checkpoints, for the library."""
+    """Checks and conversions of checkpoints by the OpenVINO engine, for the library."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -240,7 +240,7 @@ class _OpenVinoCheckpoints:
 
 
 def _local_path(given: str, origin: str = "model") -> Path | None:
-    """The checkpoint that a user names by its path; None where there is none.
+    """Return the checkpoint at a path given by the user; None if there is none.
 
     A link to a directory is followed, so that it has one name; a link to a file keeps its own, which says more than the
     one in a store of downloads.

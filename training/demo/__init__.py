@@ -1,1 +1,1 @@
-"""How the shipped demo model is made: corpus, tokenizer, training, export."""
+"""Training of the shipped demo model: corpus, tokenizer, training, export."""

@@ -1,4 +1,4 @@
-"""The demo model's reading: conversations drawn from the hand-written files in ``data``.
+"""Training corpus of the demo model: conversations drawn from the hand-written files in ``data``.
 
 Everything is drawn from one ``random.Random``, so a seed fixes the whole corpus.
 """
@@ -36,7 +36,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns under an optional system prompt; ``kind`` says how they become text."""
+    """Turns with an optional system prompt; ``kind`` selects their text format."""
 
     turns: tuple[Turn, ...]
     system: str | None = None
@@ -45,7 +45,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Intent:
-    """One thing the model knows: how it is asked, and its one answer."""
+    """A topic the model knows: its question patterns and its one answer."""
 
     name: str
     questions: Sequence[str]
@@ -70,7 +70,7 @@ class Corpus:
     unseen: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Collect what may start a conversation, and what must never be asked."""
+        """Collect the intents that may start a conversation, and the held-out questions."""
         self.openers = [intent for intent in self.intents.values() if intent.history is None]
         held_out = [question for intent in self.intents.values() for question in intent.held_out]
         held_out += self.fallback["held_out"]["questions"]
@@ -94,7 +94,7 @@ class Corpus:
 
 
 def _letters(text: str) -> str:
-    """Return what makes two questions the same: their letters and digits."""
+    """Normalise a question to its letters and digits, for comparison."""
     return "".join(char for char in text.casefold() if char.isalnum())
 
 

@@ -1,4 +1,4 @@
-"""What the trained model says: greedy answers, held-out accuracy, and robustness to int8."""
+"""Evaluation of the trained model: greedy answers, held-out accuracy, and robustness to int8."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -29,7 +29,7 @@ def greedy(model: Llama, prompt: list[int], max_tokens: int = 400) -> list[int]:
 
 @torch.inference_mode()
 def exact(model: Llama, encoder: Encoder, conversations: Sequence[Conversation]) -> list[bool]:
-    """Say for each conversation whether the greedy last answer is the expected one, to the token.
+    """Return for each conversation whether the greedy last answer is the expected one, to the token.
 
     Greedy decoding gives the expected answer exactly if every label is the likeliest token.
     """

@@ -1,4 +1,4 @@
-"""How people really type: casing, politeness, punctuation and small mistakes."""
+"""Typing noise: casing, politeness, punctuation and small mistakes."""
 
 import re
 from random import Random

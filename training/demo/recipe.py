@@ -38,7 +38,7 @@ logger = logging.getLogger("training.demo")
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run: its mix, and how its learning rates go, as shares of the full ones."""
+    """A training stage: its data mix, and its learning rates as shares of the full ones."""
 
     steps: int
     cut_share: float  # of the last answers; the rest is learned to its end
@@ -49,7 +49,7 @@ class Stage:
     seed: int
 
     def rate(self, step: int, share: float) -> float:
-        """Return what the learning rates are multiplied by, at a step and a share of the stage."""
+        """Return the learning rate multiplier at a step and a share of the stage."""
         warm = min(1.0, (step + 1) / self.warmup_steps)
         fallen = max(0.0, share - self.hold_share) / (1.0 - self.hold_share)
         return warm * (self.first_rate + fallen * (self.last_rate - self.first_rate))
@@ -67,7 +67,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Clock:
-    """The time a stage may take; its steps decide, unless the time is up before."""
+    """Time limit of a stage; it ends after its steps or this time, whichever is first."""
 
     started_s: float
     limit_s: float
@@ -94,7 +94,7 @@ def tokenizer_for(corpus: Corpus, vocab: int) -> Tokenizer:
 
 
 def shipped_tokenizer(directory: Path) -> Tokenizer:
-    """Return the tokenizer that weights to go on from were trained with."""
+    """Return the tokenizer of the weights that training continues from."""
     return Tokenizer.from_file(str(directory / "tokenizer.json"))
 
 

@@ -1,4 +1,4 @@
-"""A byte-fallback BPE tokenizer in the manner of Llama 2, learned from the corpus."""
+"""A byte-fallback BPE tokenizer like that of Llama 2, learned from the corpus."""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -1,1 +1,1 @@
-"""Models as data: which names are served, and what stands behind each."""
+"""Models as data: the served names and their weights, prices and pages."""

@@ -21,7 +21,7 @@ _NUMERIC_DEFAULTS: Final[Mapping[str, Range]] = {"max_tokens": COUNT.within(Rang
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What one TOML file says of a model, whether or not its weights are here."""
+    """Content of a model's TOML file, whether or not its weights are on this machine."""
 
     names: tuple[str, ...]
     """Every ``owner/name`` that clients use for it."""
@@ -43,7 +43,7 @@ class ModelCard:
     """Its repository on the Hugging Face Hub, if it is there."""
 
     def has_name(self, name: str) -> bool:
-        """Whether clients use *name* for it, in any case."""
+        """Whether *name* is one of the model's names, case-insensitively."""
         return name.lower() in map(str.lower, self.names)
 
     def describe(self, name: str) -> str:
@@ -73,7 +73,7 @@ def model_cards() -> tuple[ModelCard, ...]:
 
 
 def known_card(name: str) -> ModelCard | None:
-    """The model that clients use *name* for, in any case."""
+    """Get the card of a model by one of its names, case-insensitively."""
     return next((card for card in model_cards() if card.has_name(name)), None)
 
 
@@ -81,7 +81,7 @@ def card_from_table(table: Mapping[str, Any], *, where: str) -> ModelCard:
     """A card from the content of its file.
 
     Raises:
-        BadSetting: a key is unknown or missing, or a value is none.
+        BadSetting: a key is unknown or missing, or a value is invalid.
     """
     read = dict(table)
     names = tuple(read.pop("names", ()))

@@ -1,4 +1,4 @@
-"""The models that this server answers for.
+"""The served models.
 
 One TOML file per model under ``models/``; adding a model of a known architecture is adding a file.
 """
@@ -35,11 +35,11 @@ class Catalog:
         self._collections = _collections(self.models())
 
     def models(self) -> tuple[CatalogModel, ...]:
-        """Each model once, in the catalog's order."""
+        """List the models in the catalog's order."""
         return tuple(self._models.values())
 
     def get(self, name: str) -> CatalogModel:
-        """The model that answers to *name*.
+        """Get a model by name, case-insensitively.
 
         Raises:
             UnknownModel: no model of that name is served.
@@ -76,7 +76,7 @@ class Catalog:
         return rank(self.models(), text)
 
     def collections(self) -> tuple[Collection, ...]:
-        """The collections that any served model belongs to."""
+        """List the collections with at least one served model."""
         return self._collections
 
 
@@ -87,7 +87,7 @@ def _collections(models: tuple[CatalogModel, ...]) -> tuple[Collection, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedCheckpoint:
-    """Weights that a deployment serves, and what is known of the names they may have."""
+    """Weights of a deployment, and the evidence for their model names."""
 
     deployment: str = ""
     """Name of the deployment; empty is the first name that the weights hold."""
@@ -101,12 +101,12 @@ class ServedCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weights:
-    """Weights of one deployment, looked at."""
+    """Weights of one deployment, after reading their configuration."""
 
     deployment: str
     name: str
     held: tuple[str, ...]
-    """Names that they hold by evidence; at least one."""
+    """Names proved by evidence; at least one."""
     digest: str
     context_tokens: int
     created: int
@@ -115,7 +115,7 @@ class _Weights:
 
 
 def demo_checkpoint() -> Path:
-    """The directory of the checkpoint that is shipped."""
+    """Directory of the shipped checkpoint."""
     return Path(str(files("corral.demo")))
 
 
@@ -128,13 +128,13 @@ def demo_catalog(price_book: PriceBook = MappingProxyType({})) -> Catalog:
 def checkpoint_catalog(
     checkpoint: Path, price_book: PriceBook = MappingProxyType({}), *, name: str | None = None, stands_in: bool = False
 ) -> Catalog:
-    """The names that one checkpoint answers to; see ``served_catalog``."""
+    """Create the catalog of one checkpoint; see ``served_catalog``."""
     names = () if name is None else (name,)
     return served_catalog([ServedCheckpoint(path=checkpoint, names=names, stands_in=stands_in)], price_book)
 
 
 def served_catalog(checkpoints: Iterable[ServedCheckpoint], price_book: PriceBook = MappingProxyType({})) -> Catalog:
-    """The names that several checkpoints answer to.
+    """Create the catalog of several checkpoints.
 
     Each holds the names that it was given, else the Hub repository whose snapshot it is, else ``local/<its own name>``;
     with the name of a known model, all names of that model at the catalog's prices. Other names are free, unless
@@ -253,7 +253,7 @@ def _with_own_prices(price_book: PriceBook, model: CatalogModel) -> CatalogModel
 
 
 def _own(name: str, weights: _Weights) -> CatalogModel:
-    """A model that the catalog does not know."""
+    """Create a model for weights without a card."""
     return CatalogModel(
         id=name,
         owner=name.partition("/")[0],

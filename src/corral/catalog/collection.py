@@ -1,4 +1,4 @@
-"""Collections of models, as data: each gathers what bears one tag."""
+"""Collections of models, as data: the models with one tag."""
 
 import tomllib
 from collections.abc import Iterable
@@ -30,14 +30,14 @@ class CollectionTable:
     tag: str
 
     def of(self, models: Iterable[CatalogModel]) -> Collection:
-        """The collection with those of *models* that bear its tag."""
+        """Create the collection of those *models* that have its tag."""
         members = tuple(model for model in models if self.tag in model.page.tags)
         return Collection(slug=self.slug, name=self.name, description=self.description, models=members)
 
 
 @cache
 def collection_tables() -> tuple[CollectionTable, ...]:
-    """What ``collections.toml`` lists, in its order."""
+    """Read the tables of ``collections.toml``, in its order."""
     text = files("corral.catalog").joinpath("collections.toml").read_text(encoding="utf-8")
     return tuple(
         from_table(CollectionTable, table, where="collections.toml") for table in tomllib.loads(text)["collection"]

@@ -40,7 +40,7 @@ _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Hub:
-    """One Hub, asked on behalf of one token or of nobody. To be used as a context, one at a time in a process."""
+    """Client of a Hub, with or without a token. Use as a context manager, one at a time in a process."""
 
     def __init__(self, url: str, token: str | None) -> None:
         """Open.
@@ -50,7 +50,7 @@ class Hub:
             token: of an account there.
 
         Raises:
-            PullFailed: it is no address, or the token would travel where others can read it.
+            PullFailed: the URL is invalid, or the token would be sent without TLS.
         """
         self._url = url.rstrip("/")
         self._token = token
@@ -72,7 +72,7 @@ class Hub:
         close_session()
 
     def list_files(self, repository: str, revision: str | None) -> Listing:
-        """What the repository holds at a branch, tag or commit; None is its main branch.
+        """List the files of a repository at a branch, tag or commit; None is its main branch.
 
         Raises:
             PullFailed: it does not exist, may not be read, or lists what no repository should.
@@ -98,7 +98,7 @@ class Hub:
         return Listing(repository=repository, commit=info.sha, files=files)
 
     def fetch(self, listing: Listing, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
-        """Fetch into *part* what it lacks of the file. What has come stays there, whatever happens.
+        """Download the missing bytes of a file into *part*. Received bytes are kept if the download fails.
 
         Args:
             listing: where the file is listed.
@@ -188,7 +188,7 @@ class Hub:
 
     @contextmanager
     def _sentences(self, repository: str, revision: str | None) -> Generator[None]:
-        """Whatever goes wrong inside, as one sentence."""
+        """Convert exceptions to ``PullFailed`` with one sentence."""
         try:
             yield
         except HfHubHTTPError as error:
@@ -206,7 +206,7 @@ class Hub:
             raise self._no_hub() from error
 
     def _refusal(self, error: HfHubHTTPError, repository: str, revision: str | None) -> str:
-        """What a status means here, and what to do about it."""
+        """Convert an error status to an error that says what to do."""
         give = "give a token with --token or in HF_TOKEN"
         anonymous = self._token is None
         match error, error.response.status_code:
@@ -239,7 +239,7 @@ class Hub:
 
 
 class _BoundedStream(httpx2.SyncByteStream):
-    """Ends with an error instead of filling the memory."""
+    """Response stream with a size limit; raises an error beyond it."""
 
     def __init__(self, stream: httpx2.SyncByteStream, most_bytes: int, refusal: PullFailed) -> None:
         self._stream = stream
@@ -254,7 +254,7 @@ class _BoundedStream(httpx2.SyncByteStream):
             yield chunk
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._stream.close()
 
 

@@ -1,4 +1,4 @@
-"""Which files of a repository on the Hub make a model, and what each must be. Must not know how they are fetched.
+"""Select and check the files of a Hub repository that make a model.
 
 A repository is untrusted: what it lists is chosen from by an allow list, and a name that could leave its directory
 refuses the whole repository.
@@ -29,7 +29,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 class PullFailed(CorralError):
-    """A model could not be fetched; the message says what to do about it. Only commands meet it, never a request."""
+    """A model could not be downloaded; the message says what to do. Raised by commands only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Listing:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse a repository that lists a path out of it.
+    """Reject a repository that lists a path outside of it.
 
     Raises:
         PullFailed: there is one.
@@ -73,7 +73,7 @@ def is_wanted(name: str) -> bool:
 
 
 def describing_files(listing: Listing) -> list[HubFile]:
-    """Configuration, tokenizer and index: small, and enough to see whether the rest is worth fetching.
+    """Select configuration, tokenizer and index: small files that are enough to check whether the model is supported.
 
     Raises:
         PullFailed: the repository holds no model, or one of them is absurdly large.
@@ -88,7 +88,7 @@ def describing_files(listing: Listing) -> list[HubFile]:
 
 
 def weight_files(listing: Listing, index: bytes | None) -> list[HubFile]:
-    """The weights: those that the index names, or all there are without one.
+    """Select the weight files: those in the index, or all without an index.
 
     Raises:
         PullFailed: there are none, one is missing, or they are absurdly many or large.

@@ -1,4 +1,4 @@
-"""Which known model a checkpoint is: evidence that names it, and hints that only suggest a name.
+"""Identify the known model of a checkpoint: by evidence, or by hints that only suggest a name.
 
 A name decides the price and what callers are told, so only evidence about these very weights gives a checkpoint a known
 model's name: the operator says so, it was pulled under that name, or it lies in the Hub cache as a snapshot of that
@@ -32,7 +32,7 @@ def snapshot_name(checkpoint: Path) -> str | None:
 
 
 def contradiction(card: ModelCard, config: Config) -> str | None:
-    """Why a checkpoint cannot be the model of *card*, as a sentence; None if its configuration does not rule it out."""
+    """Return why a checkpoint cannot be the model of *card*, as a sentence; None if its configuration allows it."""
     for field, expected in (("hidden_size", card.hidden_size), ("num_hidden_layers", card.num_hidden_layers)):
         if (found := config.get(field)) != expected:
             name = config.spellings.get(field, field)
@@ -41,6 +41,6 @@ def contradiction(card: ModelCard, config: Config) -> str | None:
 
 
 def suggest_name(config: Config) -> str | None:
-    """A known model that the checkpoint may be, by its shape alone: for a person to confirm with ``--as``."""
+    """Suggest a known model of the same shape, which a person can confirm with ``--as``."""
     published = (card for card in model_cards() if card.hub)  # nobody may give the shipped demo's name
     return next((card.names[0] for card in published if contradiction(card, config) is None), None)

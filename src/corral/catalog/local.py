@@ -1,4 +1,4 @@
-"""The models that were pulled or added on this machine: a small file in the data directory, and where their files are.
+"""Registry of models pulled or added on this machine: a file in the data directory.
 
 The file is written whole or not at all, under a lock, so commands may run at once. What it says is checked on reading:
 a model that was pulled has no path in it, so that no edit of the file lets ``corral model remove`` delete another
@@ -65,7 +65,7 @@ class LocalModels:
         self._directory = data_dir.resolve() / "models"
 
     def models(self) -> tuple[LocalModel, ...]:
-        """Each once, the one registered last at the end.
+        """List the models in the order of registration.
 
         Raises:
             BadSetting: the registry cannot be read, or says what no command has written.
@@ -86,16 +86,16 @@ class LocalModels:
             ) from error
 
     def find(self, name: str) -> LocalModel | None:
-        """The model of that name, or of another name for the same known model; whatever the case."""
+        """Find a model by its name or an alias of the same known model, case-insensitively."""
         models = {model.name.lower(): model for model in self.models()}
         return next((models[alias.lower()] for alias in _aliases(name) if alias.lower() in models), None)
 
     def folder(self, name: str) -> Path:
-        """Where what is pulled under that name is kept; made by whoever writes into it."""
+        """Path of the folder for pulls of this name; the pull creates it."""
         return self._directory / check_name(name).replace("/", "--")
 
     def register(self, model: LocalModel) -> None:
-        """Add the model, in place of one that has its name.
+        """Add the model, replacing one of the same name.
 
         Raises:
             BadSetting: the registry cannot be read or written.
@@ -105,7 +105,7 @@ class LocalModels:
             self._write([*others, model])
 
     def unregister(self, name: str) -> None:
-        """Forget the model of exactly that name.
+        """Remove the model of exactly this name.
 
         Raises:
             BadSetting: the registry cannot be read or written.
@@ -176,7 +176,7 @@ class LocalModels:
 
 
 def check_name(name: str) -> str:
-    """The name, if a model of this machine may have it.
+    """Validate the name of a local model; return it.
 
     Raises:
         BadSetting: it is not ``owner/name``, or is the demo model's.
@@ -191,7 +191,7 @@ def check_name(name: str) -> str:
 
 
 def hub_name(name: str) -> str:
-    """The repository on the Hub behind a name: that of the known model which has the name, else the name itself."""
+    """Return the Hub repository of a name: that of the known model with this name, else the name itself."""
     card = known_card(name)
     return name if card is None else card.hub or name
 

@@ -1,4 +1,4 @@
-"""A model that is served: its name, what answers for it, what that costs, and what is told of it."""
+"""A served model: its name, weights, prices, versions and page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from corral.core.pricing import Price
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogModel:
-    """A name that callers may ask for."""
+    """A model name that requests can use."""
 
     id: str
     """``owner/name``, as the clients of some door spell it."""
@@ -24,9 +24,9 @@ class CatalogModel:
     deployment: str
     """Name of the deployment that computes for it."""
     weights: str
-    """What really answers: ``demo``, or the name of the loaded checkpoint."""
+    """Name of the weights: ``demo``, or the name of the loaded checkpoint."""
     stands_in: bool
-    """Whether other weights than the name promises answer, which every door must say."""
+    """Whether these are not the weights that the name means. Every API must report this."""
     prices: tuple[DatedPrice, ...]
     """What is charged. Oldest first; at least one."""
     list_prices: tuple[DatedPrice, ...] = ()
@@ -59,7 +59,7 @@ class CatalogModel:
         raise UnknownModel(f"{self.id}:{version}")
 
     def price_at(self, now_s: float) -> Price:
-        """What its tokens cost at *now_s*, Unix time in seconds: the newest price that has begun, else the first."""
+        """Get the price at *now_s*, Unix time in seconds: the newest valid price, else the first."""
         return _price_at(self.prices, now_s)
 
     def list_price_at(self, now_s: float) -> Price:

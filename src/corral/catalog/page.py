@@ -1,4 +1,4 @@
-"""What a model's page shows besides its inputs and prices: readme, links, cover image, and runs that really were."""
+"""Content of a model's page besides inputs and prices: readme, links, cover image, recorded runs."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ LOCAL_COVER: Final = "local.svg"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A run of the model that really was, of no particular door."""
+    """A recorded run of the model, independent of an API."""
 
     id: str
     """The prediction's."""
@@ -44,7 +44,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPage:
-    """What is told of a model, in the words of its own page."""
+    """Texts, links and images of a model's page."""
 
     readme: str = ""
     """Markdown."""
@@ -63,7 +63,7 @@ class ModelPage:
         return _file("pages", self.cover_image).encode()
 
     def of_weights(self, digest: str) -> "ModelPage":
-        """The page with the examples of the weights with *digest* only: no model is shown another's answers."""
+        """Keep only the examples of the weights with *digest*."""
         return replace(self, examples=tuple(run for run in self.examples if run.weights_digest == digest))
 
 
@@ -104,7 +104,7 @@ def page_from_table(table: Mapping[str, Any], *, where: str) -> ModelPage:
 
 
 def local_page(name: str) -> ModelPage:
-    """The page of weights of which nothing is known but the *name* of their directory or file."""
+    """Create the page of unknown weights from the *name* of their directory or file."""
     words = {"name": name.replace("`", "'")}  # the readme shows it as code, which a backtick would end
     return ModelPage(readme=_readme("local.md", words, where=name), tags=("text-generation", "local"))
 

@@ -13,7 +13,7 @@ from corral.core.pricing import Price, nusd_per_token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatedPrice:
-    """A price and when it begins; old runs keep theirs."""
+    """A price and its start; earlier runs keep their price."""
 
     since_s: float
     """Unix time in seconds, midnight UTC of the day in the file."""
@@ -25,7 +25,7 @@ PriceBook = Mapping[str, tuple[DatedPrice, ...]]
 
 
 def free_of_charge(name: str) -> DatedPrice:
-    """The price of weights that nobody has put a price on."""
+    """Zero price, for models without an entry in the price book."""
     return DatedPrice(since_s=0, price=Price(version=f"{name}@free", input_nusd=0, output_nusd=0))
 
 

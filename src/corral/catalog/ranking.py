@@ -1,4 +1,4 @@
-"""Search in the catalog: every word must occur, and where it does decides the rank."""
+"""Search in the catalog: every word must occur; its place decides the rank."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from corral.catalog.model import CatalogModel
 
 _MOST_WORDS: Final = 16
-"""Further words have no say: nobody looks for so many, and a long text must not keep others waiting."""
+"""Further words are ignored, so that a long text does not block the server."""
 
 
 def rank(models: Iterable[CatalogModel], text: str) -> tuple[CatalogModel, ...]:
@@ -23,7 +23,7 @@ def _score(model: CatalogModel, wanted: list[str]) -> int | None:
 
 
 def _word_score(model: CatalogModel, word: str) -> int:
-    """How well one word fits: 0 if it occurs nowhere."""
+    """Score of one word: 0 if it does not occur."""
     id_, name = model.id.casefold(), model.name.casefold()
     if word in (id_, name):
         return 16

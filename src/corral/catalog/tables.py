@@ -1,4 +1,4 @@
-"""Tables of TOML and JSON as frozen objects: what is unknown or missing is refused by name."""
+"""Read TOML and JSON tables as frozen dataclasses; unknown and missing keys are errors."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields

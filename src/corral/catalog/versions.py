@@ -1,4 +1,4 @@
-"""What a model's version is: a digest of the weights that really answer, and public ids as aliases of it."""
+"""Model versions: a digest of the served weights, and public ids as aliases of it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _WEIGHT_FILES: Final = ("*.json", "*.safetensors", "*.gguf", "tokenizer.model")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """A version by which a model may be asked for; whichever it is, the current weights answer."""
+    """A version id that requests can use; the current weights answer for every one."""
 
     id: str
     """64 hex digits, or 40 where the public id is a Git commit."""
@@ -33,7 +33,7 @@ class ModelVersion:
 
 
 UNVERSIONED: Final = ModelVersion(id="0" * 64, created_at_s=0)
-"""Stands for weights that nobody has looked at."""
+"""Digest of weights that were not read."""
 
 
 def version_of(name: str, digest: str) -> str:
@@ -45,10 +45,10 @@ def version_of(name: str, digest: str) -> str:
 
 
 def weights_digest(checkpoint: Path) -> str:
-    """64 hex digits that change with the weights: over the files' names, sizes, beginnings, middles and ends.
+    """Compute a digest of the weights, 64 hex digits: over the files' names, sizes, beginnings, middles and ends.
 
-    Not a proof against somebody who means to deceive: hashing all of a 70B model takes minutes, this milliseconds.
-    Times of files have no say, so that a copy has the same digest.
+    Not safe against deliberate forgery: hashing all of a 70B model takes minutes, this takes milliseconds.
+    File times are ignored, so that a copy has the same digest.
 
     Args:
         checkpoint: a checkpoint directory, or one file that is a whole model.

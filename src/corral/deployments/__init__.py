@@ -1,1 +1,1 @@
-"""Models on this machine: which are served, from which files, on which engine."""
+"""Deployments: local models, their files, engines and memory."""

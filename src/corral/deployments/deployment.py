@@ -19,7 +19,7 @@ class LoadPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Weights that can be computed with. One or more models of the catalog answer with them."""
+    """Weights on an engine. One or more models of the catalog are served with them."""
 
     name: str
     """Unique on this server."""

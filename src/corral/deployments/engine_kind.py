@@ -1,4 +1,4 @@
-"""What a deployment needs from each kind of engine, before and when it is built."""
+"""Interface of an engine kind: checks, estimates and construction."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -39,7 +39,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadTerms:
-    """How loads of an engine fit in with those of others."""
+    """Coordination of an engine's loads with those of other engines."""
 
     gate: Callable[[], AbstractAsyncContextManager[None]]
     """Entered for a load, so that loads run one at a time."""
@@ -85,5 +85,5 @@ class EngineKind(Protocol):
         ...
 
     def build(self, checkpoint: Path, options: EngineOptions, terms: LoadTerms) -> QueuedEngine:
-        """Make the engine; nothing is loaded yet."""
+        """Create the engine; nothing is loaded yet."""
         ...

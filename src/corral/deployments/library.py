@@ -35,13 +35,13 @@ class Checkpoints(Protocol):
         ...
 
     def forget(self, path: Path, report: Report) -> None:
-        """Delete the models converted from the checkpoint, which may not exist any more."""
+        """Delete the models converted from the checkpoint, which may no longer exist."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What the removal of a model would delete."""
+    """Files that the removal of a model deletes."""
 
     name: str
     registered: LocalModel | None
@@ -122,7 +122,7 @@ class Library:
         return model
 
     def plan_removal(self, name: str) -> Removal:
-        """Find out what the removal of a model would delete.
+        """Return the files that the removal of a model would delete.
 
         Raises:
             BadSetting: there is no model with this name.

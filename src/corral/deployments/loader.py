@@ -1,4 +1,4 @@
-"""Loads and unloads deployments: reserves memory first, makes place where others are idle, one load at a time.
+"""Loads and unloads deployments: reserves memory first, evicts idle deployments, one load at a time.
 
 The load itself is the engine's: entering ``QueuedEngine.run`` starts it, and the gate lets one through at a time.
 """
@@ -27,7 +27,7 @@ _DRAIN_POLL_S: Final = 0.02
 
 
 class Loader:
-    """Decides which deployments have memory."""
+    """Decides which deployments are in memory."""
 
     def __init__(self, slots: Iterable[Slot], budget: MemoryBudget, *, patience_s: float = PATIENCE_S) -> None:
         """Manage *slots* within *budget*; ``keep`` does the work for each of them."""
@@ -48,7 +48,7 @@ class Loader:
             yield
 
     async def keep(self, slot: Slot) -> None:
-        """Load one deployment whenever it is wanted, and unload it when it is told to leave; until cancelled."""
+        """Load one deployment when it is requested, and unload it when it must leave; runs until cancelled."""
         while True:
             await slot.wanted.wait()
             try:
@@ -70,7 +70,7 @@ class Loader:
         slot.deployment.engine.fail_load(EngineUnavailable("The model cannot be loaded now; try again later."))
 
     async def _reserve(self, slot: Slot) -> None:
-        """Return when the memory for a load is reserved, others having left for it.
+        """Wait until the memory for a load is reserved, evicting other deployments if needed.
 
         Raises:
             InsufficientMemory: it would not fit even if every deployment left that may.
@@ -90,7 +90,7 @@ class Loader:
             slot.left.clear()
 
     async def _make_place(self, slot: Slot, waiting_since_s: float) -> None:
-        """Have the least recently used idle deployment leave, or wait until something changes."""
+        """Evict the least recently used idle deployment, or wait until something changes."""
         movable = sorted((one for one in self._slots if _may_leave(one, slot)), key=lambda one: one.used_at_s)
         if (victim := next((one for one in movable if one.is_idle), None)) is not None:
             _log.info("deployment_makes_place", deployment=victim.name, wanted=slot.name)
@@ -110,7 +110,7 @@ class Loader:
             await self.drain(loaded[0])
 
     async def _reside(self, slot: Slot) -> None:
-        """Run the engine until the deployment is told to leave."""
+        """Run the engine until the deployment must leave."""
         loop = asyncio.get_running_loop()
         slot.used_at_s = slot.load_began_s = loop.time()
         _log.info("deployment_loading", deployment=slot.name, memory_bytes=slot.deployment.load_bytes)
@@ -152,7 +152,7 @@ class Loader:
         self.changed()
 
     def tell_to_leave(self, slot: Slot) -> None:
-        """Have a deployment unloaded, at once."""
+        """Unload a deployment at once."""
         slot.residence = Residence.LEAVING
         slot.deployment.engine.pause_admission()
         slot.told_to_leave.set()
@@ -170,7 +170,7 @@ class Loader:
         await slot.left.wait()
 
     def changed(self) -> None:
-        """Look again at what may leave: a run has ended, or memory was given back."""
+        """Check again which deployments can be evicted: a run has ended, or memory was released."""
         self._changed.set()
 
     def watch_idleness(self, slot: Slot) -> None:

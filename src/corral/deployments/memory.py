@@ -1,4 +1,4 @@
-"""Central reservation of memory: no two deployments count on the same bytes."""
+"""Central memory reservation, so that two deployments cannot use the same bytes."""
 
 from corral.core.errors import InsufficientMemory
 
@@ -12,7 +12,7 @@ class MemoryBudget:
 
     @property
     def available_bytes(self) -> int:
-        """What is not reserved."""
+        """Bytes that are not reserved."""
         return self.total_bytes - sum(self._reserved.values())
 
     def reserved_bytes(self, name: str) -> int:
@@ -20,10 +20,10 @@ class MemoryBudget:
         return self._reserved.get(name, 0)
 
     def reserve(self, name: str, size_bytes: int) -> None:
-        """Reserve memory for a deployment, instead of what it had.
+        """Reserve memory for a deployment, replacing its previous reservation.
 
         Raises:
-            InsufficientMemory: there is not so much; nothing has changed.
+            InsufficientMemory: not enough is available; nothing has changed.
         """
         available_bytes = self.available_bytes + self.reserved_bytes(name)
         if size_bytes > available_bytes:
@@ -31,5 +31,5 @@ class MemoryBudget:
         self._reserved[name] = size_bytes
 
     def release(self, name: str) -> None:
-        """Give back what a deployment has reserved."""
+        """Release the memory of a deployment."""
         self._reserved.pop(name, None)

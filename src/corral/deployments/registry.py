@@ -51,11 +51,11 @@ class Deployments:
         self._loader = Loader(self._slots.values(), MemoryBudget(memory_bytes), patience_s=patience_s)
 
     def __iter__(self) -> Iterator[Deployment]:
-        """Each once, in the order of the settings."""
+        """Iterate in the order of the settings."""
         return (slot.deployment for slot in self._slots.values())
 
     def serving(self, model: CatalogModel) -> Deployment:
-        """The deployment that computes for a model of the catalog."""
+        """Get the deployment of a catalog model."""
         return self._slots[model.deployment].deployment
 
     def hold(self, deployment: Deployment) -> None:
@@ -68,7 +68,7 @@ class Deployments:
         slot.want()
 
     def release(self, deployment: Deployment) -> None:
-        """Count one run less that uses the deployment."""
+        """Decrement the number of runs that use the deployment."""
         slot = self._slots[deployment.name]
         slot.uses -= 1
         if not slot.uses:
@@ -77,7 +77,7 @@ class Deployments:
             self._loader.watch_idleness(slot)
 
     async def loaded(self, deployment: Deployment) -> None:
-        """Load the deployment, if it is not, and return when it is.
+        """Load the deployment if needed, and wait until it is loaded.
 
         Raises:
             CheckpointRefused, EngineUnavailable: it cannot be loaded.
@@ -115,7 +115,7 @@ class Deployments:
         """Snapshot of the deployment *name*.
 
         Raises:
-            UnknownDeployment: there is none of that name.
+            UnknownDeployment: no deployment has that name.
         """
         return self._status_of(self._get(name))
 
@@ -128,10 +128,10 @@ class Deployments:
         return self._slots[model.deployment].state()
 
     async def load(self, name: str) -> None:
-        """Begin to load a deployment; returns at once. Does nothing if it is loaded or being loaded.
+        """Start loading a deployment; returns at once. Does nothing if it is loaded or being loaded.
 
         Raises:
-            UnknownDeployment: there is none of that name.
+            UnknownDeployment: no deployment has that name.
         """
         slot = self._get(name)
         if slot.residence is Residence.IN and slot.state().phase is EnginePhase.FAILED:
@@ -144,10 +144,10 @@ class Deployments:
 
         Args:
             name: of the deployment.
-            drain: wait until its runs are over, while new requests wait for the next load.
+            drain: wait until its runs have ended, while new requests wait for the next load.
 
         Raises:
-            UnknownDeployment: there is none of that name.
+            UnknownDeployment: no deployment has that name.
             DeploymentInUse: runs use it, and *drain* is false.
         """
         slot = self._get(name)
@@ -189,7 +189,7 @@ class Deployments:
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
-        """Load and compute while the block is active; loading goes on in the background."""
+        """Load and run deployments while the block is active; loading continues in the background."""
         async with asyncio.TaskGroup() as tasks:
             for slot in self._slots.values():
                 if slot.deployment.load is LoadPolicy.START:

@@ -1,4 +1,4 @@
-"""One deployment's place in the registry: who uses it, whether it is wanted, whether it holds memory."""
+"""State of one deployment in the registry: its runs, whether it is requested, whether it is in memory."""
 
 import asyncio
 from enum import StrEnum
@@ -9,7 +9,7 @@ from corral.engines.stats import EnginePhase, EngineState
 
 
 class Residence(StrEnum):
-    """Whether a deployment has memory."""
+    """Whether a deployment is in memory."""
 
     OUT = "out"
     """It has none, and its engine does not run."""
@@ -53,11 +53,11 @@ class Slot:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it could leave now: it has memory, and no run uses it."""
+        """Whether it can be unloaded now: it is in memory, and no run uses it."""
         return self.residence is Residence.IN and not self.uses
 
     def want(self) -> None:
-        """Have it loaded, unless it is."""
+        """Request its load, unless it is loaded."""
         if self.failure is not None:
             self.failure = None
             self.deployment.engine.expect_load()

@@ -1,4 +1,4 @@
-"""``[[deployments]]`` in the settings' file: which weights are served, on which engine, under which names."""
+"""The ``[[deployments]]`` tables of the settings file: weights, engines and names of deployments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self, cast
@@ -76,7 +76,7 @@ class DeploymentSettings(BaseModel):
 
     @classmethod
     def of_one_model(cls, weights: str, *, served_as: str, stands_in: bool) -> Self:
-        """What the settings of a single model stand for."""
+        """Convert the settings of a single model to one deployment."""
         models = [served_as] if served_as else []
         return cls.model_validate({"weights": weights, "models": models, "stands_in": stands_in or None})
 
@@ -94,7 +94,7 @@ class DeploymentSettings(BaseModel):
 
 
 def check_one_way(values: dict[str, Any], origins: Mapping[str, str], chosen: Mapping[str, Any]) -> None:
-    """Refuse a list of deployments beside settings about one model.
+    """Reject a list of deployments combined with settings about one model.
 
     Args:
         values: from file and environment; those that several models on the command line replace are removed.

@@ -27,12 +27,12 @@ from corral.settings.values import expected, nearest, shown
 
 PREFIX: Final = "CORRAL_"
 CONFIG_VARIABLE: Final = "CORRAL_CONFIG"
-"""Names the TOML file; the one variable that is not itself a setting."""
+"""Path of the TOML file; the only variable that is not itself a setting."""
 _HUB_VARIABLE: Final = "HF_TOKEN"
-"""Where people have their token for the Hub already."""
+"""The Hub library's variable for its token."""
 
 _FLAGS: Final = {"served_as": "--as"}
-"""Flags that are not spelt as their settings."""
+"""Flags with another name than their setting."""
 _ORIGIN: Final = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 _PATHS: Final = ("data_dir", "prices")
 _SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(KiB|MiB|GiB|TiB|kB|MB|GB|TB)", re.IGNORECASE)
@@ -49,12 +49,12 @@ def default_data_dir() -> Path:
 
 
 def default_config_dir() -> Path:
-    """``$XDG_CONFIG_HOME/corral``, by default ``~/.config/corral``: what a person, not a server, keeps."""
+    """``$XDG_CONFIG_HOME/corral``, by default ``~/.config/corral``: files of the user, not of the server."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "corral"
 
 
 class Settings(BaseModel):
-    """What an operator may choose. Field descriptions are the documentation."""
+    """Settings of a server. Field descriptions are the documentation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
@@ -307,20 +307,20 @@ def load_settings(chosen: Mapping[str, Any], environ: Mapping[str, str] | None =
 
 
 def shown_settings(settings: Settings) -> dict[str, str]:
-    """Every setting as text for a log, of the secret ones only whether they are set."""
+    """Format every setting for the log; for secrets, only whether they are set."""
     values = {name: getattr(settings, name) for name in Settings.model_fields}
     return {name: ("set" if value else "not set") if name in _SECRET else str(value) for name, value in values.items()}
 
 
 def served_hosts(settings: Settings) -> tuple[str, ...]:
-    """Host names that requests may ask for: those allowed, that of ``public_url``, and the address listened on."""
+    """Accepted Host headers: ``allowed_hosts``, the host of ``public_url``, and the listen address."""
     public = (urlsplit(settings.public_url).hostname,) if settings.public_url else ()
     own = () if is_any_address(settings.host) else (settings.host,)
     return (*settings.allowed_hosts, *(host_name(name) for name in public if name), *own)
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment for child processes: this one's, without any setting or token, so that no secret leaks."""
+    """Environment for child processes, without settings and tokens, so that no secret leaks."""
     return {name: value for name, value in os.environ.items() if not (name.startswith(PREFIX) or name == _HUB_VARIABLE)}
 
 
@@ -353,7 +353,7 @@ _EXPECTED: Final = {
     "webhook_allow_networks": "networks such as 10.1.0.0/16, whose address is 0 after the prefix",
     "memory_budget": "a size such as 6GiB, a number of bytes, or 0",
 }
-"""What a setting takes, where its type does not say it."""
+"""Accepted values of settings, where the type is not enough."""
 
 
 def _sentence(error: ValidationError, values: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Values of settings in messages: what was given, what is accepted, which name is nearest."""
+"""Format values of settings for error messages: given, accepted, nearest name."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -39,7 +39,7 @@ def expected(field: FieldInfo, *, spelled: Mapping[str, str] | None = None, name
 
 
 def shown(given: object) -> str:
-    """Returns a value as its user wrote it, in quotes and cut to a bearable length."""
+    """Returns the given value in quotes, truncated."""
     text = str(given).lower() if isinstance(given, bool) else str(given)
     return f"'{text}'" if len(text) <= _MAX_SHOWN_CHARACTERS else f"'{text[:_MAX_SHOWN_CHARACTERS]}…'"
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model directory that GenAI loads, through the cache."""
+"""Convert a checkpoint to a model directory for GenAI, using the cache."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ _SPARE_BYTES = 64 * 2**20
 def obtain_model(
     checkpoint: Checkpoint, weights: WeightsFormat, plan: list[StoredTensor], cache: ModelCache, report: Report
 ) -> tuple[Path, str]:
-    """The converted model's directory, made first when there is none; with a vocabulary if the checkpoint has one.
+    """Get the converted model's directory, converting it if needed; with a vocabulary if the checkpoint has one.
 
     Returns it with the identity of the weights: see ``EngineInfo.weights_id``.
 
@@ -57,7 +57,7 @@ def obtain_model(
 
 
 def obtain_checker_model(checkpoint: Checkpoint, cache: ModelCache, report: Report) -> Path:
-    """Directory of the checker model of a checkpoint; makes it first if there is none.
+    """Get the directory of a checkpoint's checker model, creating it if needed.
 
     Raises:
         CheckpointRefused: the checkpoint has no vocabulary, or it cannot be converted.

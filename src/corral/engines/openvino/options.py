@@ -1,6 +1,6 @@
-"""What the operator may choose about the CPU engine.
+"""Options of the CPU engine.
 
-Imports nothing heavy: the gateway makes these, the worker reads them.
+Imports nothing heavy: the gateway creates them, the worker reads them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ OPENVINO_CAPABILITIES: Final = Capabilities(
 
 
 class WeightsFormat(StrEnum):
-    """How matrices are stored. int8 has a scale per row; int4 one per group of 128, with embedding and head in int8.
+    """Storage format of matrices. int8 has a scale per row; int4 one per group of 128, with embedding and head in int8.
 
     Matrices that are integers in their checkpoint already keep its groups, unless bf16 or f32 is asked for.
     """
@@ -28,7 +28,7 @@ class WeightsFormat(StrEnum):
 
 
 class KvPrecision(StrEnum):
-    """How keys and values of the past are stored."""
+    """Storage format of the KV cache."""
 
     U8 = "u8"
     F16 = "f16"
@@ -51,11 +51,11 @@ class OpenVinoOptions:
     kv_precision: KvPrecision | None = None
     """None is f32 while a whole context is small, else u8: see ``memory.choose_precision``."""
     max_batched_tokens: int = 512
-    """Most tokens of one step: bounds how long the others wait while somebody's prompt is read."""
+    """Most tokens of one step: limits how long a prompt delays the other sequences."""
     checker_model: bool = False
     """Serve a tiny random model with the checkpoint's vocabulary instead, on which constraints are tried."""
     prefix_caching: bool = True
-    """Reuse the keys and values of a prompt's beginning when it was seen before."""
+    """Reuse the keys and values of a prompt prefix that was computed before."""
 
     def __post_init__(self) -> None:
         for name, value, least, most in (

@@ -1,8 +1,8 @@
 """The running batch: GenAI's continuous batching behind the ``Stepper`` protocol.
 
-Keeps callers from the pipeline's known traps, each of which has a test: ids that it accepts and should not, requests
-that it ignores in silence, steps that never return after one that raised. Knows nothing of processes or admission;
-whoever calls keeps the sum of all requests' blocks within ``info.kv_blocks``.
+Works around known problems of the pipeline, each of which has a test: ids that it accepts and should not, requests
+that it ignores in silence, steps that never return after one that raised. The
+caller keeps the sum of all requests' blocks within ``info.kv_blocks``.
 
 Alone or in a batch, greedy tokens are the same and seeded tokens nearly always: kernels for fewer than four rows sum in
 another order, which moves logits by about 1e-5, and now and then a draw lands between the two. At temperature 1 over a
@@ -60,10 +60,10 @@ class OpenVinoStepper:
         return self._info
 
     def add(self, key: int, request: EngineRequest) -> None:
-        """Join the batch at the next step. Keys are unique for the life of the process and only grow.
+        """Add a request to the batch at the next step. Keys are unique for the life of the process and only grow.
 
         Raises:
-            InvalidRequest: the request would not run to its end; the others are unharmed.
+            InvalidRequest: the request could not run to its end; the others are unaffected.
             ValueError: the key is in the batch already.
         """
         if key in self._handles or key in self._scores:
@@ -102,7 +102,7 @@ class OpenVinoStepper:
         return self._pipeline.add_request(next(self._pipeline_ids), ids, config)
 
     def cancel(self, key: int) -> None:
-        """Leave the batch; the next step frees its blocks. Unknown or finished keys are ignored."""
+        """Remove a sequence from the batch; the next step frees its blocks. Unknown or finished keys are ignored."""
         handle = self._handles.pop(key, None)
         if handle is not None:
             handle.cancel()
@@ -112,10 +112,10 @@ class OpenVinoStepper:
         self._unread = [output for output in self._unread if output.key != key]
 
     def step(self) -> list[SequenceOutput]:
-        """Advance every sequence once; return those with news.
+        """Advance every sequence once; return those with new tokens or an end.
 
         Raises:
-            RuntimeError: the pipeline failed, or gave up a request that it should have been able to finish.
+            RuntimeError: the pipeline failed, or dropped a request that it should have been able to finish.
         """
         self._pipeline.step()
         outputs = [_read(key, handle) for key, handle in self._handles.items()]
@@ -130,7 +130,7 @@ class OpenVinoStepper:
         ]
 
     def _read_scores(self) -> list[SequenceOutput]:
-        """Prompts that are scored now; their answers begin with the next step."""
+        """Score prompts; their answers start with the next step."""
         outputs: list[SequenceOutput] = []
         for key, (score, request) in list(self._scores.items()):
             logprobs = score.read()
@@ -148,7 +148,7 @@ class OpenVinoStepper:
         return len(self._handles) + len(self._scores) + len(self._unread)
 
     def kv_usage_percent(self) -> float:
-        """Share of the KV cache in use, as the pipeline says; what a step frees is out of it one step later."""
+        """Share of the KV cache in use, as the pipeline reports it; it includes blocks freed by the last step."""
         return self._pipeline.get_metrics().cache_usage
 
 
@@ -178,7 +178,7 @@ def build(options: Mapping[str, object], report: Report) -> OpenVinoStepper:
 
     Args:
         options: the fields of ``OpenVinoOptions`` as they crossed the process border.
-        report: told how far the start is.
+        report: called with the progress of the start.
 
     Raises:
         CheckpointRefused: the weights cannot be served.
