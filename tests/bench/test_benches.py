@@ -1,4 +1,4 @@
-"""Each program under bench/ runs to its end, in a few seconds, and prints what it promises."""
+"""Each program under bench/ completes in a few seconds and prints its results."""
 
 import asyncio
 import json

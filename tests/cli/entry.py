@@ -1,4 +1,4 @@
-"""The commands on their own: ``entry.py URL KEY COMMAND …``, registered as ``corral`` registers them."""
+"""The client commands: ``entry.py URL KEY COMMAND …``, registered as ``corral`` registers them."""
 
 import sys
 

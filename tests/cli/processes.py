@@ -1,4 +1,4 @@
-"""The commands in pipes, or in a process with a terminal of its own that is driven as a person would."""
+"""Run commands with pipes or in a pseudo-terminal."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""The commands beside ``corral serve``, which has the same books open in a process of its own."""
+"""Account commands while ``corral serve`` has the same database open in another process."""
 
 import json
 import urllib.request

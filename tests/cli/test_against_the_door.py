@@ -1,4 +1,4 @@
-"""The commands against the OpenAI door itself, over a real socket."""
+"""Commands against the OpenAI API over a real socket."""
 
 from collections.abc import AsyncIterator
 from functools import partial

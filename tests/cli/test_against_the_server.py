@@ -1,4 +1,4 @@
-"""The commands against the whole server: demo model, engine, database, every door. One for the module."""
+"""Commands against the whole server: demo model, engine, database, every API. One server for the module."""
 
 import json
 from collections.abc import AsyncIterator
@@ -41,13 +41,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for the module, so that its server lives through it."""
+    """One event loop for the module, because the server is shared."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveServer]:
-    """The server as ``corral serve`` puts it together, in this process."""
+    """The server that ``corral serve`` creates, in this process."""
     made = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
     async with made.run():
         await made.engine.ready()
@@ -60,7 +60,7 @@ async def run(server: LiveServer, *arguments: str, key: str = SECRET) -> Result:
 
 
 async def printed(server: LiveServer, *arguments: str) -> str:
-    """What a command prints that does what it should."""
+    """Stdout of a command that must succeed."""
     done = await run(server, *arguments)
     assert (done.status, done.stderr) == (0, b"")
     return done.stdout.decode()

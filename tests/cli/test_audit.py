@@ -1,4 +1,4 @@
-"""Receipts and books, checked from the command line: what is altered anywhere is named."""
+"""Verify receipts and reconcile the ledger on the command line; every altered value is named."""
 
 import json
 import re
@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "billing.md"
 
 @pytest.fixture
 def settled(cli: CliHarness) -> Prediction:
-    """A run of 100 tokens in and 10 out, over."""
+    """A settled run with 100 prompt and 10 completion tokens."""
     (prediction,) = cli.settle_runs(*cli.create_account(), {"tokens": 10})
     return prediction
 

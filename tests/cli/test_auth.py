@@ -1,4 +1,4 @@
-"""Logging in and out, and which server and key the commands take."""
+"""Login and logout, and the server and key that commands use."""
 
 import json
 import os

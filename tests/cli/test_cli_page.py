@@ -1,4 +1,4 @@
-"""The page of the command line says of every command what its help says."""
+"""docs/cli.md lists the same options as the help of every command."""
 
 import pytest
 

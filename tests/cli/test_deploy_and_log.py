@@ -1,4 +1,4 @@
-"""Deployments and what they logged, in deepctl's layouts."""
+"""Deployments and their logs in the format of deepctl."""
 
 import json
 import time

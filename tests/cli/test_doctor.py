@@ -1,4 +1,4 @@
-"""Each check sees what it is for, and a failing one ends the command with status 1."""
+"""Each check of ``corral doctor`` detects its problem; a failed check gives exit status 1."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.unit.text.conftest import document_of
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A port that something else than Corral listens on."""
+    """A port used by a program other than Corral."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
 

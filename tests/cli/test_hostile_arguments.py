@@ -1,4 +1,4 @@
-"""Every option and argument of every command, given what no one expects: a sentence or a usage error, no traceback."""
+"""Every option and argument of every command with hostile values: one sentence or a usage error, never a traceback."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""One native call, in the shapes that deepctl sends and prints."""
+"""``corral infer``: requests and output in the format of deepctl."""
 
 import json
 from base64 import b64encode

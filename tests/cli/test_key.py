@@ -1,4 +1,4 @@
-"""Keys on the command line: a secret once and nowhere else, terms as asked, ids instead of secrets."""
+"""Keys on the command line: the secret is printed once, options are stored, ids are used instead of secrets."""
 
 import pytest
 

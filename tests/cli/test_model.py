@@ -20,7 +20,7 @@ PULLED = "somebody/tiny-llama"
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the commands use."""
+    """Data directory of the commands."""
     monkeypatch.setenv("CORRAL_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "data"
 

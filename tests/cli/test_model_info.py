@@ -1,4 +1,4 @@
-"""What a server tells of its models, in deepctl's layouts."""
+"""Model information in the format of deepctl."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What only a person sees: signs of waiting, colours, completion."""
+"""Terminal features: waiting notices, colours, completion."""
 
 import os
 import subprocess

@@ -52,7 +52,7 @@ def hub(running: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Nothing is in it yet."""
+    """An empty data directory."""
     return tmp_path / "data"
 
 
@@ -61,14 +61,14 @@ def pull(*arguments: str) -> Result:
 
 
 def pulled(*arguments: str) -> str:
-    """What a pull that must succeed says on standard output."""
+    """Stdout of a pull that must succeed."""
     done = pull(*arguments)
     assert done.status == 0, done.stderr.decode()
     return done.stdout.decode()
 
 
 def refused(*arguments: str) -> str:
-    """The sentence of a pull that must fail; it has nothing to say on standard output."""
+    """Error of a pull that must fail; stdout must be empty."""
     done = pull(*arguments)
     assert (done.status, done.stdout) == (1, b"")
     return done.stderr.decode().splitlines()[-1]
@@ -85,7 +85,7 @@ def start_pull(name: str = NAME) -> subprocess.Popen[str]:
 
 
 def wait_until(path: Path, size_bytes: int) -> None:
-    """Until so much of a file has come."""
+    """Wait until so many bytes of a file are downloaded."""
     deadline = time.monotonic() + PATIENCE_S
     while not (path.exists() and path.stat().st_size >= size_bytes):
         assert time.monotonic() < deadline, f"{path} did not grow to {size_bytes} bytes"

@@ -1,4 +1,4 @@
-"""The books in a directory that this user may not write: commands that only read work, the others say why not."""
+"""A read-only data directory: commands that only read work, others fail with one sentence."""
 
 import os
 import shlex

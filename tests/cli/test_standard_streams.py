@@ -1,4 +1,4 @@
-"""Every command with standard streams that are full, closed or without a reader: a sentence, never a traceback."""
+"""Commands with full, closed or unread standard streams: one sentence, never a traceback."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a command must wait for before it does anything: its own imports, and no other command's."""
+"""Start-up time: a command imports only what it needs."""
 
 import json
 import subprocess

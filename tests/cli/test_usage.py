@@ -1,4 +1,4 @@
-"""Usage on the command line: sums by what was asked, exact, for days and accounts that were asked."""
+"""Usage on the command line: exact sums by column, day and account."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Webhooks on the command line: the log as it is, a replay that the server will send, secrets alone on a line."""
+"""Webhooks on the command line: delivery log, replay, secrets."""
 
 from corral.core.prediction import Webhook, WebhookEvent
 from corral.core.webhooks import DeliveryState

@@ -34,7 +34,7 @@ ENGINES: dict[str, Callable[[Path], QueuedEngine]] = {
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for the module, so that its engines live through it."""
+    """One event loop for the module, because the engines are shared."""
     return "asyncio"
 
 

@@ -1,4 +1,4 @@
-"""Constrained answers of a random model at temperature 1: they match, or the constraint was refused."""
+"""Constrained answers of a random model at temperature 1 match, or the constraint is rejected."""
 
 import asyncio
 import json

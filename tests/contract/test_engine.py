@@ -1,4 +1,4 @@
-"""What every engine must do, on each engine there is. Real worker processes."""
+"""Contract of all engines, on each engine, with real worker processes."""
 
 import asyncio
 import os

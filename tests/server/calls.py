@@ -1,4 +1,4 @@
-"""The same greedy request through each of the doors."""
+"""The same greedy request through each API."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ DOORS = ("openai", "deepinfra", "replicate")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A greedy request to one model through one door."""
+    """A greedy request to one model through one API."""
 
     model: str
     door: str

@@ -19,7 +19,7 @@ __all__ = ["fresh_postgres_url", "postgres_server"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealServer(LiveServer):
-    """A running server, and what is behind it to look at."""
+    """A running server, with access to its objects."""
 
     engine: Engine
     accounts: Accounts
@@ -28,13 +28,13 @@ class RealServer(LiveServer):
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for the module, so that its server lives through it."""
+    """One event loop for the module, because the server is shared."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RealServer]:
-    """The server as ``corral serve`` puts it together, in this process."""
+    """The server that ``corral serve`` creates, in this process."""
     settings = load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {})
     made = build(settings, lambda _: None)
     async with made.run():

@@ -1,4 +1,4 @@
-"""The examples that pages show are what the shipped model says: each is run again, with its seed."""
+"""The catalog's examples are reproducible with the shipped model: each is run again with its seed."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What the shipped demo model says. Exact answers at temperature 0, through the whole server."""
+"""Exact answers of the shipped demo model at temperature 0, through the whole server."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clients that close their socket in the middle: what the engine emitted until then is billed, and nothing else."""
+"""Clients that disconnect in the middle: exactly the emitted tokens are billed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def settled(server: OpenServer, account_id: str) -> list[Prediction]:
 
 
 async def read_until(server: OpenServer, secret: str, route: str, tokens: int) -> int:
-    """Stream until so many tokens are told of, then close the socket; how many were told of."""
+    """Stream until so many tokens are received, then close the socket; return the number received."""
     body = {**ROUTES[route], "stream": True, "stream_options": {"continuous_usage_stats": True}}
     async with server.http(key=secret) as http, http.stream("POST", route, json=body) as answer:
         assert answer.status_code == 200

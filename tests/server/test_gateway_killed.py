@@ -1,4 +1,4 @@
-"""``kill -9`` of the gateway at the four points where money could be lost or made, and what the next start does."""
+"""``kill -9`` of the gateway at the four points that affect billing, and recovery at the next start."""
 
 import asyncio
 from contextlib import suppress
@@ -34,7 +34,7 @@ BODY: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Client:
-    """One streaming request, and what came of it."""
+    """One streaming request and its result."""
 
     secret: str
     victim: bool
@@ -47,7 +47,7 @@ class Client:
         return "".join(self.texts)
 
     async def ask(self, server: LiveServer) -> None:
-        """Read to the end, or until the gateway is gone."""
+        """Read to the end, or until the gateway is killed."""
         headers = {} if self.key is None else {"idempotency-key": self.key}
         body = {**BODY, "user": VICTIM if self.victim else "bystander"}
         self.texts.clear()
@@ -85,7 +85,7 @@ async def settled(books: Books, account_id: str) -> dict[str, Prediction]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
-    """Two accounts, what they asked of a gateway, and where it died of it."""
+    """Two accounts, their requests, and the point at which the gateway was killed."""
 
     point: str
     victim: str
@@ -132,7 +132,7 @@ async def check_foreground(books: Books, foreground: Prediction, crash: Crash) -
 
 
 async def check_after_restart(harness: ServerHarness, crash: Crash) -> None:
-    """Everything that was left is finished or settled, as its caller was promised."""
+    """Assert that every unfinished run was completed or settled."""
     async with harness.server() as server:
         undisturbed = Client(crash.clients["background"].secret, victim=False)
         await undisturbed.ask(server)

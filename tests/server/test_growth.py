@@ -1,4 +1,4 @@
-"""Whatever callers write, and wherever: the time that it takes grows with its length, and nobody else waits for it."""
+"""Strings in any field of a request: processing time is linear in their length and does not block other requests."""
 
 import asyncio
 import gc
@@ -115,7 +115,7 @@ async def growth_of(watch: Stopwatch, place: Place, text: Text, *, longest_chars
 async def faults_of(
     watch: Stopwatch, places: Iterable[Place], *, texts: Iterable[Text] = FEW_TEXTS, longest_chars: int = LONGEST_CHARS
 ) -> list[str]:
-    """Everything that grows too fast."""
+    """List the places where time is not linear."""
     with _no_collections():
         found = [await growth_of(watch, place, text, longest_chars=longest_chars) for place in places for text in texts]
     return [fault for fault in found if fault is not None]
@@ -161,7 +161,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for the module, so that its server lives through it."""
+    """One event loop for the module, because the server is shared."""
     return "asyncio"
 
 
@@ -174,7 +174,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open
 
 @pytest.fixture(scope="module")
 def by_key(server: OpenServer) -> Stopwatch:
-    """A program's requests."""
+    """Requests with an API key."""
     return Stopwatch(server.made.app, {"authorization": f"Bearer {SECRET}"})
 
 

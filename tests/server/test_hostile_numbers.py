@@ -1,4 +1,4 @@
-"""Numbers of every size in every numeric field of bodies, queries and headers: never a 5xx, and all stays listable."""
+"""Numbers of any size in every numeric field of bodies, queries and headers: never a 5xx, and lists still work."""
 
 import asyncio
 import json

@@ -242,7 +242,7 @@ async def check_kill_run(harness: ServerHarness) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody uses, for a server that is started on it again and again."""
+    """A free port, for a server that is restarted on it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 

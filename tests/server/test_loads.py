@@ -1,4 +1,4 @@
-"""Loads as callers see them: scripted engines that load slowly, behind a real server."""
+"""Loads through the APIs: scripted engines that load slowly, in a real server."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Models of this machine, served by their names: the whole way from the Hub to an answer."""
+"""Local models served by name: from pulling them from the Hub to an answer."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""More silent connections than the soft limit of open files: the server raises it, and goes on answering."""
+"""More idle connections than the soft limit of open files: the server raises it and keeps serving."""
 
 import asyncio
 import resource

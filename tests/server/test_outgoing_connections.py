@@ -1,4 +1,4 @@
-"""No Corral process connects to another machine unasked, or writes outside its data directory, by its system calls."""
+"""System calls of Corral processes: no unrequested connections, no writes outside the data directory."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data_dir(home: Path) -> Path:
-    """The data directory of a server that is told nothing about it."""
+    """The default data directory of a server."""
     return home / ".local" / "share" / "corral"
 
 

@@ -1,4 +1,4 @@
-"""Many requests at once against little credit, over real sockets: exactly those run that it covers."""
+"""Concurrent requests with little credit, over real sockets: only those that it covers run."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every program that a model's page shows, run as it is shown, against the server that shows it."""
+"""Every code example of a model's page, run unchanged against the server."""
 
 import asyncio
 import html
@@ -39,14 +39,14 @@ pytestmark = [
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is in the form, and what every program then prints."""
+    """Form fields, and the expected output of every program."""
 
     fields: dict[str, str]
     answer: str
 
 
 async def ask(server: RealServer, fields: dict[str, str]) -> str:
-    """What the page itself shows for it."""
+    """The page's own answer for the form."""
     async with AsyncClient(base_url=server.url, timeout=60) as browser:
         await browser.post("/sign-in", data={"key": SECRET})
         page = (await browser.get(f"/{MODEL}")).text
@@ -80,7 +80,7 @@ async def test_api_key_line_is_valid_shell(server: RealServer) -> None:
 
 
 async def run(name: str, code: str) -> str:
-    """What a program prints, as somebody pastes it."""
+    """Output of a pasted program."""
     command = {"python": [sys.executable, "-"], "node": [str(NODE), "--input-type=module", "-"]}
     process = await asyncio.create_subprocess_exec(
         *command.get(name.rpartition("-")[2], ["bash", "-"]),

@@ -1,4 +1,4 @@
-"""``kill -9`` under twenty background predictions: all end as if nothing had been, and no reader misses a character."""
+"""``kill -9`` with twenty background predictions: all complete after the restart, and no stream loses a character."""
 
 import asyncio
 from contextlib import suppress

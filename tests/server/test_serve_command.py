@@ -1,4 +1,4 @@
-"""``corral serve`` as a process of its own: how it starts, what it prints, what it refuses, how it stops."""
+"""``corral serve`` as a process: start, output, errors, shutdown."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def banner_of(process: subprocess.Popen[str]) -> str:
 
 
 def refusal(*arguments: str, **settings: str) -> str:
-    """What a start that must fail says; the one sentence, without a traceback."""
+    """Error of a start that must fail: one sentence, no traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "corral", "serve", "--port", "0", *arguments],
         env=environment(**settings),
@@ -94,7 +94,7 @@ def paste(line: str, cwd: Path = ROOT, **environ: str) -> str:
 
 
 def pasted_lines(banner: str) -> tuple[str, str]:
-    """The two lines of the banner that are there to be pasted: curl's and ``corral chat``'s."""
+    """The two commands in the banner: curl and ``corral chat``."""
     lines = [line.strip() for line in banner.splitlines()]
     (curl,) = [line for line in lines if line.startswith("curl ")]
     (chat,) = [line for line in lines if " chat 'Hello!'" in line]

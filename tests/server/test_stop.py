@@ -1,4 +1,4 @@
-"""SIGTERM with calls open at every door: each gets an answer in its own words, and the books say why it ended."""
+"""SIGTERM with open requests at every API: each is answered in its API's format, and receipts have the reason."""
 
 import asyncio
 import os
@@ -88,7 +88,7 @@ def check_refusal(answer: Response) -> None:
 
 @dataclass(slots=True)
 class Calls:
-    """One call of each kind, and what came of it."""
+    """One request of each kind and its result."""
 
     plain: dict[str, Response] = field(default_factory=dict[str, Response])
     streams: dict[str, Stream] = field(default_factory=lambda: {name: Stream() for name in [*STREAMS, "replicate"]})
@@ -123,7 +123,7 @@ class Calls:
             await stream.begun.wait()
 
     def check(self) -> None:
-        """Every call was told, in its own words."""
+        """Assert that every request was answered in its API's format."""
         for answer in self.plain.values():
             check_refusal(answer)
         assert self.plain["chat"].json()["error"]["code"] == "server_stopping"

@@ -1,4 +1,4 @@
-"""One running model behind three doors: the same prompt, seed and parameters give the same token ids through each."""
+"""One model behind three APIs: the same prompt, seed and parameters give the same token ids through each."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,7 +40,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[Server]:
-    """The server as ``corral serve`` puts it together."""
+    """The server that ``corral serve`` creates."""
     server = build(load_settings({"data_dir": tmp_path, "api_key": SECRET}, {}), lambda _: None)
     async with server.run():
         await server.engine.ready()

@@ -1,4 +1,4 @@
-"""``kill -9`` of the server around the end of runs: whoever is to be told of an end is told after the next start."""
+"""``kill -9`` of the server around the end of runs: ``completed`` webhooks are delivered after the next start."""
 
 import asyncio
 from contextlib import suppress

@@ -54,7 +54,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where text may stand."""
+    """A place for text in a request."""
 
     name: str
     call: Callable[[str], Call]

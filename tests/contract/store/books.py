@@ -1,4 +1,4 @@
-"""What tests do to a store, in few words. Time stands still at NOON unless told otherwise."""
+"""Helpers for store tests. The clock is fixed at NOON unless a test moves it."""
 
 import itertools
 from dataclasses import replace
@@ -41,7 +41,7 @@ def new_prediction_id() -> str:
 
 
 def wanted(account: Account, key: ApiKey, **changes: Any) -> Claim:
-    """100 tokens in, at most 200 out."""
+    """A claim request with 100 prompt tokens and at most 200 completion tokens."""
     plain = Claim(
         prediction_id=new_prediction_id(),
         account_id=account.id,
@@ -88,7 +88,7 @@ def receipt_for(prediction: Prediction, price: Price, tokens: int, at_ms: int) -
 def ended(
     prediction: Prediction, *, price: Price = PRICE, tokens: int = 10, at_ms: int = NOON, **changes: Any
 ) -> Settlement:
-    """The model said *tokens* and stopped."""
+    """A settlement of a run that emitted *tokens* and was ended by the model."""
     plain = Settlement(
         receipt=receipt_for(prediction, price, tokens, at_ms),
         status=Status.SUCCEEDED,
@@ -100,7 +100,7 @@ def ended(
 
 
 def settle_counted(connection: Connection, settlement: Settlement, *, now_ms: int) -> Prediction:
-    """As a gateway settles: what the engine delivered is counted in the same transaction, once."""
+    """Settle like a gateway: delivered engine tokens are counted once, in the same transaction."""
     receipt = settlement.receipt
     accounts.lock_account(connection, receipt.account_id)  # so that of two only one sees it unfinished
     before = predictions.row_of(connection, receipt.account_id, receipt.prediction_id)

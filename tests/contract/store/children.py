@@ -1,4 +1,4 @@
-"""What tests do to a database from another process: ``python children.py <what> <url> …``."""
+"""Operations on a database from another process: ``python children.py <what> <url> …``."""
 
 import asyncio
 import os

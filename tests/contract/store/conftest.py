@@ -1,4 +1,4 @@
-"""An empty store on each database, and the people who use it."""
+"""An empty store on each database, and its accounts."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ SERVER = os.environ.get("CORRAL_TEST_POSTGRES", "postgresql://postgres@127.0.0.1
 
 @pytest.fixture(scope="session")
 def postgres_server() -> str:
-    """URL of a server on which databases can be made."""
+    """URL of a PostgreSQL server for test databases."""
     try:
         with psycopg.connect(f"{SERVER}/postgres", connect_timeout=3):
             return SERVER
@@ -45,7 +45,7 @@ def new_postgres(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def fresh_postgres_url(postgres_server: str) -> Iterator[str]:
-    """A database without a table."""
+    """An empty database."""
     with new_postgres(postgres_server) as url:
         yield url
 
@@ -61,7 +61,7 @@ def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(migrated_postgres_url: str) -> str:
-    """A migrated database without a row; making one for each test would take a second each."""
+    """A migrated, empty database; shared, because migrating one per test takes a second."""
     with psycopg.connect(migrated_postgres_url) as connection:
         connection.execute("SET session_replication_role = replica")  # past triggers and foreign keys
         for table in metadata.tables:
@@ -80,7 +80,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path, migrated_sqlite: Path) -> str:
-    """A migrated file without a row."""
+    """A migrated, empty SQLite file."""
     shutil.copy(migrated_sqlite, tmp_path / "corral.db")
     return f"sqlite:///{tmp_path}/corral.db"
 

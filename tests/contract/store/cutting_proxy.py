@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that lets a COMMIT through and then closes the connection instead of its answer."""
+"""A TCP proxy for PostgreSQL that forwards a COMMIT and then closes the connection instead of sending the reply."""
 
 import select
 import socket

@@ -1,4 +1,4 @@
-"""Any order of credits, claims, ends, retries and crashes leaves books that agree with a small model."""
+"""Random sequences of credits, claims, ends, retries and crashes leave a ledger that agrees with a simple model."""
 
 import asyncio
 import shutil
@@ -92,7 +92,7 @@ class BooksMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def teardown(self) -> None:
-        """Settle what is left, and look at the books once more."""
+        """Settle the remaining runs and check the ledger again."""
         self.crash_and_settle_the_unfinished()
         assert self.running() == 0
         assert self.loop.run(self.store.read(reconcile)) == []

@@ -1,4 +1,4 @@
-"""Before a run: what is refused, what is held, and that nothing is written when anything is refused."""
+"""Claims: limits, holds, and rejected claims that write nothing."""
 
 import asyncio
 from dataclasses import replace

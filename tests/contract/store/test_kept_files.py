@@ -1,4 +1,4 @@
-"""Files in the database: their account's only, for a while, and no more than it may have."""
+"""Files in the database: ownership, expiry and quota."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What was stored by earlier versions is there after every migration."""
+"""Migrations keep data of earlier versions."""
 
 from collections.abc import Iterator
 

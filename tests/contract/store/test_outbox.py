@@ -1,4 +1,4 @@
-"""What is told of a prediction: in order, one at a time, not too often, by one gateway, until it is told."""
+"""Webhook outbox: order, throttling, leases and retries."""
 
 import asyncio
 from collections.abc import Iterable

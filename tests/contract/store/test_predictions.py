@@ -1,4 +1,4 @@
-"""Predictions found, listed, logged, summed, and rid of their text."""
+"""Queries on predictions: get, list, log, usage, purge."""
 
 from dataclasses import asdict, replace
 from typing import Any

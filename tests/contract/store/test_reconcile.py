@@ -1,4 +1,4 @@
-"""Whatever is changed behind the store's back is named."""
+"""Reconcile reports every row changed outside the store."""
 
 import re
 import sqlite3
@@ -52,7 +52,7 @@ TAMPERINGS = {
 
 
 def tamper(url: str, statement: str) -> None:
-    """Run it past every trigger and foreign key."""
+    """Execute SQL with triggers and foreign keys disabled."""
     if url.startswith("sqlite"):
         file = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():

@@ -1,4 +1,4 @@
-"""Migrations and tables are the same, and a database knows whose it is."""
+"""Migrations produce the declared tables; schema versions and file permissions."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Rows of open sessions: begun, ended, expired, bounded."""
+"""Web sessions: start, end, expiry, limit per key."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The end of a run: billed once, for what was emitted, never beyond the hold, with everything that follows from it."""
+"""Settlements: billed once, for emitted tokens, never beyond the hold, in one transaction."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How works are run: together, whole or not at all, whatever happens around them."""
+"""Transactions: grouping, atomicity, retries and timeouts."""
 
 import asyncio
 import sqlite3

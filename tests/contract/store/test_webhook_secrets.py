@@ -1,4 +1,4 @@
-"""What webhook secrets are made of: one per account, and the one before it."""
+"""Salts of webhook secrets: one per account, and the previous one."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Ids that clients know answers by lead back to the prediction."""
+"""Answer ids of the APIs map back to prediction ids."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which Host headers are served."""
+"""Accepted Host headers."""
 
 import pytest
 

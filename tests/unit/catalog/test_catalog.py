@@ -1,4 +1,4 @@
-"""Which names are served, and what is said about what stands behind them."""
+"""Served names and their weights."""
 
 import json
 from pathlib import Path

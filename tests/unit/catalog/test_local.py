@@ -1,4 +1,4 @@
-"""The registry of this machine's models: whole or not at all, shared, and never believed."""
+"""The registry of local models: atomic, shared, validated on reading."""
 
 import json
 import subprocess

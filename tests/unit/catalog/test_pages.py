@@ -1,4 +1,4 @@
-"""What is told of a model: complete, safe to show, and true of the weights that answer."""
+"""Model pages: complete, safe to show, and true of the served weights."""
 
 import json
 import re

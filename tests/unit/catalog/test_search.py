@@ -1,4 +1,4 @@
-"""Who looks for a model finds it: by words, by collection, and with the price on its card."""
+"""Catalog search: by words, by collection, with list prices."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A whole answer is a fold over the stream."""
+"""Collecting a whole answer from the stream."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The demo model's reading is drawn from a seed, and keeps what is held out apart."""
+"""The demo corpus is reproducible from a seed and excludes held-out questions."""
 
 from pathlib import Path
 from random import Random

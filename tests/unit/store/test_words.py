@@ -1,4 +1,4 @@
-"""Days, names and failures: what the store says, without a database."""
+"""Days, ids and error messages of the store, without a database."""
 
 import sqlite3
 

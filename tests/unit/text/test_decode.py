@@ -1,4 +1,4 @@
-"""Ids become text piece by piece, as they would all at once."""
+"""Incremental decoding gives the same text as decoding all ids at once."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Forms as they were typed."""
+"""Parsing of submitted forms."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Figures as a person reads them."""
+"""Formatting of numbers and amounts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Prices as a model's page tells them."""
+"""Prices on a model's page."""
 
 import pytest
 

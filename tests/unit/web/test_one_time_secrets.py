@@ -1,4 +1,4 @@
-"""Secrets that wait for the page after a redirect."""
+"""One-time secrets for the page after a redirect."""
 
 from corral.web.one_time_secrets import MAX_NOTES, NOTE_S, OneTimeSecrets
 from corral.web.sessions import Sessions

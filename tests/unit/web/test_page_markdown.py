@@ -1,4 +1,4 @@
-"""Readmes and answers as HTML that can do nothing."""
+"""Readmes and answers rendered as safe HTML."""
 
 from collections.abc import Callable
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""What a prediction's page says of it."""
+"""Contents of a prediction's page."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a page that watches a prediction is told, byte by byte."""
+"""Server-sent events of a prediction's page."""
 
 from corral.api.problems import Problem
 from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, Queued, Started, Usage

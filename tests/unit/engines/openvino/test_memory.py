@@ -1,4 +1,4 @@
-"""How large the KV pool is made."""
+"""Size of the KV pool."""
 
 from dataclasses import replace
 from pathlib import Path
