@@ -1,4 +1,4 @@
-"""A server with a scripted model behind it."""
+"""An HTTP server with a scripted prediction service."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
 
 @pytest.fixture
 async def predictions() -> AsyncIterator[ScriptedPredictions]:
-    """The service behind ``server``; tests change its script before they call."""
+    """The scripted service behind ``server``; a test sets its script before a request."""
     made = ScriptedPredictions()
     yield made
     assert made.violations == []
@@ -21,7 +21,7 @@ async def predictions() -> AsyncIterator[ScriptedPredictions]:
 
 @pytest.fixture
 async def server(predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
-    """A server in front of ``predictions`` that pings after 50 ms and takes bodies up to 2 MiB."""
+    """HTTP server with ``predictions``, keep-alive after 50 ms and a body limit of 2 MiB."""
     app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED + 0.5, ping_s=0.05))
     async with serving(app) as live:
         yield live

@@ -1,4 +1,4 @@
-"""Keys of every kind, of which ``SECRET`` may do everything a caller can."""
+"""In-memory API keys with different scopes. ``SECRET`` has every scope."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ ONE_MODEL = "corral-one-model-key"
 
 
 class KnownKeys:
-    """Keys of every kind."""
+    """In-memory implementation of the accounts port."""
 
     def __init__(self) -> None:
         both = frozenset({Scope.INFERENCE, Scope.READ})

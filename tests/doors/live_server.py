@@ -1,4 +1,4 @@
-"""A real server on a free loopback port, in the test's own event loop."""
+"""HTTP server on a free loopback port, in the event loop of the test."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ SECRET = "corral-test-key"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveServer:
-    """Where a running server is."""
+    """Address of a running server, with clients for it."""
 
     port: int
 
@@ -39,7 +39,7 @@ class LiveServer:
 
 
 class _Server(HttpServer):
-    """Leaves signals to pytest."""
+    """HTTP server that does not install signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,7 +49,7 @@ class _Server(HttpServer):
 
 @asynccontextmanager
 async def serving(app: FastAPI, *, limits: ConnectionLimits | None = None) -> AsyncIterator[LiveServer]:
-    """Serve *app* while the block runs, as ``corral serve`` does."""
+    """Serve *app* while the block is active, as ``corral serve`` does."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = _Server(app, limits=limits or ConnectionLimits(), grace_s=1, lifespan=True)
     async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,4 @@
-"""A registry of deployments whose states a test sets, behind the real use cases."""
+"""A deployment registry whose states a test sets."""
 
 from typing import cast
 
@@ -17,7 +17,7 @@ FAILED = EngineState(EnginePhase.FAILED, reason=f"{PATH_IN_REASON}: the file end
 
 
 def status(name: str, state: EngineState = READY, *models: str) -> DeploymentStatus:
-    """A deployment in that state."""
+    """Create a deployment status."""
     return DeploymentStatus(
         name=name,
         models=models,
@@ -35,7 +35,7 @@ def status(name: str, state: EngineState = READY, *models: str) -> DeploymentSta
 
 
 class ScriptedDeployments:
-    """Shows ``states``; raises ``error`` when it is to load or unload."""
+    """Returns ``states``; load and unload raise ``error`` if it is set."""
 
     def __init__(self, *states: DeploymentStatus) -> None:
         self.states = {state.name: state for state in states}

@@ -1,4 +1,4 @@
-"""A service that plays a script: what a door sees, and what the door did, under a test's control.
+"""A prediction service that plays a script and records the requests of an API.
 
 It is strict with its caller: what the real service may rely on is checked here, and what breaks it is remembered.
 """
@@ -54,7 +54,7 @@ Step = GenerationEvent | Exception | asyncio.Event
 
 
 def catalog() -> Catalog:
-    """Two names that the demo model stands in for."""
+    """Catalog with two models, both served by the demo model."""
     names = (MODEL, "meta/llama-2-7b-chat")
     return Catalog(
         CatalogModel(
@@ -77,7 +77,7 @@ def catalog() -> Catalog:
 
 
 def delta(text: str, tokens: int, choice: int = 0, *, piece: bytes | None = None) -> Delta:
-    """One token's worth of text, as the service gives it to whoever asked for pieces."""
+    """Create the delta of one token, with its bytes if pieces were requested."""
     return Delta(
         choice=choice,
         text=text,
@@ -91,7 +91,7 @@ def delta(text: str, tokens: int, choice: int = 0, *, piece: bytes | None = None
 def answer(
     *texts: str, reason: FinishReason = FinishReason.STOP, choices: int = 1, echo: Echo | None = None
 ) -> list[Step]:
-    """The script of a complete answer: a token a text and one for the end, its choices in step with each other."""
+    """Script of a complete answer: one token per text and one for the end; choices interleaved."""
     steps: list[Step] = [Started(prompt_tokens=PROMPT_TOKENS, seed=1, echo=echo)]
     for tokens, text in enumerate(texts, 1):
         steps += [delta(text, tokens, choice) for choice in range(choices)]
@@ -102,7 +102,7 @@ def answer(
 
 
 class ScriptedPredictions:
-    """Plays ``script`` to every caller; an exception in it is raised there, an ``asyncio.Event`` waited for."""
+    """Plays ``script`` for every run. Raises exceptions in it; waits for an ``asyncio.Event`` in it."""
 
     def __init__(self, script: Sequence[Step] | None = None) -> None:
         self.catalog = catalog()
@@ -192,7 +192,7 @@ class ScriptedPredictions:
 
     def _receive(self, ask: Ask) -> None:
         self.asks.append(ask)
-        self.violations += broken_promises(ask)
+        self.violations += contract_violations(ask)
         ask.caller.require_model(ask.request.model)
         model = self.catalog.get(ask.request.model)
         check_not_failed(self.deployment_of(model), ask.caller, model.id)
@@ -211,7 +211,7 @@ class ScriptedPredictions:
 
 
 class _ScriptedRun:
-    """One reader's view of a run; may be read once, and only inside its block."""
+    """A run for one reader. Readable once, inside its block."""
 
     def __init__(self, owner: ScriptedPredictions, request: GenerationRequest, run_id: str, *, attached: bool) -> None:
         self.id = run_id
@@ -228,7 +228,7 @@ class _ScriptedRun:
         if self._read or self.closed or after:
             self._owner.violations.append("a run was read twice, from its middle, or outside its block")
         self._read = True
-        for number, step in enumerate(_of_choices(self._request.choices, self._owner.script), 1):
+        for number, step in enumerate(_limit_choices(self._request.choices, self._owner.script), 1):
             match step:
                 case asyncio.Event():
                     await step.wait()
@@ -255,8 +255,8 @@ class _ScriptedRun:
                 return event
 
 
-def _of_choices(count: int, script: Sequence[Step]) -> Iterator[Step]:
-    """The script without choices that nobody asked for."""
+def _limit_choices(count: int, script: Sequence[Step]) -> Iterator[Step]:
+    """Remove choices beyond *count* from the script."""
     completion_tokens: dict[int, int] = {}
     for step in script:
         match step:
@@ -272,8 +272,8 @@ def _of_choices(count: int, script: Sequence[Step]) -> Iterator[Step]:
                 yield step
 
 
-def broken_promises(ask: Ask) -> list[str]:
-    """What is wrong with a call that the real service would take for granted; nothing in a correct door."""
+def contract_violations(ask: Ask) -> list[str]:
+    """Return the preconditions of the service that a request violates; a correct API violates none."""
     request = ask.request
     limit = request.stopping.max_tokens
     check_sampling(request.sampling)

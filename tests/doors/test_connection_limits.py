@@ -1,4 +1,4 @@
-"""What a client may send before and around a body, how long it may take, and how many connections it may hold."""
+"""Connection limits: header size and count, body time, idle time, connections per address."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ SHORT_S = 0.15
 
 
 class Connection:
-    """A connection by hand."""
+    """A raw TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -61,7 +61,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(live: LiveServer) -> AsyncIterator[Connection]:
-    """A connection, with a limit on how long a test may use it."""
+    """Open a raw connection with a timeout for the test."""
     async with asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
         try:
@@ -74,7 +74,7 @@ async def connected(live: LiveServer) -> AsyncIterator[Connection]:
 async def limited(
     predictions: ScriptedPredictions, *, body_limit_s: float = PATIENCE_S, ping_s: float = PATIENCE_S, **limits: Any
 ) -> AsyncIterator[LiveServer]:
-    """A server with other limits than the usual."""
+    """Serve with other limits than the defaults."""
     dependencies = Dependencies(
         predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, body_limit_s=body_limit_s, ping_s=ping_s
     )
@@ -82,7 +82,7 @@ async def limited(
         yield live
 
 
-async def test_a_header_without_end_is_refused_at_64_kb(server: LiveServer) -> None:
+async def test_endless_header_is_rejected_at_64_kb(server: LiveServer) -> None:
     async with connected(server) as connection:
         await connection.send(GET, b"X-A: ", *[b"a" * 65536] * 16)
         status, head, body = await connection.answer()
@@ -93,7 +93,7 @@ async def test_a_header_without_end_is_refused_at_64_kb(server: LiveServer) -> N
 
 
 @pytest.mark.parametrize("start", [b"GET /", b"", GET], ids=["request line", "blank lines", "header name"])
-async def test_other_heads_without_end_are_refused_too(server: LiveServer, start: bytes) -> None:
+async def test_endless_request_lines_are_rejected(server: LiveServer, start: bytes) -> None:
     async with connected(server) as connection:
         await connection.send(start, *[(b"a" if start else b"\r\n") * 32768] * 8)
         status, _, _ = await connection.answer()
@@ -101,7 +101,7 @@ async def test_other_heads_without_end_are_refused_too(server: LiveServer, start
 
 
 @pytest.mark.parametrize(("spare", "status"), [(0, 200), (-1, 431)])
-async def test_a_head_of_64_kb_is_read_and_a_larger_one_is_not(server: LiveServer, spare: int, status: int) -> None:
+async def test_header_size_limit_is_64_kb(server: LiveServer, spare: int, status: int) -> None:
     start = GET + b"X-A: "
     padding = b"a" * (MAX_HEAD_BYTES - len(start) - 4 - spare)
     async with connected(server) as connection:
@@ -110,20 +110,20 @@ async def test_a_head_of_64_kb_is_read_and_a_larger_one_is_not(server: LiveServe
 
 
 @pytest.mark.parametrize(("count", "status"), [(MAX_HEADERS, 200), (MAX_HEADERS + 1, 431)])
-async def test_a_hundred_headers_are_read_and_one_more_is_not(server: LiveServer, count: int, status: int) -> None:
+async def test_header_count_limit_is_100(server: LiveServer, count: int, status: int) -> None:
     async with connected(server) as connection:
         await connection.send(GET + b"".join(b"X-%d: a\r\n" % n for n in range(count - 1)) + b"\r\n")
         assert (await connection.answer())[0] == status
 
 
-async def test_chunk_extensions_and_trailers_without_end_are_refused(server: LiveServer) -> None:
+async def test_endless_chunk_extensions_and_trailers_are_rejected(server: LiveServer) -> None:
     for start in (b"1;a=", b"0\r\nX-A: "):
         async with connected(server) as connection:
             await connection.send(POST, b"Transfer-Encoding: chunked\r\n\r\n", start, *[b"a" * 65536] * 4)
             assert await connection.closed()
 
 
-async def test_a_body_in_one_byte_chunks_is_read_and_a_trailer_is_no_header(
+async def test_one_byte_chunks_are_read_and_trailers_are_not_headers(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     body = CHAT + b" " * 20_000
@@ -136,7 +136,7 @@ async def test_a_body_in_one_byte_chunks_is_read_and_a_trailer_is_no_header(
     assert predictions.asks[0].idempotency is None
 
 
-async def test_health_answers_while_connections_send_headers_without_end(server: LiveServer) -> None:
+async def test_health_answers_during_a_header_flood(server: LiveServer) -> None:
     async def flood() -> None:
         for _ in range(20):
             async with connected(server) as connection:
@@ -163,20 +163,20 @@ async def test_silent_connections_and_slow_heads_are_closed(predictions: Scripte
             await connection.send(GET + b"X-A: a")
             status, _, body = await connection.answer()
             assert (status, json.loads(body)["status"]) == (408, 408)
-        async with connected(live) as connection:  # a byte now and then wins no time
+        async with connected(live) as connection:  # single bytes do not extend the deadline
             writing = asyncio.ensure_future(trickle(connection, b"\r\n"))
             assert await connection.closed()
             writing.cancel()
 
 
 async def trickle(connection: Connection, byte: bytes) -> None:
-    """Send a byte now and then."""
+    """Send one byte at intervals."""
     while True:
         await connection.send(byte)
         await asyncio.sleep(SHORT_S / 10)
 
 
-async def test_an_idle_connection_is_kept_for_its_time_and_told_so(predictions: ScriptedPredictions) -> None:
+async def test_idle_connection_is_kept_for_the_advertised_time(predictions: ScriptedPredictions) -> None:
     async with limited(predictions, head_s=PATIENCE_S, keep_alive_s=1) as live, connected(live) as connection:
         for _ in range(2):
             await connection.send(GET + b"\r\n")
@@ -188,7 +188,7 @@ async def test_an_idle_connection_is_kept_for_its_time_and_told_so(predictions: 
         writing.cancel()
 
 
-async def test_a_body_that_never_ends_is_answered_408_in_the_doors_words(predictions: ScriptedPredictions) -> None:
+async def test_endless_body_is_408_in_the_error_format_of_its_api(predictions: ScriptedPredictions) -> None:
     async with limited(predictions, body_limit_s=SHORT_S) as live:
         for path, field in ((b"/v1/chat/completions", "error"), (b"/v1/predictions", "title"), (b"/v1/inference/meta-llama/Llama-2-7b-chat-hf", "error")):  # fmt: skip  # noqa: E501
             async with connected(live) as connection:
@@ -203,7 +203,7 @@ async def test_a_body_that_never_ends_is_answered_408_in_the_doors_words(predict
             assert b"did not arrive within 0.15 seconds" in body
 
 
-async def test_a_body_that_goes_on_after_its_answer_is_bounded_in_size_and_time(
+async def test_body_after_the_response_is_limited_in_size_and_time(
     predictions: ScriptedPredictions,
 ) -> None:
     no_key = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
@@ -220,7 +220,7 @@ async def test_a_body_that_goes_on_after_its_answer_is_bounded_in_size_and_time(
         assert await connection.closed()
 
 
-async def test_no_limit_ends_a_stream_or_an_answer_that_is_waited_for(predictions: ScriptedPredictions) -> None:
+async def test_connection_limits_do_not_end_streams_or_waits(predictions: ScriptedPredictions) -> None:
     short = {"head_s": SHORT_S, "body_s": SHORT_S, "keep_alive_s": 1, "send_s": SHORT_S, "body_limit_s": SHORT_S}
     async with limited(predictions, ping_s=0.05, **short) as live:
         for extra in ({}, {"stream": True}):
@@ -229,13 +229,13 @@ async def test_no_limit_ends_a_stream_or_an_answer_that_is_waited_for(prediction
             body = json.dumps({**json.loads(CHAT), **extra}).encode()
             async with connected(live) as connection:
                 await connection.send(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-                await asyncio.sleep(0.5)  # longer than every limit: the one test that must let time pass
+                await asyncio.sleep(0.5)  # longer than every limit; nothing to wait for
                 go_on.set()
                 assert b'"finish_reason":"stop"' in await connection.reader.read()
 
 
-async def test_a_client_that_reads_nothing_is_closed(predictions: ScriptedPredictions) -> None:
-    predictions.script = [*answer(*["a" * 4096] * 4000)[:-1], asyncio.Event()]  # left by a disconnect only
+async def test_connection_of_a_client_that_never_reads_is_closed(predictions: ScriptedPredictions) -> None:
+    predictions.script = [*answer(*["a" * 4096] * 4000)[:-1], asyncio.Event()]  # ends by a disconnect only
     body = json.dumps({**json.loads(CHAT), "stream": True}).encode()
     async with limited(predictions, send_s=SHORT_S) as live, connected(live) as connection:
         await connection.send(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -247,7 +247,7 @@ async def test_a_client_that_reads_nothing_is_closed(predictions: ScriptedPredic
         assert b"[DONE]" not in received
 
 
-async def test_connections_of_one_address_are_bounded_and_those_of_a_trusted_proxy_are_not(
+async def test_connections_per_address_are_limited_except_for_trusted_proxies(
     predictions: ScriptedPredictions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with limited(predictions, connections_per_address=2) as live:
@@ -263,7 +263,7 @@ async def test_connections_of_one_address_are_bounded_and_those_of_a_trusted_pro
                 assert (await connection.answer())[0] == 200
         async with connected(live) as again:
             await again.send(GET + b"Connection: close\r\n\r\n")
-            assert (await again.answer())[0] in (200, 503)  # the server may not have seen the others leave
+            assert (await again.answer())[0] in (200, 503)  # the server may not have noticed the disconnects yet
     assert capsys.readouterr().out.count("connections_refused") == 1
     proxies = (ip_network("127.0.0.0/8"),)
     async with (
@@ -276,7 +276,7 @@ async def test_connections_of_one_address_are_bounded_and_those_of_a_trusted_pro
         assert (await third.answer())[0] == 200
 
 
-async def test_silent_connections_make_room_for_requests_when_all_places_are_taken(
+async def test_idle_connections_are_closed_for_new_requests_at_the_limit(
     predictions: ScriptedPredictions,
 ) -> None:
     async with (
@@ -291,7 +291,7 @@ async def test_silent_connections_make_room_for_requests_when_all_places_are_tak
         assert await oldest.closed()
 
 
-async def test_a_connection_is_refused_when_every_other_has_a_request(predictions: ScriptedPredictions) -> None:
+async def test_connection_is_rejected_when_all_others_are_busy(predictions: ScriptedPredictions) -> None:
     go_on = asyncio.Event()
     predictions.script = [go_on, *answer("a")]
     async with limited(predictions, connections=1, connections_per_address=0) as live, connected(live) as busy:
@@ -303,14 +303,14 @@ async def test_a_connection_is_refused_when_every_other_has_a_request(prediction
         assert (await busy.answer())[0] == 200
 
 
-async def test_requests_after_one_another_and_all_at_once_are_answered_in_order(server: LiveServer) -> None:
+async def test_sequential_and_pipelined_requests_are_answered_in_order(server: LiveServer) -> None:
     models = GET.replace(b"/health", b"/nothing")
     async with connected(server) as connection:
         await connection.send((GET + b"\r\n" + models + b"\r\n") * 3)
         assert [(await connection.answer())[0] for _ in range(6)] == [200, 404] * 3
 
 
-async def test_a_request_to_upgrade_is_answered_as_http_1_and_the_next_one_too(server: LiveServer) -> None:
+async def test_upgrade_request_is_answered_as_http_1(server: LiveServer) -> None:
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
     async with connected(server) as connection:
         for _ in range(2):
@@ -323,7 +323,7 @@ async def test_a_request_to_upgrade_is_answered_as_http_1_and_the_next_one_too(s
         assert [(await connection.answer())[0] for _ in range(2)] == [200, 200]
 
 
-async def test_an_http_1_0_client_gets_a_stream_that_is_not_chunked_and_ends_with_the_connection(
+async def test_http_1_0_stream_is_not_chunked_and_ends_with_the_connection(
     server: LiveServer,
 ) -> None:
     body = json.dumps({**json.loads(CHAT), "stream": True}).encode()

@@ -1,4 +1,4 @@
-"""``/corral/v1/deployments``: what an operator sees and does, and everyone else does not."""
+"""``/corral/v1/deployments``: list, load and unload, for keys with the admin scope."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -73,7 +73,7 @@ async def test_the_list_has_each_deployment_with_state_memory_and_workers(live: 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("spelt", ["local/broken", quote("local/broken", safe="")])
-async def test_a_name_with_a_slash_is_found_as_it_is_and_encoded(live: LiveServer, spelt: str) -> None:
+async def test_deployment_name_with_a_slash_works_raw_and_encoded(live: LiveServer, spelt: str) -> None:
     assert (await _ask(live, "GET", f"{PATH}/{spelt}")).json()["name"] == "local/broken"
     assert (await _ask(live, "POST", f"{PATH}/{spelt}/load")).status_code == 202
 
@@ -93,7 +93,7 @@ async def test_a_key_without_the_scope_admin_is_refused(
 @pytest.mark.anyio
 @pytest.mark.parametrize("key", [None, "wrong"])
 @pytest.mark.parametrize(("method", "path"), CALLS)
-async def test_without_a_valid_key_nothing_is_shown_or_done(
+async def test_deployments_api_requires_a_valid_key(
     live: LiveServer, registry: ScriptedDeployments, key: str | None, method: str, path: str
 ) -> None:
     response = await _ask(live, method, path, key=key)
@@ -119,7 +119,7 @@ async def test_an_unload_drains_only_when_asked(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("query", ["?drain=1", "?drain=", "?drain=TRUE", "?drain=true&drain=false", "?drain=%00"])
-async def test_another_value_of_drain_is_refused_by_name(
+async def test_invalid_drain_value_is_rejected_by_name(
     live: LiveServer, registry: ScriptedDeployments, query: str
 ) -> None:
     response = await _ask(live, "POST", f"{PATH}/llama/unload{query}")
@@ -129,7 +129,7 @@ async def test_another_value_of_drain_is_refused_by_name(
 
 
 @pytest.mark.anyio
-async def test_a_used_deployment_is_not_unloaded_and_the_answer_counts_the_runs(
+async def test_unload_of_a_busy_deployment_is_rejected_with_its_run_count(
     live: LiveServer, registry: ScriptedDeployments
 ) -> None:
     registry.error = DeploymentInUse("llama", runs=3)
@@ -154,7 +154,7 @@ async def test_a_load_that_does_not_fit_is_refused_with_both_sizes(
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", "/load"), ("POST", "/unload")])
-async def test_a_hostile_name_is_not_found(
+async def test_malformed_deployment_name_is_404(
     live: LiveServer, registry: ScriptedDeployments, method: str, suffix: str, name: str
 ) -> None:
     response = await _ask(live, method, f"{PATH}/{quote(name, safe='')}{suffix}")
@@ -164,13 +164,13 @@ async def test_a_hostile_name_is_not_found(
 
 
 @pytest.mark.anyio
-async def test_another_method_is_answered_405_with_those_there_are(live: LiveServer) -> None:
+async def test_other_methods_are_405_with_allow(live: LiveServer) -> None:
     response = await _ask(live, "DELETE", f"{PATH}/llama")
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 @pytest.mark.anyio
-async def test_the_document_has_the_routes_with_their_refusals(live: LiveServer) -> None:
+async def test_openapi_document_has_the_deployment_routes_and_errors(live: LiveServer) -> None:
     paths = (await _ask(live, "GET", "/openapi.json")).json()["paths"]
     found = {path: set(operation) for path, operation in paths.items() if path.startswith("/corral/")}
     one = PATH + "/{name}"

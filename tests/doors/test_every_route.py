@@ -1,4 +1,4 @@
-"""What holds for the whole application, whichever door."""
+"""Rules for all routes: API keys, health, hosts, body limits, security headers."""
 
 import asyncio
 import re
@@ -19,24 +19,24 @@ OPEN = {
     ("GET", "/health"),
     ("GET", "/openapi.json"),
     ("HEAD", "/openapi.json"),
-    # What the catalog says of its models, which DeepInfra tells anyone.
+    # Model metadata, public on DeepInfra too.
     ("GET", "/models/list"),
     ("GET", "/models/featured"),
     ("GET", "/models/{owner}/{model}"),
     ("GET", "/models/{owner}/{model}/versions"),
     ("GET", "/models/{owner}/{model}/schema/{variant}"),
     ("GET", "/cli/version"),
-    # Pictures, the same for everybody.
+    # Public images.
     ("GET", "/static/covers/{file}"),
 }
-"""Everything that needs no key. Adding to this list is a decision."""
+"""Routes without an API key. Extend this list deliberately."""
 OPEN_BY_CAPABILITY = {
     ("GET", "/v1/streams/{prediction_id}/{token}"),
     ("GET", "/v1/files/{file_id}/download"),
     ("GET", "/files/{file_id}/download"),
     ("GET", "/v1/v1/files/{file_id}/download"),
 }
-"""Needs no key, since its address is one: nobody can guess it, and any other is 404."""
+"""Routes with a signed or secret URL instead of an API key; any other URL is 404."""
 
 NAMES = {
     "model:path": MODEL,
@@ -45,11 +45,11 @@ NAMES = {
     "variant": "default",
     "file": "demo.svg",
 }
-"""Of something that there is, so that an open route answers 200."""
+"""Existing ids, so that an open route answers 200."""
 
 
 @pytest.mark.anyio
-async def test_every_route_needs_a_key_unless_it_is_on_the_list(predictions: ScriptedPredictions) -> None:
+async def test_every_route_needs_a_key_except_the_open_ones(predictions: ScriptedPredictions) -> None:
     deployments = ScriptedDeployments(status("llama")).admin
     app = create_app(
         Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0, deployments=deployments)
@@ -125,7 +125,7 @@ async def test_an_unknown_path_and_a_wrong_method_are_answered_in_json(server: L
 
 
 @pytest.mark.anyio
-async def test_every_answer_tells_browsers_to_keep_out(server: LiveServer) -> None:
+async def test_every_response_has_security_headers(server: LiveServer) -> None:
     async with server.http() as http:
         for path in ("/health", "/nothing", "/v1/models"):
             headers = (await http.get(path)).headers
@@ -172,7 +172,7 @@ CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization:
 
 
 @pytest.mark.anyio
-async def test_a_body_declared_too_large_is_refused_before_it_is_sent(server: LiveServer) -> None:
+async def test_too_large_content_length_is_rejected_before_the_body(server: LiveServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHAT + b"Content-Length: 10000000\r\n\r\n")
     async with asyncio.timeout(5):
@@ -184,7 +184,7 @@ async def test_a_body_declared_too_large_is_refused_before_it_is_sent(server: Li
 
 
 @pytest.mark.anyio
-async def test_a_chunked_body_is_refused_when_it_grows_too_large(server: LiveServer) -> None:
+async def test_chunked_body_is_rejected_at_the_limit(server: LiveServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(CHAT + b"Transfer-Encoding: chunked\r\n\r\n")
     writer.write((b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 33)
@@ -195,7 +195,7 @@ async def test_a_chunked_body_is_refused_when_it_grows_too_large(server: LiveSer
 
 
 @pytest.mark.anyio
-async def test_a_client_that_sends_ten_megabytes_reads_the_refusal_and_the_server_goes_on(server: LiveServer) -> None:
+async def test_client_sending_too_much_receives_the_error(server: LiveServer) -> None:
     async with server.http() as http:
         for _ in range(3):
             response = await http.post("/v1/chat/completions", content=b" " * 10_000_000)
@@ -205,7 +205,7 @@ async def test_a_client_that_sends_ten_megabytes_reads_the_refusal_and_the_serve
 
 
 @pytest.mark.anyio
-async def test_a_body_of_exactly_the_limit_is_read(server: LiveServer) -> None:
+async def test_body_of_exactly_the_limit_is_read(server: LiveServer) -> None:
     async with server.http() as http:
         at, over = [
             await http.post("/v1/chat/completions", content=b" " * size) for size in (2 * 1024**2, 2 * 1024**2 + 1)

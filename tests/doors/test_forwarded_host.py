@@ -1,4 +1,4 @@
-"""The host that a trusted proxy was asked for: checked as the Host header is, and the base of addresses."""
+"""X-Forwarded-Host of trusted proxies: validated like Host, and the base of URLs in responses."""
 
 from ipaddress import IPv4Network
 
@@ -19,7 +19,7 @@ ELSEWHERE = ConnectionLimits(trusted_proxies=(IPv4Network("10.0.0.0/8"),))
 
 
 async def ask(live: LiveServer, *forwarded: str, host: str = "localhost") -> Response:
-    """A model's answer, which has an absolute address of this server in it."""
+    """Get a response that contains an absolute URL of this server."""
     headers = [("host", host), ("x-forwarded-proto", "https"), *(("x-forwarded-host", each) for each in forwarded)]
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     async with live.http() as http:
@@ -30,7 +30,7 @@ def dependencies(public_url: str = "") -> Dependencies:
     return Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0, public_url=public_url)
 
 
-async def test_a_trusted_proxy_names_the_host_of_every_address() -> None:
+async def test_forwarded_host_of_a_trusted_proxy_is_used_in_urls() -> None:
     async with serving(create_app(dependencies(), allowed_hosts=["api.example", "::2"]), limits=HERE) as live:
         for forwarded, base in (
             (["api.example"], "api.example"),
@@ -44,7 +44,7 @@ async def test_a_trusted_proxy_names_the_host_of_every_address() -> None:
             assert answer.json()["url"] == f"https://{base}/{MODEL}", forwarded
 
 
-async def test_a_host_that_is_not_allowed_or_is_none_is_refused() -> None:
+async def test_forwarded_host_must_be_allowed() -> None:
     bad = [
         "api.example,",
         "a b",
@@ -64,19 +64,19 @@ async def test_a_host_that_is_not_allowed_or_is_none_is_refused() -> None:
                 assert (await ask(live, forwarded)).status_code == 200
 
 
-async def test_a_page_whose_name_leads_here_gains_nothing_by_the_header() -> None:
+async def test_dns_rebinding_gains_nothing_from_the_forwarded_host() -> None:
     """DNS rebinding: a page can send any header to its own name but not another Host."""
     async with serving(create_app(dependencies()), limits=HERE) as live:
         assert (await ask(live, "localhost", host="evil.example")).status_code == 421
 
 
-async def test_nobody_else_is_believed() -> None:
+async def test_forwarded_host_of_an_untrusted_client_is_ignored() -> None:
     async with serving(create_app(dependencies(), allowed_hosts=["api.example"]), limits=ELSEWHERE) as live:
         for forwarded in ("api.example", "evil.example"):
             assert (await ask(live, forwarded)).json()["url"] == f"http://localhost/{MODEL}"
 
 
-async def test_the_public_url_stands_above_it() -> None:
+async def test_public_url_overrides_the_forwarded_host() -> None:
     app = create_app(dependencies("https://public.example/pre"), allowed_hosts=["api.example"])
     async with serving(app, limits=HERE) as live:
         assert (await ask(live, "api.example")).json()["url"] == f"https://public.example/pre/{MODEL}"

@@ -1,4 +1,4 @@
-"""Streams of JSON, read by clients that end a line at more characters than the standard does."""
+"""JSON streams read by clients that split lines at more characters than SSE defines."""
 
 import io
 import json
@@ -26,7 +26,7 @@ ROUTES = {
 
 
 def _text(line: str) -> str:
-    """What an event says, by any of the dialects; its JSON must be whole."""
+    """Text of an event in any API format; asserts that its JSON is complete."""
     data = line.removeprefix("data: ")
     event = {} if data == "[DONE]" else json.loads(data)
     (choice,) = event.get("choices") or [event]
@@ -41,7 +41,7 @@ def _add_up(lines: list[str]) -> str:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_the_doors_streams_are_whole_for_readers_of_httpx_and_requests(
+async def test_api_streams_are_complete_for_httpx_and_requests_line_readers(
     server: LiveServer, predictions: ScriptedPredictions, path: str
 ) -> None:
     predictions.script = native_answer(*TEXTS) if "inference" in path else answer(*TEXTS)
@@ -59,7 +59,7 @@ async def test_the_doors_streams_are_whole_for_readers_of_httpx_and_requests(
     assert _add_up(await run_sync(by_requests)) == WHOLE
 
 
-def test_the_pages_streams_are_whole_for_readers_of_httpx_and_requests() -> None:
+def test_web_streams_are_complete_for_httpx_and_requests_line_readers() -> None:
     stream = PageStream(Clocks(now_ms=lambda: 2, created_at_ms=1, admitted_at_ms=None))
     deltas = [
         Delta(choice=0, text=text, ids=(5,), logprobs=(-1.0,), completion_tokens=tokens)

@@ -1,4 +1,4 @@
-"""What the APIs show of a deployment's state, and how each refuses a model whose load failed."""
+"""Deployment states in the APIs, and the errors for models that failed to load."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -42,7 +42,7 @@ async def _ask(live: LiveServer, call: str, key: str = SECRET) -> Response:
 
 
 def sentence(response: Response) -> str:
-    """The refusal for people, in the shape of the API that was asked."""
+    """Extract the error message from the format of the requested API."""
     body = response.json()
     if "detail" in body:
         assert (body["title"], body["status"]) == ("Model failed to load", 503)
@@ -70,7 +70,7 @@ async def test_a_model_that_failed_to_load_is_refused_with_the_reason_for_operat
 
 
 @pytest.mark.anyio
-async def test_the_official_client_raises_the_refusal(live: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_openai_client_raises_the_model_state_error(live: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.states["demo"] = FAILED
     client: AsyncOpenAI = live.openai()
     async with client:
@@ -124,7 +124,7 @@ async def test_the_model_lists_and_health_show_the_state_without_a_reason(
         (FAILED, "failed", 0, 0),
     ],
 )
-async def test_a_deploy_has_deepinfras_word_for_the_state(
+async def test_deploy_status_uses_deepinfra_terms(
     live: LiveServer, predictions: ScriptedPredictions, state: EngineState, shown: str, running: int, pending: int
 ) -> None:
     predictions.states["demo"] = state

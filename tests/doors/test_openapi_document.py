@@ -1,4 +1,4 @@
-"""Requests made up from the OpenAPI document, valid and not: no 5xx, no status or shape that it does not state."""
+"""Requests generated from the OpenAPI document, valid and invalid: only documented statuses and schemas, no 5xx."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -49,9 +49,9 @@ TWINS = {
     "GET /v1/openai/models",
     "GET /v1/openai/models/{model}",
 }
-"""Other paths to handlers that are probed."""
+"""Alias paths of handlers that are probed under another path."""
 KNOWN = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "version": UNVERSIONED.short_id}
-"""Of a model that there is; made-up names find nothing."""
+"""Path parameters of an existing model; generated names are unknown."""
 
 
 def _app(predictions: ScriptedPredictions) -> FastAPI:
@@ -62,8 +62,8 @@ def _app(predictions: ScriptedPredictions) -> FastAPI:
 
 
 @dataclass(slots=True)
-class Probed:
-    """A server in a thread, the operations that its document states, and what they answered."""
+class ProbedServer:
+    """A server in a thread, its documented operations, and their observed statuses."""
 
     url: str
     operations: dict[str, APIOperation[Any, Any, Any, Any]]
@@ -71,7 +71,7 @@ class Probed:
 
 
 @pytest.fixture(scope="module")
-def probed() -> Iterator[Probed]:
+def probed_server() -> Iterator[ProbedServer]:
     predictions = ScriptedPredictions(answer(" a", "b", choices=4))
     app = _app(predictions)
     with ExitStack() as stack:
@@ -80,14 +80,14 @@ def probed() -> Iterator[Probed]:
         results = list(openapi.from_dict(app.openapi()).get_all_operations())
         found = [result.ok() for result in results if isinstance(result, Ok)]
         assert len(found) == len(results)
-        made = Probed(url=live.url, operations={operation.label: operation for operation in found})
+        made = ProbedServer(url=live.url, operations={operation.label: operation for operation in found})
         yield made
     assert predictions.violations == []
     print(f"{made.answers.total()} requests: {sorted(made.answers.items())}")
 
 
 def _probes() -> Iterator[tuple[str, GenerationMode]]:
-    """Every operation but the twins, with good requests, and with bad ones where anything can be bad."""
+    """Yield every operation except aliases, with valid and, where possible, invalid requests."""
     for path, item in _app(ScriptedPredictions()).openapi()["paths"].items():
         for method, operation in item.items():
             label = f"{method.upper()} {path}"
@@ -98,10 +98,10 @@ def _probes() -> Iterator[tuple[str, GenerationMode]]:
 
 
 @pytest.mark.parametrize(("label", "mode"), list(_probes()))
-def test_no_request_finds_a_5xx_or_an_answer_that_is_not_in_the_document(
-    probed: Probed, label: str, mode: GenerationMode
+def test_generated_requests_get_only_documented_answers(
+    probed_server: ProbedServer, label: str, mode: GenerationMode
 ) -> None:
-    operation = probed.operations[label]
+    operation = probed_server.operations[label]
 
     @given(case=operation.as_strategy(generation_mode=mode), modest=st.booleans())
     @settings(
@@ -117,16 +117,16 @@ def test_no_request_finds_a_5xx_or_an_answer_that_is_not_in_the_document(
             for part in (case.path_parameters, case.query):
                 part.update({name: KNOWN[name] for name in part.keys() & KNOWN.keys()})
         if modest and isinstance(case.body, dict):
-            keep_to_what_is_offered(case.body)
+            limit_to_supported_values(case.body)
         headers = {"authorization": f"Bearer {SECRET}"}
-        response = case.call_and_validate(base_url=probed.url, headers=headers, checks=CHECKS)
-        probed.answers[label, response.status_code] += 1
+        response = case.call_and_validate(base_url=probed_server.url, headers=headers, checks=CHECKS)
+        probed_server.answers[label, response.status_code] += 1
 
     probe()
 
 
-def keep_to_what_is_offered(body: dict[str, Any]) -> None:
-    """Made-up models are unknown, and made-up tools and turns refused: any of them would hide all that comes after."""
+def limit_to_supported_values(body: dict[str, Any]) -> None:
+    """Replace unknown models, tools and roles, whose errors would hide later ones."""
     for field_name in REFUSED & body.keys():
         del body[field_name]
     if isinstance(body.get("model"), str):
@@ -135,13 +135,13 @@ def keep_to_what_is_offered(body: dict[str, Any]) -> None:
         body["messages"] = [{"role": "user", "content": "Hello!"}]
 
 
-def test_the_document_has_no_operation_that_was_not_probed(probed: Probed) -> None:
-    assert set(probed.operations) - {label for label, _ in probed.answers} == TWINS
+def test_every_documented_operation_is_probed(probed_server: ProbedServer) -> None:
+    assert set(probed_server.operations) - {label for label, _ in probed_server.answers} == TWINS
     for label in (
         "POST /v1/chat/completions",
         "POST /v1/completions",
         "POST /v1/estimate",
         "POST /v1/inference/{owner}/{model}",
     ):
-        assert probed.answers[label, 200] > 0
-        assert probed.answers[label, 422] > 0
+        assert probed_server.answers[label, 200] > 0
+        assert probed_server.answers[label, 422] > 0

@@ -1,4 +1,4 @@
-"""Requests that no handler takes: unknown paths, other methods, HEAD, OPTIONS, pages of other origins."""
+"""Requests without a handler: unknown paths, other methods, HEAD, OPTIONS, CORS."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ PROBLEM = "application/problem+json"
         ("/openai/chat/completions", "/v1/openai/chat/completions"),
     ],
 )
-async def test_an_unknown_path_names_the_one_that_was_meant(server: LiveServer, path: str, meant: str) -> None:
+async def test_unknown_path_suggests_the_likely_one(server: LiveServer, path: str, meant: str) -> None:
     async with server.http() as http:
         response = await http.post(path, json=CHAT)
     assert response.status_code == 404
@@ -44,7 +44,7 @@ async def test_an_unknown_path_names_the_one_that_was_meant(server: LiveServer, 
     assert f"OpenAI clients {server.url}/v1, Replicate clients {server.url}, DeepInfra" in message
 
 
-async def test_the_openai_client_with_another_base_url_finds_models_or_is_told_the_right_one(
+async def test_openai_client_with_another_base_url_works_or_gets_a_hint(
     server: LiveServer,
 ) -> None:
     async with server.openai() as client:
@@ -64,7 +64,7 @@ async def test_the_openai_client_with_another_base_url_finds_models_or_is_told_t
 
 
 @pytest.mark.parametrize("path", ["responses", "embeddings", "images/generations", "audio/speech", "threads/t/runs"])
-async def test_what_openai_has_and_this_server_has_not_is_said_in_openais_shape(server: LiveServer, path: str) -> None:
+async def test_unsupported_openai_routes_are_404_in_the_openai_format(server: LiveServer, path: str) -> None:
     async with server.http() as http:
         for method in ("POST", "GET"):
             response = await http.request(method, f"/v1/{path}", json={"model": MODEL, "input": "Hi"})
@@ -100,7 +100,7 @@ async def test_unknown_paths_and_methods_of_replicate_are_problem_documents(serv
             assert body["detail"]
 
 
-async def test_every_401_names_its_status_in_the_shape_of_its_path(server: LiveServer) -> None:
+async def test_every_401_has_the_error_format_of_its_api(server: LiveServer) -> None:
     async with server.http(key="wrong") as http:
         for path in ("/v1/predictions", "/v1/models", "/v1/models/a/b/predictions", "/models"):
             response = await http.post(path, json={}) if "predictions" in path else await http.get(path)
@@ -108,7 +108,7 @@ async def test_every_401_names_its_status_in_the_shape_of_its_path(server: LiveS
             assert response.json()["status"] == 401
 
 
-async def test_an_unknown_model_names_those_that_the_key_may_use(server: LiveServer) -> None:
+async def test_unknown_model_error_lists_the_allowed_models(server: LiveServer) -> None:
     both = f"Available: {MODEL}, meta/llama-2-7b-chat."
     for key, available in ((None, both), (ONE_MODEL, f"Available: {MODEL}.")):
         async with server.http(**({} if key is None else {"key": key})) as http:
@@ -161,7 +161,7 @@ async def test_head_equals_get_without_a_body_on_every_get_route(predictions: Sc
 ORIGIN = "https://app.example"
 
 
-async def test_no_page_of_another_origin_is_let_in_by_default(server: LiveServer) -> None:
+async def test_cors_is_disabled_by_default(server: LiveServer) -> None:
     ask = {"origin": ORIGIN, "access-control-request-method": "POST"}
     async with server.http() as http:
         for answer in (await http.options("/v1/chat/completions", headers=ask), await http.get("/health", headers=ask)):
@@ -169,7 +169,7 @@ async def test_no_page_of_another_origin_is_let_in_by_default(server: LiveServer
 
 
 @pytest.mark.parametrize(("origins", "told"), [((ORIGIN,), ORIGIN), (("*",), "*")])
-async def test_allowed_origins_may_use_keys_and_read_answers_and_errors(
+async def test_cors_allows_configured_origins(
     predictions: ScriptedPredictions, origins: tuple[str, ...], told: str
 ) -> None:
     app = create_app(
@@ -206,7 +206,7 @@ def debug_level() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("debug_level")
-async def test_every_request_has_an_id_in_its_log_lines_and_its_answer(server: LiveServer) -> None:
+async def test_request_id_is_in_the_log_and_the_response(server: LiveServer) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         async with server.http() as http:
             made = (await http.get("/v1/models")).headers["x-request-id"]
@@ -222,7 +222,7 @@ async def test_every_request_has_an_id_in_its_log_lines_and_its_answer(server: L
 
 
 @pytest.mark.usefixtures("debug_level")
-async def test_a_client_that_leaves_while_its_body_is_read_is_no_error(server: LiveServer) -> None:
+async def test_client_disconnect_while_reading_the_body_is_not_an_error(server: LiveServer) -> None:
     with structlog.testing.capture_logs() as logs:
         for path in ("/v1/chat/completions", "/v1/predictions", f"/v1/inference/{MODEL}"):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -22,7 +22,16 @@ import httpx2
 import pytest
 from httpx2 import AsyncClient
 
-from tests.doors.replicate.scenes import PLAIN, Event, as_lines, create, parse, read_stream, text_of, until
+from tests.doors.replicate.replicate_client import (
+    PLAIN,
+    Event,
+    create,
+    normalize_newlines,
+    parse,
+    poll_until,
+    read_stream,
+    text_of,
+)
 from tests.server.harness import MODEL, Gateway, ServerHarness
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -187,11 +196,11 @@ async def check_reading(http: AsyncClient, reading: StreamReader) -> None:
     end = (await http.get(f"/v1/predictions/{reading.prediction['id']}")).json()
     assert (end["status"], end["metrics"]["output_token_count"]) == ("succeeded", reading.run_input["max_tokens"])
     text = "".join(end["output"])
-    assert as_lines(text_of(reading.events)) == as_lines(text)
+    assert normalize_newlines(text_of(reading.events)) == normalize_newlines(text)
     half = reading.events[: len(reading.events) // 2]
     rest = parse((await read_stream(http, reading.prediction, after=half[-1].id)).text)
-    assert as_lines(text_of([*half, *rest])) == as_lines(text)
-    undisturbed = (await until(http, await create(http, prefer="wait", **reading.run_input)))[-1]
+    assert normalize_newlines(text_of([*half, *rest])) == normalize_newlines(text)
+    undisturbed = (await poll_until(http, await create(http, prefer="wait", **reading.run_input)))[-1]
     assert "".join(undisturbed["output"]) == text
 
 

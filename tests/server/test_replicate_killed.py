@@ -12,7 +12,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from tests.doors.live_server import LiveServer
-from tests.doors.replicate.scenes import PLAIN, Event, as_lines, create, parse, text_of, until
+from tests.doors.replicate.replicate_client import PLAIN, Event, create, normalize_newlines, parse, poll_until, text_of
 from tests.official_validators import check
 from tests.receiver import Receiver, receiving
 from tests.server.harness import MODEL, ServerHarness
@@ -84,7 +84,7 @@ async def expected_texts(http: AsyncClient) -> list[str]:
     """Texts of the same inputs without a kill."""
     async with asyncio.TaskGroup() as asking:
         asked = [asking.create_task(create(http, prefer="wait", **run_input(number))) for number in range(RUNS)]
-    return ["".join((await until(http, task.result()))[-1]["output"]) for task in asked]
+    return ["".join((await poll_until(http, task.result()))[-1]["output"]) for task in asked]
 
 
 async def completed_webhooks(receiver: Receiver, ids: set[str]) -> dict[str, dict[str, Any]]:
@@ -120,8 +120,8 @@ async def test_background_runs_survive_kill_9_with_text_streams_and_webhooks(tmp
     for reader, end, start, text in zip(readers, ends, before, texts, strict=True):
         assert (end["status"], end["metrics"]["output_token_count"]) == ("succeeded", TOKENS)
         assert "".join(end["output"]) == text
-        assert as_lines(text).startswith(as_lines(start))
-        assert as_lines(text_of(reader.heard)) == as_lines(text)
+        assert normalize_newlines(text).startswith(normalize_newlines(start))
+        assert normalize_newlines(text_of(reader.heard)) == normalize_newlines(text)
         assert (reader.heard[-1].name, reader.heard[-1].data) == ("done", "{}")
         numbers = [event.number for event in reader.heard]
         assert numbers == sorted(set(numbers))

@@ -1,4 +1,4 @@
-"""The real server: demo model, OpenVINO in its own process, a socket on loopback; one for each module."""
+"""HTTP server with the demo model (OpenVINO worker process); one per module."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,21 +25,21 @@ output_usd_per_million = "1.00"
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for the module, so that its server lives through it."""
+    """Use one event loop per module, because the server fixture has module scope."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A price list: the demo model alone is free."""
+    """Price book in which only the demo model is free."""
     path = tmp_path_factory.mktemp("prices") / "prices.toml"
     path.write_text(PRICES, encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory, prices: Path) -> AsyncIterator[Server]:
-    """The server as ``corral serve`` puts it together, in this process."""
+async def built_server(tmp_path_factory: pytest.TempPathFactory, prices: Path) -> AsyncIterator[Server]:
+    """Server built as ``corral serve`` builds it, in this process."""
     chosen = {
         "data_dir": tmp_path_factory.mktemp("data"),
         "api_key": SECRET,
@@ -53,14 +53,14 @@ async def running(tmp_path_factory: pytest.TempPathFactory, prices: Path) -> Asy
 
 
 @pytest.fixture(scope="module")
-async def real(running: Server) -> AsyncIterator[LiveServer]:
-    """Where it listens."""
-    async with serving(running.app) as live:
+async def live(built_server: Server) -> AsyncIterator[LiveServer]:
+    """Address of the running server."""
+    async with serving(built_server.app) as live:
         yield live
 
 
 @pytest.fixture(scope="module")
-async def http(real: LiveServer) -> AsyncIterator[AsyncClient]:
-    """A client with the right key."""
-    async with real.http() as client:
+async def http(live: LiveServer) -> AsyncIterator[AsyncClient]:
+    """HTTP client with a valid API key."""
+    async with live.http() as client:
         yield client

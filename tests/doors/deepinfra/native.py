@@ -1,4 +1,4 @@
-"""What tests of DeepInfra's door share: its paths, and answers as the service gives them to it."""
+"""Paths, scripts and response helpers for the DeepInfra API tests."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ HELLO = {"input": "[INST] Hello! [/INST]", "temperature": 0}
 
 
 def native_answer(*texts: str, **options: Any) -> list[Step]:
-    """``answer``, in which EOS stands for no bytes, as every tokenizer has it."""
+    """``answer`` with an EOS token without bytes, as tokenizers have it."""
     return [
         replace(step, pieces=(b"",)) if isinstance(step, Delta) and step.pieces == (EOS,) else step
         for step in answer(*texts, **options)
@@ -23,7 +23,7 @@ def native_answer(*texts: str, **options: Any) -> list[Step]:
 
 
 def events_of(response: Response) -> list[dict[str, Any]]:
-    """The events of a stream, whose every line is one or empty."""
+    """Parse the events of a stream."""
     assert response.headers["content-type"].startswith("text/event-stream")
     lines = response.text.split("\n")
     assert all(line == "" or line.startswith("data: {") for line in lines)
@@ -31,12 +31,12 @@ def events_of(response: Response) -> list[dict[str, Any]]:
 
 
 def text_of(events: Sequence[dict[str, Any]]) -> str:
-    """What the tokens say, but for control tokens."""
+    """Join the token texts without control tokens."""
     return "".join(event["token"]["text"] for event in events if not event["token"]["special"])
 
 
 async def infer(http: AsyncClient, path: str = PATH, **fields: Any) -> dict[str, Any]:
-    """The answer to a request that is answered."""
+    """Send an inference request; asserts success."""
     response = await http.post(path, json={**HELLO, **fields})
     assert response.status_code == 200, response.text
     return response.json()

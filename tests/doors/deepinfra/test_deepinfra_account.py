@@ -1,4 +1,4 @@
-"""The account's routes on the real server: keys, tokens that keys sign, costs, usage, logs."""
+"""Account routes: API keys, scoped tokens, request costs, usage, logs."""
 
 import asyncio
 import base64
@@ -22,21 +22,21 @@ pytestmark = pytest.mark.anyio
 
 OTHER = "/v1/inference/meta-llama/Llama-2-70b-chat-hf"
 COST_NUSD = 5 * 350 + 4 * 400
-"""Of 5 tokens in and 4 out."""
+"""Cost of 5 input and 4 output tokens."""
 
 
 @pytest.fixture(scope="module")
-async def key(running: Server) -> str:
+async def key(built_server: Server) -> str:
     """The secret of a key with every scope, of an account with credit."""
-    account = await running.accounts.create_account("ann", credit_nusd=10**9)
-    _, secret = await running.accounts.create_key(account.id, KeyTerms(name="first", scopes=frozenset(Scope)))
+    account = await built_server.accounts.create_account("ann", credit_nusd=10**9)
+    _, secret = await built_server.accounts.create_key(account.id, KeyTerms(name="first", scopes=frozenset(Scope)))
     return secret
 
 
 @pytest.fixture(scope="module")
-async def ann(real: LiveServer, key: str) -> AsyncIterator[AsyncClient]:
-    """Her client."""
-    async with real.http(key=key) as client:
+async def account_client(live: LiveServer, key: str) -> AsyncIterator[AsyncClient]:
+    """HTTP client with the account's key."""
+    async with live.http(key=key) as client:
         yield client
 
 
@@ -49,7 +49,7 @@ async def uid(client: AsyncClient) -> str:
 
 
 def signed(account_id: str, name: str, secret: str, **payload: Any) -> str:
-    """A token signed by hand."""
+    """Create a scoped JWT without the API."""
     kid = f"{account_id}:{base64.b64encode(name.encode()).decode()}"
     body = {"sub": account_id, "exp": int(time.time()) + 3600, **payload}
     return "jwt:" + jwt.encode(body, secret, algorithm="HS256", headers={"kid": kid})
@@ -60,63 +60,63 @@ async def status_of(client: AsyncClient, token: str, path: str = PATH, **fields:
     return response.status_code
 
 
-async def test_me_is_the_account_and_its_limits(ann: AsyncClient) -> None:
-    me = (await ann.get("/v1/me?checklist=true")).json()
+async def test_me_returns_the_account_and_its_limits(account_client: AsyncClient) -> None:
+    me = (await account_client.get("/v1/me?checklist=true")).json()
     assert me["uid"].startswith("acct_")
     assert (me["display_name"], me["email"], me["is_admin"]) == ("ann", "", True)
-    assert (await ann.get("/v1/me/rate_limit")).json() == {"rate_limit": 200, "tpm_rate_limit": None}
+    assert (await account_client.get("/v1/me/rate_limit")).json() == {"rate_limit": 200, "tpm_rate_limit": None}
 
 
-async def test_tokens_are_made_listed_used_and_revoked(ann: AsyncClient) -> None:
-    made = (await ann.post("/v1/api-tokens", json={"name": "second"})).json()
+async def test_api_tokens_are_created_listed_used_and_revoked(account_client: AsyncClient) -> None:
+    made = (await account_client.post("/v1/api-tokens", json={"name": "second"})).json()
     assert made["name"] == "second"
     assert made["allowed_ips"] is None
-    taken = await ann.post("/v1/api-tokens", json={"name": "second"})
+    taken = await account_client.post("/v1/api-tokens", json={"name": "second"})
     assert (taken.status_code, list(taken.json())) == (409, ["error"])
-    assert (await ann.post("/v1/api-tokens", json={})).status_code == 422
-    listed = {each["name"]: each for each in (await ann.get("/v1/api-tokens")).json()}
+    assert (await account_client.post("/v1/api-tokens", json={})).status_code == 422
+    listed = {each["name"]: each for each in (await account_client.get("/v1/api-tokens")).json()}
     assert listed["second"]["token_id"] == made["token_id"]
     assert made["token"] not in str(listed)
-    assert await status_of(ann, made["token"]) == 200
+    assert await status_of(account_client, made["token"]) == 200
     for name in (made["token"], made["token_id"]):
-        assert (await ann.get(f"/v1/api-tokens/{name}")).json()["name"] == "second"
-    assert (await ann.get("/v1/api-tokens", headers=bearer(made["token"]))).status_code == 403
-    assert (await ann.post("/v1/api-tokens", json={"name": "x"}, headers=bearer(made["token"]))).status_code == 403
-    assert (await ann.delete(f"/v1/api-tokens/{made['token_id']}")).status_code == 200
-    assert await status_of(ann, made["token"]) == 401
-    assert (await ann.get(f"/v1/api-tokens/{made['token_id']}")).status_code == 404
-    assert (await ann.delete("/v1/api-tokens/key_unknown")).status_code == 404
+        assert (await account_client.get(f"/v1/api-tokens/{name}")).json()["name"] == "second"
+    assert (await account_client.get("/v1/api-tokens", headers=bearer(made["token"]))).status_code == 403
+    assert (
+        await account_client.post("/v1/api-tokens", json={"name": "x"}, headers=bearer(made["token"]))
+    ).status_code == 403
+    assert (await account_client.delete(f"/v1/api-tokens/{made['token_id']}")).status_code == 200
+    assert await status_of(account_client, made["token"]) == 401
+    assert (await account_client.get(f"/v1/api-tokens/{made['token_id']}")).status_code == 404
+    assert (await account_client.delete("/v1/api-tokens/key_unknown")).status_code == 404
 
 
-async def test_the_keys_of_others_are_not_there(ann: AsyncClient, http: AsyncClient) -> None:
+async def test_keys_of_other_accounts_are_not_found(account_client: AsyncClient, http: AsyncClient) -> None:
     for each in (await http.get("/v1/api-tokens")).json():
-        assert (await ann.get(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
-        assert (await ann.delete(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
+        assert (await account_client.get(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
+        assert (await account_client.delete(f"/v1/api-tokens/{each['token_id']}")).status_code == 404
 
 
-async def test_a_request_is_found_by_each_of_its_ids_and_told_with_its_exact_cost(
-    ann: AsyncClient, http: AsyncClient
-) -> None:
-    native = await ann.post(PATH, json={**HELLO, "max_new_tokens": 4})
-    chat = await ann.post(
+async def test_request_costs_accept_every_request_id_format(account_client: AsyncClient, http: AsyncClient) -> None:
+    native = await account_client.post(PATH, json={**HELLO, "max_new_tokens": 4})
+    chat = await account_client.post(
         "/v1/openai/chat/completions",
         json={"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4, "temperature": 0},
     )
-    completion = await ann.post(
+    completion = await account_client.post(
         "/v1/openai/completions", json={"model": MODEL, "prompt": HELLO["input"], "max_tokens": 4}
     )
     ids = [native.json()["request_id"], chat.json()["id"], completion.json()["id"], native.headers["corral-prediction"]]
-    costs = (await ann.post("/v1/request-costs", json={"requestIds": [*ids, "R" + "0" * 23, "x"]})).json()
+    costs = (await account_client.post("/v1/request-costs", json={"requestIds": [*ids, "R" + "0" * 23, "x"]})).json()
     assert [each["requestId"] for each in costs["requests"]] == ids
     assert [each["costNanoUsd"] for each in costs["requests"]] == [COST_NUSD] * 4
     assert Decimal(str(native.json()["inference_status"]["cost"])) == Decimal(COST_NUSD) / 10**9
     assert (await http.post("/v1/request-costs", json={"requestIds": ids})).json() == {"requests": []}
-    assert (await ann.post("/v1/request-costs", json={"requestIds": ["x"] * 101})).status_code == 422
-    assert (await ann.post("/v1/request-costs", json={})).status_code == 422
+    assert (await account_client.post("/v1/request-costs", json={"requestIds": ["x"] * 101})).status_code == 422
+    assert (await account_client.post("/v1/request-costs", json={})).status_code == 422
 
 
-async def test_a_token_sees_nothing_of_what_else_its_account_asked(ann: AsyncClient, key: str) -> None:
-    token = signed(await uid(ann), "first", key)
+async def test_scoped_token_cannot_read_other_requests_of_its_account(account_client: AsyncClient, key: str) -> None:
+    token = signed(await uid(account_client), "first", key)
     for method, path in (
         *(("GET", f"{prefix}/predictions") for prefix in ("", "/v1", "/v1/v1")),
         *((method, "/v1/files") for method in ("GET", "POST")),
@@ -124,34 +124,38 @@ async def test_a_token_sees_nothing_of_what_else_its_account_asked(ann: AsyncCli
         ("GET", "/v1/webhooks/default/secret"),
         ("GET", "/v1/logs/query?deploy_id=any"),
     ):
-        refused = await ann.request(method, path, headers=bearer(token))
+        refused = await account_client.request(method, path, headers=bearer(token))
         assert (refused.status_code, "Use the API key" in refused.text) == (403, True), (method, path)
-        assert (await ann.request(method, path)).status_code != 403, (method, path)
-    made = await ann.post(f"/v1/models/{MODEL}/predictions", json={"input": {"prompt": "Hi"}}, headers=bearer(token))
+        assert (await account_client.request(method, path)).status_code != 403, (method, path)
+    made = await account_client.post(
+        f"/v1/models/{MODEL}/predictions", json={"input": {"prompt": "Hi"}}, headers=bearer(token)
+    )
     path = f"/v1/predictions/{made.json()['id']}"
-    assert (await ann.get(path, headers=bearer(token))).status_code == 200
-    assert (await ann.post(f"{path}/cancel", headers=bearer(token))).status_code == 200
+    assert (await account_client.get(path, headers=bearer(token))).status_code == 200
+    assert (await account_client.post(f"{path}/cancel", headers=bearer(token))).status_code == 200
 
 
-async def test_a_token_made_by_the_api_runs_its_models_only_and_until_it_expires(ann: AsyncClient) -> None:
-    made = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first", "models": [MODEL], "expires_delta": 3600})
+async def test_scoped_token_is_limited_to_its_models_and_expiry(account_client: AsyncClient) -> None:
+    made = await account_client.post(
+        "/v1/scoped-jwt", json={"api_key_name": "first", "models": [MODEL], "expires_delta": 3600}
+    )
     token = made.json()["token"]
     assert token.startswith("jwt:")
-    assert await status_of(ann, token) == 200
-    assert await status_of(ann, token, OTHER) == 403
-    read = (await ann.get("/v1/scoped-jwt", params={"jwtoken": token})).json()
+    assert await status_of(account_client, token) == 200
+    assert await status_of(account_client, token, OTHER) == 403
+    read = (await account_client.get("/v1/scoped-jwt", params={"jwtoken": token})).json()
     assert read["models"] == [MODEL]
     assert read["spending_limit"] is None
     assert abs(read["expires_at"] - time.time() - 3600) < 60
     for path in ("/v1/api-tokens", "/payment/usage?from=current"):
-        assert (await ann.get(path, headers=bearer(token))).status_code == 403
-    again = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(token))
+        assert (await account_client.get(path, headers=bearer(token))).status_code == 403
+    again = await account_client.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(token))
     assert again.status_code == 403
-    short = (await ann.post("/v1/scoped-jwt", json={"expires_delta": 1})).json()["token"]
+    short = (await account_client.post("/v1/scoped-jwt", json={"expires_delta": 1})).json()["token"]
     while time.time() <= jwt.decode(short[4:], options={"verify_signature": False})["exp"]:
         await asyncio.sleep(0.05)
-    assert await status_of(ann, short) == 401
-    openai = await ann.post(
+    assert await status_of(account_client, short) == 401
+    openai = await account_client.post(
         "/v1/openai/chat/completions",
         json={"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 1},
         headers=bearer(token),
@@ -159,16 +163,16 @@ async def test_a_token_made_by_the_api_runs_its_models_only_and_until_it_expires
     assert openai.status_code == 200
 
 
-async def test_a_token_signed_by_hand_is_as_good(ann: AsyncClient, key: str) -> None:
-    me = await uid(ann)
-    assert await status_of(ann, signed(me, "first", key)) == 200
-    assert await status_of(ann, signed(me, "first", key, model=MODEL)) == 200
-    assert await status_of(ann, signed(me, "first", key, model=MODEL.upper()), OTHER) == 403
-    assert await status_of(ann, signed(me, "first", key, models=[])) == 403
+async def test_client_signed_token_is_accepted(account_client: AsyncClient, key: str) -> None:
+    me = await uid(account_client)
+    assert await status_of(account_client, signed(me, "first", key)) == 200
+    assert await status_of(account_client, signed(me, "first", key, model=MODEL)) == 200
+    assert await status_of(account_client, signed(me, "first", key, model=MODEL.upper()), OTHER) == 403
+    assert await status_of(account_client, signed(me, "first", key, models=[])) == 403
 
 
-async def test_a_token_that_is_not_wholly_good_is_no_key_at_all(ann: AsyncClient, key: str) -> None:
-    me = await uid(ann)
+async def test_invalid_scoped_token_is_401(account_client: AsyncClient, key: str) -> None:
+    me = await uid(account_client)
     year = 367 * 86400
     good = signed(me, "first", key)
     head, payload, signature = good.removeprefix("jwt:").split(".")
@@ -195,62 +199,64 @@ async def test_a_token_that_is_not_wholly_good_is_no_key_at_all(ann: AsyncClient
         "jwt:a.b.c",
         "jwt:" + "a" * 9000,
     ):
-        assert await status_of(ann, token) == 401, token
+        assert await status_of(account_client, token) == 401, token
     for path in (f"/v1/scoped-jwt?jwtoken={signed(me, 'unknown', key)}", "/v1/scoped-jwt"):
-        assert (await ann.get(path)).status_code == 404
+        assert (await account_client.get(path)).status_code == 404
 
 
-async def test_a_token_spends_no_more_than_its_limit(ann: AsyncClient, key: str) -> None:
+async def test_scoped_token_spending_limit_is_enforced(account_client: AsyncClient, key: str) -> None:
     limit = float(Decimal(2 * COST_NUSD + 100) / 10**9)
-    token = (await ann.post("/v1/scoped-jwt", json={"spending_limit": limit})).json()["token"]
-    by_hand = signed(await uid(ann), "first", key, spending_limit=limit)
+    token = (await account_client.post("/v1/scoped-jwt", json={"spending_limit": limit})).json()["token"]
+    by_hand = signed(await uid(account_client), "first", key, spending_limit=limit)
     for each in (token, by_hand):
-        assert [await status_of(ann, each) for _ in range(4)] == [200, 200, 402, 402]
-        assert await status_of(ann, each, max_new_tokens=2000) == 402
-    assert await status_of(ann, key) == 200
-    assert (await ann.get("/v1/scoped-jwt", params={"jwtoken": token})).json()["spending_limit"] == limit
+        assert [await status_of(account_client, each) for _ in range(4)] == [200, 200, 402, 402]
+        assert await status_of(account_client, each, max_new_tokens=2000) == 402
+    assert await status_of(account_client, key) == 200
+    assert (await account_client.get("/v1/scoped-jwt", params={"jwtoken": token})).json()["spending_limit"] == limit
 
 
-async def test_a_revoked_key_ends_its_tokens(ann: AsyncClient, running: Server) -> None:
-    me = await uid(ann)
-    made, secret = await running.accounts.create_key(me, KeyTerms(name="third"))
+async def test_revoking_a_key_revokes_its_scoped_tokens(account_client: AsyncClient, built_server: Server) -> None:
+    me = await uid(account_client)
+    made, secret = await built_server.accounts.create_key(me, KeyTerms(name="third"))
     token = signed(me, "third", secret)
-    assert await status_of(ann, token) == 200
-    await running.accounts.revoke_key(made.id)
-    assert await status_of(ann, token) == 401
+    assert await status_of(account_client, token) == 200
+    await built_server.accounts.revoke_key(made.id)
+    assert await status_of(account_client, token) == 401
 
 
-async def test_a_token_opens_no_session_that_would_act_as_its_key(ann: AsyncClient, real: LiveServer, key: str) -> None:
-    async with real.http(key=None) as browser:
-        with_token = await browser.post("/sign-in", data={"key": signed(await uid(ann), "first", key), "next": "/"})
+async def test_scoped_token_cannot_sign_in_to_the_web(account_client: AsyncClient, live: LiveServer, key: str) -> None:
+    async with live.http(key=None) as browser:
+        with_token = await browser.post(
+            "/sign-in", data={"key": signed(await uid(account_client), "first", key), "next": "/"}
+        )
         assert with_token.status_code == 401
         assert "set-cookie" not in with_token.headers
         with_key = await browser.post("/sign-in", data={"key": key, "next": "/"})
     assert "set-cookie" in with_key.headers
 
 
-async def test_a_key_signs_with_itself_only_and_one_without_a_known_secret_not_at_all(
-    ann: AsyncClient, http: AsyncClient, running: Server
+async def test_scoped_token_must_be_signed_with_its_own_key(
+    account_client: AsyncClient, http: AsyncClient, built_server: Server
 ) -> None:
-    me = await uid(ann)
-    _, secret = await running.accounts.create_key(me, KeyTerms(name="modest"))
-    own = await ann.post("/v1/scoped-jwt", json={"api_key_name": "modest"}, headers=bearer(secret))
+    me = await uid(account_client)
+    _, secret = await built_server.accounts.create_key(me, KeyTerms(name="modest"))
+    own = await account_client.post("/v1/scoped-jwt", json={"api_key_name": "modest"}, headers=bearer(secret))
     assert own.status_code == 200
-    others = await ann.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(secret))
+    others = await account_client.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(secret))
     assert others.status_code == 403
-    assert (await ann.post("/v1/scoped-jwt", json={"api_key_name": "unknown"})).status_code == 404
-    assert (await ann.post("/v1/scoped-jwt", json={"api_key_name": "modest"})).status_code == 200
-    assert (await ann.post("/v1/scoped-jwt", json={"expires_delta": 0})).status_code == 422
-    assert (await ann.post("/v1/scoped-jwt", json={"expires_at": int(time.time()) - 1})).status_code == 400
+    assert (await account_client.post("/v1/scoped-jwt", json={"api_key_name": "unknown"})).status_code == 404
+    assert (await account_client.post("/v1/scoped-jwt", json={"api_key_name": "modest"})).status_code == 200
+    assert (await account_client.post("/v1/scoped-jwt", json={"expires_delta": 0})).status_code == 422
+    assert (await account_client.post("/v1/scoped-jwt", json={"expires_at": int(time.time()) - 1})).status_code == 400
     operators = await http.post("/v1/scoped-jwt", json={})
     assert operators.status_code == 400
     assert "cannot sign" in operators.json()["error"]
 
 
-async def test_usage_is_summed_by_month_and_key(ann: AsyncClient) -> None:
-    before = (await ann.get("/payment/usage?from=current")).json()
-    await infer(ann, max_new_tokens=4)
-    usage = (await ann.get("/payment/usage?from=current")).json()
+async def test_usage_is_summed_by_month_and_key(account_client: AsyncClient) -> None:
+    before = (await account_client.get("/payment/usage?from=current")).json()
+    await infer(account_client, max_new_tokens=4)
+    usage = (await account_client.get("/payment/usage?from=current")).json()
     (month,) = usage["months"]
     assert month["period"] == usage["initial_month"] == time.strftime("%Y.%m", time.gmtime())
     (item,) = month["items"]
@@ -258,20 +264,22 @@ async def test_usage_is_summed_by_month_and_key(ann: AsyncClient) -> None:
     cents = Decimal(COST_NUSD) / 10**7
     spent_before = Decimal(str(before["months"][0]["total_cost"]))
     assert Decimal(str(month["total_cost"])) == spent_before + cents
-    (key_id,) = [each["token_id"] for each in (await ann.get("/v1/api-tokens")).json() if each["name"] == "first"]
-    of_key = (await ann.get(f"/payment/usage/{key_id}?from=current-2&to=current")).json()
+    (key_id,) = [
+        each["token_id"] for each in (await account_client.get("/v1/api-tokens")).json() if each["name"] == "first"
+    ]
+    of_key = (await account_client.get(f"/payment/usage/{key_id}?from=current-2&to=current")).json()
     assert [each["period"] for each in of_key["months"]][-1] == month["period"]
     assert len(of_key["months"]) == 3
     assert Decimal(str(of_key["months"][-1]["total_cost"])) <= Decimal(str(month["total_cost"]))
     for query in ("", "?from=x", "?from=2024.13", "?from=current-40", "?from=current&to=99999999999"):
-        assert (await ann.get(f"/payment/usage{query}")).status_code == 400, query
+        assert (await account_client.get(f"/payment/usage{query}")).status_code == 400, query
 
 
-async def test_logs_are_one_line_a_request_and_show_no_text(ann: AsyncClient) -> None:
-    (deploy,) = [each for each in (await ann.get("/deploy/list/")).json() if each["model_name"] == MODEL]
-    answer = await infer(ann, max_new_tokens=4)
+async def test_logs_have_one_line_per_request_without_text(account_client: AsyncClient) -> None:
+    (deploy,) = [each for each in (await account_client.get("/deploy/list/")).json() if each["model_name"] == MODEL]
+    answer = await infer(account_client, max_new_tokens=4)
     where = {"deploy_id": deploy["deploy_id"]}
-    entries = (await ann.get("/v1/logs/query", params={**where, "limit": "1000"})).json()["entries"]
+    entries = (await account_client.get("/v1/logs/query", params={**where, "limit": "1000"})).json()["entries"]
     assert entries == sorted(entries)
     moment, line = entries[-1]
     assert line.startswith(
@@ -279,12 +287,12 @@ async def test_logs_are_one_line_a_request_and_show_no_text(ann: AsyncClient) ->
     )
     assert "Hello" not in str(entries)
     after = {**where, "from": moment, "to": str(float(moment) + 1)}
-    assert (await ann.get("/v1/logs/query", params=after)).json()["entries"] == [[moment, line]]
-    assert len((await ann.get("/v1/logs/query", params={**where, "limit": "2"})).json()["entries"]) == 2
+    assert (await account_client.get("/v1/logs/query", params=after)).json()["entries"] == [[moment, line]]
+    assert len((await account_client.get("/v1/logs/query", params={**where, "limit": "2"})).json()["entries"]) == 2
     for bad in ({"limit": "0"}, {"limit": "1001"}, {"from": "x"}, {"from": "1", "to": "9999999"}):
-        assert (await ann.get("/v1/logs/query", params={**where, **bad})).status_code == 400, bad
-    assert (await ann.get("/v1/logs/query", params={"deploy_id": "none"})).status_code == 404
+        assert (await account_client.get("/v1/logs/query", params={**where, **bad})).status_code == 400, bad
+    assert (await account_client.get("/v1/logs/query", params={"deploy_id": "none"})).status_code == 404
 
 
-async def test_the_books_hold_after_all_this(running: Server) -> None:
-    assert await running.accounts.reconcile() == []
+async def test_ledger_is_consistent_after_the_module(built_server: Server) -> None:
+    assert await built_server.accounts.reconcile() == []

@@ -1,4 +1,4 @@
-"""The clients that programs use with DeepInfra, each in its own interpreter, against the real server."""
+"""Third-party DeepInfra clients, each in an own interpreter, against the server with the demo model."""
 
 import asyncio
 import json
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.anyio
 
 
 def needs(path: Path, target: str) -> pytest.MarkDecorator:
-    """Skipped without what `make target` installs, but for CI, which installs all."""
+    """Skip without the packages of ``make target``, except in CI."""
     missing = not path.exists() and os.environ.get("CI") != "true"
     return pytest.mark.skipif(missing, reason=f"`make {target}` has not been run")
 
 
 async def run_script(program: Path, script: str, server: LiveServer, folder: Path) -> dict[str, Any]:
-    """What a script prints."""
+    """Run a script; returns its JSON output."""
     process = await asyncio.create_subprocess_exec(
         program,
         script,
@@ -49,31 +49,31 @@ async def run_script(program: Path, script: str, server: LiveServer, folder: Pat
 
 @pytest.fixture(scope="module")
 async def text(http: AsyncClient) -> str:
-    """What the model answers to everyone who says hello at temperature 0."""
+    """Expected answer to the greeting at temperature 0."""
     return (await infer(http))["results"][0]["generated_text"]
 
 
 @pytest.fixture(scope="module")
-async def python(real: LiveServer) -> dict[str, Any]:
-    """What the Python clients got."""
-    return await run_script(CLIENTS, "python_clients.py", real, TESTS / "clients")
+async def python(live: LiveServer) -> dict[str, Any]:
+    """Results of the Python clients."""
+    return await run_script(CLIENTS, "python_clients.py", live, TESTS / "clients")
 
 
 @pytest.fixture(scope="module")
-async def node(real: LiveServer) -> dict[str, Any]:
-    """What the Node clients got."""
-    return await run_script(NODE, "deepinfra_clients.mjs", real, TESTS / "node")
+async def node(live: LiveServer) -> dict[str, Any]:
+    """Results of the Node clients."""
+    return await run_script(NODE, "deepinfra_clients.mjs", live, TESTS / "node")
 
 
 @needs(CLIENTS, "client-deps")
-async def test_deepinfras_own_client_reads_a_wrong_key_as_such(python: dict[str, Any]) -> None:
+async def test_deepinfra_client_reports_a_wrong_key(python: dict[str, Any]) -> None:
     refused = python["deepinfra"]["refused"]
     assert refused["kind"] == "AuthenticationError"
     assert "not valid" in refused["message"]
 
 
 @needs(CLIENTS, "client-deps")
-async def test_deepinfras_own_python_client_generates(python: dict[str, Any], text: str) -> None:
+async def test_deepinfra_python_client_generates(python: dict[str, Any], text: str) -> None:
     got = python["deepinfra"]
     assert (got["text"], got["status"]) == (text, "succeeded")
     assert (got["num_tokens"], got["num_input_tokens"]) == (35, 5)
@@ -81,7 +81,7 @@ async def test_deepinfras_own_python_client_generates(python: dict[str, Any], te
 
 
 @needs(TESTS / "node" / "node_modules" / "deepinfra", "node-deps")
-async def test_deepinfras_own_node_client_generates(node: dict[str, Any], text: str) -> None:
+async def test_deepinfra_node_client_generates(node: dict[str, Any], text: str) -> None:
     native = node["native"]
     status = native["inference_status"]
     assert native["results"] == [{"generated_text": text}]
@@ -92,15 +92,13 @@ async def test_deepinfras_own_node_client_generates(node: dict[str, Any], text: 
 
 
 @needs(CLIENTS, "client-deps")
-async def test_langchains_native_stream_yields_every_token(python: dict[str, Any], text: str) -> None:
+async def test_langchain_native_stream_yields_every_token(python: dict[str, Any], text: str) -> None:
     assert python["langchain_community"]["native"] == text
     assert python["langchain_community"]["native_stream"] == text
 
 
 @needs(TESTS / "node" / "node_modules" / "openai", "node-deps")
-async def test_the_node_clients_stream_ends_once_with_usage_and_without_the_end_token(
-    node: dict[str, Any], text: str
-) -> None:
+async def test_node_client_stream_ends_once_with_usage_and_without_eos(node: dict[str, Any], text: str) -> None:
     chunks = node["chunks"]
     assert all(len(chunk["choices"]) == 1 for chunk in chunks)
     ended = [chunk for chunk in chunks if chunk["choices"][0]["finish_reason"] is not None]
@@ -119,12 +117,12 @@ async def test_llama_index_completes_and_chats_and_sends_no_tools(python: dict[s
 
 @needs(CLIENTS, "client-deps")
 @needs(LANGCHAIN, "client-deps")
-async def test_both_langchain_packages_chat_stream_and_carry_a_history(
-    python: dict[str, Any], real: LiveServer, http: AsyncClient, text: str
+async def test_langchain_packages_chat_stream_and_send_a_history(
+    python: dict[str, Any], live: LiveServer, http: AsyncClient, text: str
 ) -> None:
     turns = "[INST] Hello! [/INST] Hi. </s><s>[INST] Tell me a joke [/INST]"
     joke = (await infer(http, input=turns))["results"][0]["generated_text"]
-    older = await run_script(LANGCHAIN, "langchain_deepinfra_client.py", real, TESTS / "clients")
+    older = await run_script(LANGCHAIN, "langchain_deepinfra_client.py", live, TESTS / "clients")
     assert older == {"chat": text, "chat_turns": joke, "chat_stream": text, "completion": text}
     community = python["langchain_community"]
     assert {community[name] for name in ("chat", "chat_stream", "chat_async")} == {text}
@@ -132,11 +130,11 @@ async def test_both_langchain_packages_chat_stream_and_carry_a_history(
 
 
 @needs(CLIENTS, "client-deps")
-async def test_litellm_completes_streams_and_limits(python: dict[str, Any], text: str) -> None:
+async def test_litellm_completes_streams_and_applies_max_tokens(python: dict[str, Any], text: str) -> None:
     assert python["litellm"] == {"text": text, "short_tokens": 1, "stream": text}
 
 
 @needs(TESTS / "node" / "node_modules" / "@ai-sdk" / "deepinfra", "node-deps")
-async def test_vercels_provider_generates_and_streams(node: dict[str, Any], text: str) -> None:
+async def test_ai_sdk_provider_generates_and_streams(node: dict[str, Any], text: str) -> None:
     assert (node["whole"], node["streamed"], node["finish"]) == (text, text, "stop")
     assert (node["usage"]["inputTokens"], node["usage"]["outputTokens"]) == (5, 35)

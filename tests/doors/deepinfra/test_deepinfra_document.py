@@ -1,4 +1,4 @@
-"""``docs/api/deepinfra.md`` says what the code does."""
+"""``docs/api/deepinfra.md`` matches the code."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.doors.scripted_predictions import ScriptedPredictions
 PAGE = (Path(__file__).parents[3] / "docs" / "api" / "deepinfra.md").read_text(encoding="utf-8")
 
 
-def test_the_page_lists_every_route_and_what_it_needs() -> None:
+def test_docs_list_every_route_and_its_scope() -> None:
     app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
     served = {
         (method.upper(), path): "no key" if "security" not in operation else ""
@@ -27,13 +27,13 @@ def test_the_page_lists_every_route_and_what_it_needs() -> None:
     assert all((needs == "no key") == (served[method, path] == "no key") for method, path, needs in rows)
 
 
-def test_the_page_lists_every_field_of_inference_in_its_order() -> None:
+def test_docs_list_every_inference_field_in_order() -> None:
     table = PAGE.partition("| field | | meaning |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \| (?:same|wider|differs) \|", table, re.MULTILINE) == [
         field.name for field in INPUTS.fields
     ]
 
 
-def test_the_page_lists_every_status() -> None:
+def test_docs_list_every_status() -> None:
     table = PAGE.partition("| status | when |")[2]
     assert {int(status) for status in re.findall(r"^\| (\d{3}) \|", table, re.MULTILINE)} == set(STATUSES.values())

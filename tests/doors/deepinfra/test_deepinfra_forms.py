@@ -1,4 +1,4 @@
-"""Forms: what is left empty, sent twice, not in UTF-8, begins with a byte-order mark, or is a number of any size."""
+"""Form bodies: empty and repeated fields, encodings, byte-order marks, large numbers."""
 
 from typing import Any
 
@@ -17,17 +17,17 @@ INPUT: Part = ("input", (None, "Hi"))
 
 @pytest.fixture(autouse=True)
 def script(predictions: ScriptedPredictions) -> None:
-    """One short answer to everything."""
+    """Answer every request with one short text."""
     predictions.script = native_answer(" Hello")
 
 
 async def post(server: LiveServer, *parts: Part) -> Response:
-    """A form's answer."""
+    """Post a form."""
     async with server.http() as http:
         return await http.post(PATH, files=list(parts))
 
 
-async def test_an_empty_part_is_a_field_left_out(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_empty_form_part_is_an_omitted_field(server: LiveServer, predictions: ScriptedPredictions) -> None:
     names = ("max_new_tokens", "temperature", "stop", "stream", "webhook", "response_format", "user", "seed")
     assert (await post(server, INPUT)).status_code == 200
     assert (await post(server, INPUT, *((name, (None, "")) for name in names))).status_code == 200
@@ -35,7 +35,7 @@ async def test_an_empty_part_is_a_field_left_out(server: LiveServer, predictions
     assert predictions.asks[1].webhook is None
 
 
-async def test_a_field_that_is_sent_twice_is_refused_by_name_unless_it_is_a_list(
+async def test_repeated_form_field_is_rejected_unless_it_is_a_list(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     for name, value in (("temperature", "1"), ("input", "Hi"), ("max_new_tokens", "5"), ("webhook", "https://a.b/")):
@@ -48,7 +48,7 @@ async def test_a_field_that_is_sent_twice_is_refused_by_name_unless_it_is_a_list
 
 
 @pytest.mark.parametrize("file_name", [None, "prompt.txt"])
-async def test_a_form_is_in_utf_8_whatever_it_says_and_loses_a_byte_order_mark(
+async def test_form_is_decoded_as_utf_8_without_a_byte_order_mark(
     server: LiveServer, predictions: ScriptedPredictions, file_name: str | None
 ) -> None:
     invalid = await post(server, ("input", (file_name, b"caf\xe9")))
@@ -67,7 +67,7 @@ async def test_a_form_is_in_utf_8_whatever_it_says_and_loses_a_byte_order_mark(
             assert predictions.requests[-1].prompt.text == "café"
 
 
-async def test_a_name_that_is_not_utf_8_is_refused(server: LiveServer) -> None:
+async def test_form_field_name_that_is_not_utf_8_is_rejected(server: LiveServer) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="inp\xff"\r\n\r\nHi\r\n--b--\r\n'
     async with server.http() as http:
         answer = await http.post(PATH, content=body, headers={"content-type": "multipart/form-data; boundary=b"})
@@ -88,7 +88,7 @@ async def test_a_name_that_is_not_utf_8_is_refused(server: LiveServer) -> None:
         ("repetition_penalty", "1e-300", "greater than or equal to 0.01"),
     ],
 )
-async def test_a_number_of_any_size_is_refused_with_its_field_and_range(
+async def test_out_of_range_form_number_is_rejected_with_field_and_range(
     server: LiveServer, predictions: ScriptedPredictions, field: str, text: str, words: str
 ) -> None:
     as_form = await post(server, INPUT, (field, (None, text)))

@@ -1,4 +1,4 @@
-"""Six hundred bodies as JSON and as forms, with values that fit, nearly fit, or do not: none is answered 5xx."""
+"""600 generated JSON and form bodies, valid, nearly valid and invalid: no 5xx."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ VALUES: list[Any] = [
 
 
 def request(random: Random) -> dict[str, Any]:
-    """What an HTTP client is called with."""
+    """Generate the arguments of an HTTP request."""
     names = random.sample(NAMES, random.randrange(1, 4))
     asked: dict[str, Any] = {"input": "Hi", **{name: random.choice(VALUES) for name in names}}
     body = json.dumps(asked).encode()
@@ -41,7 +41,7 @@ def request(random: Random) -> dict[str, Any]:
             return {"content": body}
 
 
-def test_no_body_finds_a_5xx() -> None:
+def test_fuzzed_bodies_never_cause_a_5xx() -> None:
     predictions = ScriptedPredictions(native_answer("a", choices=4))
     app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
     statuses: Counter[int] = Counter()

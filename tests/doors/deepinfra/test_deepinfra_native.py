@@ -1,4 +1,4 @@
-"""Native inference on the real server, as its clients rely on it."""
+"""Native inference API with the demo model."""
 
 import gzip
 import json
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 JOKE = "[INST] Tell me a joke [/INST]"
 
 
-async def test_bearer_in_any_case_is_accepted_and_a_missing_or_wrong_key_is_401(real: LiveServer) -> None:
-    async with real.http(key=None) as http:
+async def test_bearer_scheme_is_case_insensitive_and_a_missing_or_wrong_key_is_401(live: LiveServer) -> None:
+    async with live.http(key=None) as http:
         for scheme in ("bearer", "Bearer", "BEARER"):
             headers = {"authorization": f"{scheme} {SECRET}"}
             assert (await http.post(PATH, json=HELLO, headers=headers)).status_code == 200
@@ -32,8 +32,8 @@ async def test_bearer_in_any_case_is_accepted_and_a_missing_or_wrong_key_is_401(
                 assert refused.json()["error"]
 
 
-async def test_the_other_key_header_is_read_where_authorization_is_absent(real: LiveServer) -> None:
-    async with real.http(key=None) as http:
+async def test_alternative_key_header_is_read_without_authorization(live: LiveServer) -> None:
+    async with live.http(key=None) as http:
         assert (await http.post(PATH, json=HELLO, headers={"xi-api-key": SECRET})).status_code == 200
         both = {"xi-api-key": SECRET, "authorization": "Bearer wrong"}
         assert (await http.post(PATH, json=HELLO, headers=both)).status_code == 401
@@ -81,14 +81,14 @@ async def test_request_ids_have_their_shape_and_differ(http: AsyncClient) -> Non
     assert all(re.fullmatch(r"R[A-Za-z0-9]{23}", request_id) for request_id in ids)
 
 
-async def test_the_text_is_the_completion_only(http: AsyncClient) -> None:
+async def test_generated_text_excludes_the_prompt(http: AsyncClient) -> None:
     answer = await infer(http)
     text = answer["results"][0]["generated_text"]
     assert text.startswith(" Hello!")
     assert HELLO["input"] not in text
 
 
-async def test_a_form_of_strings_gives_what_the_same_json_gives(http: AsyncClient) -> None:
+async def test_form_and_json_give_the_same_answer(http: AsyncClient) -> None:
     as_json = await infer(http, input=JOKE, max_new_tokens=10, stream=False, stop=["</s>", "memory"], top_k=5)
     stops = ('["</s>", "memory"]',), ("</s>", "memory")
     for values in stops:
@@ -107,7 +107,7 @@ async def test_a_form_of_strings_gives_what_the_same_json_gives(http: AsyncClien
         assert refused.json()["detail"][0]["loc"][:2] == ["body", name]
 
 
-async def test_several_responses_are_given_whole_and_refused_as_a_stream(http: AsyncClient) -> None:
+async def test_num_responses_works_without_streaming_only(http: AsyncClient) -> None:
     answer = await infer(http, temperature=1, num_responses=2, seed=3)
     assert len(answer["results"]) == 2
     one = await infer(http, temperature=1, num_responses=1, seed=3)
@@ -130,7 +130,7 @@ async def test_the_text_ends_with_the_stop_string(http: AsyncClient) -> None:
         assert refused.json()["detail"][0]["loc"][:2] == ["body", "stop"]
 
 
-async def test_defaults_are_those_of_the_settings_and_the_catalog(http: AsyncClient) -> None:
+async def test_defaults_come_from_settings_and_catalog(http: AsyncClient) -> None:
     unset = await infer(http, input=JOKE)
     assert unset["results"] == (await infer(http, input=JOKE, repetition_penalty=1))["results"]
     described = (await http.get(f"/models/{MODEL}")).json()
@@ -163,7 +163,7 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
-async def test_every_range_has_two_sides_and_greedy_answers_repeat(http: AsyncClient) -> None:
+async def test_range_limits_are_inclusive_and_greedy_answers_repeat(http: AsyncClient) -> None:
     described = (await http.get(f"/models/{MODEL}")).json()
     assert EDGES.keys() == {field["name"] for field in described["in_fields"]}
     for name, (inside, outside) in EDGES.items():
@@ -180,7 +180,7 @@ async def test_every_range_has_two_sides_and_greedy_answers_repeat(http: AsyncCl
     assert missing.json()["detail"][0] == {"loc": ["body", "input"], "msg": "Field required", "type": "missing"}
 
 
-async def test_the_input_is_raw_and_bos_is_never_doubled(http: AsyncClient) -> None:
+async def test_input_is_raw_and_has_one_bos(http: AsyncClient) -> None:
     count = 1 + len(load_tokenizer(demo_checkpoint()).encode("Hello!"))
     assert (await infer(http, input="Hello!", max_new_tokens=1))["num_input_tokens"] == count
     assert (await infer(http, input="<s>Hello!", max_new_tokens=1))["num_input_tokens"] == count
@@ -191,7 +191,7 @@ async def test_the_input_is_raw_and_bos_is_never_doubled(http: AsyncClient) -> N
     assert with_turns != (await infer(http, input=plain, max_new_tokens=1))["num_input_tokens"]
 
 
-async def test_versions_and_deploys_are_found_or_404(http: AsyncClient) -> None:
+async def test_version_and_deploy_ids_are_found_or_404(http: AsyncClient) -> None:
     answer = await infer(http)
     versions = (await http.get(f"/models/{MODEL}/versions")).json()
     assert len(versions) >= 1
@@ -209,7 +209,7 @@ async def test_versions_and_deploys_are_found_or_404(http: AsyncClient) -> None:
         assert isinstance(unknown.json()["error"], str)
 
 
-async def test_a_stream_is_one_event_a_token_and_the_last_one_tells_the_rest(http: AsyncClient) -> None:
+async def test_stream_has_one_event_per_token_and_a_final_summary(http: AsyncClient) -> None:
     for fields, reason in (
         ({}, "eos_token"),
         ({"max_new_tokens": 5}, "length"),
@@ -236,19 +236,19 @@ async def test_a_stream_is_one_event_a_token_and_the_last_one_tells_the_rest(htt
             assert last["token"] == {**last["token"], "id": 2, "text": ""}
 
 
-async def test_no_event_has_a_key_that_a_client_takes_for_an_error(http: AsyncClient) -> None:
+async def test_stream_events_have_no_error_key(http: AsyncClient) -> None:
     response = await http.post(PATH, json={**HELLO, "input": JOKE, "stream": True})
     assert "error" not in response.text
 
 
-async def test_a_stream_shows_a_character_with_the_token_that_completes_it(http: AsyncClient) -> None:
+async def test_multi_token_character_is_streamed_with_its_last_token(http: AsyncClient) -> None:
     asked = {**HELLO, "response_format": {"type": "regex", "regex": "\N{LLAMA}\N{SNOWMAN}é"}, "stream": True}
     events = events_of(await http.post(PATH, json=asked))
     assert text_of(events).strip() == "\N{LLAMA}\N{SNOWMAN}é"
     assert "" in [event["token"]["text"] for event in events]
 
 
-async def test_a_format_is_kept_to(http: AsyncClient) -> None:
+async def test_response_format_is_enforced(http: AsyncClient) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
     schema["additionalProperties"] = False
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
@@ -256,7 +256,7 @@ async def test_a_format_is_kept_to(http: AsyncClient) -> None:
     assert json.loads(answer["results"][0]["generated_text"]).keys() == {"a"}
 
 
-async def test_a_prompt_that_does_not_fit_is_400_and_one_that_does_is_clamped(http: AsyncClient) -> None:
+async def test_too_long_prompt_is_400_and_max_new_tokens_is_clamped(http: AsyncClient) -> None:
     word = "llama "
     too_long = await http.post(PATH, json={"input": word * 5000})
     assert too_long.status_code == 400

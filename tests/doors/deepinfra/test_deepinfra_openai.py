@@ -1,4 +1,4 @@
-"""DeepInfra's OpenAI routes on the real server, as far as no other client is needed."""
+"""DeepInfra's OpenAI-compatible routes with the demo model."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ USER = {"role": "user", "content": "Hello!"}
 JOKE = {"role": "user", "content": "Tell me a joke"}
 ASKED: dict[str, Any] = {"model": MODEL, "messages": [USER], "temperature": 0}
 HELLO_TOKENS = 5
-"""Of ``[INST] Hello! [/INST]`` with BOS, for the demo model's tokenizer; for Llama's own they are 10."""
+"""Tokens of ``[INST] Hello! [/INST]`` with BOS in the demo tokenizer (10 in Llama's)."""
 
 
 @pytest.fixture(scope="module")
-async def client(real: LiveServer) -> AsyncIterator[AsyncOpenAI]:
-    """The official client at DeepInfra's base path."""
-    made = AsyncOpenAI(base_url=f"{real.url}/v1/openai", api_key=SECRET, max_retries=0, timeout=60)
+async def client(live: LiveServer) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI client with DeepInfra's base URL."""
+    made = AsyncOpenAI(base_url=f"{live.url}/v1/openai", api_key=SECRET, max_retries=0, timeout=60)
     async with made:
         yield made
 
@@ -57,12 +57,12 @@ async def chunks_of(http: AsyncClient, **fields: Any) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
-async def test_the_official_client_reads_a_wrong_key_as_such(client: AsyncOpenAI) -> None:
+async def test_openai_client_reports_a_wrong_key(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.AuthenticationError, match="not valid"):
         await client.with_options(api_key="wrong").chat.completions.create(**ASKED)
 
 
-async def test_a_chat_is_parsed_and_its_usage_and_cost_add_up(client: AsyncOpenAI) -> None:
+async def test_chat_completion_has_consistent_usage_and_cost(client: AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(**ASKED)
     assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", answer.id)
     assert answer.model == MODEL
@@ -73,7 +73,7 @@ async def test_a_chat_is_parsed_and_its_usage_and_cost_add_up(client: AsyncOpenA
     assert answer.choices[0].message.content.startswith(" Hello!")
 
 
-async def test_a_stream_ends_once_with_usage_and_without_the_end_token(client: AsyncOpenAI) -> None:
+async def test_stream_ends_once_with_usage_and_without_eos(client: AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(**ASKED, stream=True)
     chunks = [chunk async for chunk in stream]
     assert all(len(chunk.choices) == 1 for chunk in chunks)
@@ -84,7 +84,7 @@ async def test_a_stream_ends_once_with_usage_and_without_the_end_token(client: A
     assert "</s>" not in str(chunks)
 
 
-async def test_usage_is_left_out_or_in_every_chunk_as_asked(http: AsyncClient) -> None:
+async def test_stream_options_control_usage_chunks(http: AsyncClient) -> None:
     without = await chunks_of(http, stream_options={"include_usage": False})
     assert not any(chunk.get("usage") for chunk in without)
     always = await chunks_of(http, stream_options={"continuous_usage_stats": True})
@@ -92,14 +92,14 @@ async def test_usage_is_left_out_or_in_every_chunk_as_asked(http: AsyncClient) -
     assert all(chunk["choices"] for chunk in [*without, *always])
 
 
-async def test_a_stream_says_what_the_whole_answer_says(http: AsyncClient) -> None:
+async def test_stream_and_whole_answer_have_the_same_text(http: AsyncClient) -> None:
     whole = content(await chat(http))
     streamed = await chunks_of(http)
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in streamed) == whole
     assert whole.startswith(" ")
 
 
-async def test_the_routes_without_openai_in_them_answer_the_same(http: AsyncClient) -> None:
+async def test_routes_without_the_openai_prefix_are_equivalent(http: AsyncClient) -> None:
     assert content(await chat(http, "/v1/chat/completions")) == content(await chat(http))
     body = {"model": MODEL, "prompt": HELLO["input"], "temperature": 0}
     texts = [
@@ -108,7 +108,7 @@ async def test_the_routes_without_openai_in_them_answer_the_same(http: AsyncClie
     assert texts[0] == texts[1] == (await infer(http))["results"][0]["generated_text"]
 
 
-async def test_the_prompt_is_metas_format_wherever_the_system_message_stands(http: AsyncClient) -> None:
+async def test_chat_template_accepts_a_system_message_anywhere(http: AsyncClient) -> None:
     async def prompt_tokens(*messages: dict[str, str]) -> int:
         return (await chat(http, messages=messages, max_tokens=1))["usage"]["prompt_tokens"]
 
@@ -134,7 +134,7 @@ async def test_the_prompt_is_metas_format_wherever_the_system_message_stands(htt
     assert content(as_chat) == (await infer(http, input=two_turns))["results"][0]["generated_text"]
 
 
-async def test_parts_names_unknown_keys_and_developers_are_read(http: AsyncClient) -> None:
+async def test_content_parts_names_unknown_keys_and_developer_role_are_accepted(http: AsyncClient) -> None:
     plain = content(await chat(http))
     parts = {
         "role": "user",
@@ -156,7 +156,7 @@ async def test_a_final_assistant_message_is_continued(http: AsyncClient) -> None
     assert begun["content"] + continued == whole.strip()
 
 
-async def test_tools_are_405_and_asking_for_none_is_not(http: AsyncClient) -> None:
+async def test_tools_are_405_but_an_empty_list_is_accepted(http: AsyncClient) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     refused = await http.post(CHAT, json={**ASKED, "tools": [tool]})
     assert refused.status_code == 405
@@ -169,7 +169,7 @@ async def test_tools_are_405_and_asking_for_none_is_not(http: AsyncClient) -> No
     assert await chat(http, tools=[], tool_choice="none", max_tokens=1)
 
 
-async def test_formats_are_kept_to(http: AsyncClient) -> None:
+async def test_response_formats_are_enforced(http: AsyncClient) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
     schema["additionalProperties"] = False
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
@@ -180,7 +180,7 @@ async def test_formats_are_kept_to(http: AsyncClient) -> None:
         assert isinstance(json.loads(content(any_object)), dict)
 
 
-async def test_two_choices_are_numbered_and_summed_and_five_are_refused(http: AsyncClient) -> None:
+async def test_two_choices_are_indexed_and_five_are_rejected(http: AsyncClient) -> None:
     answer = await chat(http, n=2, temperature=1, seed=1)
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     one = await chat(http, n=1, temperature=1, seed=1)
@@ -196,7 +196,7 @@ async def test_a_seed_fixes_the_text(http: AsyncClient) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-async def test_log_probabilities_are_one_a_token(http: AsyncClient) -> None:
+async def test_logprobs_have_one_entry_per_token(http: AsyncClient) -> None:
     answer = await chat(http, logprobs=True, top_logprobs=1, temperature=0)
     entries = answer["choices"][0]["logprobs"]["content"]
     assert len(entries) == answer["usage"]["completion_tokens"]
@@ -211,7 +211,7 @@ async def test_a_chats_text_excludes_the_stop_string(http: AsyncClient) -> None:
         assert answer["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_a_prompt_that_is_too_long_is_400_and_one_that_fits_is_answered_as_far_as_it_goes(
+async def test_too_long_prompt_is_400_and_max_tokens_is_clamped(
     http: AsyncClient,
 ) -> None:
     token = next(
@@ -236,7 +236,7 @@ async def test_a_prompt_that_is_too_long_is_400_and_one_that_fits_is_answered_as
         assert fits["choices"][0]["finish_reason"] == "length"
 
 
-async def test_one_token_is_one_token(http: AsyncClient) -> None:
+async def test_max_tokens_of_one_returns_one_token(http: AsyncClient) -> None:
     answer = await chat(http, max_tokens=1)
     assert answer["usage"]["completion_tokens"] == 1
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -250,22 +250,22 @@ async def test_an_unknown_model_is_404_and_a_wrong_type_422(client: AsyncOpenAI,
     assert wrong.json()["detail"][0]["loc"][0] == "body"
 
 
-async def test_a_client_that_leaves_frees_its_place(http: AsyncClient, running: Server) -> None:
+async def test_client_disconnect_frees_its_run(http: AsyncClient, built_server: Server) -> None:
     body = {**HELLO, "response_format": {"type": "regex", "regex": "[ab]{500}"}, "stream": True}
     async with http.stream("POST", PATH, json=body) as response:
         assert response.status_code == 200
         await anext(response.aiter_lines())
         prediction_id = response.headers["corral-prediction"]
     async with asyncio.timeout(10):
-        while running.engine.stats().running:
+        while built_server.engine.stats().running:
             await asyncio.sleep(0.01)
-    caller = await running.accounts.authenticate(SECRET)
+    caller = await built_server.accounts.authenticate(SECRET)
     assert caller is not None
-    stored = await running.predictions.wait(caller, prediction_id, timeout_s=10)
+    stored = await built_server.predictions.wait(caller, prediction_id, timeout_s=10)
     assert (stored.status, stored.stopped_by) == ("canceled", "disconnect")
 
 
-async def test_completions_echo_read_ids_and_tell_log_probabilities(http: AsyncClient) -> None:
+async def test_completions_support_echo_token_ids_and_logprobs(http: AsyncClient) -> None:
     body = {"model": MODEL, "temperature": 0, "max_tokens": 4}
     echoed = (await http.post(COMPLETIONS, json={**body, "prompt": "Hello!", "echo": True, "logprobs": 0})).json()
     choice = echoed["choices"][0]
@@ -277,7 +277,7 @@ async def test_completions_echo_read_ids_and_tell_log_probabilities(http: AsyncC
     assert by_ids["choices"][0]["text"] == by_text["choices"][0]["text"]
 
 
-async def test_too_many_runs_of_one_model_are_429_and_another_model_is_served(tmp_path: Path) -> None:
+async def test_run_limit_of_one_model_does_not_affect_another(tmp_path: Path) -> None:
     chosen = {"data_dir": tmp_path, "api_key": SECRET, "concurrent_per_model": 2}
     made = build(load_settings(chosen, {}), lambda _: None)
     long = {**HELLO, "response_format": {"type": "regex", "regex": "[ab]{500}"}, "stream": True}
@@ -298,7 +298,7 @@ async def test_too_many_runs_of_one_model_are_429_and_another_model_is_served(tm
                     await asyncio.sleep(0.02)
 
 
-async def test_the_settings_follow_the_page_of_2023(tmp_path: Path, http: AsyncClient) -> None:
+async def test_settings_can_reproduce_the_2023_defaults(tmp_path: Path, http: AsyncClient) -> None:
     chosen = {
         "data_dir": tmp_path,
         "api_key": SECRET,
@@ -321,9 +321,9 @@ async def test_the_settings_follow_the_page_of_2023(tmp_path: Path, http: AsyncC
 
 
 async def test_the_same_prompt_seed_and_parameters_give_the_same_tokens_on_every_route(
-    http: AsyncClient, running: Server
+    http: AsyncClient, built_server: Server
 ) -> None:
-    caller = await running.accounts.authenticate(SECRET)
+    caller = await built_server.accounts.authenticate(SECRET)
     assert caller is not None
     sampled = {"temperature": 1.5, "top_p": 0.95, "top_k": 40, "seed": 77, "repetition_penalty": 1.1}
     native = await http.post(PATH, json={**HELLO, **sampled, "max_new_tokens": 40})
@@ -332,7 +332,7 @@ async def test_the_same_prompt_seed_and_parameters_give_the_same_tokens_on_every
     completed = await http.post(COMPLETIONS, json={**shared, "prompt": HELLO["input"]})
     digests: set[str] = set()
     for response in (native, chatted, completed):
-        stored = await running.predictions.get(caller, response.headers["corral-prediction"])
+        stored = await built_server.predictions.get(caller, response.headers["corral-prediction"])
         assert stored.receipt is not None
         digests.add(stored.receipt["tokens_digest"])
     assert len(digests) == 1

@@ -1,4 +1,4 @@
-"""What DeepInfra's pages of 2023 and 2024 show, word for word, and what deepctl asks.
+"""Commands and outputs on DeepInfra's pages of 2023 and 2024, and the requests of deepctl.
 
 ``pages/`` holds the commands of the pages as they are, and what ``deepctl model info`` printed. deepctl itself is on no
 registry: its requests are made here as it makes them, and its printing is done again.
@@ -34,7 +34,7 @@ def page(name: str) -> str:
 
 
 def model_info(document: dict[str, Any]) -> str:
-    """What deepctl 0.6.0 prints of ``GET /models/{owner}/{model}``."""
+    """Format ``GET /models/{owner}/{model}`` as deepctl 0.6.0 does."""
     pricing, meta = document["pricing"], document["meta"]
     public = str(document["public"]).lower()
     lines = [f"model: {document['model_name']}", f"type: {document['type']}", f"version: {document['version']}"]
@@ -49,7 +49,7 @@ def model_info(document: dict[str, Any]) -> str:
 
 
 async def run(command: str, server: LiveServer) -> str:
-    """What a page's command prints, with this server for DeepInfra's and the key for the token."""
+    """Run a documented command against this server with a valid key; returns its output."""
     here = command.replace(HOST, server.url).replace("$(deepctl auth token)", SECRET)
     process = await asyncio.create_subprocess_exec(
         "bash",
@@ -66,25 +66,25 @@ async def run(command: str, server: LiveServer) -> str:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None and os.environ.get("CI") != "true", reason="there is no curl")
-async def test_the_curl_commands_of_the_pages_are_answered(real: LiveServer) -> None:
-    native = json.loads(await run(page("native.sh"), real))
+async def test_documented_curl_commands_work(live: LiveServer) -> None:
+    native = json.loads(await run(page("native.sh"), live))
     assert native["results"][0]["generated_text"]
     assert list(native) == ["results", "num_tokens", "num_input_tokens", "request_id", "inference_status"]
     for name in ("chat.sh", "conversation.sh"):
-        chat = json.loads(await run(page(name), real))
+        chat = json.loads(await run(page(name), live))
         assert chat["object"] == "chat.completion"
         assert chat["model"] == MODEL
         assert chat["choices"][0]["message"]["content"].startswith(" ")
         assert list(chat["usage"]) == ["prompt_tokens", "total_tokens", "completion_tokens", "estimated_cost"]
-    stream = await run(page("stream.sh"), real)
+    stream = await run(page("stream.sh"), live)
     assert stream.startswith("data: {")
     assert stream.endswith("data: [DONE]\n\n")
     assert "</s>" not in stream
 
 
-async def test_anyone_may_list_the_models_and_both_lists_agree(real: LiveServer, http: AsyncClient) -> None:
-    async with real.http(key=None) as stranger:
-        listed = {each["model_name"]: each for each in (await stranger.get("/models/list")).json()}
+async def test_model_lists_need_no_key_and_agree(live: LiveServer, http: AsyncClient) -> None:
+    async with live.http(key=None) as anonymous_client:
+        listed = {each["model_name"]: each for each in (await anonymous_client.get("/models/list")).json()}
     assert set(NAMES) <= listed.keys()
     for name in NAMES:
         assert listed[name]["pricing"]["type"] == "tokens"
@@ -130,7 +130,7 @@ async def test_model_info_has_every_heading_in_its_order(http: AsyncClient) -> N
     assert "input" in schema["schema_in"]["properties"]
 
 
-async def test_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -> None:
+async def test_texts_match_the_2023_pages_under_their_settings() -> None:
     model = demo_catalog().get(LARGE)
     document = described(
         model,
@@ -149,7 +149,7 @@ async def test_the_texts_are_those_of_2023_to_the_byte_under_its_settings() -> N
     assert shown[shown.index("CURL invocation:") :].rstrip("\n") == page("model_info.txt").rstrip("\n")
 
 
-async def test_lists_versions_deploys_and_logs_have_what_deepctl_reads(http: AsyncClient) -> None:
+async def test_lists_have_the_fields_that_deepctl_reads(http: AsyncClient) -> None:
     for path in ("/models/private/list", "/models/deployment/list", "/models/lora/list"):
         assert (await http.get(path)).json() == []
     (await http.post(PATH, json={"input": "Hi", "max_new_tokens": 1})).raise_for_status()
@@ -170,10 +170,10 @@ async def test_lists_versions_deploys_and_logs_have_what_deepctl_reads(http: Asy
         assert (refused.status_code, list(refused.json())) == (405, ["error"])
 
 
-async def test_a_token_is_good_if_me_is_answered(real: LiveServer, http: AsyncClient) -> None:
+async def test_me_tells_whether_a_token_is_valid(live: LiveServer, http: AsyncClient) -> None:
     assert (await http.get("/v1/me")).status_code == 200
-    async with real.http(key="wrong") as stranger:
-        assert (await stranger.get("/v1/me")).status_code == 401
+    async with live.http(key="wrong") as unauthorized:
+        assert (await unauthorized.get("/v1/me")).status_code == 401
 
 
 async def test_infer_sends_a_form_and_reads_one_json_document(http: AsyncClient) -> None:
@@ -187,9 +187,9 @@ async def test_infer_sends_a_form_and_reads_one_json_document(http: AsyncClient)
     assert refused.json()["detail"][0]["loc"] == ["body", "temperature"]
 
 
-async def test_every_deepctl_is_served(real: LiveServer) -> None:
-    async with real.http(key=None) as stranger:
-        answer = (await stranger.get("/cli/version", params={"version": "0.6.0"})).json()
+async def test_cli_version_accepts_every_deepctl(live: LiveServer) -> None:
+    async with live.http(key=None) as anonymous_client:
+        answer = (await anonymous_client.get("/cli/version", params={"version": "0.6.0"})).json()
     assert answer.keys() == {"min", "update", "latest"}
     assert all(tuple(map(int, answer[name].split("."))) <= (0, 6, 0) for name in ("min", "update"))
 
@@ -206,11 +206,11 @@ async def test_deploys_are_listed_by_status(http: AsyncClient) -> None:
 
 
 def fits(document: dict[str, Any], schema: dict[str, Any]) -> bool:
-    """Whether an object has every name that its schema requires, and none that it does not know."""
+    """Return whether an object has all required and no unknown properties."""
     return set(schema["required"]) <= document.keys() <= schema["properties"].keys()
 
 
-async def test_every_schema_that_a_model_names_describes_what_its_route_reads_and_writes(http: AsyncClient) -> None:
+async def test_published_model_schemas_match_the_routes(http: AsyncClient) -> None:
     listed = (await http.get(f"/models/{LARGE}")).json()["schemas"]
     assert [each["key"] for each in listed] == ["default", "openai-chat-completions", "openai-completions"]
     shared = {"temperature": 0, "stream": True}

@@ -1,4 +1,4 @@
-"""The native stream over scripted runs: what comes late, in pieces, or not at all."""
+"""Native streams of scripted runs: timing, split characters, errors, disconnects."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from corral.core.errors import EngineFailed, EngineUnavailable, Overloaded, RateLimited
 from corral.core.generation import ChoiceEnded, Finished, FinishReason, Started, Usage
 from tests.doors.deepinfra.native import HELLO, PATH, events_of, native_answer, text_of
-from tests.doors.door_contract import every_error
+from tests.doors.error_examples import every_error
 from tests.doors.live_server import LiveServer
 from tests.doors.scripted_predictions import PROMPT_TOKENS, ScriptedPredictions, delta
 
@@ -27,11 +27,13 @@ def ended(
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """A loop for each test, as the scripted server has it."""
+    """Use one event loop per test, as the scripted server does."""
     return "asyncio"
 
 
-async def test_a_token_is_shown_before_the_next_one_comes(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_token_is_streamed_before_the_next_one_is_generated(
+    server: LiveServer, predictions: ScriptedPredictions
+) -> None:
     more = asyncio.Event()
     predictions.script = [*native_answer(" Hello")[:2], more, *native_answer(" Hello")[2:]]
     async with server.http() as http, http.stream("POST", PATH, json=STREAMED) as response:
@@ -44,7 +46,7 @@ async def test_a_token_is_shown_before_the_next_one_comes(server: LiveServer, pr
     assert '"finish_reason":"eos_token"' in rest[-1]
 
 
-async def test_a_character_is_never_split(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_multi_byte_character_is_not_split(server: LiveServer, predictions: ScriptedPredictions) -> None:
     parts = [("", LLAMA[:1]), ("", LLAMA[1:3]), ("\N{LLAMA}", LLAMA[3:])]
     deltas = [delta(text, number, piece=piece) for number, (text, piece) in enumerate(parts, 1)]
     predictions.script = [STARTED, *deltas, *ended(3, FinishReason.LENGTH)]
@@ -55,7 +57,7 @@ async def test_a_character_is_never_split(server: LiveServer, predictions: Scrip
     assert set(shown) <= {"", "\N{LLAMA}"}
 
 
-async def test_an_unfinished_character_at_the_end_is_a_replacement_in_text_and_tokens(
+async def test_incomplete_final_character_becomes_a_replacement_character(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     cut = delta("\N{REPLACEMENT CHARACTER}", 1, piece=LLAMA[:2])
@@ -65,7 +67,7 @@ async def test_an_unfinished_character_at_the_end_is_a_replacement_in_text_and_t
     assert text_of(events) == events[-1]["generated_text"] == "\N{REPLACEMENT CHARACTER}"
 
 
-async def test_text_that_was_held_back_for_a_stop_string_is_in_its_token_all_the_same(
+async def test_text_held_back_for_a_stop_string_stays_in_its_token(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     held = [delta("say ", 1), delta("", 2, piece=b"he"), delta("", 3, piece=b"llo, Ann")]
@@ -76,7 +78,7 @@ async def test_text_that_was_held_back_for_a_stop_string_is_in_its_token_all_the
     assert events[-1]["details"]["finish_reason"] == "stop_sequence"
 
 
-async def test_an_end_without_a_token_of_its_own_is_told_in_an_event_that_adds_no_text(
+async def test_end_without_a_token_is_an_event_without_text(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     late = asyncio.Event()
@@ -90,7 +92,7 @@ async def test_an_end_without_a_token_of_its_own_is_told_in_an_event_that_adds_n
     assert '"generated_text":" Hello"' in last
 
 
-async def test_an_error_in_the_middle_is_an_event_without_a_key_called_error(
+async def test_mid_stream_error_is_an_event_without_an_error_key(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.script = [*native_answer(" Hello")[:2], EngineFailed("The engine died.")]
@@ -99,7 +101,7 @@ async def test_an_error_in_the_middle_is_an_event_without_a_key_called_error(
     assert events[-1] == {"error_type": "generation_error", "error_message": "The engine died."}
 
 
-async def test_an_error_before_the_first_byte_keeps_its_status(
+async def test_error_before_the_first_byte_has_its_own_status(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     for error, status in (
@@ -116,7 +118,7 @@ async def test_an_error_before_the_first_byte_keeps_its_status(
                 assert int(refused.headers["retry-after"]) >= 1
 
 
-async def test_every_error_has_a_sentence_and_a_status(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_every_error_has_a_message_and_a_status(server: LiveServer, predictions: ScriptedPredictions) -> None:
     async with server.http() as http:
         for error in every_error():
             predictions.enter_error = error
@@ -125,9 +127,7 @@ async def test_every_error_has_a_sentence_and_a_status(server: LiveServer, predi
             assert isinstance(refused.json()["error"], str)
 
 
-async def test_a_client_that_leaves_cancels_its_call_whole_or_streamed(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_client_disconnect_cancels_the_run(server: LiveServer, predictions: ScriptedPredictions) -> None:
     for fields in (HELLO, STREAMED):
         predictions.script = [*native_answer(" Hello")[:2], asyncio.Event()]
         predictions.entered.clear()
@@ -142,7 +142,7 @@ async def test_a_client_that_leaves_cancels_its_call_whole_or_streamed(
         assert predictions.running == 0
 
 
-async def test_an_idempotency_key_leads_to_the_same_request(server: LiveServer) -> None:
+async def test_idempotency_key_returns_the_same_request(server: LiveServer) -> None:
     headers = {"idempotency-key": "once"}
     form = [("input", (None, HELLO["input"])), ("temperature", (None, "0"))]
     async with server.http() as http:
@@ -154,7 +154,7 @@ async def test_an_idempotency_key_leads_to_the_same_request(server: LiveServer) 
     assert other.status_code == 409
 
 
-async def test_a_form_is_bounded_and_junk_is_refused(server: LiveServer) -> None:
+async def test_form_size_is_limited_and_malformed_forms_are_rejected(server: LiveServer) -> None:
     multipart = {"content-type": "multipart/form-data; boundary=x"}
     async with server.http() as http:
         many = [("stop", (None, "a"))] * 65

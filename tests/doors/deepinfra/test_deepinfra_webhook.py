@@ -1,4 +1,4 @@
-"""A webhook is answered at once, and called with what the answer would have been."""
+"""Inference with a webhook: immediate response, result delivered to the webhook."""
 
 import pytest
 from httpx2 import AsyncClient
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 NOTHING = {"status": "queued", "runtime_ms": 0, "cost": 0, "tokens_generated": 0, "tokens_input": 0}
 
 
-async def test_a_webhook_is_called_until_its_receiver_takes_it(http: AsyncClient) -> None:
+async def test_webhook_is_retried_until_accepted(http: AsyncClient) -> None:
     asked = {"input": "[INST] Tell me a joke [/INST]", "num_responses": 2, "stop": ["no such text", "fail the"]}
     whole = await infer(http, **asked)
     async with receiving() as receiver:
@@ -35,14 +35,14 @@ async def test_a_webhook_is_called_until_its_receiver_takes_it(http: AsyncClient
     assert {"webhook-id", "webhook-timestamp", "webhook-signature"} <= posts[0].headers.keys()
 
 
-async def test_an_inference_that_does_not_succeed_is_told_as_failed(http: AsyncClient, running: Server) -> None:
-    caller = await running.accounts.authenticate(SECRET)
+async def test_failed_inference_sends_a_failed_webhook(http: AsyncClient, built_server: Server) -> None:
+    caller = await built_server.accounts.authenticate(SECRET)
     assert caller is not None
     async with receiving() as receiver:
         body = {**HELLO, "webhook": receiver.url, "response_format": {"type": "regex", "regex": "[ab]{500}"}}
         response = await http.post(PATH, json=body)
         assert response.status_code == 200, response.text
-        await running.predictions.cancel(caller, response.headers["corral-prediction"])
+        await built_server.predictions.cancel(caller, response.headers["corral-prediction"])
         (post,) = await receiver.until(1)
     told = post.json()
     assert told["request_id"] == response.json()["request_id"]
@@ -51,7 +51,7 @@ async def test_an_inference_that_does_not_succeed_is_told_as_failed(http: AsyncC
     assert told["error"]
 
 
-async def test_a_webhook_and_a_stream_are_refused_together_and_so_is_a_url_that_is_none(http: AsyncClient) -> None:
+async def test_webhook_with_stream_or_invalid_url_is_rejected(http: AsyncClient) -> None:
     together = await http.post(PATH, json={**HELLO, "webhook": "http://127.0.0.1:9", "stream": True})
     assert together.status_code == 422
     assert together.json()["detail"][0]["loc"] == ["body", "webhook"]

@@ -1,4 +1,4 @@
-"""Whole answers, through the official client."""
+"""Chat completions without streaming, with the official client."""
 
 import re
 from dataclasses import replace
@@ -97,7 +97,7 @@ async def test_every_mapped_field_reaches_the_service(server: LiveServer, predic
 
 
 @pytest.mark.anyio
-async def test_null_is_the_same_as_leaving_a_field_out(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_null_equals_an_omitted_field(server: LiveServer, predictions: ScriptedPredictions) -> None:
     nulls = dict.fromkeys(set(ChatCompletionRequest.model_fields) - {"model", "messages"})
     async with server.http() as http:
         for extra in ({}, nulls):
@@ -110,14 +110,14 @@ async def test_null_is_the_same_as_leaving_a_field_out(server: LiveServer, predi
 
 
 @pytest.mark.anyio
-async def test_a_min_p_of_one_keeps_only_the_best_token(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_min_p_of_one_is_greedy(server: LiveServer, predictions: ScriptedPredictions) -> None:
     async with server.http() as http:
         await http.post("/v1/chat/completions", json={"model": MODEL, "messages": USER, "min_p": 1, "top_k": 9})
     assert predictions.requests[0].sampling == Sampling(top_k=1)
 
 
 @pytest.mark.anyio
-async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_range_limits_are_accepted(server: LiveServer, predictions: ScriptedPredictions) -> None:
     low = {"temperature": 0, "top_p": 1e-9, "top_k": 0, "min_p": 0, "repetition_penalty": 0.01, "max_tokens": 1}
     high = {"temperature": 2, "top_p": 1, "top_k": 999, "repetition_penalty": 5, "max_tokens": 10**6, "seed": 2**64}
     async with server.http() as http:
@@ -128,14 +128,14 @@ async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, pred
     assert predictions.requests[1].seed == 2**64
 
 
-def test_a_checkpoints_name_that_does_not_fit_a_header_is_encoded() -> None:
+def test_checkpoint_name_is_encoded_for_the_header() -> None:
     model = catalog().models()[0]
     assert weights_header(model) == {"corral-weights": "demo"}
     assert weights_header(replace(model, weights="Llama 2\r\n\u043c")) == {"corral-weights": "Llama 2%0D%0A%D0%BC"}
 
 
 @pytest.mark.anyio
-async def test_models_are_listed_and_say_what_really_answers(server: LiveServer) -> None:
+async def test_model_list_names_the_loaded_checkpoint(server: LiveServer) -> None:
     async with server.openai() as client:
         listed = (await client.models.list()).data
         found = await client.models.retrieve(MODEL.lower())

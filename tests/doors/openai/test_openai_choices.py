@@ -1,4 +1,4 @@
-"""Several choices, log probabilities, constraints and queue positions, whole and streamed."""
+"""Several choices, logprobs, constraints and queue positions, with and without streaming."""
 
 import json
 import math
@@ -23,7 +23,7 @@ USER = [{"role": "user", "content": "Hello!"}]
 
 
 async def chunks(server: LiveServer, path: str = "/v1/chat/completions", **body: object) -> list[dict[str, Any]]:
-    """Every chunk of a stream, after a look at its form."""
+    """Read a stream; asserts the format of its chunks."""
     async with server.http() as http:
         response = await http.post(path, json={"model": MODEL, "messages": USER, "stream": True, **body})
     assert response.status_code == 200, response.text
@@ -39,9 +39,7 @@ def of_choice(index: int, read: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.anyio
-async def test_several_choices_stream_each_under_its_index_and_the_usage_comes_last(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_choices_stream_by_index_with_usage_last(server: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.script = answer(" a", "b", choices=3)
     read = await chunks(server, n=3)
     assert predictions.requests[0].choices == 3
@@ -58,7 +56,7 @@ async def test_several_choices_stream_each_under_its_index_and_the_usage_comes_l
 
 
 @pytest.mark.anyio
-async def test_a_choice_that_ends_early_says_so_at_once_and_the_last_to_end_carries_the_usage(
+async def test_finished_choice_is_reported_at_once_and_the_last_has_the_usage(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.script = [
@@ -120,18 +118,14 @@ async def test_log_probabilities_cover_every_billed_token_whole_and_streamed(
 
 
 @pytest.mark.anyio
-async def test_without_logprobs_none_are_shown_and_no_pieces_are_asked_for(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_logprobs_are_omitted_unless_requested(server: LiveServer, predictions: ScriptedPredictions) -> None:
     for extra in ({}, {"logprobs": False, "top_logprobs": 0}):
         assert not any("logprobs" in chunk["choices"][0] for chunk in await chunks(server, **extra))
     assert not any(request.pieces for request in predictions.requests)
 
 
 @pytest.mark.anyio
-async def test_an_impossible_token_has_a_log_probability_that_json_can_write(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_infinite_logprob_is_valid_json(server: LiveServer, predictions: ScriptedPredictions) -> None:
     impossible = delta("a", 1).__class__(
         choice=0, text="a", ids=(1,), logprobs=(-math.inf,), pieces=(b"a",), completion_tokens=1
     )
@@ -154,7 +148,7 @@ async def test_an_impossible_token_has_a_log_probability_that_json_can_write(
         {"top_logprobs": 1, "temperature": 0, "response_format": {"type": "json_object"}},
     ],
 )
-async def test_rivals_that_the_engine_cannot_tell_are_refused_by_name(
+async def test_unsupported_top_logprobs_are_rejected_by_name(
     server: LiveServer, predictions: ScriptedPredictions, extra: dict[str, object]
 ) -> None:
     completion = {("logprobs" if name == "top_logprobs" else name): value for name, value in extra.items()}
@@ -179,7 +173,7 @@ async def test_top_logprobs_alone_is_refused_by_name(server: LiveServer) -> None
 
 
 @pytest.mark.anyio
-async def test_the_place_in_the_queue_is_a_comment_before_the_first_chunk(
+async def test_queue_position_is_a_comment_before_the_first_chunk(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.script = [Queued(position=2), Queued(position=1), *answer(" Hi")]
@@ -213,7 +207,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required"
         ),
     ],
 )
-async def test_a_response_format_becomes_what_the_engine_enforces(
+async def test_response_format_becomes_an_engine_constraint(
     server: LiveServer, predictions: ScriptedPredictions, wanted: dict[str, object], constraint: Constraint | None
 ) -> None:
     async with server.http() as http:
@@ -245,7 +239,7 @@ async def test_a_response_format_becomes_what_the_engine_enforces(
         ({"type": "regex", "regex": "a" * 2049}, 422, "regex"),
     ],
 )
-async def test_a_malformed_response_format_is_refused_by_its_place(
+async def test_malformed_response_format_is_rejected_with_its_path(
     server: LiveServer, predictions: ScriptedPredictions, wanted: object, status: int, place: str | None
 ) -> None:
     async with server.http() as http:

@@ -1,4 +1,4 @@
-"""``/completions``: raw prompts and token ids, echo, log probabilities in the old shape."""
+"""``/completions``: raw prompts, token ids, echo, logprobs in the legacy format."""
 
 import re
 from itertools import chain
@@ -62,7 +62,7 @@ async def test_a_completion_has_the_documented_shape(server: LiveServer) -> None
         ([[1, 2]], TokenPrompt((1, 2))),
     ],
 )
-async def test_one_prompt_is_read_in_each_of_its_forms(
+async def test_prompt_formats_are_equivalent(
     server: LiveServer, predictions: ScriptedPredictions, prompt: object, core: object
 ) -> None:
     async with server.openai() as client:
@@ -78,7 +78,7 @@ LIMIT_OF_ZERO = {
 
 
 @pytest.mark.anyio
-async def test_the_default_limit_is_512_and_echo_alone_may_ask_for_none(
+async def test_default_max_tokens_is_512_and_zero_requires_echo(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     async with server.openai() as client:
@@ -94,7 +94,7 @@ async def test_the_default_limit_is_512_and_echo_alone_may_ask_for_none(
 
 
 @pytest.mark.anyio
-async def test_several_prompts_and_what_is_not_offered_are_refused_by_name(
+async def test_unsupported_fields_and_several_prompts_are_rejected_by_name(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     assert await refusal(server, prompt=["a", "b"]) == (400, "prompt")
@@ -114,9 +114,7 @@ async def test_several_prompts_and_what_is_not_offered_are_refused_by_name(
 
 
 @pytest.mark.anyio
-async def test_leftovers_that_ask_for_nothing_are_let_through(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_fields_without_effect_are_accepted(server: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.script = answer(" a", choices=2)
     harmless = {"suffix": "", "stop_token_ids": [], "return_tokens_as_token_ids": False, "data": None, "user": "ann"}
     assert await refusal(server, n=2, best_of=2, **harmless) == (200, None)
@@ -149,7 +147,7 @@ async def test_leftovers_that_ask_for_nothing_are_let_through(
         {"temperature": 2.1},
     ],
 )
-async def test_a_value_out_of_range_is_422_with_its_place(
+async def test_out_of_range_value_is_422_with_its_path(
     server: LiveServer, predictions: ScriptedPredictions, extra: dict[str, object]
 ) -> None:
     assert await refusal(server, **extra) == (422, next(iter(extra)))
@@ -157,7 +155,7 @@ async def test_a_value_out_of_range_is_422_with_its_place(
 
 
 @pytest.mark.anyio
-async def test_the_far_ends_of_every_range_are_accepted(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_range_limits_are_accepted(server: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.script = answer("a", choices=4)
     for extra in (
         {"logprobs": 0, "n": 4, "best_of": 4},
@@ -183,9 +181,7 @@ async def test_an_echo_comes_before_each_choice(server: LiveServer, predictions:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stream", [False, True])
-async def test_log_probabilities_say_where_in_the_text_each_token_begins(
-    server: LiveServer, predictions: ScriptedPredictions, stream: bool
-) -> None:
+async def test_logprobs_have_text_offsets(server: LiveServer, predictions: ScriptedPredictions, stream: bool) -> None:
     predictions.script = answer(" ä", "b", echo=ECHO)
     parts: list[dict[str, Any]] = []
     if stream:
@@ -205,14 +201,14 @@ async def test_log_probabilities_say_where_in_the_text_each_token_begins(
 
 
 @pytest.mark.anyio
-async def test_a_greedy_answer_has_each_token_alone_among_the_most_likely(server: LiveServer) -> None:
+async def test_greedy_answer_has_one_top_logprob_per_token(server: LiveServer) -> None:
     async with server.openai() as client:
         (choice,) = (await create(client, logprobs=1, temperature=0)).choices
     assert [list(top) for top in choice.logprobs.top_logprobs] == [[" Hello"], ["!"], ["</s>"]]
 
 
 @pytest.mark.anyio
-async def test_log_probabilities_of_zero_name_no_rivals(server: LiveServer) -> None:
+async def test_logprobs_of_zero_have_no_alternatives(server: LiveServer) -> None:
     async with server.openai() as client:
         (choice,) = (await create(client, logprobs=0)).choices
     assert choice.logprobs.top_logprobs is None
@@ -220,7 +216,7 @@ async def test_log_probabilities_of_zero_name_no_rivals(server: LiveServer) -> N
 
 
 @pytest.mark.anyio
-async def test_every_chunk_of_a_stream_has_text_and_the_last_the_usage(server: LiveServer) -> None:
+async def test_stream_chunks_have_text_and_the_last_has_usage(server: LiveServer) -> None:
     async with server.openai() as client:
         stream = await create(client, stream=True)
         read = [chunk async for chunk in stream]

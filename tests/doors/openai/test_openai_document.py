@@ -1,4 +1,4 @@
-"""``docs/api/openai.md`` and the OpenAPI document say what the code does."""
+"""``docs/api/openai.md`` and the OpenAPI document match the code."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ def document() -> dict[str, Any]:
     return create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0)).openapi()
 
 
-def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix: str = "") -> dict[str, str]:
+def _field_support(fields: set[str], refused: set[str], ignored: frozenset[str], prefix: str = "") -> dict[str, str]:
     assert refused <= fields
     assert ignored <= fields
     assert not refused & ignored
@@ -53,28 +53,28 @@ def _fates(fields: set[str], refused: set[str], ignored: frozenset[str], prefix:
     return {prefix + field: word for field, word in fate.items()}
 
 
-def test_the_page_lists_every_field_of_the_wire_models_with_its_fate() -> None:
+def test_docs_list_every_field_and_whether_it_is_supported() -> None:
     rows = _ROW.findall(_page())
     assert len(rows) == len({name for name, _, _ in rows}), "a field has two rows"
-    form = _fates(
+    form = _field_support(
         {field.alias or name for name, field in ResponseFormat.model_fields.items()},
         set(),
         frozenset(),
         "response_format.",
     )
-    chat = _fates(set(ChatCompletionRequest.model_fields), set(HARMLESS), IGNORED) | form
-    chat |= _fates(set(ChatMessage.model_fields), set(HARMLESS_IN_MESSAGE), IGNORED_IN_MESSAGE, "messages[].")
+    chat = _field_support(set(ChatCompletionRequest.model_fields), set(HARMLESS), IGNORED) | form
+    chat |= _field_support(set(ChatMessage.model_fields), set(HARMLESS_IN_MESSAGE), IGNORED_IN_MESSAGE, "messages[].")
     fields = set(CompletionRequest.model_fields)
-    completion = _fates(fields, set(HARMLESS_IN_COMPLETION), IGNORED_IN_COMPLETION) | form
+    completion = _field_support(fields, set(HARMLESS_IN_COMPLETION), IGNORED_IN_COMPLETION) | form
     assert {name: fate for name, fate, _ in rows if fate != "-"} == chat
     assert {name: fate for name, _, fate in rows if fate != "-"} == completion
 
 
-def test_the_page_lists_what_an_estimate_says() -> None:
+def test_docs_list_every_estimate_field() -> None:
     assert _table("estimate") == set(CostEstimate.__annotations__)
 
 
-def test_the_page_lists_every_header_that_is_read_or_sent() -> None:
+def test_docs_list_every_header() -> None:
     documented = {str(header["name"]).lower() for header in RUN_HEADERS}
     assert _table("request header") == documented | {"authorization", "content-encoding"}
     api = Path("src/corral/api")
@@ -86,13 +86,13 @@ def test_the_page_lists_every_header_that_is_read_or_sent() -> None:
     assert _table("response header") == sent
 
 
-def test_the_page_lists_every_status_with_its_code() -> None:
+def test_docs_list_every_status_with_its_code() -> None:
     rows = set(re.findall(r"^\| (\d{3}) \|.*\| (.*) \|$", _page(), re.MULTILINE))
     listed = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
     assert listed == {(row.status, row.code or "null") for row in ERRORS.values()}
 
 
-def test_the_openapi_document_describes_the_bodies_and_asks_for_the_key(document: dict[str, Any]) -> None:
+def test_openapi_document_has_the_bodies_and_the_security_scheme(document: dict[str, Any]) -> None:
     for path, wire in (("/v1/chat/completions", ChatCompletionRequest), ("/v1/completions", CompletionRequest)):
         operation = document["paths"][path]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -108,7 +108,7 @@ def test_the_openapi_document_describes_the_bodies_and_asks_for_the_key(document
     assert {path for path in unlocked if path.startswith("/v1/")} == by_capability
 
 
-def test_the_openapi_document_states_every_status_of_the_page(document: dict[str, Any]) -> None:
+def test_openapi_document_lists_every_documented_status(document: dict[str, Any]) -> None:
     stated = {int(status) for status in document["paths"]["/v1/chat/completions"]["post"]["responses"]}
     assert stated == {200, 421, 422} | {row.status for row in ERRORS.values()}
     for item in document["paths"].values():

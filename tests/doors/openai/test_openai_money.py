@@ -1,4 +1,4 @@
-"""Who may ask, how often a request counts, and what it may cost."""
+"""Scopes, idempotency keys, cost limits and estimates of the OpenAI API."""
 
 import json
 import re
@@ -28,13 +28,13 @@ async def post(
 
 
 def _id_and_text(response: Response) -> tuple[str, str]:
-    """Of a chat, whole or streamed; where a stream is cut into chunks is not part of an answer."""
+    """Id and text of a chat, independent of chunk boundaries."""
     (answer_id,) = set(re.findall(r'"id":"(chatcmpl-[0-9a-f]{32})"', response.text))
     return answer_id, "".join(re.findall(r'"content":"([^"]*)"', response.text))
 
 
 @pytest.mark.anyio
-async def test_a_key_does_only_what_its_scopes_say(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_key_scopes_are_enforced(server: LiveServer, predictions: ScriptedPredictions) -> None:
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/estimate"):
         response = await post(server, CHAT, path=path, key=READ_ONLY)
         assert response.status_code == 403
@@ -49,7 +49,7 @@ async def test_a_key_does_only_what_its_scopes_say(server: LiveServer, predictio
 
 
 @pytest.mark.anyio
-async def test_a_key_for_one_model_neither_runs_nor_sees_another(server: LiveServer) -> None:
+async def test_key_limited_to_a_model_cannot_use_or_list_another(server: LiveServer) -> None:
     async with server.openai(api_key=ONE_MODEL) as client:
         assert [model.id async for model in client.models.list()] == [MODEL]
         with pytest.raises(openai.PermissionDeniedError):
@@ -62,7 +62,7 @@ async def test_a_key_for_one_model_neither_runs_nor_sees_another(server: LiveSer
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_same_key_and_body_lead_to_the_same_answer(
+async def test_same_idempotency_key_and_body_return_the_same_answer(
     server: LiveServer, predictions: ScriptedPredictions, stream: bool
 ) -> None:
     body = {**CHAT, "stream": stream}
@@ -81,7 +81,7 @@ async def test_the_same_key_and_body_lead_to_the_same_answer(
 
 
 @pytest.mark.anyio
-async def test_the_same_key_with_another_body_or_route_is_refused_and_not_tried_again(server: LiveServer) -> None:
+async def test_idempotency_key_with_another_body_or_route_is_rejected(server: LiveServer) -> None:
     await post(server, CHAT, idempotency_key="k")
     for body, path in (
         ({**CHAT, "seed": 1}, "/v1/chat/completions"),
@@ -125,7 +125,7 @@ async def test_a_bad_idempotency_key_is_400(server: LiveServer, predictions: Scr
         (0.0025, "0.00250", 2_500_000),
     ],
 )
-async def test_a_callers_cap_is_read_exactly(
+async def test_max_cost_header_is_parsed_exactly(
     server: LiveServer,
     predictions: ScriptedPredictions,
     in_body: object,
@@ -139,7 +139,7 @@ async def test_a_callers_cap_is_read_exactly(
 
 
 @pytest.mark.anyio
-async def test_a_cap_that_is_no_amount_or_two_amounts_is_refused(
+async def test_invalid_or_repeated_max_cost_header_is_rejected(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     for value in (-1, "1e3", "", " 1", "-1", "1.", ".5", "0x1", "nan", True, [], 10**9 + 1, "1" * 11, "\u0661", "1\n"):
@@ -156,7 +156,7 @@ async def test_a_cap_that_is_no_amount_or_two_amounts_is_refused(
 
 
 @pytest.mark.anyio
-async def test_what_cannot_be_paid_is_402_and_streams_are_refused_before_they_begin(
+async def test_insufficient_credit_is_402_also_for_streams(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.enter_error = InsufficientCredit("The request could cost 0.01 dollars.")
@@ -172,9 +172,7 @@ async def test_what_cannot_be_paid_is_402_and_streams_are_refused_before_they_be
 
 
 @pytest.mark.anyio
-async def test_refusals_for_now_have_the_words_that_clients_look_for(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_temporary_errors_have_retry_headers(server: LiveServer, predictions: ScriptedPredictions) -> None:
     for error, words in (
         (RateLimited("60 requests a minute.", retry_after_s=9), "Rate limited"),
         (Overloaded("12 requests wait.", retry_after_s=9), "Model busy, retry later"),
@@ -187,7 +185,7 @@ async def test_refusals_for_now_have_the_words_that_clients_look_for(
 
 
 @pytest.mark.anyio
-async def test_an_estimate_prices_either_kind_of_request_and_runs_nothing(
+async def test_estimate_prices_chats_and_completions_without_a_run(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     for body in ({**CHAT, "max_tokens": 100, "n": 2}, {"model": MODEL, "prompt": "x", "max_tokens": 100, "n": 2}):
@@ -205,9 +203,7 @@ async def test_an_estimate_prices_either_kind_of_request_and_runs_nothing(
 
 
 @pytest.mark.anyio
-async def test_the_cost_is_exact_where_a_float_sum_would_not_be(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_cost_is_exact_beyond_float_precision(server: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.script = answer(*["a"] * 188)
     response = await post(server, CHAT)
     assert response.json()["usage"]["completion_tokens"] == 189
@@ -216,7 +212,7 @@ async def test_the_cost_is_exact_where_a_float_sum_would_not_be(
 
 
 @pytest.mark.anyio
-async def test_what_the_caller_gave_is_kept_for_the_prediction(
+async def test_request_input_is_stored_with_the_prediction(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     await post(server, {**CHAT, "top_k": 3.0, "request_timeout": 3})

@@ -1,4 +1,4 @@
-"""The official Node client over the whole door."""
+"""The official Node client on all OpenAI routes."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 async def run_script(name: str, server: LiveServer) -> Any:
-    """What a script prints."""
+    """Run a script; returns its JSON output."""
     process = await asyncio.create_subprocess_exec(
         NODE,
         name,
@@ -43,9 +43,7 @@ async def run_script(name: str, server: LiveServer) -> Any:
     return json.loads(output)
 
 
-async def test_the_node_client_reads_every_answer_and_every_refusal(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_node_client_reads_every_answer_and_error(server: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.script = answer(" Hello", "!", choices=4)
     got = await run_script("openai_door.mjs", server)
 
@@ -87,7 +85,7 @@ async def test_the_node_client_reads_every_answer_and_every_refusal(
     assert got["refusals"]["unknownModel"]["code"] == "model_not_found"
 
 
-async def test_a_break_out_of_the_node_clients_stream_frees_the_run(
+async def test_breaking_out_of_the_node_stream_frees_the_run(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.script = [*answer(" Hello")[:2], asyncio.Event()]

@@ -1,4 +1,4 @@
-"""What this door refuses, ignores, and how it says so."""
+"""Rejected and ignored fields of the OpenAI API, and its error responses."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ from corral.core.errors import (
     UnknownModel,
 )
 from corral.core.generation import ChatPrompt, Message, Role
-from tests.doors.door_contract import every_error, example, subclasses
+from tests.doors.error_examples import every_error, example_error, subclasses
 from tests.doors.live_server import LiveServer
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
 
@@ -111,12 +111,12 @@ async def _post(server: LiveServer, **extra: object) -> tuple[int, dict[str, Any
     return response.status_code, response.json()
 
 
-def test_the_examples_here_cover_every_refused_field() -> None:
+def test_examples_cover_every_rejected_field() -> None:
     assert set(REFUSED) | {"tools"} == set(HARMLESS)
 
 
 @pytest.mark.anyio
-async def test_what_is_not_offered_is_refused_by_name(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_unsupported_fields_are_rejected_by_name(server: LiveServer, predictions: ScriptedPredictions) -> None:
     for field, value in REFUSED.items():
         status, body = await _post(server, **{field: value})
         assert status == 400, field
@@ -158,7 +158,7 @@ async def test_tools_are_400_on_openais_routes_and_405_on_deepinfras(server: Liv
         ({"role": "user"}, "messages[1].content"),
     ],
 )
-async def test_a_message_that_cannot_be_honoured_is_refused_by_its_place(
+async def test_unsupported_message_is_rejected_with_its_path(
     server: LiveServer, message: dict[str, object], param: str
 ) -> None:
     status, body = await _post(server, messages=[*USER, message])
@@ -166,14 +166,14 @@ async def test_a_message_that_cannot_be_honoured_is_refused_by_its_place(
 
 
 @pytest.mark.anyio
-async def test_a_max_tokens_of_zero_is_refused_by_the_name_it_was_given(server: LiveServer) -> None:
+async def test_max_tokens_of_zero_is_rejected_under_the_sent_name(server: LiveServer) -> None:
     for field in ("max_tokens", "max_completion_tokens"):
         status, body = await _post(server, **{field: 0})
         assert (status, body["detail"][0]["loc"]) == (422, ["body", field])
 
 
 @pytest.mark.anyio
-async def test_harmless_leftovers_change_nothing(server: LiveServer, predictions: ScriptedPredictions) -> None:
+async def test_ignored_fields_change_nothing(server: LiveServer, predictions: ScriptedPredictions) -> None:
     await _post(server)
     for extra in ACCEPTED:
         status, body = await _post(server, **extra)
@@ -182,7 +182,7 @@ async def test_harmless_leftovers_change_nothing(server: LiveServer, predictions
 
 
 @pytest.mark.anyio
-async def test_a_value_out_of_range_is_422_with_its_place_and_without_the_value(
+async def test_out_of_range_value_is_422_with_its_path_and_without_the_value(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     for extra in OUT_OF_RANGE:
@@ -227,7 +227,7 @@ async def test_the_official_client_shows_which_field_is_out_of_its_range(server:
         b'{"a":' * 2000 + b"1" + b"}" * 2000,
     ],
 )
-async def test_a_body_that_is_no_json_is_400_and_the_server_goes_on(server: LiveServer, content: bytes) -> None:
+async def test_body_that_is_not_json_is_400(server: LiveServer, content: bytes) -> None:
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", content=content)
         assert response.status_code == 400
@@ -236,7 +236,7 @@ async def test_a_body_that_is_no_json_is_400_and_the_server_goes_on(server: Live
 
 
 @pytest.mark.anyio
-async def test_json_that_is_no_object_is_422(server: LiveServer) -> None:
+async def test_json_that_is_not_an_object_is_422(server: LiveServer) -> None:
     async with server.http() as http:
         for content in (b"[]", b"null", b"1", b'"x"'):
             response = await http.post("/v1/chat/completions", content=content)
@@ -269,7 +269,7 @@ async def test_a_gzip_body_is_read(server: LiveServer, predictions: ScriptedPred
 
 
 @pytest.mark.anyio
-async def test_a_body_compressed_otherwise_is_415_and_broken_gzip_400(server: LiveServer) -> None:
+async def test_other_content_encodings_are_415_and_broken_gzip_is_400(server: LiveServer) -> None:
     async with server.http() as http:
         for encoding in ("br", "deflate", "zstd", "gzip, gzip", "identity, gzip"):
             response = await http.post("/v1/completions", content=b"x", headers={"content-encoding": encoding})
@@ -281,7 +281,7 @@ async def test_a_body_compressed_otherwise_is_415_and_broken_gzip_400(server: Li
 
 
 @pytest.mark.anyio
-async def test_a_bomb_is_refused_at_the_limit_and_a_body_of_exactly_the_limit_is_read(server: LiveServer) -> None:
+async def test_gzip_bomb_is_rejected_at_the_body_limit(server: LiveServer) -> None:
     limit = 2 * 1024**2
     async with server.http() as http:
         for size, status in ((limit, 400), (limit + 1, 413), (2**26, 413)):
@@ -290,7 +290,7 @@ async def test_a_bomb_is_refused_at_the_limit_and_a_body_of_exactly_the_limit_is
             assert response.status_code == status, size
 
 
-def test_every_error_of_corral_renders_in_this_door() -> None:
+def test_every_corral_error_has_an_openai_response() -> None:
     for error in every_error():
         problem = from_error(error)
         assert 400 <= problem.status <= 599
@@ -299,10 +299,13 @@ def test_every_error_of_corral_renders_in_this_door() -> None:
         assert body["error"]["message"]
 
 
-def test_every_error_that_a_run_can_raise_has_a_row_of_its_own() -> None:
+def test_every_run_error_has_an_explicit_mapping() -> None:
     core = {kind for kind in CorralError.__subclasses__() if kind.__module__ == CorralError.__module__}
-    assert {kind.__name__ for kind in core - set(ERRORS)} == {"CheckpointRefused", "BadSetting"}  # only at the start
-    assert {kind for kind in subclasses(CorralError) if from_error(example(kind)).status >= 500} >= {
+    assert {kind.__name__ for kind in core - set(ERRORS)} == {
+        "CheckpointRefused",
+        "BadSetting",
+    }  # raised only at startup
+    assert {kind for kind in subclasses(CorralError) if from_error(example_error(kind)).status >= 500} >= {
         EngineFailed,
         EngineUnavailable,
     }
@@ -357,7 +360,7 @@ async def test_an_unknown_model_is_404_on_every_route(server: LiveServer) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_model_answers_by_its_version_and_its_deploy_too(
+async def test_model_is_also_found_by_version_and_deploy_id(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     model = predictions.catalog.get(MODEL)
@@ -376,7 +379,7 @@ async def test_a_model_answers_by_its_version_and_its_deploy_too(
 
 
 @pytest.mark.anyio
-async def test_an_unforeseen_error_tells_the_caller_an_id_and_the_log_no_prompt(
+async def test_unexpected_error_returns_an_id_and_logs_no_prompt(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.enter_error = KeyError("a secret prompt")

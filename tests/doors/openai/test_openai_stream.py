@@ -1,4 +1,4 @@
-"""Streams: their chunks, and what becomes of a run whose client is slow, silent or gone."""
+"""Streams: chunks, slow readers, keep-alive, disconnects, errors."""
 
 import asyncio
 import re
@@ -69,7 +69,7 @@ async def test_the_official_client_reads_a_stream(server: LiveServer) -> None:
 
 
 @pytest.mark.anyio
-async def test_usage_is_left_out_when_refused_and_everywhere_when_asked_for(server: LiveServer) -> None:
+async def test_include_usage_controls_usage_chunks(server: LiveServer) -> None:
     without = await _events(server, stream_options={"include_usage": False, "continuous_usage_stats": True})
     assert not any(b"usage" in event for event in without)
     continuous = await _events(server, stream_options={"continuous_usage_stats": True})
@@ -101,7 +101,7 @@ async def test_eight_streams_at_once_do_not_mix(server: LiveServer, predictions:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_goes_away_frees_the_run_at_once(
+async def test_client_disconnect_frees_the_run(
     server: LiveServer, predictions: ScriptedPredictions, stream: bool
 ) -> None:
     predictions.script = [Started(prompt_tokens=1, seed=1), delta("x", 1), asyncio.Event()]
@@ -116,7 +116,7 @@ async def test_a_client_that_goes_away_frees_the_run_at_once(
 
 
 @pytest.mark.anyio
-async def test_a_break_out_of_the_official_clients_stream_frees_the_run(
+async def test_breaking_out_of_the_python_stream_frees_the_run(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     predictions.script = [*answer(" Hello", "!")[:2], asyncio.Event()]
@@ -131,9 +131,7 @@ async def test_a_break_out_of_the_official_clients_stream_frees_the_run(
 
 
 @pytest.mark.anyio
-async def test_the_run_is_over_when_the_client_reads_the_last_chunk(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_run_has_ended_when_the_last_chunk_is_read(server: LiveServer, predictions: ScriptedPredictions) -> None:
     async with server.openai() as client:
         async for chunk in await client.chat.completions.create(model=MODEL, messages=USER, stream=True):
             if chunk.choices[0].finish_reason:
@@ -141,7 +139,7 @@ async def test_the_run_is_over_when_the_client_reads_the_last_chunk(
 
 
 @pytest.mark.anyio
-async def test_a_client_that_does_not_read_holds_nothing_up_and_loses_no_text(
+async def test_slow_reader_blocks_nothing_and_loses_no_text(
     server: LiveServer, predictions: ScriptedPredictions
 ) -> None:
     count = 6_000
@@ -159,7 +157,7 @@ async def test_a_client_that_does_not_read_holds_nothing_up_and_loses_no_text(
 
 
 async def _drain(reader: asyncio.StreamReader) -> bytes:
-    """The body of a chunked answer, without the chunks' heads."""
+    """Read a chunked body without the chunk headers."""
     body = bytearray()
     async with asyncio.timeout(20):
         await reader.readuntil(b"\r\n\r\n")
@@ -169,9 +167,7 @@ async def _drain(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.anyio
-async def test_silence_is_filled_with_comments_that_clients_skip(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_idle_stream_sends_keep_alive_comments(server: LiveServer, predictions: ScriptedPredictions) -> None:
     gate = asyncio.Event()
     predictions.script = [gate, *answer(" Hello")]
     reader, writer = await _raw(server, {"model": MODEL, "messages": USER, "stream": True})
@@ -218,9 +214,7 @@ async def test_an_error_after_the_first_byte_ends_the_stream_without_done(
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_ends_without_an_end_is_an_error_not_an_answer(
-    server: LiveServer, predictions: ScriptedPredictions
-) -> None:
+async def test_stream_without_a_finish_event_is_an_error(server: LiveServer, predictions: ScriptedPredictions) -> None:
     predictions.script = answer(" Hello")[:2]
     async with server.http() as http:
         response = await http.post("/v1/chat/completions", json={"model": MODEL, "messages": USER, "stream": True})

@@ -1,4 +1,4 @@
-"""Replicate's official Node client, which scripts in ``tests/node`` drive."""
+"""Runs the scripts in ``tests/node`` that use Replicate's official Node client."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from tests.official_validators import FOLDER, NODE
 
 
 async def node(script: str, *, key: str = SECRET, **orders: Any) -> Any:
-    """What a *script* prints, as JSON; it finds *orders* as its argument and *key* where the client looks for it."""
+    """Run *script* with *orders* as its JSON argument and *key* as REPLICATE_API_TOKEN; returns its JSON output."""
     process = await asyncio.create_subprocess_exec(
         *(NODE, script, json.dumps(orders)),
         cwd=FOLDER,

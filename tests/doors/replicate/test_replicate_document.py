@@ -1,4 +1,4 @@
-"""``docs/api/replicate.md`` says what the code does."""
+"""``docs/api/replicate.md`` matches the code."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ _ROUTE = re.compile(r"^\| `([A-Z]+) (/[^`]*)` \| (same|differs|refused) \|", re.
 _INPUT = re.compile(r"^\| `(\w+)` \| (?:same|differs|refused) \|", re.MULTILINE)
 
 
-def test_the_page_lists_every_route_and_no_other() -> None:
+def test_docs_list_exactly_the_routes() -> None:
     app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
     served = {
         (method, (route.path or "").removeprefix("/v1/v1"))
@@ -31,11 +31,11 @@ def test_the_page_lists_every_route_and_no_other() -> None:
     assert {route for route, fate in listed.items() if fate == "refused"} == set(NOT_OFFERED)
 
 
-def test_the_page_lists_every_input_in_its_order() -> None:
+def test_docs_list_every_input_in_order() -> None:
     assert _INPUT.findall(PAGE) == [field.name for field in INPUTS.fields]
 
 
-def test_the_page_lists_every_status_with_its_titles() -> None:
+def test_docs_list_every_status_with_its_titles() -> None:
     rows = re.findall(r"^\| (\d{3}) \| (.*) \|$", PAGE, re.MULTILINE)
     listed = {(int(status), title) for status, titles in rows for title in titles.split(" · ")}
     assert listed == {(row.status, row.title) for row in ERRORS.values()}

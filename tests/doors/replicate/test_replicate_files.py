@@ -1,4 +1,4 @@
-"""Files by hand and through Replicate's clients, kept in a real database; the Python client's are beside its others."""
+"""The files API over HTTP and with Replicate's clients, stored in SQLite."""
 
 import asyncio
 import json
@@ -31,48 +31,48 @@ DAY_S = 24 * 3600
 
 
 @dataclass(kw_only=True)
-class Shelf:
-    """A server that keeps files, and a clock that the test moves."""
+class FilesServer:
+    """A server with file storage and a clock that the test sets."""
 
     live: LiveServer
     accounts: Accounts
     now_s: float = float(CREATED)
 
     async def key(self, *scopes: Scope) -> str:
-        """The secret of a key of a new account."""
+        """Create an account with a key; returns the secret."""
         name = f"a{len(await self.accounts.accounts())}"
         account = await self.accounts.create_account(name, unlimited=True)
-        return await self.another_key(account.id, *scopes)
+        return await self.create_key(account.id, *scopes)
 
-    async def another_key(self, account_id: str, *scopes: Scope) -> str:
+    async def create_key(self, account_id: str, *scopes: Scope) -> str:
         terms = KeyTerms(name="test", scopes=frozenset(scopes or {Scope.INFERENCE}))
         return (await self.accounts.create_key(account_id, terms))[1]
 
     async def http(self) -> AsyncClient:
-        """As a new account."""
+        """HTTP client with a key of a new account."""
         return self.live.http(key=await self.key())
 
 
 @pytest.fixture(scope="module")
-async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shelf]:
+async def files_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FilesServer]:
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('files')}/corral.db")
 
     def clock() -> float:
         return made.now_s if made else float(CREATED)
 
-    made: Shelf | None = None
+    made: FilesServer | None = None
     accounts = Accounts(store, pepper=bytes(32), clock=clock)
     dependencies = Dependencies(
         predictions=ScriptedPredictions(), keys=accounts, clock=clock, files=Files(store, clock=clock)
     )
     async with serving(create_app(dependencies)) as live:
-        made = Shelf(live=live, accounts=accounts)
+        made = FilesServer(live=live, accounts=accounts)
         yield made
     await store.close()
 
 
 async def upload(http: AsyncClient, content: bytes = b"hello", name: str = "a.txt", **more: Any) -> dict[str, Any]:
-    """By hand; asserts that it was kept."""
+    """Upload a file over HTTP; asserts status 201."""
     answer = await http.post("/v1/files", files={"content": (name, content, "text/plain")}, **more)
     assert answer.status_code == 201, answer.text
     return answer.json()
@@ -85,9 +85,9 @@ def problem(answer: Response) -> Mapping[str, Any]:
 
 
 @needs_node
-async def test_the_javascript_client_leaves_reads_lists_and_deletes_files(shelf: Shelf) -> None:
+async def test_node_client_creates_reads_lists_and_deletes_files(files_server: FilesServer) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(NODE, "replicate_files.mjs", f"{shelf.live.url}/v1", await shelf.key()),
+        *(NODE, "replicate_files.mjs", f"{files_server.live.url}/v1", await files_server.key()),
         cwd=FOLDER, env={"PATH": os.defpath}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, errors = await process.communicate()
@@ -103,13 +103,13 @@ async def test_the_javascript_client_leaves_reads_lists_and_deletes_files(shelf:
 
 
 @pytest.mark.skipif(not VERSION_2.exists() and os.environ.get("CI") != "true", reason="`make client-deps` has not run")
-async def test_the_client_of_version_2_does_the_same_and_downloads(shelf: Shelf) -> None:
+async def test_version_2_client_manages_and_downloads_files(files_server: FilesServer) -> None:
     process = await asyncio.create_subprocess_exec(
         *(VERSION_2, Path(__file__).with_name("version_2_files.py")),
         env={
             "PATH": os.defpath,
-            "REPLICATE_BASE_URL": shelf.live.url,
-            "REPLICATE_API_TOKEN": await shelf.key(),
+            "REPLICATE_BASE_URL": files_server.live.url,
+            "REPLICATE_API_TOKEN": await files_server.key(),
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -119,8 +119,8 @@ async def test_the_client_of_version_2_does_the_same_and_downloads(shelf: Shelf)
     assert output.decode().splitlines()[-1] == "every call answered"
 
 
-async def test_every_route_is_at_every_path(shelf: Shelf) -> None:
-    async with await shelf.http() as http:
+async def test_file_routes_are_under_every_prefix(files_server: FilesServer) -> None:
+    async with await files_server.http() as http:
         for prefix in EVERYWHERE:
             made = await http.post(f"{prefix}/files", files={"content": ("a", b"x")})
             path = f"{prefix}/files/{made.json()['id']}"
@@ -139,10 +139,10 @@ async def test_every_route_is_at_every_path(shelf: Shelf) -> None:
             assert problem(await http.delete(path))["title"] == "Not found"
 
 
-async def test_a_download_is_an_attachment_that_no_browser_runs(shelf: Shelf) -> None:
+async def test_download_is_an_attachment(files_server: FilesServer) -> None:
     page = b"<script>alert(1)</script>"
     name = 'é";\\ x=1/../y.html'
-    async with await shelf.http() as http, shelf.live.http(key=None) as stranger:
+    async with await files_server.http() as http, files_server.live.http(key=None) as anonymous_client:
         made = (
             await http.post(
                 "/v1/files",
@@ -150,7 +150,7 @@ async def test_a_download_is_an_attachment_that_no_browser_runs(shelf: Shelf) ->
                 data={"filename": name, "type": "text/html; charset=utf-8"},
             )
         ).json()
-        answer = await stranger.get(made["urls"]["download"])
+        answer = await anonymous_client.get(made["urls"]["download"])
     assert made["name"] == name
     assert answer.content == page
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -162,8 +162,12 @@ async def test_a_download_is_an_attachment_that_no_browser_runs(shelf: Shelf) ->
     assert answer.headers["etag"] == f'"{made["etag"]}"'
 
 
-async def test_an_address_that_was_changed_anywhere_leads_nowhere(shelf: Shelf) -> None:
-    async with await shelf.http() as http, await shelf.http() as other, shelf.live.http(key=None) as stranger:
+async def test_modified_download_url_is_404(files_server: FilesServer) -> None:
+    async with (
+        await files_server.http() as http,
+        await files_server.http() as other,
+        files_server.live.http(key=None) as anonymous_client,
+    ):
         made, second, foreign = await upload(http), await upload(http), await upload(other)
         url = made["urls"]["download"]
         parts = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
@@ -181,43 +185,43 @@ async def test_an_address_that_was_changed_anywhere_leads_nowhere(shelf: Shelf) 
             url.partition("?")[0],
         ]
         for address in changed:
-            answer = await stranger.get(address)
+            answer = await anonymous_client.get(address)
             assert (answer.status_code, problem(answer)["detail"]) == (404, "There is no such file."), address
-        assert (await stranger.get(url)).status_code == 200
+        assert (await anonymous_client.get(url)).status_code == 200
 
 
-async def test_after_a_day_neither_the_file_nor_its_address_is_good(shelf: Shelf) -> None:
-    async with await shelf.http() as http, shelf.live.http(key=None) as stranger:
+async def test_file_and_download_url_expire_after_a_day(files_server: FilesServer) -> None:
+    async with await files_server.http() as http, files_server.live.http(key=None) as anonymous_client:
         made = await upload(http)
-        began_s = shelf.now_s
+        began_s = files_server.now_s
         try:
-            shelf.now_s = began_s + DAY_S - 1
-            assert (await stranger.get(made["urls"]["download"])).status_code == 200
-            shelf.now_s = began_s + DAY_S
-            assert (await stranger.get(made["urls"]["download"])).status_code == 404
+            files_server.now_s = began_s + DAY_S - 1
+            assert (await anonymous_client.get(made["urls"]["download"])).status_code == 200
+            files_server.now_s = began_s + DAY_S
+            assert (await anonymous_client.get(made["urls"]["download"])).status_code == 404
             assert (await http.get(made["urls"]["get"])).status_code == 404
             assert (await http.get("/v1/files")).json()["results"] == []
         finally:
-            shelf.now_s = began_s
+            files_server.now_s = began_s
 
 
-async def test_reading_needs_the_scope_read_and_writing_inference(shelf: Shelf) -> None:
-    secret = await shelf.key()
-    caller = await shelf.accounts.authenticate(secret)
+async def test_reading_needs_the_scope_read_and_writing_inference(files_server: FilesServer) -> None:
+    secret = await files_server.key()
+    caller = await files_server.accounts.authenticate(secret)
     assert caller is not None
-    reader = await shelf.another_key(caller.account_id, Scope.READ)
-    nobody = await shelf.another_key(caller.account_id, Scope.ADMIN)
-    async with shelf.live.http(key=secret) as http:
+    reader = await files_server.create_key(caller.account_id, Scope.READ)
+    nobody = await files_server.create_key(caller.account_id, Scope.ADMIN)
+    async with files_server.live.http(key=secret) as http:
         made = await upload(http)
     path = f"/v1/files/{made['id']}"
     for key, reads in ((reader, 200), (nobody, 403)):
-        async with shelf.live.http(key=key) as http:
+        async with files_server.live.http(key=key) as http:
             refused = await http.post("/v1/files", files={"content": ("a", b"x")})
             assert problem(refused)["title"] == "Permission denied"
             assert problem(await http.delete(path))["title"] == "Permission denied"
             assert [(await http.get(url)).status_code for url in ("/v1/files", path)] == [reads, reads]
-    async with await shelf.http() as stranger:
-        assert [(await stranger.request(method, path)).status_code for method in ("GET", "DELETE")] == [404, 404]
+    async with await files_server.http() as other:
+        assert [(await other.request(method, path)).status_code for method in ("GET", "DELETE")] == [404, 404]
 
 
 @pytest.mark.parametrize(
@@ -239,18 +243,18 @@ async def test_reading_needs_the_scope_read_and_writing_inference(shelf: Shelf) 
         ([("content", ("a", b"x", "?")), ("metadata", (None, b"1"))], ["type", "metadata"]),
     ],
 )
-async def test_a_part_that_is_not_what_it_must_be_is_named(
-    shelf: Shelf, parts: list[tuple[str, tuple[str | None, bytes]]], fields: list[str]
+async def test_invalid_upload_part_is_named(
+    files_server: FilesServer, parts: list[tuple[str, tuple[str | None, bytes]]], fields: list[str]
 ) -> None:
-    async with await shelf.http() as http:
+    async with await files_server.http() as http:
         refused = problem(await http.post("/v1/files", files=parts))
         assert (refused["status"], refused["title"]) == (422, "Input validation failed")
         assert [fault["field"] for fault in refused["invalid_fields"]] == fields
         assert (await http.get("/v1/files")).json()["results"] == []
 
 
-async def test_what_is_no_form_or_too_large_is_refused(shelf: Shelf) -> None:
-    async with await shelf.http() as http:
+async def test_upload_that_is_not_a_form_or_too_large_is_rejected(files_server: FilesServer) -> None:
+    async with await files_server.http() as http:
         for content_type in ("application/json", "multipart/form-data", "multipart/form-data; boundary=x"):
             answer = await http.post("/v1/files", content=b"{}", headers={"content-type": content_type})
             assert (answer.status_code, problem(answer)["title"]) == (400, "Bad request"), content_type
@@ -260,9 +264,9 @@ async def test_what_is_no_form_or_too_large_is_refused(shelf: Shelf) -> None:
         assert most["size"] == 2 * 1024**2 - 1024
 
 
-async def test_an_account_that_has_all_it_may_have_is_told_so(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_quota_of_an_account_is_reported(files_server: FilesServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MAX_FILES", 2)
-    async with await shelf.http() as http:
+    async with await files_server.http() as http:
         made = [await upload(http) for _ in range(2)]
         answer = await http.post("/v1/files", files={"content": ("a", b"x")})
         assert (answer.status_code, problem(answer)["invalid_fields"][0]["field"]) == (422, "content")

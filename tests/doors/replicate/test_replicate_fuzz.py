@@ -1,4 +1,4 @@
-"""Three thousand bodies, mutated from good ones or plain junk: none is answered 5xx, and each refusal is a problem."""
+"""3,000 mutated or random bodies: no 5xx, and every error is a problem document."""
 
 import asyncio
 import json
@@ -68,8 +68,8 @@ TEXTS = [
 ]
 
 
-class KeptPredictions(ScriptedPredictions):
-    """Keeps what was asked, and shows each prediction as it would begin, or as it ended for those who wait."""
+class RecordingPredictions(ScriptedPredictions):
+    """Records requests; returns each prediction as starting, or as finished for waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,28 +77,28 @@ class KeptPredictions(ScriptedPredictions):
 
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncIterator[Run]:
-        """Refuses the webhooks that the service would."""
+        """Reject invalid webhooks as the service does."""
         check_webhook(ask.webhook)
         async with super().open(ask) as run:
             self._kept.setdefault(run.id, _prediction(ask, run.id))
             yield run
 
     async def fail(self, ask: Ask, reason: str) -> Prediction:
-        """One that is not kept."""
+        """Return a failed prediction without storing it."""
         check_webhook(ask.webhook)
         return _prediction(ask, "f" * 26, status=Status.FAILED, error=reason, completed_at_ms=CREATED * 1000 + 1)
 
     async def get(self, caller: Caller, prediction_id: str) -> Prediction:  # noqa: ARG002
-        """As it began."""
+        """Return the starting prediction."""
         return self._kept[prediction_id]
 
     async def wait(self, caller: Caller, prediction_id: str, *, timeout_s: float) -> Prediction:
-        """At once."""
+        """Return the prediction without waiting."""
         assert 0 < timeout_s <= 60
         return await self.get(caller, prediction_id)
 
-    def forget(self) -> None:
-        """Everything that was asked."""
+    def clear(self) -> None:
+        """Delete the recorded requests."""
         self.asks.clear()
         self._kept.clear()
         self._claims.clear()
@@ -135,14 +135,14 @@ def _prediction(ask: Ask, prediction_id: str, **ended: Any) -> Prediction:
 
 
 def names(catalog_fields: list[str]) -> list[str]:
-    """Keys of bodies and inputs, and some that are none."""
+    """Known and unknown keys of bodies and inputs."""
     return sorted(
         {*VersionedPredictionBody.__annotations__, "input", *GOOD, *catalog_fields, "", "__proto__", "model", "i\x00"}
     )
 
 
 def value(random: Random, keys: list[str], depth: int = 0) -> Any:
-    """Any JSON."""
+    """Generate a JSON value."""
     match random.randrange(8 if depth < 3 else 6):
         case 0:
             return random.choice([None, True, False])
@@ -159,7 +159,7 @@ def value(random: Random, keys: list[str], depth: int = 0) -> Any:
 
 
 def mutate(random: Random, keys: list[str], document: dict[str, Any]) -> None:
-    """Change a value, of the input mostly, or take one away."""
+    """Change or delete one value, mostly of the input."""
     inner = document.get("input")
     node = inner if isinstance(inner, dict) and random.random() < 0.7 else document
     name = random.choice(list(node) if node and random.random() < 0.4 else keys)
@@ -169,8 +169,8 @@ def mutate(random: Random, keys: list[str], document: dict[str, Any]) -> None:
         node[name] = value(random, keys)
 
 
-def mangled(random: Random, text: bytes, keys: list[str]) -> bytes:
-    """Bytes near to *text*, or far from it."""
+def mutate_bytes(random: Random, text: bytes, keys: list[str]) -> bytes:
+    """Mutate bytes."""
     at = random.randrange(len(text))
     match random.randrange(6):
         case 0:
@@ -189,14 +189,14 @@ def mangled(random: Random, text: bytes, keys: list[str]) -> bytes:
 
 
 def request(random: Random, keys: list[str]) -> tuple[str, list[tuple[bytes, bytes]], bytes]:
-    """A path, headers and a body: a good one with up to three values changed, or its bytes."""
+    """Generate a request: a valid body with up to three mutations, or mutated bytes."""
     path = random.choice(list(PATHS))
     document = {**orjson.loads(orjson.dumps(GOOD)), **PATHS[path]}
     for _ in range(random.randrange(4)):
         mutate(random, keys, document)
     body = json.dumps(document).encode()
     if random.random() < 0.2:
-        body = mangled(random, body, keys)
+        body = mutate_bytes(random, body, keys)
     headers = [(b"authorization", b"Bearer " + SECRET.encode())]
     if random.random() < 0.3:
         name = random.choice(list(HEADERS))
@@ -205,7 +205,7 @@ def request(random: Random, keys: list[str]) -> tuple[str, list[tuple[bytes, byt
 
 
 async def call(app: FastAPI, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[int, str, bytes]:
-    """One request through the whole application, without a socket: status, content type, body."""
+    """Send one request to the ASGI application; returns status, content type and body."""
     sent: list[Any] = []
     unread = [{"type": "http.request", "body": body, "more_body": False}]
     answered = asyncio.Event()
@@ -213,7 +213,7 @@ async def call(app: FastAPI, path: str, headers: list[tuple[bytes, bytes]], body
     async def receive() -> Any:
         if unread:
             return unread.pop()
-        await answered.wait()  # by which the client has all it needs
+        await answered.wait()  # keep the connection open until the response is complete
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
@@ -239,7 +239,7 @@ async def call(app: FastAPI, path: str, headers: list[tuple[bytes, bytes]], body
 
 
 def check_prediction(kind: str, body: dict[str, Any]) -> None:
-    """It has everything that clients need of one, of the type that they need."""
+    """Assert the fields and types that clients need."""
     assert kind == "application/json"
     assert body.keys() >= PredictionAnswer.__required_keys__
     assert body.keys() <= PredictionAnswer.__annotations__.keys()
@@ -250,7 +250,7 @@ def check_prediction(kind: str, body: dict[str, Any]) -> None:
 
 
 def check_problem(kind: str, status: int, body: dict[str, Any]) -> None:
-    """It says what was wrong, in the form of its status; a fault of fields names each."""
+    """Assert a problem document; validation errors name each field."""
     assert kind == "application/problem+json"
     assert body.keys() >= ProblemAnswer.__required_keys__
     assert body.keys() <= ProblemAnswer.__annotations__.keys()
@@ -266,8 +266,8 @@ def check_problem(kind: str, status: int, body: dict[str, Any]) -> None:
         assert bool(faults) is (body["title"] == "Input validation failed")
 
 
-def test_three_thousand_bodies_are_answered_with_a_prediction_or_a_problem() -> None:
-    predictions = KeptPredictions()
+def test_fuzzed_replicate_bodies_return_a_prediction_or_a_problem() -> None:
+    predictions = RecordingPredictions()
     keys = names([field.name for field in INPUTS.for_model(predictions.catalog.get(NAME))])
     dependencies = Dependencies(
         predictions=predictions,
@@ -300,7 +300,7 @@ def test_three_thousand_bodies_are_answered_with_a_prediction_or_a_problem() -> 
                 ends[body["status"]] += 1
             else:
                 check_problem(kind, status, body)
-            predictions.forget()
+            predictions.clear()
 
         probe()
     print(f"{statuses.total()} bodies: {dict(sorted(statuses.items()))}, {dict(ends)}")

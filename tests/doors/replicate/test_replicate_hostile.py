@@ -1,4 +1,4 @@
-"""Small bodies that would grow large, faults without end, other encodings: refused with a sentence, at little cost."""
+"""Hostile requests: expanding templates, many errors, other encodings. Rejected cheaply."""
 
 import json
 import tracemalloc
@@ -17,7 +17,7 @@ from corral.core.prediction import Prediction
 from corral.service.ports import NEWEST, PageRequest
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import serving
-from tests.doors.replicate.test_replicate_fuzz import KeptPredictions
+from tests.doors.replicate.test_replicate_fuzz import RecordingPredictions
 from tests.doors.scripted_predictions import CREATED
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.anyio
 CREATE = "/v1/models/meta/llama-2-7b-chat/predictions"
 
 
-class NoneKept(KeptPredictions):
-    """Keeps no prediction that a cursor could stand behind."""
+class EmptyPredictions(RecordingPredictions):
+    """Has no stored predictions, so that every cursor is unknown."""
 
     async def page(self, caller: Caller, wanted: PageRequest = NEWEST) -> list[Prediction]:  # noqa: ARG002
         """Nothing, or not even that."""
@@ -37,13 +37,13 @@ class NoneKept(KeptPredictions):
 
 @pytest.fixture
 async def http() -> AsyncIterator[AsyncClient]:
-    app = create_app(Dependencies(predictions=NoneKept(), keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(Dependencies(predictions=EmptyPredictions(), keys=KnownKeys(), clock=lambda: CREATED))
     async with serving(app) as live, live.http() as client:
         yield client
 
 
 @pytest.mark.parametrize("field", ["prompt", "system_prompt"])
-async def test_a_template_cannot_multiply_its_fields_beyond_a_bound(http: AsyncClient, field: str) -> None:
+async def test_template_expansion_is_limited(http: AsyncClient, field: str) -> None:
     long = {"prompt": "a", field: "a" * 100_000}
     template = "{prompt}" + f"{{{field}}}" * 100_000
     tracemalloc.start()
@@ -61,7 +61,7 @@ async def test_a_template_cannot_multiply_its_fields_beyond_a_bound(http: AsyncC
     assert twice == f"{'a' * 1000}-{'a' * 1000} {{}}"
 
 
-async def test_a_body_of_faults_is_answered_with_the_first_of_them(http: AsyncClient) -> None:
+async def test_body_with_many_errors_reports_the_first_ones(http: AsyncClient) -> None:
     body = json.dumps({"input": {"prompt": "Hi"}, **{f"k{number}": 0 for number in range(100_000)}})
     answer = await http.post(CREATE, content=body)
     assert answer.status_code == 422
@@ -69,20 +69,20 @@ async def test_a_body_of_faults_is_answered_with_the_first_of_them(http: AsyncCl
     assert len(answer.content) < 4096
 
 
-async def test_a_cursor_of_no_prediction_is_refused_as_a_cursor(http: AsyncClient) -> None:
+async def test_unknown_cursor_is_rejected(http: AsyncClient) -> None:
     answer = await http.get("/v1/predictions", params={"cursor": "cD1hYWFh"})
     assert answer.status_code == 422
     assert [fault["field"] for fault in answer.json()["invalid_fields"]] == ["cursor"]
 
 
 @pytest.mark.parametrize(("header", "value"), [("Idempotency-Key", "x" * 256), ("corral-max-cost", "1e400")])
-async def test_a_wrong_header_is_named_as_such(http: AsyncClient, header: str, value: str) -> None:
+async def test_invalid_header_is_named(http: AsyncClient, header: str, value: str) -> None:
     answer = await http.post(CREATE, json={"input": {"prompt": "Hi"}}, headers={header: value})
     assert answer.status_code == 422
     assert [fault["field"] for fault in answer.json()["invalid_fields"]] == [header]
 
 
-async def test_a_search_that_is_not_utf_8_is_refused(http: AsyncClient) -> None:
+async def test_search_query_that_is_not_utf_8_is_rejected(http: AsyncClient) -> None:
     wrong = await http.request("QUERY", "/v1/models", content=b"caf\xe9")
     assert (wrong.status_code, "byte 0xe9 at offset 3" in wrong.json()["detail"]) == (400, True)
     for content in (b"llama", b'"llama"', b'"ll\\u0061ma"'):
@@ -101,9 +101,7 @@ async def test_a_search_that_is_not_utf_8_is_refused(http: AsyncClient) -> None:
         (b'{"input": ' + b"[" * 1000 + b"]" * 1000 + b"}", "nested"),
     ],
 )
-async def test_json_that_can_be_read_in_two_ways_or_none_is_refused(
-    http: AsyncClient, content: bytes, words: str
-) -> None:
+async def test_ambiguous_or_invalid_json_is_rejected(http: AsyncClient, content: bytes, words: str) -> None:
     answer = await http.post(CREATE, content=content)
     assert answer.status_code == 400
     assert words in answer.json()["detail"]

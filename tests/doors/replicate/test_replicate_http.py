@@ -1,4 +1,4 @@
-"""The door by hand, over real sockets, on the demo model: objects, headers, streams and refusals byte by byte."""
+"""The Replicate API over HTTP with the demo model: objects, headers, streams, errors."""
 
 import time
 from itertools import pairwise
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.doors.replicate.scenes import CHAT, RFC3339, create, get, parse, read_stream, text_of, until
+from tests.doors.replicate.replicate_client import CHAT, RFC3339, create, get, parse, poll_until, read_stream, text_of
 from tests.server.conftest import RealServer
 
 pytestmark = pytest.mark.anyio
@@ -16,13 +16,13 @@ SHORT: dict[str, Any] = {"prompt": "What are you?", "seed": 7, "max_tokens": 40}
 LONG: dict[str, Any] = {**SHORT, "min_tokens": 300, "max_tokens": 300}
 
 
-async def test_create_without_prefer_answers_at_once_and_has_absolute_addresses(server: RealServer) -> None:
+async def test_create_without_prefer_returns_at_once_with_absolute_urls(server: RealServer) -> None:
     async with server.http() as http:
         begun = time.monotonic()
         answer = await http.post(f"/v1/models/{CHAT}/predictions", json={"input": LONG, "stream": True})
         took_s = time.monotonic() - begun
         body = answer.json()
-        await until(http, body)
+        await poll_until(http, body)
     assert (answer.status_code, took_s < 1) == (201, True)
     assert answer.headers["location"] == body["urls"]["get"]
     assert answer.headers["corral-weights"] == "demo"
@@ -34,7 +34,7 @@ async def test_create_without_prefer_answers_at_once_and_has_absolute_addresses(
     assert not urlsplit(body["urls"]["stream"]).path.startswith("/v1/files/")
 
 
-async def test_a_wait_that_is_long_enough_gives_the_whole_prediction(server: RealServer) -> None:
+async def test_long_enough_wait_returns_the_finished_prediction(server: RealServer) -> None:
     async with server.http() as http:
         for prefer, applied in (("wait=10", "wait=10"), ("wait", "wait"), ("wait=900", "wait=60")):
             headers = {"prefer": prefer}
@@ -47,9 +47,9 @@ async def test_a_wait_that_is_long_enough_gives_the_whole_prediction(server: Rea
             assert body == await get(http, body)
 
 
-async def test_status_output_and_times_only_move_forwards(server: RealServer) -> None:
+async def test_status_output_and_times_never_go_back(server: RealServer) -> None:
     async with server.http() as http:
-        seen = await until(http, await create(http, CHAT, **LONG))
+        seen = await poll_until(http, await create(http, CHAT, **LONG))
     order = ["starting", "processing", "succeeded"]
     statuses = [order.index(one["status"]) for one in seen]
     assert statuses == sorted(statuses)
@@ -82,7 +82,7 @@ async def test_ids_are_on_every_event_ordered_and_unique_and_done_is_last(server
     async with server.http() as http:
         created = await create(http, CHAT, **LONG)
         live = await read_stream(http, created)
-        body = (await until(http, created))[-1]
+        body = (await poll_until(http, created))[-1]
     events = parse(live.text)
     assert text_of(events) == "".join(body["output"])
     assert {event.name for event in events} == {"output", "done"}
@@ -94,11 +94,11 @@ async def test_ids_are_on_every_event_ordered_and_unique_and_done_is_last(server
     assert len(seconds) == 1
 
 
-async def test_a_stream_needs_no_key_and_any_other_address_is_refused(server: RealServer) -> None:
-    async with server.http(key=None) as stranger, server.http() as http:
+async def test_stream_url_needs_no_key_and_a_modified_url_is_rejected(server: RealServer) -> None:
+    async with server.http(key=None) as anonymous_client, server.http() as http:
         mine, other = [await create(http, CHAT, prefer="wait", **SHORT) for _ in range(2)]
         url = mine["urls"]["stream"]
-        answer = await stranger.get(url, headers={"accept": "text/event-stream"})
+        answer = await anonymous_client.get(url, headers={"accept": "text/event-stream"})
         assert answer.status_code == 200
         assert text_of(parse(answer.text)) == "".join(mine["output"])
         token, other_token = url.rpartition("/")[2], other["urls"]["stream"].rpartition("/")[2]
@@ -106,13 +106,13 @@ async def test_a_stream_needs_no_key_and_any_other_address_is_refused(server: Re
         assert token != other_token
         wrong = token[:-1] + ("a" if token[-1] != "a" else "b")
         for bad in (wrong, other_token, token[:-1], token.upper(), "%C3%A9", "x"):
-            refused = await stranger.get(url.replace(token, bad))
+            refused = await anonymous_client.get(url.replace(token, bad))
             assert refused.status_code == 404, bad
             assert refused.headers["content-type"] == "application/problem+json"
-        assert (await stranger.get(mine["urls"]["get"])).status_code == 401
+        assert (await anonymous_client.get(mine["urls"]["get"])).status_code == 401
 
 
-async def test_a_stream_is_told_from_a_page_by_its_headers(server: RealServer) -> None:
+async def test_stream_headers_differ_from_a_page(server: RealServer) -> None:
     async with server.http() as http:
         answer = await read_stream(http, await create(http, CHAT, **SHORT))
     assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
@@ -122,9 +122,9 @@ async def test_a_stream_is_told_from_a_page_by_its_headers(server: RealServer) -
     assert "content-encoding" not in answer.headers
 
 
-async def test_late_twice_and_from_any_event_on_the_stream_is_the_same(server: RealServer) -> None:
+async def test_stream_is_identical_late_repeated_and_resumed(server: RealServer) -> None:
     async with server.http() as http:
-        body = (await until(http, await create(http, CHAT, **LONG)))[-1]
+        body = (await poll_until(http, await create(http, CHAT, **LONG)))[-1]
         whole = "".join(body["output"])
         first, second = [parse((await read_stream(http, body)).text) for _ in range(2)]
         assert first == second
@@ -143,15 +143,15 @@ async def test_late_twice_and_from_any_event_on_the_stream_is_the_same(server: R
             assert text_of(parse((await read_stream(http, created, after=junk)).text)) == whole
 
 
-async def test_an_id_without_a_digest_resumes_and_one_with_another_digest_gets_an_error(server: RealServer) -> None:
+async def test_event_id_with_a_wrong_digest_is_an_error(server: RealServer) -> None:
     async with server.http() as http:
-        created = (await until(http, await create(http, CHAT, **SHORT)))[-1]
+        created = (await poll_until(http, await create(http, CHAT, **SHORT)))[-1]
         whole = parse((await read_stream(http, created)).text)
         bare, digest = whole[0].id.split("-")
         assert parse((await read_stream(http, created, after=bare)).text) == whole[1:]
         second, number = bare.split(":")
         others = [f"{bare}-{int(digest, 16) ^ 1:08x}", f"{second}:{int(number) + 40_000}-{digest}"]
-        for other in others:  # another token, and more tokens than there are
+        for other in others:  # another token, and a position beyond the end
             error, done = parse((await read_stream(http, created, after=other)).text)
             assert (error.name, done.name, done.data) == ("error", "done", '{"reason":"error"}')
             assert "differs from what this stream sent before" in error.data
@@ -159,10 +159,10 @@ async def test_an_id_without_a_digest_resumes_and_one_with_another_digest_gets_a
             assert (await read_stream(http, created, after=done.id)).status_code == 204
 
 
-async def test_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server: RealServer) -> None:
+async def test_cancel_ignores_its_body_and_finished_predictions(server: RealServer) -> None:
     async with server.http() as http:
         running = await create(http, CHAT, **{**LONG, "min_tokens": 3000, "max_tokens": 3000})
-        await until(http, running, "processing")
+        await poll_until(http, running, "processing")
         canceled = await http.post(running["urls"]["cancel"], headers={"content-type": "application/json"})
         assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
         assert set(canceled.json()["metrics"]) >= {"predict_time", "total_time"}
@@ -175,7 +175,7 @@ async def test_cancel_takes_any_body_and_leaves_what_is_over_as_it_is(server: Re
         assert (unknown.status_code, unknown.json()["title"]) == (404, "Prediction not found")
 
 
-async def test_a_failed_run_tells_its_stream_the_reason(server: RealServer) -> None:
+async def test_failed_run_streams_its_reason(server: RealServer) -> None:
     async with server.http() as http:
         failed = await create(http, CHAT, prompt="word " * 5000)
         events = parse((await read_stream(http, failed)).text)
@@ -198,7 +198,7 @@ async def refused(server: RealServer, body: Any, path: str = f"/v1/models/{CHAT}
     return answer.status_code, answer.json()
 
 
-async def test_what_cannot_be_read_is_refused_field_by_field(server: RealServer) -> None:
+async def test_invalid_input_is_rejected_by_field(server: RealServer) -> None:
     status, body = await refused(server, {"input": {"temperature": 9}})
     assert (status, body["title"]) == (422, "Input validation failed")
     assert body["detail"] == "- input: prompt is required\n- input.temperature: Must be less than or equal to 5\n"
@@ -217,7 +217,7 @@ async def test_what_cannot_be_read_is_refused_field_by_field(server: RealServer)
     assert (await refused(server, {"input": SHORT}, "/v1/models/no/body/predictions"))[0] == 404
 
 
-async def test_unknown_keys_are_refused_at_the_top_and_let_through_in_the_input(server: RealServer) -> None:
+async def test_unknown_keys_are_rejected_at_the_top_level_only(server: RealServer) -> None:
     status, body = await refused(server, {"model": CHAT, "version": CHAT, "input": SHORT}, "/v1/predictions")
     assert (status, body["detail"]) == (422, "- Additional property model is not allowed\n")
     assert (await refused(server, []))[1]["invalid_fields"][0]["type"] == "invalid_type"
@@ -235,7 +235,7 @@ async def test_unknown_keys_are_refused_at_the_top_and_let_through_in_the_input(
         assert plain["output"]
 
 
-async def test_limits_count_exactly(server: RealServer) -> None:
+async def test_token_limits_are_exact(server: RealServer) -> None:
     async with server.http() as http:
         most = await create(http, CHAT, prefer="wait", **{**SHORT, "max_tokens": 5, "min_tokens": 5})
         least = await create(http, CHAT, prefer="wait", prompt="Hi", min_new_tokens=90, max_new_tokens=95)
@@ -243,7 +243,7 @@ async def test_limits_count_exactly(server: RealServer) -> None:
     assert 90 <= least["metrics"]["output_token_count"] <= 95
 
 
-async def test_limits_by_two_names_fail_unless_they_agree(server: RealServer) -> None:
+async def test_token_limits_under_two_names_must_agree(server: RealServer) -> None:
     async with server.http() as http:
         for limits, code in (
             ({"max_tokens": 20, "max_new_tokens": 30}, "E1102 InvalidArgumentMaxTokens"),
@@ -266,7 +266,7 @@ async def test_output_ends_before_a_stop_sequence_wherever_tokens_end(server: Re
         assert "".join(tail["output"]) == text
 
 
-async def test_the_space_that_is_left_out_before_a_first_word_matches_no_stop_sequence(server: RealServer) -> None:
+async def test_stripped_leading_space_does_not_match_a_stop_sequence(server: RealServer) -> None:
     async with server.http() as http:
         text = "".join((await create(http, CHAT, prefer="wait", **SHORT))["output"])
         word, begins = text.split(" ")[0], f" {text[:6]}"
@@ -278,7 +278,7 @@ async def test_the_space_that_is_left_out_before_a_first_word_matches_no_stop_se
             assert text_of(parse((await read_stream(http, stopped)).text)) == shown
 
 
-async def test_the_predictions_of_a_model_are_those_and_no_others(server: RealServer) -> None:
+async def test_model_prediction_list_contains_only_its_predictions(server: RealServer) -> None:
     async with server.http() as http:
         of_chat, of_other = [await create(http, model, prefer="wait", **SHORT) for model in (CHAT, "corral/demo")]
         for model, mine, other in ((CHAT, of_chat, of_other), ("corral/demo", of_other, of_chat)):
@@ -296,7 +296,7 @@ async def test_the_predictions_of_a_model_are_those_and_no_others(server: RealSe
         assert (await http.put(path)).headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-async def test_templates_are_filled_or_refused_and_one_bos_leads(server: RealServer) -> None:
+async def test_templates_are_expanded_or_rejected_with_one_bos(server: RealServer) -> None:
     async with server.http() as http:
         default = await create(http, CHAT, prefer="wait", prompt="Hi", system_prompt="Be kind.", max_tokens=2)
         assert "Formatted prompt: `<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST]`\n" in default["logs"]
@@ -312,7 +312,7 @@ async def test_templates_are_filled_or_refused_and_one_bos_leads(server: RealSer
         assert (await create(http, CHAT, prompt="", prompt_template="{prompt}"))["error"].startswith("E1001")
 
 
-async def test_performance_is_logged_where_it_was_asked_for(server: RealServer) -> None:
+async def test_performance_is_logged_on_request(server: RealServer) -> None:
     async with server.http() as http:
         asked = await create(http, CHAT, prefer="wait", **SHORT, log_performance_metrics=True)
         plain = await create(http, CHAT, prefer="wait", **SHORT, log_performance_metrics=False)
@@ -345,7 +345,7 @@ async def test_search_readme_examples_and_covers_are_answered(server: RealServer
     assert "sandbox" in cover.headers["content-security-policy"]
 
 
-async def test_no_route_redirects_and_every_answer_may_not_be_kept(server: RealServer) -> None:
+async def test_no_route_redirects_and_answers_are_not_cacheable(server: RealServer) -> None:
     async with server.http() as http:
         body = await create(http, CHAT, prefer="wait", **SHORT)
         for prefix in ("/v1", "", "/v1/v1"):

@@ -1,4 +1,4 @@
-"""Waits, deadlines, cancels, limits, retention and webhooks, in front of a scripted engine whose pace is known."""
+"""Waits, deadlines, cancels, limits, retention and webhooks with a scripted engine."""
 
 import asyncio
 import time
@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from replicate.webhook import Webhooks, WebhookSigningSecret
 
-from tests.doors.replicate.scenes import PLAIN, TINY, create, get, parse, read_stream, scripted, text_of, until
+from tests.doors.replicate.replicate_client import (
+    PLAIN,
+    TINY,
+    create,
+    get,
+    parse,
+    poll_until,
+    read_stream,
+    scripted_server,
+    text_of,
+)
 from tests.engines import give_up_once_emitting
 from tests.receiver import receiving
 from tests.server.harness import ServerHarness
@@ -18,40 +28,40 @@ from tests.server.harness import ServerHarness
 pytestmark = pytest.mark.anyio
 
 SLOW = 0.02
-"""Seconds a step."""
+"""Seconds per engine step."""
 GIVEN: dict[str, Any] = {"prompt": "Hi", **PLAIN, "seed": 5}
 LONG: dict[str, Any] = {**GIVEN, "max_tokens": 100}
 ENDLESS: dict[str, Any] = {**GIVEN, "max_tokens": 400}
 
 
 @contextmanager
-def settings_of(harness: ServerHarness, **settings: Any) -> Iterator[None]:
-    """Have the server started with *settings* besides its own."""
+def override_settings(harness: ServerHarness, **settings: Any) -> Iterator[None]:
+    """Start servers with additional *settings* while the block is active."""
     choices = {**harness.choices, **settings}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ServerHarness, "choices", choices)
         yield
 
 
-async def test_a_wait_that_is_too_short_gives_starting_and_no_output(tmp_path: Path) -> None:
-    async with scripted(tmp_path, step_s=SLOW) as (_, http):
+async def test_short_wait_returns_starting_without_output(tmp_path: Path) -> None:
+    async with scripted_server(tmp_path, step_s=SLOW) as (_, http):
         begun = time.monotonic()
         early = await create(http, prefer="wait=1", **LONG)
         assert time.monotonic() - begun < 1.5
         assert (early["status"], early["output"], early["started_at"]) == ("starting", None, None)
-        seen = await until(http, early)
+        seen = await poll_until(http, early)
         assert seen[0]["status"] == "processing"
         assert seen[-1]["status"] == "succeeded"
 
 
-async def test_a_deadline_cancels_what_runs_and_aborts_what_waits(tmp_path: Path) -> None:
-    async with scripted(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
+async def test_deadline_cancels_running_and_aborts_queued_predictions(tmp_path: Path) -> None:
+    async with scripted_server(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
         path = f"/v1/models/{TINY}/predictions"
         answers = [
             await http.post(path, json={"input": ENDLESS}, headers={"cancel-after": after}) for after in ("6s", "5s")
         ]
         bodies = [answer.json() for answer in answers]
-        ends = [(await until(http, body))[-1] for body in bodies]
+        ends = [(await poll_until(http, body))[-1] for body in bodies]
         assert [end["status"] for end in ends] == ["canceled", "canceled"]
         assert ends[0]["output"]
         assert (ends[1]["output"], ends[1]["started_at"], ends[1]["metrics"]["predict_time"]) == (None, None, 0)
@@ -62,8 +72,8 @@ async def test_a_deadline_cancels_what_runs_and_aborts_what_waits(tmp_path: Path
         assert refused.status_code == 422
 
 
-async def test_what_waits_is_canceled_at_once_and_its_stream_was_kept_alive(tmp_path: Path) -> None:
-    async with scripted(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
+async def test_queued_prediction_is_canceled_at_once_and_its_stream_kept_alive(tmp_path: Path) -> None:
+    async with scripted_server(tmp_path, step_s=SLOW, kv_blocks=16, kv_block_tokens=32) as (_, http):
         running = await create(http, **ENDLESS)
         waiting = await create(http, **ENDLESS)
         async with http.stream("GET", waiting["urls"]["stream"]) as stream:
@@ -76,21 +86,21 @@ async def test_what_waits_is_canceled_at_once_and_its_stream_was_kept_alive(tmp_
         assert (await http.post(running["urls"]["cancel"])).json()["status"] == "canceled"
 
 
-async def test_a_client_that_goes_away_stops_nothing(tmp_path: Path) -> None:
-    async with scripted(tmp_path, step_s=SLOW) as (server, http):
+async def test_client_disconnect_does_not_cancel_a_prediction(tmp_path: Path) -> None:
+    async with scripted_server(tmp_path, step_s=SLOW) as (server, http):
         await give_up_once_emitting(server.made.engine, create(http, prefer="wait", **LONG))
         (left,) = (await http.get("/v1/predictions")).json()["results"]
         assert left["status"] == "processing"
         async with http.stream("GET", left["urls"]["stream"]) as stream:
             await anext(stream.aiter_lines())
-        assert (await until(http, left))[-1]["status"] == "succeeded"
+        assert (await poll_until(http, left))[-1]["status"] == "succeeded"
 
 
-async def test_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Path) -> None:
+async def test_creates_beyond_the_rate_limit_are_rejected(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     async with harness.books() as books:
         _, secret = await books.open_account()
-    with settings_of(harness, replicate_creates_per_minute=2):
+    with override_settings(harness, replicate_creates_per_minute=2):
         async with harness.server() as server, server.http(key=secret) as http:
             path = f"/v1/models/{TINY}/predictions"
             answers = [await http.post(path, json={"input": {**GIVEN, "max_tokens": 1}}) for _ in range(4)]
@@ -102,7 +112,7 @@ async def test_beyond_the_rate_posts_are_refused_and_create_nothing(tmp_path: Pa
             assert len((await http.get("/v1/predictions")).json()["results"]) == 2
 
 
-async def test_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_path: Path) -> None:
+async def test_expired_text_is_purged_and_the_prediction_kept(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     async with harness.books() as books:
         _, secret = await books.open_account(privacy=True)
@@ -115,9 +125,9 @@ async def test_after_its_time_the_text_is_gone_and_the_prediction_is_not(tmp_pat
         assert (await get(http, body))["id"] == body["id"]
 
 
-async def test_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_path: Path) -> None:
+async def test_webhook_has_the_body_of_get_and_a_valid_signature(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
-    with settings_of(harness, webhook_allow_networks="127.0.0.0/8"):
+    with override_settings(harness, webhook_allow_networks="127.0.0.0/8"):
         async with receiving() as post, harness.server(step_s=SLOW) as server, server.http() as http:
             events = ["start", "completed"]
             url = post.url.replace("http://", "HTTP://")  # a scheme may be in capitals
@@ -133,7 +143,7 @@ async def test_webhooks_have_the_body_of_get_and_a_signature_of_the_secret(tmp_p
                 Webhooks.validate(headers=one.headers, body=one.body.decode(), secret=WebhookSigningSecret(key=key))
 
 
-async def test_a_hundred_waits_half_of_them_canceled_all_end_and_the_books_agree(tmp_path: Path) -> None:
+async def test_concurrent_waits_and_cancels_leave_a_consistent_ledger(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     async with harness.books() as books:
         account_id, secret = await books.open_account(10**12)
@@ -156,7 +166,7 @@ async def test_a_hundred_waits_half_of_them_canceled_all_end_and_the_books_agree
         await server.books.check(account_id, credit_nusd=10**12)
 
 
-async def test_a_stream_resumes_after_a_restart_of_the_server(tmp_path: Path) -> None:
+async def test_stream_resumes_after_a_server_restart(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     async with harness.server(step_s=SLOW) as server, server.http() as http:
         body = await create(http, **LONG)

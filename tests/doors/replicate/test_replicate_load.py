@@ -1,4 +1,4 @@
-"""A hundred waiting callers on the real engine, every other one stopped while it runs."""
+"""100 concurrent waits on the OpenVINO engine, every second one canceled while running."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from httpx2 import AsyncClient
 from corral.bootstrap import Server, build
 from corral.settings import load_settings
 from tests.doors.live_server import SECRET, serving
-from tests.doors.replicate.scenes import CHAT, create, until
+from tests.doors.replicate.replicate_client import CHAT, create, poll_until
 from tests.engines import until_idle
 from tests.server.harness import INPUT_NUSD, OUTPUT_NUSD, Books
 
@@ -22,26 +22,26 @@ CREDIT_NUSD = 10**12
 SHORT_TOKENS, LONG_TOKENS = 12, 1500
 CANCELS_AT_ONCE = 8
 PATIENCE_S = 120
-"""For all to end; a run that never does fails the test and does not hang it."""
+"""Seconds for all runs to end."""
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[Server]:
-    """The server as ``corral serve`` puts it together, with the demo model on the CPU, and a price for it."""
+async def built_server(tmp_path: Path) -> AsyncIterator[Server]:
+    """Server built as ``corral serve`` builds it, with the demo model on the CPU and a price for it."""
     prices = tmp_path / "prices.toml"
     prices.write_text(
         f'[["{CHAT}"]]\nsince = 2026-01-01\n'
         f'input_usd_per_million = "{INPUT_NUSD / 1000}"\noutput_usd_per_million = "{OUTPUT_NUSD / 1000}"\n'
     )
     settings = load_settings({"data_dir": tmp_path / "data", "prices": prices, "api_key": SECRET}, {})
-    made = build(settings, lambda _: None)
-    async with made.run():
-        await made.engine.ready()
-        yield made
+    built_server = build(settings, lambda _: None)
+    async with built_server.run():
+        await built_server.engine.ready()
+        yield built_server
 
 
-def given(number: int) -> dict[str, Any]:
-    """Every other one goes on until it is stopped."""
+def input_for(number: int) -> dict[str, Any]:
+    """Input of a request; every second one runs until it is canceled."""
     tokens = LONG_TOKENS if number % 2 else SHORT_TOKENS
     return {
         "prompt": f"What does llama {number} eat?",
@@ -54,7 +54,7 @@ def given(number: int) -> dict[str, Any]:
 
 
 async def cancel_while_running(http: AsyncClient) -> dict[str, dict[str, Any]]:
-    """Stop each of the long ones once it has begun to answer; what the cancels were answered, by prediction."""
+    """Cancel each long run after its first output; returns the cancel responses by prediction."""
     answers: dict[str, dict[str, Any]] = {}
     while len(answers) < CALLERS // 2:
         listed = (await http.get("/v1/predictions")).json()["results"]
@@ -69,7 +69,7 @@ async def cancel_while_running(http: AsyncClient) -> dict[str, dict[str, Any]]:
 
 
 async def check_receipts(books: Books, account_id: str) -> None:
-    """Each says what its prediction does, and together they say what the account has paid."""
+    """Assert that receipts match their predictions and sum to the account's charges."""
     found = await books.predictions(account_id)
     assert len(found) == CALLERS
     paid_nusd = 0
@@ -82,27 +82,29 @@ async def check_receipts(books: Books, account_id: str) -> None:
     assert (await books.accounts.account(account_id)).available_nusd == CREDIT_NUSD - paid_nusd < CREDIT_NUSD
 
 
-async def test_a_hundred_waits_half_canceled_leave_exact_books_and_an_empty_engine(made: Server) -> None:
-    books = Books(made.store, made.accounts)
+async def test_concurrent_waits_and_cancels_leave_an_exact_ledger_and_an_idle_engine(built_server: Server) -> None:
+    books = Books(built_server.store, built_server.accounts)
     account_id, secret = await books.open_account(CREDIT_NUSD)
-    async with serving(made.app) as live, live.http(key=secret) as http, live.http(key=secret) as other:
+    async with serving(built_server.app) as live, live.http(key=secret) as http, live.http(key=secret) as other:
         http.timeout = other.timeout = 120
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
-            waits = [tasks.create_task(create(http, CHAT, prefer="wait", **given(number))) for number in range(CALLERS)]
+            waits = [
+                tasks.create_task(create(http, CHAT, prefer="wait", **input_for(number))) for number in range(CALLERS)
+            ]
             canceling = tasks.create_task(cancel_while_running(other))
         canceled = canceling.result()
         async with asyncio.timeout(PATIENCE_S):
-            ends = [(await until(http, task.result()))[-1] for task in waits]
+            ends = [(await poll_until(http, task.result()))[-1] for task in waits]
     for number, (end, answer) in enumerate(zip(ends, waits, strict=True)):
         assert end["status"] == ("canceled" if number % 2 else "succeeded")
         waited = answer.result()
-        assert waited == end or waited["status"] == "starting"  # the longest wait is a minute, on any machine
+        assert waited == end or waited["status"] == "starting"  # a wait is at most one minute
     assert {end["id"] for end in ends[1::2]} == canceled.keys()
     assert all(end == canceled[end["id"]] for end in ends[1::2])
     assert all(end["metrics"]["output_token_count"] == SHORT_TOKENS for end in ends[::2])
     assert all(end["metrics"]["output_token_count"] < LONG_TOKENS for end in ends[1::2])
     await books.check(account_id, credit_nusd=CREDIT_NUSD)
     await check_receipts(books, account_id)
-    await until_idle(made.engine)
-    stats = made.engine.stats()
+    await until_idle(built_server.engine)
+    stats = built_server.engine.stats()
     assert (stats.running, stats.waiting, stats.kv_blocks_reserved, stats.restarts) == (0, 0, 0, 0)

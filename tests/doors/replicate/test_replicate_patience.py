@@ -1,4 +1,4 @@
-"""Queues, retries, deliveries and retention as clients and receivers meet them, with times scaled down."""
+"""Keep-alive, client retries, webhook delivery and retention, with short times."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from corral.core.webhooks import DeliveryState
 from corral.service.runs import runner as predictions
 from corral.service.webhooks.delivery import Deliverer, DeliveryPolicy
 from tests.doors.replicate.node_client import node
-from tests.doors.replicate.scenes import PLAIN, TINY, create, get, in_thread, official, read_stream
+from tests.doors.replicate.replicate_client import PLAIN, TINY, create, get, official_client, read_stream, run_in_thread
 from tests.official_validators import check, needs_node, node_says
 from tests.receiver import answer, receiving
 from tests.server.harness import ServerHarness
@@ -27,25 +27,25 @@ from tests.unit.service.post_office import ended
 pytestmark = pytest.mark.anyio
 
 SLOW = 0.02
-"""Seconds a step."""
+"""Seconds per engine step."""
 GIVEN: dict[str, Any] = {"prompt": "Hi", **PLAIN, "seed": 5}
 ENDLESS: dict[str, Any] = {**GIVEN, "max_tokens": 400}
 FEW_BLOCKS: dict[str, Any] = {"kv_blocks": 13, "kv_block_tokens": 32}
-"""Room for one ENDLESS, and for nothing beside it."""
+"""KV cache for exactly one ENDLESS run."""
 POST_PATH = f"/v1/models/{TINY}/predictions"
 
 
 @contextmanager
-def instead(owner: object, **parts: Any) -> Iterator[None]:
-    """Have servers that are put together in this block made of these *parts*."""
+def replace_attributes(owner: object, **parts: Any) -> Iterator[None]:
+    """Replace attributes of *owner* while the block is active."""
     with pytest.MonkeyPatch.context() as patch:
         for name, part in parts.items():
             patch.setattr(owner, name, part)
         yield
 
 
-class Counting(httpx.HTTPTransport):
-    """What the client's own retries are wrapped around."""
+class CountingTransport(httpx.HTTPTransport):
+    """Transport below the client's retries; records the status codes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,21 +57,21 @@ class Counting(httpx.HTTPTransport):
         return response
 
     async def aclose(self) -> None:
-        """Asked of it as well, though only the blocking half of the client sends through it."""
+        """Required by the async client, which sends nothing."""
 
 
-async def test_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(tmp_path: Path) -> None:
+async def test_keep_alive_comments_prevent_a_client_read_timeout(tmp_path: Path) -> None:
     few = {**GIVEN, "max_tokens": 3}
     impatient = httpx.Timeout(5, read=0.5)
-    with instead(bootstrap, Dependencies=partial(Dependencies, ping_s=0.1)):
+    with replace_attributes(bootstrap, Dependencies=partial(Dependencies, ping_s=0.1)):
         async with ServerHarness.create(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
             running, waiting = await create(http, **ENDLESS), await create(http, **few)
             async with http.stream("GET", waiting["urls"]["stream"]) as stream:
                 lines = stream.aiter_lines()
                 heard = [line for _ in range(6) if (line := await anext(lines))]
-            async with official(server.url, timeout=impatient) as client, asyncio.TaskGroup() as tasks:
+            async with official_client(server.url, timeout=impatient) as client, asyncio.TaskGroup() as tasks:
                 events = tasks.create_task(
-                    in_thread(lambda: [event.event.value for event in client.stream(TINY, input=few)])
+                    run_in_thread(lambda: [event.event.value for event in client.stream(TINY, input=few)])
                 )
                 await asyncio.sleep(1.2)
                 assert not events.done()
@@ -81,48 +81,48 @@ async def test_a_queue_longer_than_the_clients_patience_does_not_end_its_stream(
     assert events.result()[-1] == "done"
 
 
-async def test_without_comments_the_client_would_have_given_up(tmp_path: Path) -> None:
+async def test_without_keep_alive_comments_the_client_times_out(tmp_path: Path) -> None:
     async with ServerHarness.create(tmp_path).server(step_s=SLOW, **FEW_BLOCKS) as server, server.http() as http:
         await create(http, **ENDLESS)
         waiting = await create(http, **ENDLESS)
-        async with official(server.url, timeout=httpx.Timeout(5, read=0.5)) as client:
+        async with official_client(server.url, timeout=httpx.Timeout(5, read=0.5)) as client:
             prediction = await client.predictions.async_get(waiting["id"])
             with pytest.raises(httpx.ReadTimeout):
-                await in_thread(lambda: list(prediction.stream()))
+                await run_in_thread(lambda: list(prediction.stream()))
 
 
 async def test_a_post_with_a_wrong_key_is_sent_once(tmp_path: Path) -> None:
-    counting = Counting()
+    counting = CountingTransport()
     async with (
         ServerHarness.create(tmp_path).server() as server,
-        official(server.url, api_token="wrong", transport=counting) as client,
+        official_client(server.url, api_token="wrong", transport=counting) as client,
     ):
         with pytest.raises(ReplicateError) as caught:
-            await in_thread(client.models.predictions.create, TINY, input=GIVEN)
+            await run_in_thread(client.models.predictions.create, TINY, input=GIVEN)
     assert (caught.value.status, counting.statuses) == (401, [401])
 
 
-async def test_a_get_in_python_waits_as_long_as_it_is_told_and_succeeds(tmp_path: Path) -> None:
-    harness, counting = ServerHarness.create(tmp_path), Counting()
+async def test_python_client_get_honours_retry_after(tmp_path: Path) -> None:
+    harness, counting = ServerHarness.create(tmp_path), CountingTransport()
     async with harness.books() as books:
         _, secret = await books.open_account()
-    with instead(ServerHarness, choices={**harness.choices, "replicate_requests_per_minute": 30}):
+    with replace_attributes(ServerHarness, choices={**harness.choices, "replicate_requests_per_minute": 30}):
         async with harness.server() as server, server.http(key=secret) as http:
             body = await create(http, prefer="wait", **GIVEN, max_tokens=1)
-            async with official(server.url, api_token=secret, transport=counting) as client:
+            async with official_client(server.url, api_token=secret, transport=counting) as client:
                 while (await http.get("/v1/account")).status_code == 200:
                     pass
-                found = await in_thread(client.predictions.get, body["id"])
+                found = await run_in_thread(client.predictions.get, body["id"])
     assert found.output == body["output"]
     assert counting.statuses == [429, 200]
 
 
 @needs_node
-async def test_posts_that_node_sends_again_create_one_prediction(tmp_path: Path) -> None:
+async def test_node_client_retries_create_one_prediction(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     async with harness.books() as books:
         _, secret = await books.open_account()
-    with instead(ServerHarness, choices={**harness.choices, "replicate_creates_per_minute": 30}):
+    with replace_attributes(ServerHarness, choices={**harness.choices, "replicate_creates_per_minute": 30}):
         async with harness.server() as server, server.http(key=secret) as http:
             given = {**GIVEN, "max_tokens": 1}
             got = await node("replicate_retries.mjs", key=secret, url=server.url, model=TINY, input=given)
@@ -132,7 +132,7 @@ async def test_posts_that_node_sends_again_create_one_prediction(tmp_path: Path)
     assert [one["id"] for one in made] == [got["id"]]
 
 
-async def test_output_is_told_at_most_every_half_second_and_the_end_once(tmp_path: Path) -> None:
+async def test_output_webhooks_are_throttled_and_the_final_one_is_sent_once(tmp_path: Path) -> None:
     async with receiving() as post, ServerHarness.create(tmp_path).server(step_s=SLOW) as server, server.http() as http:
         events = {"webhook": post.url, "webhook_events_filter": ["start", "output", "logs", "completed"]}
         made = (await http.post(POST_PATH, json={"input": {**GIVEN, "max_tokens": 100}, **events})).json()
@@ -158,13 +158,13 @@ async def test_output_is_told_at_most_every_half_second_and_the_end_once(tmp_pat
 
 
 @needs_node
-async def test_the_end_is_told_again_after_a_500_under_the_same_id_and_no_redirect_is_followed(
+async def test_webhook_is_retried_after_a_500_with_the_same_id_and_follows_no_redirect(
     tmp_path: Path,
 ) -> None:
     quick = partial(Deliverer, policy=DeliveryPolicy(retry_delays_s=(0.05,) * 3, poll_s=0.02))
     async with receiving() as post, receiving() as elsewhere:
         post.answers += [answer(500), answer(307, f"Location: {elsewhere.url}")]
-        with instead(bootstrap, Deliverer=quick):
+        with replace_attributes(bootstrap, Deliverer=quick):
             async with ServerHarness.create(tmp_path).server() as server, server.http() as http:
                 told = {"webhook": post.url, "webhook_events_filter": ["completed"]}
                 body = {"input": {**GIVEN, "max_tokens": 2}, **told}
@@ -181,11 +181,11 @@ async def test_the_end_is_told_again_after_a_500_under_the_same_id_and_no_redire
     assert said == [True, False]
 
 
-async def test_after_the_retention_time_a_prediction_has_no_text_and_is_still_there(tmp_path: Path) -> None:
+async def test_expired_prediction_has_no_text(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     with (
-        instead(ServerHarness, choices={**harness.choices, "retention_s": 1}),
-        instead(predictions, RETENTION_INTERVAL_S=0.05),
+        replace_attributes(ServerHarness, choices={**harness.choices, "retention_s": 1}),
+        replace_attributes(predictions, RETENTION_INTERVAL_S=0.05),
     ):
         async with harness.server() as server, server.http() as http:
             body = await create(http, prefer="wait", **GIVEN, max_tokens=3)

@@ -1,4 +1,4 @@
-"""Texts with every character at which some client ends a line: live, afterwards and resumed, read by those clients."""
+"""Texts with every line separator that some client splits at: live, replayed and resumed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,19 +10,19 @@ import pytest
 import requests
 from replicate.client import Client
 
-from tests.doors.replicate.scenes import (
+from tests.doors.replicate.replicate_client import (
     PLAIN,
     TINY,
     Event,
-    as_lines,
     create,
     get,
-    in_thread,
-    official,
+    normalize_newlines,
+    official_client,
     parse,
+    poll_until,
     read_stream,
+    run_in_thread,
     text_of,
-    until,
 )
 from tests.doors.replicate.test_replicate_words import SEPARATORS
 from tests.server.harness import SCRIPT, OpenServer, ServerHarness
@@ -34,7 +34,7 @@ TEXTS = (
     *(f"w{end}" for end in ENDS), *(f"{end}https:x" for end in ENDS), f"a{ENDS}data:b", "c\r", "\nd\r", "\r\ne\r\nf",
     "g\r", "h\n", "i\r\vj\r", "\v\u2028data:", "é\r",
 )  # fmt: skip
-"""A token each. Separators begin, part and end them, and carriage returns are at the end of some."""
+"""One token each, with separators at the start, middle and end."""
 WHOLE = "".join(TEXTS)
 GIVEN: dict[str, Any] = {"prompt": "Hi", **PLAIN, "seed": 5, "max_tokens": 400}
 STEP_S = 0.01
@@ -42,7 +42,7 @@ STEP_S = 0.01
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[OpenServer]:
-    """A server whose model says ``TEXTS``."""
+    """A server that answers ``TEXTS``."""
     size, first = int(SCRIPT["vocab_size"]), int(SCRIPT["vocab_size"])
     ids = tuple(range(first, first + len(TEXTS)))
     harness = ServerHarness.create(tmp_path, more_pieces=TEXTS)
@@ -50,14 +50,14 @@ async def server(tmp_path: Path) -> AsyncIterator[OpenServer]:
         yield server
 
 
-async def test_the_text_is_the_same_live_afterwards_and_resumed_from_every_event(server: OpenServer) -> None:
+async def test_text_is_the_same_live_replayed_and_resumed(server: OpenServer) -> None:
     async with server.http() as http:
         created = await create(http, **GIVEN)
         live = parse((await read_stream(http, created)).text)
-        ended = (await until(http, created))[-1]
+        ended = (await poll_until(http, created))[-1]
         assert "".join(ended["output"]) == WHOLE
         after = parse((await read_stream(http, created)).text)
-        assert text_of(live) == text_of(after) == as_lines(WHOLE)
+        assert text_of(live) == text_of(after) == normalize_newlines(WHOLE)
         for events in (live, after):
             answers = await asyncio.gather(*(read_stream(http, created, after=event.id) for event in events[:-1]))
             for index, answer in enumerate(answers):
@@ -68,7 +68,7 @@ async def test_the_text_is_the_same_live_afterwards_and_resumed_from_every_event
     assert len(live) > len(TEXTS)
 
 
-async def test_a_reader_that_loses_its_connection_while_the_model_speaks_loses_no_character(server: OpenServer) -> None:
+async def test_reconnecting_reader_loses_no_character(server: OpenServer) -> None:
     async with server.http() as http:
         created = await create(http, **GIVEN)
         heard: list[Event] = []
@@ -79,26 +79,30 @@ async def test_a_reader_that_loses_its_connection_while_the_model_speaks_loses_n
                 async for part in answer.aiter_text():
                     text += part
                     if "\n\n" in text:
-                        heard.append(parse(text.partition("\n\n")[0])[0])  # one event, then another connection
+                        heard.append(parse(text.partition("\n\n")[0])[0])  # one event per connection
                         break
-        assert text_of(heard) == as_lines("".join((await get(http, created))["output"])) == as_lines(WHOLE)
+        assert (
+            text_of(heard)
+            == normalize_newlines("".join((await get(http, created))["output"]))
+            == normalize_newlines(WHOLE)
+        )
 
 
-async def test_readers_that_cut_lines_at_those_characters_lose_nothing_but_them(server: OpenServer) -> None:
-    expected = SEPARATORS.sub("", as_lines(WHOLE))
-    async with official(server.url) as client, server.http() as http:
-        live = await in_thread(_official_live, client)
+async def test_clients_that_split_lines_at_separators_lose_only_the_separators(server: OpenServer) -> None:
+    expected = SEPARATORS.sub("", normalize_newlines(WHOLE))
+    async with official_client(server.url) as client, server.http() as http:
+        live = await run_in_thread(_official_live, client)
         asynchronous = [str(event) async for event in await client.async_stream(TINY, input=GIVEN)]
         assert live == "".join(asynchronous) == expected
-        (latest, _) = (await in_thread(client.predictions.list)).results
+        (latest, _) = (await run_in_thread(client.predictions.list)).results
         assert "".join(latest.output) == WHOLE
-        afterwards = await in_thread(lambda: "".join(map(str, latest.stream())))
+        afterwards = await run_in_thread(lambda: "".join(map(str, latest.stream())))
         assert afterwards == expected
         running = await create(http, **GIVEN)
         url = running["urls"]["stream"]
-        by_requests, by_httpx = await asyncio.gather(in_thread(_by_requests, url), in_thread(_by_httpx, url))
+        by_requests, by_httpx = await asyncio.gather(run_in_thread(_by_requests, url), run_in_thread(_by_httpx, url))
         assert by_requests == by_httpx == expected
-        assert (await in_thread(_by_requests, url), await in_thread(_by_httpx, url)) == (expected, expected)
+        assert (await run_in_thread(_by_requests, url), await run_in_thread(_by_httpx, url)) == (expected, expected)
 
 
 def _official_live(client: Client) -> str:
@@ -117,5 +121,5 @@ def _by_httpx(url: str) -> str:
 
 
 def _outputs(lines: list[str]) -> str:
-    """The texts of output events, from lines as the client cut them."""
+    """Texts of output events, from the lines of the client."""
     return text_of(parse("\n".join(line for line in lines if line == "" or ": " in line)))

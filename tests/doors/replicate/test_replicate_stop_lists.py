@@ -1,4 +1,4 @@
-"""Stop sequences as a JSON list, instead of a text with commas."""
+"""Stop sequences as a JSON list instead of a comma-separated string."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def faults(**given: Any) -> list[tuple[str, str]]:
     return [(fault.type, fault.field) for fault in caught.value.faults]
 
 
-def test_stop_sequences_may_be_a_list_with_the_bounds_of_the_text() -> None:
+def test_stop_sequences_may_be_a_list_with_the_same_limits() -> None:
     assert read(stop_sequences=["a,b", "", " and", "a,b"]) == ("a,b", " and")
     assert read(stop_sequences=[]) == ()
     assert len(read(stop_sequences=[str(number) for number in range(16)])) == 16

@@ -1,4 +1,4 @@
-"""The pure parts: inputs, template, dialogue, chunks, headers, rates, cursors and stream positions."""
+"""Unit tests: inputs, templates, dialogues, chunks, headers, rate limits, cursors, stream positions."""
 
 import re
 from typing import Any
@@ -28,15 +28,15 @@ from corral.core.caller import Caller
 from corral.core.generation import Delta, Message, RawPrompt, Role, Started
 from corral.text.load import load_tokenizer
 from corral.text.prompt import chat_ids, raw_ids
-from tests.doors.door_contract import every_error
-from tests.doors.replicate.scenes import as_lines, parse, text_of
+from tests.doors.error_examples import every_error
+from tests.doors.replicate.replicate_client import normalize_newlines, parse, text_of
 
 FIELDS = INPUTS.fields
 TEMPLATE = next(field.default for field in FIELDS if field.name == "prompt_template")
 
 
 SEPARATORS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""Where ``str.splitlines`` cuts, line ends aside."""
+"""Characters at which ``str.splitlines`` splits, except line ends."""
 
 
 def values(**given: Any) -> dict[str, Any]:
@@ -66,9 +66,7 @@ def faults(**given: Any) -> list[tuple[str, str]]:
         ("min_new_tokens", [-1], [-2], [2**63]),
     ],
 )
-def test_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
-    name: str, good: list[Any], low: list[Any], high: list[Any]
-) -> None:
+def test_range_limits_are_inclusive(name: str, good: list[Any], low: list[Any], high: list[Any]) -> None:
     for value in good:
         to_core("m", values(**{name: value}), default_template=TEMPLATE)
     assert [faults(**{name: value}) for value in low] == [[("number_gte", f"input.{name}")]] * len(low)
@@ -76,7 +74,7 @@ def test_both_ends_of_every_range_are_accepted_and_what_is_beyond_is_refused(
     assert faults(**{name: "1"}) == faults(**{name: True}) == [("invalid_type", f"input.{name}")]
 
 
-def test_types_are_json_schemas_and_every_fault_is_told_at_once() -> None:
+def test_json_schema_types_are_enforced_and_all_errors_are_reported() -> None:
     assert faults(prompt=None) == [("required", "input")]
     assert faults(prompt=1, log_performance_metrics=1, prompt_template="", top_p=2) == [
         ("invalid_type", "input.prompt"),
@@ -101,7 +99,7 @@ def test_stop_sequences_are_split_at_commas_and_nothing_is_trimmed() -> None:
     assert asked.stopping.stop == ("END", " and", "\n\n")
 
 
-def test_older_names_of_limits_agree_or_are_refused() -> None:
+def test_deprecated_limit_names_must_agree() -> None:
     def limits(**given: Any) -> tuple[int | None, int]:
         stopping = to_core("m", values(**given), default_template=TEMPLATE).stopping
         return stopping.max_tokens, stopping.min_tokens
@@ -118,7 +116,7 @@ def test_older_names_of_limits_agree_or_are_refused() -> None:
         limits(min_tokens=2, min_new_tokens=3)
 
 
-def test_sampling_is_the_cores_and_a_nucleus_of_nothing_is_greedy() -> None:
+def test_sampling_inputs_are_mapped_and_top_p_of_zero_is_greedy() -> None:
     def sampling(**given: Any) -> Any:
         return to_core("m", values(**given), default_template=TEMPLATE).sampling
 
@@ -163,7 +161,7 @@ DIALOGUE = "[INST] Hi! [/INST]\nHello! How are you?\n[INST] I'm great, thanks fo
 TOLD = "Hello! How are you? </s><s>[INST] I'm great, thanks for asking. Could you help me? [/INST]"
 
 
-def test_a_dialogue_in_the_prompt_becomes_the_reference_format() -> None:
+def test_dialogue_prompt_becomes_the_reference_format() -> None:
     assert as_reference(DIALOGUE, system_prompt="") == f"<s>[INST] Hi! [/INST] {TOLD}"
     assert (
         as_reference(DIALOGUE, system_prompt="Be kind.")
@@ -186,7 +184,7 @@ def test_a_dialogue_in_the_prompt_becomes_the_reference_format() -> None:
         assert as_reference(text, system_prompt="Be kind.") is None
 
 
-def test_a_dialogue_by_hand_has_the_ids_of_the_reference_format() -> None:
+def test_hand_written_dialogue_has_the_reference_token_ids() -> None:
     tokenizer = load_tokenizer(demo_checkpoint())
     by_hand = as_reference(DIALOGUE, system_prompt="Be kind.")
     assert by_hand is not None
@@ -222,14 +220,12 @@ PIECES = [
     "\r\n",
     *"\v\f\x1c\x1d\x1e\x85\u2028\u2029",
 ]
-"""What answers are made of that some reader of a stream takes for something else."""
+"""Texts that some SSE client misreads."""
 TOKENS = st.lists(st.sampled_from("\r\n\v") | st.sampled_from(PIECES), max_size=4).map("".join)
 
 
 @given(st.lists(TOKENS, max_size=6), st.data())
-def test_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_resumed(
-    texts: list[str], data: st.DataObject
-) -> None:
+def test_stream_equals_the_output_for_any_chunking_and_resumption(texts: list[str], data: st.DataObject) -> None:
     chunks = shown(texts)
     assert not any(chunk.startswith(("https:", "data:")) or chunk == "" for chunk in chunks)
     assert "".join(chunks) == "".join(texts).removeprefix(" ")
@@ -238,9 +234,9 @@ def test_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_resume
     joined = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
     body = _stream(texts, joined)
     whole = parse(body)
-    assert text_of(whole) == as_lines("".join(chunks))
+    assert text_of(whole) == normalize_newlines("".join(chunks))
     assert not any(event.data.startswith(("https:", "data:")) for event in whole)
-    assert _read_by_the_official_client(body) == SEPARATORS.sub("", as_lines("".join(chunks)))
+    assert _read_by_the_official_client(body) == SEPARATORS.sub("", normalize_newlines("".join(chunks)))
     assert [event.number for event in whole] == sorted({event.number for event in whole})
     again = data.draw(st.permutations(joined))
     for index, event in enumerate(whole[:-1]):
@@ -250,7 +246,7 @@ def test_a_stream_adds_up_to_the_output_however_it_is_cut_joined_read_and_resume
         assert rest[-1].name == "done"
 
 
-def test_a_reader_of_another_text_is_told_so_in_the_middle_of_a_token_too() -> None:
+def test_resuming_with_another_text_is_an_error_also_within_a_token() -> None:
     texts = ["é", "ab\vcd\r"]
     for event in parse(_stream(texts, [False, False]))[1:3]:
         after = read_position(event.id, created_s=7)
@@ -265,7 +261,7 @@ def test_a_reader_of_another_text_is_told_so_in_the_middle_of_a_token_too() -> N
 
 
 def _stream(texts: list[str], joined: list[bool], after: Position = BEGINNING) -> str:
-    """The stream of a log of *texts*, each joined to the one before it where *joined* says so."""
+    """Stream of an event log of *texts*, joined to the previous one where *joined* is true."""
     words = Words(created_s=7, after=after, digest="{:08x}".format)
     bodies = [] if after.number else list(words.feed(1, Started(prompt_tokens=1, seed=1)))
     groups: list[tuple[int, str]] = []
@@ -281,12 +277,12 @@ def _stream(texts: list[str], joined: list[bool], after: Position = BEGINNING) -
 
 
 def _read_by_the_official_client(body: str) -> str:
-    """What replicate-python prints."""
+    """Parse the stream with replicate-python; returns its text."""
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body.encode())
     return "".join(map(str, EventSource(Client(api_token="none"), response)))
 
 
-def test_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
+def test_event_id_is_a_position_and_anything_else_is_the_start() -> None:
     assert read_position("7:13", created_s=7) == Position(number=3, beyond=Beyond.PART, characters=1)
     checked = Position(number=3, beyond=Beyond.PART, characters=25, digest="00ff12ab")
     assert read_position("7:13.25-00ff12ab", created_s=7) == checked
@@ -310,7 +306,7 @@ def test_an_id_is_a_position_and_anything_else_is_the_beginning() -> None:
         assert read_position(text, created_s=7) == BEGINNING
 
 
-def test_prefer_is_clamped_or_ignored_and_never_refused() -> None:
+def test_prefer_header_is_clamped_or_ignored() -> None:
     assert read_wait([]) is None
     for text, applied in {
         "wait": "wait", "wait=10": "wait=10", "wait=0": "wait=1", "wait=99": "wait=60", "WAIT=5": "wait=5",
@@ -336,7 +332,7 @@ def test_cancel_after_reads_durations_from_five_seconds_to_a_day() -> None:
         read_cancel_after(["5s", "5s"])
 
 
-def test_a_bucket_holds_a_minute_and_fills_evenly() -> None:
+def test_token_bucket_holds_one_minute_and_refills_evenly() -> None:
     now = [1000.0]
     rates = Rates(creates_per_minute=60, requests_per_minute=0, clock=lambda: now[0])
     ann = Caller(account_id="acct_a", key_id="key_a", scopes=frozenset())
@@ -363,7 +359,7 @@ def test_every_error_is_a_problem_object() -> None:
     assert all(400 <= row.status < 600 for row in ERRORS.values())
 
 
-def test_times_and_cursors_go_there_and_back() -> None:
+def test_times_and_cursors_round_trip() -> None:
     assert rfc3339(1_694_507_401_050) == "2023-09-12T08:30:01.050Z"
     for text in ("2023-09-12T08:30:01.05Z", "2023-09-12T10:30:01.050+02:00", "2023-09-12T08:30:01.050"):
         assert read_time_ms(text, param="created_after") == 1_694_507_401_050
@@ -377,13 +373,13 @@ def test_times_and_cursors_go_there_and_back() -> None:
         read_time_ms("yesterday", param="created_after")
 
 
-def test_a_template_that_would_fill_the_memory_is_refused() -> None:
+def test_too_large_template_expansion_is_rejected() -> None:
     with pytest.raises(ModelRefusal, match=r"E1002 .* more than 2097152 characters"):
         fill("{prompt}" * 100_000, prompt="a" * 1_000_000, system_prompt="")
     assert fill("{prompt} {prompt}", prompt="a" * 1_000_000, system_prompt="").count("a") == 2_000_000
 
 
-def test_a_dialogue_of_a_megabyte_is_read_at_once() -> None:
+def test_one_megabyte_dialogue_is_parsed_quickly() -> None:
     sandwich = "[INST] hi [/INST] a" + " " * 1_000_000 + "b [INST] more [/INST]"
     assert as_reference(sandwich, system_prompt="") == (
         "<s>[INST] hi [/INST] a" + " " * 1_000_000 + "b </s><s>[INST] more [/INST]"

@@ -1,4 +1,4 @@
-"""What went over the wire, as text that people can read and a test can compare.
+"""HTTP exchanges as readable text for golden files.
 
 An exchange is written as it was sent, except that JSON is indented and chunked bodies are put together. What changes
 from run to run is replaced by its name in angle brackets.
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.doors.live_server import SECRET
-from tests.doors.replicate.scenes import parse
+from tests.doors.replicate.replicate_client import parse
 from tests.receiver import Received
 
 _VOLATILE = [
@@ -52,7 +52,7 @@ _STRINGS = re.compile(r'\[\n\s+("(?:[^"\\]|\\.)*"(?:,\n\s+"(?:[^"\\]|\\.)*")*)\n
 
 
 class Connection:
-    """One connection by hand, for one request."""
+    """A raw TCP connection for one request."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -72,7 +72,7 @@ class Connection:
         self._writer.write(request)
         await self._writer.drain()
 
-    async def until(self, mark: bytes) -> None:
+    async def read_until(self, mark: bytes) -> None:
         """Read at least to *mark*."""
         while mark not in self.received:
             piece = await self._reader.read(65536)
@@ -86,7 +86,7 @@ class Connection:
 
 
 def request_of(port: int, line: str, *headers: str, body: Any = None, key: str | None = SECRET) -> bytes:
-    """The bytes of a request for one answer; *body* goes as JSON."""
+    """Build an HTTP request; *body* is sent as JSON."""
     content = b"" if body is None else json.dumps(body).encode()
     fields = [f"host: 127.0.0.1:{port}", *([] if key is None else [f"authorization: Bearer {key}"]), *headers]
     fields += [] if body is None else ["content-type: application/json"]
@@ -96,7 +96,7 @@ def request_of(port: int, line: str, *headers: str, body: Any = None, key: str |
 
 @dataclass(slots=True)
 class Transcript:
-    """Collects exchanges."""
+    """Records HTTP exchanges as text."""
 
     port: int
     parts: list[str] = field(default_factory=list[str])
@@ -114,10 +114,10 @@ class Transcript:
         content = _body(answer).decode()
         return json.loads(content) if content.startswith("{") else content
 
-    def receive(self, title: str, told: Received) -> None:
+    def receive(self, title: str, webhook: Received) -> None:
         """A request that was sent by the server."""
-        fields = "".join(f"{name}: {value}\r\n" for name, value in told.headers.items())
-        self.parts += [f"### {title}", _readable(f"{told.line}\r\n{fields}\r\n".encode() + told.body)]
+        fields = "".join(f"{name}: {value}\r\n" for name, value in webhook.headers.items())
+        self.parts += [f"### {title}", _readable(f"{webhook.line}\r\n{fields}\r\n".encode() + webhook.body)]
 
     def text(self, *, partial: bool = False, **names: str) -> str:
         """Everything, with *names* for strings of this run; *partial* where texts were cut at no certain place."""
@@ -130,7 +130,7 @@ class Transcript:
 
 
 def joined(transcript: str) -> str:
-    """With runs of output events as one, of no number: how tokens are joined into events is a matter of pace."""
+    """Merge consecutive output events, because chunk boundaries depend on timing."""
     blocks: list[str] = []
     said = ""
     for block in transcript.split("\n\n"):

@@ -1,4 +1,4 @@
-"""Replicate's client of version 2, in a process of its own: it has the name of version 1 and the newer HTTP library."""
+"""Calls Replicate's Python client, version 2, in an own process because its package name is that of version 1."""
 
 import sys
 from typing import Any
@@ -7,13 +7,15 @@ import replicate  # pyright: ignore[reportMissingImports] - installed apart, see
 
 
 def main(model: str) -> None:
-    """Call what it calls by itself, and some that its namespaces have."""
+    """Call the top-level functions and some namespace methods."""
     owner, name = model.split("/")
     given: dict[str, Any] = {"prompt": "What are you?", "seed": 7, "max_tokens": 40}
     client = replicate.Replicate()
     whole = "".join(client.run(model, input=given))
     assert whole
-    if str(client.base_url).rstrip("/").endswith("/v1"):  # it reads the model first, which at the root is DeepInfra's
+    if (
+        str(client.base_url).rstrip("/").endswith("/v1")
+    ):  # it gets the model first; at the root that route is DeepInfra's
         assert "".join(map(str, client.stream(model, input=given))) == whole
     created = client.models.predictions.create(model_owner=owner, model_name=name, input=given, prefer="wait")
     assert "".join(created.output) == whole

@@ -1,4 +1,4 @@
-"""Replicate's client of version 2 and its namespace of files, in a process of its own; see ``version_2``."""
+"""Calls the files methods of Replicate's Python client, version 2; see ``version_2``."""
 
 from urllib.parse import parse_qs, urlsplit
 
@@ -6,7 +6,7 @@ import replicate  # pyright: ignore[reportMissingImports] - installed apart, see
 
 
 def main() -> None:
-    """Call all that the namespace has."""
+    """Call every files method."""
     client = replicate.Replicate()
     metadata = {"customer": "7"}
     given = ("in-head.txt", b"version 2", "text/plain")

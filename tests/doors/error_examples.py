@@ -1,4 +1,4 @@
-"""What every door must hold to; each door's tests call these."""
+"""One example of each ``CorralError``, for the error mapping tests of each API."""
 
 import inspect
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from corral.core.errors import CorralError
 
 
 def subclasses(kind: type[CorralError]) -> Iterator[type[CorralError]]:
-    """*kind* and every class below it that is loaded."""
+    """Yield *kind* and all its loaded subclasses."""
     yield kind
     for child in kind.__subclasses__():
         yield from subclasses(child)
 
 
-def example(kind: type[CorralError]) -> CorralError:
-    """An instance, with arguments made up from the constructor's annotations."""
+def example_error(kind: type[CorralError]) -> CorralError:
+    """Create an instance, with arguments chosen by the constructor's annotations."""
     made_up: dict[object, object] = {str: "A sentence.", int: 3, bytes: b"A body.", str | None: "A reason."}
     parameters = inspect.signature(kind.__init__).parameters.values()
     required = [p for p in parameters if p.name != "self" and p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
@@ -26,5 +26,5 @@ def example(kind: type[CorralError]) -> CorralError:
 
 
 def every_error() -> list[CorralError]:
-    """One of each."""
-    return [example(kind) for kind in subclasses(CorralError)]
+    """Return one instance of every error class."""
+    return [example_error(kind) for kind in subclasses(CorralError)]

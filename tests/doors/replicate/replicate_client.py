@@ -1,4 +1,4 @@
-"""What the tests of this door have in common: short inputs, clients in threads, and streams read by hand."""
+"""Helpers for the Replicate API tests: inputs, clients, polling and an SSE parser."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -20,37 +20,37 @@ T = TypeVar("T")
 CHAT = "meta/llama-2-7b-chat"
 TINY = MODEL
 PLAIN: dict[str, Any] = {"prompt_template": "{prompt}", "system_prompt": ""}
-"""Spares the scripted engine the long default prompt."""
+"""Inputs without the long default system prompt."""
 TERMINAL = {"succeeded", "failed", "canceled"}
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-async def in_thread(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    """A call of a client that blocks."""
+async def run_in_thread(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Run a blocking client call in a thread."""
     return await run_sync(partial(call, *arguments, **named))
 
 
-async def calm(client: Client) -> None:
-    """Close the connections of a client, which it has no way to do itself."""
+async def close_client(client: Client) -> None:
+    """Close the connections of a client, which has no public method for it."""
     blocking, asynchronous = (getattr(client, name) for name in ("_client", "_async_client"))
     blocking.close()
     await asynchronous.aclose()
 
 
 @asynccontextmanager
-async def official(url: str, **options: Any) -> AsyncIterator[Client]:
-    """The official Python client of version 1 in front of the server at *url*."""
+async def official_client(url: str, **options: Any) -> AsyncIterator[Client]:
+    """Create the official Python client, version 1, for *url*."""
     client = Client(**{"api_token": SECRET, "base_url": url, **options})
     client.poll_interval = 0.02
     try:
         yield client
     finally:
-        await calm(client)
+        await close_client(client)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One server-sent event."""
+    """A server-sent event."""
 
     name: str
     id: str
@@ -58,13 +58,13 @@ class Event:
 
     @property
     def number(self) -> tuple[int, int]:
-        """The part of the id that orders events."""
+        """Ordering part of the event id."""
         number, _, characters = self.id.partition(":")[2].partition("-")[0].partition(".")
         return int(number), int(characters or 0)
 
 
 def parse(text: str) -> list[Event]:
-    """Events of a stream by the standard's rules, comments skipped."""
+    """Parse server-sent events; skips comments."""
     events: list[Event] = []
     for block in text.split("\n\n"):
         fields: dict[str, list[str]] = {}
@@ -78,17 +78,17 @@ def parse(text: str) -> list[Event]:
 
 
 def text_of(events: list[Event]) -> str:
-    """The answer that a stream gave."""
+    """Join the output events."""
     return "".join(event.data for event in events if event.name == "output")
 
 
-def as_lines(text: str) -> str:
-    """Event streams have one kind of line end."""
+def normalize_newlines(text: str) -> str:
+    """Normalize line ends, as an SSE parser does."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 async def create(http: AsyncClient, model: str = TINY, *, prefer: str | None = None, **given: Any) -> dict[str, Any]:
-    """A prediction by hand; asserts that it was created."""
+    """Create a prediction over HTTP; asserts status 201."""
     headers = {} if prefer is None else {"prefer": prefer}
     answer = await http.post(f"/v1/models/{model}/predictions", json={"input": given}, headers=headers)
     assert answer.status_code == 201, answer.text
@@ -96,14 +96,14 @@ async def create(http: AsyncClient, model: str = TINY, *, prefer: str | None = N
 
 
 async def get(http: AsyncClient, prediction: dict[str, Any]) -> dict[str, Any]:
-    """As it stands now."""
+    """Get the current prediction."""
     answer = await http.get(prediction["urls"]["get"])
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-async def until(http: AsyncClient, prediction: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
-    """Look until it has one of *statuses*, or any end; everything that was seen."""
+async def poll_until(http: AsyncClient, prediction: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
+    """Poll until the prediction has one of *statuses* (default: a final one); returns every response."""
     seen = [await get(http, prediction)]
     while seen[-1]["status"] not in (statuses or TERMINAL):
         assert not statuses or seen[-1]["status"] not in TERMINAL, seen[-1]
@@ -112,13 +112,13 @@ async def until(http: AsyncClient, prediction: dict[str, Any], *statuses: str) -
 
 
 async def read_stream(http: AsyncClient, prediction: dict[str, Any], *, after: str | None = None) -> Response:
-    """The whole stream."""
+    """Read the stream to its end."""
     headers = {} if after is None else {"last-event-id": after}
     return await http.get(prediction["urls"]["stream"], headers=headers)
 
 
 @asynccontextmanager
-async def scripted(directory: Path, **script: Any) -> AsyncIterator[tuple[OpenServer, AsyncClient]]:
-    """The whole server in front of a scripted engine, with a plain client; *script* as in ScriptedOptions."""
+async def scripted_server(directory: Path, **script: Any) -> AsyncIterator[tuple[OpenServer, AsyncClient]]:
+    """Run a server with a scripted engine; *script* as in ``ScriptedOptions``."""
     async with ServerHarness.create(directory).server(**script) as server, server.http() as http:
         yield server, http
