@@ -1,5 +1,6 @@
 """Create the configured deployments: their names, engines, and shared memory budget."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,16 +133,16 @@ def assemble(settings: Settings, on_progress: Callable[[Progress], None]) -> Ass
         for one, where in zip(chosen, served, strict=True)
     ]
     _check_memory(plans, budget_bytes)
+    gate = asyncio.Lock()
 
-    def terms(name: str) -> LoadTerms:
-        return LoadTerms(
-            gate=lambda: deployments.load_gate(name),
-            expected_s=lambda: deployments.expected_load_s(name),
-            on_progress=on_progress,
-        )
+    def expect(name: str) -> Callable[[], float | None]:
+        return lambda: deployments.expected_load_s(name)
 
     deployments = Deployments(
-        [_deployment(plan, terms(plan.name)) for plan in plans],
+        [
+            _deployment(plan, LoadTerms(gate=lambda: gate, expected_s=expect(plan.name), on_progress=on_progress))
+            for plan in plans
+        ],
         catalog.models(),
         memory_bytes=budget_bytes,
     )

@@ -34,8 +34,8 @@ from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
 from corral.service.deployments import DeploymentAdmin
 from corral.service.measures import Measures
+from corral.service.predictions import PredictionService
 from corral.service.runs.prepare import Preparer
-from corral.service.runs.runner import PredictionService
 from corral.service.webhooks.delivery import Deliverer
 from corral.service.webhooks.webhooks import Renderer, Webhooks
 from corral.settings import Settings, served_hosts
@@ -82,7 +82,8 @@ class Server:
         try:
             await self.accounts.admit_local(self.api_key)
             # The deliverer stops last, so that webhooks of runs that end at shutdown are still sent.
-            async with self.deliverer.run(), self.deployments.run(), self.predictions.run(), self.measures.run():
+            runs = self.predictions.lifecycle.run()
+            async with self.deliverer.run(), self.deployments.run(), runs, self.measures.run():
                 yield
         finally:
             await self.store.close()

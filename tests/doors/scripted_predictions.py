@@ -40,7 +40,7 @@ from corral.engines.base import check_sampling
 from corral.engines.openvino.options import OPENVINO_CAPABILITIES
 from corral.engines.stats import EnginePhase, EngineState
 from corral.service.deployments import check_not_failed
-from corral.service.ports import NEWEST, Ask, Estimate, PageRequest, Run
+from corral.service.ports import NEWEST, Ask, Estimate, PageRequest, PredictionEvents
 from corral.service.runs.capabilities import check_capabilities
 from tests.doors.scripted_deployments import status
 
@@ -143,7 +143,7 @@ class ScriptedPredictions:
         return [ask.request for ask in self.asks]
 
     @asynccontextmanager
-    async def open(self, ask: Ask) -> AsyncIterator[Run]:
+    async def open(self, ask: Ask) -> AsyncIterator[PredictionEvents]:
         """Count who is inside."""
         check_capabilities(ask.request, OPENVINO_CAPABILITIES)
         self._receive(ask)
@@ -178,7 +178,7 @@ class ScriptedPredictions:
         """There is none."""
         return await self.get(caller, prediction_id)
 
-    async def attach(self, caller: Caller, prediction_id: str) -> Run:  # noqa: ARG002
+    async def attach(self, caller: Caller, prediction_id: str) -> PredictionEvents:  # noqa: ARG002
         """There is none."""
         raise UnknownPrediction(f"Prediction '{prediction_id}' not found.")
 

@@ -21,9 +21,9 @@ from corral.cli.server.serve import serve
 from corral.core.prediction import WebhookEvent
 from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
 from corral.service.ports import Ask
+from corral.service.predictions import PredictionService
 from corral.service.runs.journal import Journal
-from corral.service.runs.live import LiveRun
-from corral.service.runs.runner import PredictionService
+from corral.service.runs.run import ActiveRun
 from corral.service.webhooks.webhooks import Renderer
 from corral.settings import Settings, load_settings
 from tests.unit.service.post_office import hook, render
@@ -39,16 +39,19 @@ def kill_at(point: str) -> None:
     """Patch the journal to kill this process at *point* of the victim's run."""
     act = getattr(Journal, POINTS[point])
 
-    def is_victim(subject: LiveRun | Sequence[LiveRun]) -> bool:
-        lives = [subject] if isinstance(subject, LiveRun) else subject
-        victims = [live for live in lives if live.ask.shown_input.get("user") == VICTIM]
-        return any(live.stored_tokens > 0 for live in victims) if point == "mid_stream" else bool(victims)
+    def is_victim(subject: ActiveRun | Sequence[ActiveRun]) -> bool:
+        runs = [subject] if isinstance(subject, ActiveRun) else subject
+        victims = [active for active in runs if active.run.ask.shown_input.get("user") == VICTIM]
+        if point == "mid_stream":
+            return any(active.generation.engine_tokens > 0 for active in victims)
+        return bool(victims)
 
-    async def call_and_kill(journal: Journal, subject: LiveRun | Sequence[LiveRun], *rest: Any, **terms: Any) -> Any:
-        if point == "before_settlement" and is_victim(subject):
+    async def call_and_kill(journal: Journal, subject: Any, *rest: Any, **terms: Any) -> Any:
+        kills = is_victim(subject)  # before the call, which stores what was emitted until now
+        if kills and point == "before_settlement":
             os.kill(os.getpid(), signal.SIGKILL)
         done = await act(journal, subject, *rest, **terms)
-        if is_victim(subject):
+        if kills:
             os.kill(os.getpid(), signal.SIGKILL)
         return done
 

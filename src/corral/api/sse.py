@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from corral.api.disconnect import ClientGone, while_connected
 from corral.api.problems import Problem
 from corral.core.generation import Delta, Finished, GenerationEvent, Queued
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 
 PING = b": ping\n\n"
 """Comment that keeps proxies from closing a silent connection; clients ignore it."""
@@ -75,7 +75,7 @@ class Inbox:
     """Event buffer for one SSE client; merges deltas when the client is slow."""
 
     def __init__(self) -> None:
-        self.run: Run | None = None
+        self.run: PredictionEvents | None = None
         """Set before the first event."""
         self.taken_s = asyncio.get_running_loop().time()
         """Time of the last ``take``."""
@@ -144,11 +144,11 @@ class EventStream(Response):
 
     def __init__(
         self,
-        opening: AbstractAsyncContextManager[Run],
-        stream: Callable[[Run], Stream],
+        opening: AbstractAsyncContextManager[PredictionEvents],
+        stream: Callable[[PredictionEvents], Stream],
         *,
         refuse: Callable[[Exception], Problem],
-        headers: Callable[[Run], Mapping[str, str]],
+        headers: Callable[[PredictionEvents], Mapping[str, str]],
         ping_s: float,
     ) -> None:
         """Keep the arguments; nothing is entered or sent before the response is called.

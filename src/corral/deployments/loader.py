@@ -4,9 +4,7 @@ The load itself is the engine's: entering ``QueuedEngine.run`` starts it, and th
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
-from math import inf
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -37,15 +35,6 @@ class Loader:
         self._turn = asyncio.Lock()
         """Held by the deployment that is next to get memory, so that they get it in the order of asking."""
         self._changed = asyncio.Event()
-        self._gate = asyncio.Lock()
-        """Held by the deployment that loads."""
-
-    @asynccontextmanager
-    async def gate(self, slot: Slot) -> AsyncGenerator[None]:
-        """Wait for the turn of a deployment to load, and have it while the block is active."""
-        async with self._gate:
-            slot.turn_began_s = asyncio.get_running_loop().time()
-            yield
 
     async def keep(self, slot: Slot) -> None:
         """Load one deployment when it is requested, and unload it when it must leave; runs until cancelled."""
@@ -131,8 +120,7 @@ class Loader:
                 self._budget.release(slot.name)
             return
         finally:
-            began_s = slot.turn_began_s or began_s
-            slot.load_began_s, slot.turn_began_s, slot.load_ended_s = None, None, loop.time()
+            slot.load_began_s, slot.load_ended_s = None, loop.time()
             self.changed()
         slot.load_took_s = loop.time() - began_s
         slot.used_at_s = loop.time()
@@ -145,7 +133,7 @@ class Loader:
         self._budget.release(slot.name)
         slot.residence = Residence.OUT
         slot.told_to_leave.clear()
-        slot.load_began_s = slot.turn_began_s = slot.load_ended_s = None
+        slot.load_began_s = slot.load_ended_s = None
         if not slot.uses:
             slot.wanted.clear()
         slot.left.set()
@@ -192,14 +180,13 @@ class Loader:
         own_s = self._remaining_s(slot)
         if own_s is None:
             return None
-        asked_s = inf if slot.load_began_s is None else slot.load_began_s
-        ahead = [one for one in self._slots if one.load_began_s is not None and one.load_began_s < asked_s]
+        ahead = [one for one in self._slots if one is not slot and one.load_began_s is not None]
         return own_s + sum(self._remaining_s(one) or 0.0 for one in ahead)
 
     def _remaining_s(self, slot: Slot) -> float | None:
         if slot.load_took_s is None:
             return None
-        began_s = slot.turn_began_s
+        began_s = slot.load_began_s
         elapsed_s = 0.0 if began_s is None else asyncio.get_running_loop().time() - began_s
         return max(0.0, slot.load_took_s - elapsed_s)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from corral.catalog.model import CatalogModel
@@ -102,10 +102,6 @@ class Deployments:
     def expected_load_s(self, name: str) -> float | None:
         """Seconds until a pending load ends, by earlier loads; None if unknown."""
         return self._loader.expected_load_s(self._slots[name])
-
-    def load_gate(self, name: str) -> AbstractAsyncContextManager[None]:
-        """To be entered for a load of the deployment *name*, so that loads run one at a time."""
-        return self._loader.gate(self._slots[name])
 
     def statuses(self) -> tuple[DeploymentStatus, ...]:
         """Snapshot of each deployment, in the order of the settings."""

@@ -38,13 +38,11 @@ class Slot:
         self.failure: CorralError | None = None
         """Why there was no memory for it; None once it was tried again."""
         self.load_began_s: float | None = None
-        """Since when it loads, or waits for its turn to; None while it does not."""
-        self.turn_began_s: float | None = None
-        """When that load's turn came; None until then."""
+        """Since when it loads; None while it does not."""
         self.load_ended_s: float | None = None
         """When it was loaded, or could not be; None until then."""
         self.load_took_s: float | None = None
-        """Duration of its last load, without the wait for its turn."""
+        """Duration of its last load."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""What doors may ask of the service, without how it is done."""
+"""Interface of the prediction service for doors and pages, with the values that they exchange."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -17,76 +17,76 @@ from corral.deployments.status import DeploymentStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
-    """A caller's promise that requests with one key are one request."""
+    """An idempotency key: a repeated request with it gets the prediction of the first."""
 
     key: str
     """1 to 255 visible characters."""
     body_digest: bytes
-    """SHA-256 of route and body: another body under the same key is refused."""
+    """SHA-256 of route and body: the same key with another body is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One call through a door."""
+    """A request for a prediction, in the service's terms."""
 
     caller: Caller
     door: str
     request: GenerationRequest
     background: bool = False
-    """Goes on when nobody reads, and after a restart of the server. A call with ``idempotency`` does so too."""
+    """Continues without a reader, and after a restart of the server. So does a request with ``idempotency``."""
     idempotency: Idempotency | None = None
     max_cost_nusd: int | None = None
-    """The caller's own cap on the worst case."""
+    """The caller's limit on the most it can cost; a request above it is refused."""
     shown_input: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The input as the caller gave it, to be shown on the prediction."""
+    """The input as the caller gave it, shown on the prediction."""
     cancel_after_s: float | None = None
-    """The run is stopped when it is so old."""
+    """Deadline, counted from creation; None for no deadline."""
     webhook: Webhook | None = None
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What the door must remember whatever becomes of the text; never any of prompt or answer."""
+    """Data of the door that is kept even when the text is removed. Must not hold any of prompt or answer."""
 
     @property
     def goes_on(self) -> bool:
-        """Whether it runs to its end when nobody reads."""
+        """Whether the run continues when no client reads it."""
         return self.background or self.idempotency is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a request would cost at most."""
+    """Price of a request: what it costs at least and at most."""
 
     price: Price
     prompt_tokens: int
     max_completion_tokens: int
     """All choices together."""
     prompt_nusd: int
-    """Certain once it runs."""
+    """Cost of the prompt, due as soon as the request runs."""
     worst_case_nusd: int
-    """What would be held."""
+    """Most it can cost: the amount that is held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRequest:
-    """Which predictions to list."""
+    """Filters of a list of predictions."""
 
     before: str | None = None
-    """Only those older than the one of this id."""
+    """Cursor: only predictions older than the one of this id."""
     door: str | None = None
     model: str | None = None
     """Its id in the catalog."""
     statuses: tuple[Status, ...] = ()
-    """As stored; none named is all."""
+    """As stored; empty for all."""
     created_from_ms: int | None = None
     created_before_ms: int | None = None
     limit: int = 100
-    """At most so many."""
+    """Most predictions to return."""
 
 
 NEWEST: Final = PageRequest()
 
 
-class Run(Protocol):
-    """A prediction to read, running or over."""
+class PredictionEvents(Protocol):
+    """The events of a prediction that is running or has ended."""
 
     @property
     def id(self) -> str:
@@ -100,35 +100,35 @@ class Run(Protocol):
 
     @property
     def price(self) -> Price:
-        """What its tokens cost."""
+        """Price of its tokens."""
         ...
 
     @property
     def attached(self) -> bool:
-        """Whether the idempotency key led to a prediction that existed already."""
+        """Whether the idempotency key was used before, so that this is the earlier prediction."""
         ...
 
     def events(self, *, after: int = 0) -> AsyncIterator[tuple[int, GenerationEvent]]:
-        """Every event with its number, from the one after *after* on: what has been, then what comes.
+        """Yield events numbered above *after*: past ones, then new ones as they come.
 
-        A slow reader may get several deltas of one choice as one; its number is the last one's.
+        A slow reader may get several deltas of one choice as one, with the number of the last.
 
         Raises:
-            Canceled, EngineFailed, EngineUnavailable: how the run ended, after its last event.
-            DataRemoved: the text is past its time.
+            Canceled, EngineFailed, EngineUnavailable: after the last event, if the run did not succeed.
+            DataRemoved: the text was deleted at the end of its retention time.
         """
         ...
 
     def digest(self, number: int) -> str | None:
-        """Digest of the token ids of all choices up to event *number*, 8 hex digits; None while there is no such event.
+        """Digest of the token ids of all choices up to event *number*, 8 hex digits; None if there is no such event.
 
-        Equal for equal ids: live, joined, from the store, and computed again after a crash.
+        It depends on the ids only, so it is the same live, from the store, and recomputed after a crash.
         """
         ...
 
 
 class Predictions(Protocol):
-    """The use cases behind every door."""
+    """Use cases of predictions, for every door."""
 
     @property
     def catalog(self) -> Catalog:
@@ -150,13 +150,13 @@ class Predictions(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the next request would be answered."""
+        """Whether the next request would be answered at once."""
         ...
 
-    def open(self, ask: Ask) -> AbstractAsyncContextManager[Run]:
-        """Hold the worst case, start the run, and read it. Leaving before its end cancels it, unless it is to go on.
+    def open(self, ask: Ask) -> AbstractAsyncContextManager[PredictionEvents]:
+        """Hold the most it can cost, start the run, and read it. Leaving early cancels it, unless ``goes_on``.
 
-        Every error that a caller can mend is raised on entering, before any engine work.
+        Errors that the caller can fix are raised on entering, before any engine work.
 
         Raises:
             UnknownModel, InvalidRequest, PermissionDenied, InsufficientCredit, IdempotencyConflict, RateLimited,
@@ -165,11 +165,11 @@ class Predictions(Protocol):
         ...
 
     async def estimate(self, ask: Ask) -> Estimate:
-        """Price a request without running it. Raises what ``open`` raises of the request itself."""
+        """Price a request without running it. Raises as ``open`` does for an invalid request."""
         ...
 
     async def get(self, caller: Caller, prediction_id: str) -> Prediction:
-        """One of the account's predictions as it stands now, output so far included.
+        """Get one of the account's predictions, with its output so far.
 
         Raises:
             UnknownPrediction: the account has none of that id.
@@ -177,15 +177,15 @@ class Predictions(Protocol):
         ...
 
     async def cancel(self, caller: Caller, prediction_id: str) -> Prediction:
-        """Stop it if it runs, and return it settled; a finished one is returned unchanged.
+        """Stop a prediction if it is running; returns it settled. One that has ended is returned unchanged.
 
         Raises:
             UnknownPrediction: the account has none of that id.
         """
         ...
 
-    async def attach(self, caller: Caller, prediction_id: str) -> Run:
-        """Read a prediction again: live, or from the log.
+    async def attach(self, caller: Caller, prediction_id: str) -> PredictionEvents:
+        """Read the events of one of the account's predictions, live or from the stored log.
 
         Raises:
             UnknownPrediction: the account has none of that id.
@@ -193,7 +193,7 @@ class Predictions(Protocol):
         ...
 
     async def page(self, caller: Caller, wanted: PageRequest = NEWEST) -> list[Prediction]:
-        """The account's predictions, newest first, output so far included; at most 100.
+        """List the account's predictions, newest first, with their output so far; at most 100.
 
         Raises:
             UnknownPrediction: the account has no prediction ``wanted.before``.
@@ -201,17 +201,17 @@ class Predictions(Protocol):
         ...
 
     async def fail(self, ask: Ask, reason: str) -> Prediction:
-        """A prediction that has failed before anything was run, for doors whose callers look for refusals there.
+        """Create a failed prediction without running anything, for doors that report refusals as predictions.
 
-        It costs nothing. A call with an idempotency key that was used before gets that prediction.
+        It costs nothing. A request with an idempotency key that was used before gets the earlier prediction.
 
         Raises:
-            UnknownModel, PermissionDenied, IdempotencyConflict, RateLimited: and nothing was written.
+            UnknownModel, PermissionDenied, IdempotencyConflict, RateLimited: nothing was written.
         """
         ...
 
     async def wait(self, caller: Caller, prediction_id: str, *, timeout_s: float) -> Prediction:
-        """One of the account's predictions at its end, or as it stands after *timeout_s*.
+        """Get one of the account's predictions when it has ended, or after *timeout_s*.
 
         Raises:
             UnknownPrediction: the account has none of that id.
@@ -219,15 +219,15 @@ class Predictions(Protocol):
         ...
 
     async def find(self, prediction_id: str) -> Prediction:
-        """As ``get``, whosever it is: for whoever holds a capability for it, and for deliveries.
+        """Get any account's prediction. No ownership check: for signed URLs and webhook delivery.
 
         Raises:
             UnknownPrediction: there is none of that id.
         """
         ...
 
-    async def replay(self, prediction_id: str) -> Run:
-        """As ``attach``, whosever it is: for whoever holds a capability for it.
+    async def replay(self, prediction_id: str) -> PredictionEvents:
+        """Read the events of any account's prediction. No ownership check: for signed URLs.
 
         Raises:
             UnknownPrediction: there is none of that id.
@@ -235,5 +235,5 @@ class Predictions(Protocol):
         ...
 
     async def run_counts(self) -> Mapping[str, int]:
-        """How many predictions each model has ended, by its id in the catalog; a few seconds old at most."""
+        """Count ended predictions by model id; cached for a few seconds."""
         ...

@@ -22,7 +22,7 @@ from corral.api.dependencies import PING_S
 from corral.api.problems import Problem
 from corral.api.sse import EventStream, Stream, encode, event_json
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class _Over(Problem):
         return Response(_event("begin", {"age_ms": 0}) + _event("end", {}), media_type=EventStream.media_type)
 
 
-def watched(run: Run, clocks: Clocks) -> EventStream:
+def watched(run: PredictionEvents, clocks: Clocks) -> EventStream:
     """Build the response that streams *run*; errors of the run are shown by its page."""
     over = _Over(status=200, body={})
     return EventStream(

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from corral.core.errors import StorageUnavailable
 from corral.core.prediction import Status
 from corral.core.server_state import ServerState
-from corral.service.runs import runner as predictions
+from corral.service.runs import background, runner, settler
 from tests.contract.store.cutting_proxy import CuttingProxy, cutting
 from tests.engines import DEADLINE_S
 from tests.unit.service.desk import Desk, limited, numbered, open_desk
@@ -24,7 +24,7 @@ STATEMENTS = {
     "settlement": b"INSERT INTO usage_records",
 }
 
-EXPECTED_LOGS = {"database_unavailable", "database_recovered", "settlement_retry", "retention_waits"}
+EXPECTED_LOGS = {"database_unavailable", "database_recovered", "settlement_retry", "purge_failed"}
 """What is logged where every operation recognises what it did; anything else is a row that the database refused."""
 
 
@@ -38,8 +38,9 @@ def proxy(postgres_url: str) -> Iterator[CuttingProxy]:
 @asynccontextmanager
 async def desk_behind(proxy: CuttingProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """A service whose database connections go through *proxy*; ends with reconciled books, nothing held or refused."""
-    for name in ("SETTLE_AGAIN_S", "FLUSH_INTERVAL_S", "CLAIM_AGAIN_S"):
-        monkeypatch.setattr(predictions, name, 0.02)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.02)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.02)
+    monkeypatch.setattr(runner, "CLAIM_AGAIN_S", 0.02)
     through = make_url(postgres_url).set(host="127.0.0.1", port=proxy.port)
     with structlog.testing.capture_logs() as logs:
         async with open_desk(through.render_as_string(hide_password=False), step_s=0.003) as desk:

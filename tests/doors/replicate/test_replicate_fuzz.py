@@ -19,7 +19,7 @@ from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.wire import InvalidField, PredictionAnswer, ProblemAnswer, VersionedPredictionBody
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction, Status
-from corral.service.ports import Ask, Run
+from corral.service.ports import Ask, PredictionEvents
 from corral.service.webhooks.webhooks import check_webhook
 from tests.doors.known_keys import KnownKeys
 from tests.doors.live_server import SECRET
@@ -76,7 +76,7 @@ class RecordingPredictions(ScriptedPredictions):
         self._kept: dict[str, Prediction] = {}
 
     @asynccontextmanager
-    async def open(self, ask: Ask) -> AsyncIterator[Run]:
+    async def open(self, ask: Ask) -> AsyncIterator[PredictionEvents]:
         """Reject invalid webhooks as the service does."""
         check_webhook(ask.webhook)
         async with super().open(ask) as run:

@@ -15,7 +15,7 @@ from replicate.exceptions import ReplicateError
 from corral import bootstrap
 from corral.api.dependencies import Dependencies
 from corral.core.webhooks import DeliveryState
-from corral.service.runs import runner as predictions
+from corral.service.runs import background
 from corral.service.webhooks.delivery import Deliverer, DeliveryPolicy
 from tests.doors.replicate.node_client import node
 from tests.doors.replicate.replicate_client import PLAIN, TINY, create, get, official_client, read_stream, run_in_thread
@@ -185,7 +185,7 @@ async def test_expired_prediction_has_no_text(tmp_path: Path) -> None:
     harness = ServerHarness.create(tmp_path)
     with (
         replace_attributes(ServerHarness, choices={**harness.choices, "retention_s": 1}),
-        replace_attributes(predictions, RETENTION_INTERVAL_S=0.05),
+        replace_attributes(background, PURGE_INTERVAL_S=0.05),
     ):
         async with harness.server() as server, server.http() as http:
             body = await create(http, prefer="wait", **GIVEN, max_tokens=3)

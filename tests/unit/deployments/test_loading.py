@@ -1,9 +1,6 @@
 """Deployments within one memory budget: which are loaded, which leave, what is refused. Scripted, in real processes."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +9,8 @@ from corral.core.errors import DeploymentInUse, EngineUnavailable, InsufficientM
 from corral.deployments.deployment import Deployment, LoadPolicy
 from corral.deployments.memory import MemoryBudget
 from corral.deployments.registry import Deployments
-from corral.engines.queued import QueuedEngine
-from corral.engines.scripted import SCRIPTED_CAPABILITIES
 from corral.engines.stats import EnginePhase
-from tests.engines import DEADLINE_S, generate, request, scripted_engine, scripted_limits, scripted_worker
+from tests.engines import DEADLINE_S, generate, request, scripted_engine
 from tests.unit.service.desk import ByteTokenizer
 
 pytestmark = pytest.mark.anyio
@@ -31,13 +26,6 @@ def deployment(name: str, *, load: str = "on-demand", idle_unload_s: float | Non
         memory_bytes=1,
         load_bytes=1,
     )
-
-
-def gated(name: str, gate: Callable[[str], AbstractAsyncContextManager[None]], **script: Any) -> Deployment:
-    """A deployment that waits for its turn to load."""
-    worker = scripted_worker(load_gate=lambda: gate(name), **script)
-    engine = QueuedEngine([worker], limits=scripted_limits(), capabilities=SCRIPTED_CAPABILITIES)
-    return replace(deployment(name), engine=engine)
 
 
 async def until(deployments: Deployments, name: str, phase: EnginePhase) -> None:
@@ -190,27 +178,6 @@ async def test_a_deployment_in_use_is_unloaded_by_drain_only() -> None:
 async def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownDeployment, match=r"'b' not found\. There are: a\."):
         await Deployments([deployment("a")]).load("b")
-
-
-async def test_the_expected_duration_of_a_load_leaves_out_the_wait_for_its_turn() -> None:
-    def gate(name: str) -> AbstractAsyncContextManager[None]:
-        return deployments.load_gate(name)
-
-    a, b = gated("a", gate, load_s=1), gated("b", gate)
-    deployments = Deployments([a, b], memory_bytes=2)
-    async with deployments.run():
-        await asyncio.gather(use(deployments, a), use(deployments, b))
-        for one in "ab":
-            await deployments.unload(one)
-        a_s, b_s = deployments.expected_load_s("a"), deployments.expected_load_s("b")
-        assert a_s is not None
-        assert b_s is not None
-        assert b_s < a_s
-        using = [asyncio.create_task(use(deployments, one)) for one in (a, b)]
-        await until(deployments, "a", EnginePhase.LOADING)
-        await until(deployments, "b", EnginePhase.WAITING)
-        assert b_s < (deployments.expected_load_s("b") or 0) <= a_s + b_s
-        await asyncio.gather(*using)
 
 
 def test_memory_is_reserved_once() -> None:

@@ -36,9 +36,9 @@ from corral.engines.base import Engine
 from corral.engines.policy import QueuePolicy
 from corral.engines.queued import QueuedEngine
 from corral.service.accounts.accounts import Accounts, KeyTerms
-from corral.service.ports import Ask, Idempotency, PageRequest, Run
+from corral.service.ports import Ask, Idempotency, PageRequest, PredictionEvents
+from corral.service.predictions import PredictionService
 from corral.service.runs.prepare import Preparer
-from corral.service.runs.runner import PredictionService
 from corral.store.schema import predictions
 from corral.store.store import Store
 from tests.engines import DEADLINE_S, scripted_engine, until_idle
@@ -205,7 +205,7 @@ async def serving(
             max_outage_s=max_outage_s,
         )
         desk = Desk(service, engine, store, Accounts(store, pepper=b"p" * 32, clock=clock), clock)
-        async with service.run():
+        async with service.lifecycle.run():
             yield desk
     finally:
         await store.close()
@@ -272,12 +272,12 @@ def catalog(price: Price) -> Catalog:
     )
 
 
-async def collected(run: Run) -> GenerationResult:
+async def collected(run: PredictionEvents) -> GenerationResult:
     """Everything a run gives."""
     return await collect(event async for _, event in run.events())
 
 
-async def numbered(run: Run, *, after: int = 0) -> list[tuple[int, GenerationEvent]]:
+async def numbered(run: PredictionEvents, *, after: int = 0) -> list[tuple[int, GenerationEvent]]:
     """Every event after one, one by one: joined deltas are taken apart again."""
     return apart([pair async for pair in run.events(after=after)])
 

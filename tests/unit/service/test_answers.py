@@ -1,12 +1,13 @@
 """The path of an answer: text, counts, stops, choices, and what is billed for them."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from corral.core.errors import CorralError, EngineUnavailable, InvalidRequest, PromptTooLong, UnknownModel
+from corral.core.errors import CorralError, InvalidRequest, PromptTooLong, UnknownModel
 from corral.core.generation import (
     ChatPrompt,
     ChoiceEnded,
@@ -14,6 +15,7 @@ from corral.core.generation import (
     Finished,
     FinishReason,
     Message,
+    Queued,
     RawPrompt,
     Role,
     Sampling,
@@ -22,7 +24,7 @@ from corral.core.generation import (
 )
 from corral.core.prediction import Status, StoppedBy
 from corral.core.pricing import tokens_digest
-from tests.engines import scripted_engine
+from tests.engines import DEADLINE_S, scripted_engine
 from tests.unit.service.desk import HELLO, HELLO_TOKENS, PRICE, SEED, limited, open_desk, seat, serving
 
 pytestmark = pytest.mark.anyio
@@ -134,14 +136,19 @@ async def test_what_the_caller_can_mend_is_raised_on_entering_and_leaves_no_trac
         assert desk.engine.stats().emitted_tokens == 0
 
 
-async def test_a_service_whose_engine_loads_is_not_ready_and_says_so(database: Path) -> None:
+async def test_a_request_waits_while_its_model_loads_and_holds_nothing_once_its_reader_left(database: Path) -> None:
     engine = scripted_engine(load_s=60)
     async with engine.run(), serving(database, engine) as desk:
         await seat(desk)
         assert not desk.service.ready
-        with pytest.raises(EngineUnavailable):
-            await desk.answer()
-        assert (await desk.account()).held_nusd == 0
+        async with desk.service.open(desk.ask()) as run:
+            async for _, event in run.events():
+                assert event == Queued(position=1)
+                break
+        async with asyncio.timeout(DEADLINE_S):
+            while (await desk.account()).held_nusd:
+                await asyncio.sleep(0.005)
+        assert (await desk.newest()).completion_tokens == 0
 
 
 async def test_three_choices_bill_the_prompt_once_and_each_token_of_each(database: Path) -> None:

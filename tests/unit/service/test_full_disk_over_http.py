@@ -13,7 +13,7 @@ from corral.api.app import create_app
 from corral.api.dependencies import Dependencies
 from corral.core.prediction import Status
 from corral.service.accounts.accounts import KeyTerms
-from corral.service.runs import runner as predictions
+from corral.service.runs import settler
 from tests.doors.live_server import serving
 from tests.unit.service.desk import Desk, open_desk
 from tests.unit.service.test_storage_failures import until
@@ -52,7 +52,7 @@ async def limit_pages(desk: Desk, pages: int) -> None:
 async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_waits(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.05)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.05)
     asks = [
         ("/v1/chat/completions", {"model": "corral/demo", "messages": MESSAGES, "max_tokens": 5}),
         ("/v1/chat/completions", {"model": "corral/demo", "messages": MESSAGES, "max_tokens": 5, "stream": True}),

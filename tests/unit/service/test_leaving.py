@@ -9,13 +9,13 @@ import pytest
 from corral.core.errors import Canceled
 from corral.core.generation import Delta, Finished, Sampling
 from corral.core.prediction import Status, StoppedBy
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 from tests.unit.service.desk import HELLO_TOKENS, PRICE, collected, limited, numbered, open_desk
 
 pytestmark = pytest.mark.anyio
 
 
-async def read_until(run: Run, tokens: int) -> None:
+async def read_until(run: PredictionEvents, tokens: int) -> None:
     async for _, event in run.events():
         if isinstance(event, Delta) and event.completion_tokens >= tokens:
             return

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from corral.core.errors import EngineUnavailable
+from corral.core.errors import EngineUnavailable, LoadFailed
 from corral.core.generation import Sampling
 from corral.core.prediction import Status, StoppedBy
 from corral.core.server_state import ServerState
 from corral.engines.policy import QueuePolicy
 from corral.engines.queued import QueuedEngine
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 from tests.engines import DEADLINE_S, worker_pid
 from tests.unit.service.desk import Desk, collected, limited, once, seat, serving, working
 
@@ -61,7 +61,7 @@ async def engine_again(engine: QueuedEngine) -> None:
             await asyncio.sleep(0.005)
 
 
-async def until_token(run: Run, tokens: int) -> None:
+async def until_token(run: PredictionEvents, tokens: int) -> None:
     async for number, _ in run.events():
         if number > tokens:
             return
@@ -78,7 +78,7 @@ async def test_a_run_that_goes_on_waits_for_an_engine_and_a_plain_one_fails(
             await end_engine(desk.engine, closed)
             with pytest.raises(EngineUnavailable, match="could not be started"):
                 await collected(plain)
-            with pytest.raises(EngineUnavailable, match="could not be started"):
+            with pytest.raises(LoadFailed, match="could not be loaded"):
                 await desk.answer()
             waiting = await desk.service.get(desk.caller, run.id)
             assert not waiting.status.terminal

@@ -11,7 +11,7 @@ import pytest
 from corral.core.errors import UnknownPrediction
 from corral.core.generation import Delta, Finished, GenerationEvent, Queued, Sampling, Started
 from corral.core.prediction import Prediction, Status
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 from tests.unit.service.desk import Desk, apart, collected, limited, numbered, open_desk, text_of
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 TWO = replace(limited(40), sampling=Sampling(temperature=1), choices=2)
 
 
-async def raw(run: Run) -> list[tuple[int, GenerationEvent]]:
+async def raw(run: PredictionEvents) -> list[tuple[int, GenerationEvent]]:
     return [pair async for pair in run.events()]
 
 

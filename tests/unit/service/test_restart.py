@@ -11,7 +11,7 @@ import pytest
 from corral.core.errors import Canceled, EngineUnavailable, ServerStopping
 from corral.core.generation import Delta, GenerationRequest, Sampling, Stopping
 from corral.core.prediction import Status, StoppedBy
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 from tests.engines import scripted_engine
 from tests.unit.service.desk import (
     ByteTokenizer,
@@ -34,7 +34,7 @@ SEEDED = replace(GREEDY, sampling=Sampling(temperature=1))
 STOPPING = replace(SEEDED, stopping=Stopping(max_tokens=120, stop=("\u0000\u0000\u0000",)), choices=3)
 
 
-async def until_token(run: Run, tokens: int) -> None:
+async def until_token(run: PredictionEvents, tokens: int) -> None:
     async for _, event in run.events():
         if isinstance(event, Delta) and event.completion_tokens >= tokens:
             return
@@ -148,7 +148,7 @@ async def test_a_run_is_left_for_the_next_start_when_there_is_no_engine(database
         before = desk
     broken = scripted_engine(vocab_size=ByteTokenizer.vocab_size, refuse_load=True)
     async with broken.run(), serving(database, broken) as desk:
-        with pytest.raises(EngineUnavailable, match="next start"):
+        with pytest.raises(EngineUnavailable, match="resumes when the server restarts"):
             await desk.service.attach(before.caller, run.id)
     async with working() as engine, serving(database, engine) as desk:
         desk.sit_down_again(before)

@@ -18,10 +18,10 @@ from sqlalchemy import func, select
 from corral.core.errors import Overloaded, StorageUnavailable
 from corral.core.prediction import Status, StoppedBy
 from corral.core.server_state import ServerState
-from corral.service.runs import recovery
-from corral.service.runs import runner as predictions
+from corral.service.runs import background, recovery, runner, settler
+from corral.service.runs.journal import Journal
 from corral.store.databases.failures import StoreFailed
-from corral.store.runs import streams
+from corral.store.runs import settlements, streams
 from corral.store.schema import engine_counters
 from corral.store.store import Store
 from tests.engines import DEADLINE_S
@@ -65,7 +65,7 @@ async def until(holds: Callable[[], Any]) -> None:
 async def test_a_full_disk_delays_the_settlement_and_refuses_new_runs_until_there_is_room(
     small_disk: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.05)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.05)
     on_disk = Path(shutil.copy(database, small_disk))
     async with open_desk(on_disk, step_s=0.005) as desk:
         async with desk.service.open(desk.ask(limited(40), background=True)) as run:
@@ -88,8 +88,8 @@ async def test_a_full_disk_delays_the_settlement_and_refuses_new_runs_until_ther
 async def test_a_run_whose_log_is_refused_holds_up_no_other_and_ends_without_output(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", 0.01)
-    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.01)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     append, bad_id = streams.append, ""
 
     def refuse(connection: Any, prediction_id: str, rows: Any, **more: Any) -> None:
@@ -97,7 +97,7 @@ async def test_a_run_whose_log_is_refused_holds_up_no_other_and_ends_without_out
             raise StoreFailed("The database refused: row too bad.")
         append(connection, prediction_id, rows, **more)
 
-    for module in (streams, predictions.settlements):
+    for module in (streams, settlements):
         monkeypatch.setattr(module, "append", refuse)
     async with open_desk(database, step_s=0.005) as desk:
         ask = desk.ask(limited(60), background=True)
@@ -130,8 +130,9 @@ async def lose_answers(desk: Desk, monkeypatch: pytest.MonkeyPatch, *, every: in
 async def test_commits_whose_answers_are_lost_are_recognised(
     database: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    for name in ("SETTLE_AGAIN_S", "FLUSH_INTERVAL_S", "CLAIM_AGAIN_S"):
-        monkeypatch.setattr(predictions, name, 0.01)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(runner, "CLAIM_AGAIN_S", 0.01)
     async with open_desk(database, step_s=0.003) as desk:
         writes = await lose_answers(desk, monkeypatch, every=every)
 
@@ -150,8 +151,8 @@ async def test_commits_whose_answers_are_lost_are_recognised(
 async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.01)
-    settle, states = predictions.Journal.settle, list[ServerState]()
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
+    settle, states = Journal.settle, list[ServerState]()
 
     async def busy(journal: Any, *of_run: Any, **terms: Any) -> None:
         states.append(desk.service.status.state)
@@ -159,7 +160,7 @@ async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
             raise Overloaded("The database is too busy.", retry_after_s=1)
         await settle(journal, *of_run, **terms)
 
-    monkeypatch.setattr(predictions.Journal, "settle", busy)
+    monkeypatch.setattr(Journal, "settle", busy)
     async with open_desk(database) as desk:
         assert len((await desk.answer(limited(5))).choices[0].ids) == 5
     assert states == [ServerState.READY] * 4
@@ -168,7 +169,7 @@ async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
 async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_fail(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
     async with open_desk(database, step_s=0.003) as desk:
         write, tries = desk.store.write, [0]
 
@@ -196,7 +197,7 @@ async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_
 async def test_a_server_stops_although_the_database_cannot_be_written(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", DEADLINE_S)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", DEADLINE_S)
 
     async def full(_work: Any) -> None:
         raise StorageUnavailable("The database cannot be written: database or disk is full.")
@@ -231,7 +232,7 @@ async def test_what_an_earlier_process_left_is_settled_or_gone_on_with_once_the_
             assert (await again.account()).held_nusd == 0
     assert (given_up.status, given_up.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
     assert (gone_on.status, gone_on.completion_tokens) == (Status.SUCCEEDED, 200)
-    assert failed == {ids[0]: 2, ids[1]: 2, "write_off": 2}
+    assert failed == {ids[0]: 2, ids[1]: 2, "settle_unfinished": 2}
 
 
 def fail_at_first(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -248,9 +249,9 @@ def fail_at_first(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return await read(store, work)
 
     async def fail_writing(store: Store, work: Any) -> Any:
-        if "write_off" in getattr(work, "__qualname__", "") and failed["write_off"] < 2:
-            failed["write_off"] += 1
-            if failed["write_off"] == 2:
+        if "settle_unfinished" in getattr(work, "__qualname__", "") and failed["settle_unfinished"] < 2:
+            failed["settle_unfinished"] += 1
+            if failed["settle_unfinished"] == 2:
                 await write(store, work)
             raise gone
         return await write(store, work)

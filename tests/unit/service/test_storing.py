@@ -9,7 +9,7 @@ import pytest
 
 from corral.core.errors import Overloaded
 from corral.core.prediction import Status
-from corral.service.runs import runner as predictions
+from corral.service.runs import background, settler
 from tests.unit.service.desk import Desk, apart, limited, numbered, open_desk
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ def delay_writes(desk: Desk, monkeypatch: pytest.MonkeyPatch, before: Callable[[
 async def test_runs_that_end_while_their_progress_is_stored_are_stored_once(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", 0.001)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.001)
     async with open_desk(database, step_s=0.001) as desk:
         delay_writes(desk, monkeypatch, lambda: asyncio.sleep(0.02))
 
@@ -46,8 +46,8 @@ async def test_runs_that_end_while_their_progress_is_stored_are_stored_once(
 async def test_a_database_that_is_away_for_a_moment_only_delays_the_bill(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.01)
-    monkeypatch.setattr(predictions, "FLUSH_INTERVAL_S", 0.01)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
+    monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
     async with open_desk(database, step_s=0.005) as desk, desk.service.open(desk.ask(limited(50))) as run:
         away, asked = 20, 0
 
@@ -66,7 +66,7 @@ async def test_a_database_that_is_away_for_a_moment_only_delays_the_bill(
 async def test_a_settlement_that_was_made_though_the_answer_was_lost_counts_once(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictions, "SETTLE_AGAIN_S", 0.01)
+    monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     async with open_desk(database) as desk, desk.service.open(desk.ask(limited(50))) as run:
         write, lost = desk.store.write, 0
 

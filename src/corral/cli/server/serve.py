@@ -64,8 +64,8 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
         server.app,
         limits=_connection_limits(settings, max_files=_raise_file_limit()),
         grace_s=settings.stop_grace_s,
-        on_stop=server.predictions.refuse_new,
-        end_runs=server.predictions.end_runs,
+        on_stop=server.predictions.lifecycle.refuse_new,
+        end_runs=server.predictions.lifecycle.end_runs,
     )
 
     async def announce() -> CorralError | None:

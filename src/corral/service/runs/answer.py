@@ -1,4 +1,4 @@
-"""One choice's tokens to text: decode, watch for stop strings, count. Pure: no engine, no store, no clock."""
+"""One choice of a run: decode tokens to text, match stop strings, count."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from corral.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """Why a choice is over."""
+    """Finish reason of a choice, and the stop string that was matched."""
 
     reason: FinishReason
     stopped_by: StoppedBy
     stop: str | None
-    """The stop string, if one was met."""
+    """The matched stop string; None if none was."""
 
 
 class Answer:
-    """One choice as it grows. Every token gives exactly one Delta, so that a reader can go on after any of them."""
+    """Output of one choice. Each token gives exactly one Delta, so that a reader can resume after any of them."""
 
     def __init__(self, tokenizer: Tokenizer, *, choice: int, stopping: Stopping, pieces: bool) -> None:
         self.ids: list[int] = []
-        """Tokens that count; those that came after a stop string do not."""
+        """Tokens that are billed: those up to a stop string."""
         self.texts: list[str] = []
-        """What was shown for each token."""
+        """Visible text of each token."""
         self.ending: Ending | None = None
         self._tokenizer = tokenizer
         self._choice = choice
@@ -37,7 +37,7 @@ class Answer:
         self._stops = StopFilter(stopping.stop, hidden_lead=stopping.hidden_lead) if stopping.stop else None
 
     def feed(self, batch: TokenBatch) -> list[Delta]:
-        """Take in what the engine emitted. Sets ``ending`` when the choice is over; nothing counts after that."""
+        """Add tokens of the engine. Sets ``ending`` at the end of the choice; later tokens are ignored."""
         deltas: list[Delta] = []
         for index, (token_id, logprob) in enumerate(zip(batch.ids, batch.logprobs, strict=True)):
             last = index == len(batch.ids) - 1
@@ -49,7 +49,7 @@ class Answer:
         return deltas
 
     def replay(self, events: Iterable[GenerationEvent]) -> None:
-        """Stand where the answer stood after these events of it, which a reader has."""
+        """Restore the state after these stored events of the run."""
         for event in events:
             match event:
                 case Delta() if event.choice == self._choice:
@@ -84,7 +84,7 @@ class Answer:
         )
 
     def _show(self, text: str) -> tuple[str, str | None]:
-        """What may be shown after *text* came, and the stop string that it completes."""
+        """Return the text that may be shown after *text*, and the stop string that it completes."""
         if self._stops is None:
             return text, None
         shown = self._stops.feed(text)

@@ -1,4 +1,4 @@
-"""Requests and events as plain data, so that a run can be stored, shown again and taken up after a restart."""
+"""Encode requests and events for the store, and decode them to show or resume a run."""
 
 from collections.abc import Iterable
 from typing import Any, assert_never
@@ -31,14 +31,14 @@ _EVENT_NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 def request_record(request: GenerationRequest) -> dict[str, Any]:
-    """A request as JSON-ready data."""
+    """Encode a request as JSON-ready data."""
     record = msgspec.to_builtins(request)
     record["prompt"] = {_prompt_kind(request.prompt): record["prompt"]}
     return record
 
 
 def request_of(record: dict[str, Any]) -> GenerationRequest:
-    """The request of a record.
+    """Decode a stored request.
 
     Raises:
         msgspec.ValidationError: not a record of this program.
@@ -59,7 +59,7 @@ def request_of(record: dict[str, Any]) -> GenerationRequest:
 
 
 def ask_of(stored: Prediction) -> Ask:
-    """The call that a stored prediction was, for a process that takes it up; its input must be there."""
+    """Rebuild the request of a stored prediction, to resume it. Its input must not be removed."""
     record = stored.input or {}
     caller = Caller(account_id=stored.account_id, key_id=stored.key_id, scopes=frozenset())
     return Ask(
@@ -87,12 +87,12 @@ def _prompt_kind(prompt: Prompt) -> str:
 
 
 def encode_events(events: Iterable[GenerationEvent]) -> bytes:
-    """Events as msgpack, for the stored log."""
+    """Encode events as msgpack, for the stored log."""
     return msgspec.msgpack.encode([_event_record(event) for event in events])
 
 
 def decode_events(data: bytes) -> list[GenerationEvent]:
-    """The events of a stored piece of log.
+    """Decode a row of the stored log.
 
     Raises:
         msgspec.MsgspecError: not a log of this program.
@@ -107,7 +107,7 @@ def _event_record(event: GenerationEvent) -> list[Any]:
         case Started() | ChoiceEnded() | Finished():
             return [_EVENT_NAMES[type(event)], msgspec.to_builtins(event, builtin_types=(bytes,))]
         case Queued():
-            raise TypeError("a queue position is of no use later")
+            raise TypeError("queue positions are not stored")
         case _:
             assert_never(event)
 

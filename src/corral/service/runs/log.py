@@ -1,4 +1,4 @@
-"""The log of a run's events: appended to once, read by many, live or later, from any point.
+"""Event log of a run: one writer, any number of readers, live or later, from any event on.
 
 Events are numbered from 1, and each delta in the log carries one token. So a run that is computed again after a crash
 gives the same numbers to the same tokens, however they were batched, and a reader can resume after any of them.
@@ -18,13 +18,13 @@ _NO_TOKENS: Final = bytes(_DIGEST_BYTES)
 
 
 class RunLog:
-    """What happened in one run, and a bell for those who wait for more."""
+    """Events of one run, and the readers that wait for more of them."""
 
     def __init__(self) -> None:
         self._events: list[GenerationEvent] = []
         """Event number n is at index n - 1."""
         self._digests: list[bytes] = [_NO_TOKENS]
-        """At index n, the digest of the token ids up to event n; made as far as somebody asked."""
+        """At index n, the digest of the token ids up to event n; computed on demand."""
         self._waiting: list[asyncio.Future[None]] = []
         self._over = False
         self._error: CorralError | None = None
@@ -39,7 +39,7 @@ class RunLog:
         return self._over
 
     def since(self, index: int) -> list[tuple[int, GenerationEvent]]:
-        """Numbers and events from an index on; for whoever stores the log."""
+        """Copy the events from an index on, with their numbers; used to store the log."""
         return list(enumerate(self._events[index:], index + 1))
 
     def digest(self, number: int) -> str | None:
@@ -54,35 +54,35 @@ class RunLog:
         return self._digests[number].hex()
 
     def append(self, events: Iterable[GenerationEvent]) -> None:
-        """Add events and wake every reader. A queue position is told but not kept: it is of no use later."""
+        """Add events and wake every reader. A queue position is sent to current readers and not kept."""
         for event in events:
             if isinstance(event, Queued):
                 self._queued = event
                 continue
             self._events.extend(_by_token(event))
-        self._ring()
+        self._wake_readers()
 
     def close(self, error: CorralError | None = None) -> None:
-        """Nothing more will come; readers get *error* after the last event."""
+        """End the log; readers get *error* after the last event."""
         self._over, self._error = True, error
-        self._ring()
+        self._wake_readers()
 
     async def read(self, *, after: int = 0) -> AsyncIterator[tuple[int, GenerationEvent]]:
-        """Every event numbered above *after*, then what comes; neighbouring deltas of one choice as one.
+        """Yield events numbered above *after* as they come; adjacent deltas of one choice are joined.
 
-        *after* may be beyond the log's end, as for a reader that had more than a crashed server had stored: then
-        nothing is given until the log is longer than that.
+        *after* may be beyond the log's end, where a reader has received more than a crashed server had stored: then
+        nothing is yielded until the log is longer than that.
 
         Raises:
-            CorralError: what the log was closed with.
+            CorralError: the error that the log was closed with.
         """
         index = after
-        told: Queued | None = None
+        sent: Queued | None = None
         while True:
-            if not self._events and self._queued != told:
-                told = self._queued
-                if told is not None:
-                    yield 0, told
+            if not self._events and self._queued != sent:
+                sent = self._queued
+                if sent is not None:
+                    yield 0, sent
             while index < len(self._events):
                 index, event = self._coalesce(index)
                 yield index, event
@@ -90,12 +90,12 @@ class RunLog:
                 if self._error is not None:
                     raise self._error
                 return
-            bell = asyncio.get_running_loop().create_future()
-            self._waiting.append(bell)
-            await bell
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     def _coalesce(self, index: int) -> tuple[int, GenerationEvent]:
-        """Join the event at *index* with the deltas of its choice that follow; the number of the last one, and it."""
+        """Join the event at *index* with the deltas of its choice that follow; returns the last one's number too."""
         first = self._events[index]
         end = index + 1
         if isinstance(first, Delta):
@@ -106,11 +106,11 @@ class RunLog:
         deltas = [event for event in self._events[index:end] if isinstance(event, Delta)]
         return end, join(deltas)
 
-    def _ring(self) -> None:
+    def _wake_readers(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for bell in waiting:
-            if not bell.done():
-                bell.set_result(None)
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 def join(deltas: list[Delta]) -> Delta:

@@ -1,4 +1,4 @@
-"""Runs that outlast an engine which cannot be started: how long they wait for it."""
+"""Wait of background runs for an engine that cannot be started."""
 
 import asyncio
 
@@ -10,19 +10,19 @@ from corral.engines.base import Engine
 _log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S = 0.5
-"""An engine that is not there is asked again after this long."""
+"""Delay before the engine is tried again."""
 
 
 class Outage:
-    """How long one run has been without an engine, and how long it may be."""
+    """Measures how long one run has been without an engine, against a limit."""
 
     def __init__(self, engine: Engine, *, prediction_id: str, limit_s: float) -> None:
-        """Begin to count at the first error.
+        """Start the measurement at the first error.
 
         Args:
-            engine: that the run waits for.
-            prediction_id: of the run, for the log.
-            limit_s: the longest wait for it.
+            engine: the engine that the run waits for.
+            prediction_id: of the run, for log lines.
+            limit_s: longest wait.
         """
         self._engine = engine
         self._prediction_id = prediction_id
@@ -30,7 +30,7 @@ class Outage:
         self._began_s: float | None = None
 
     def over(self) -> None:
-        """Count anew from the next error: the engine has given tokens."""
+        """Reset: the engine has emitted tokens."""
         self._began_s = None
 
     async def wait(self, error: EngineUnavailable | Overloaded) -> None:
@@ -42,7 +42,7 @@ class Outage:
         clock = asyncio.get_running_loop().time
         if self._began_s is None:
             self._began_s = clock()
-            _log.warning("run_waits_for_engine", prediction=self._prediction_id, reason=str(error))
+            _log.warning("engine_wait_started", prediction=self._prediction_id, reason=str(error))
         while True:
             if clock() + ASK_AGAIN_S - self._began_s > self._limit_s:
                 raise error

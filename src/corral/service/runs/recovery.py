@@ -1,6 +1,6 @@
-"""What an earlier process of this server left unfinished: settled for what it emitted, or gone on with.
+"""Recovery after a restart: unfinished predictions of an earlier process are resumed, or settled for what is stored.
 
-Whoever takes a prediction out of here settles it or makes it live, so nothing is done twice. Knows no HTTP and no SQL.
+Code that removes a prediction from the registry settles or resumes it, so that nothing is done twice.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from corral.core.prediction import Status, StoppedBy
 from corral.service.ports import Ask
 from corral.service.runs.codec import ask_of, decode_events
 from corral.service.runs.journal import Journal
-from corral.service.runs.live import Outcome
 from corral.service.runs.prepare import Prepared, Preparer
+from corral.service.runs.run import Outcome
 from corral.store.runs import settlements, streams
 from corral.store.store import Store
 
@@ -25,106 +25,106 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 AGAIN_S: Final = 1.0
-"""What the database could not do is tried again after this long."""
-GoOn = Callable[[settlements.Unfinished, Ask, Prepared, list[GenerationEvent]], None]
-"""Makes a prediction live again, given what was stored of it."""
+"""Delay before a failed read or write of the database is retried."""
+Resume = Callable[[settlements.Unfinished, Ask, Prepared, list[GenerationEvent]], None]
+"""Starts a run that continues after its stored events; ``PredictionRunner.resume``."""
 
 
 class Recovery:
-    """The predictions that were found unfinished at the start, until each is settled or live again."""
+    """Predictions that were unfinished when this process started, until each is resumed or settled."""
 
-    def __init__(self, *, store: Store, journal: Journal, preparer: Preparer, go_on: GoOn) -> None:
+    def __init__(self, *, store: Store, journal: Journal, preparer: Preparer) -> None:
         self._store = store
         self._journal = journal
         self._preparer = preparer
-        self._go_on = go_on
-        self._left: dict[str, settlements.Unfinished] = {}
-        self._over = asyncio.Event()
+        self._unfinished: dict[str, settlements.Unfinished] = {}
+        self._ended = asyncio.Event()
 
     def __contains__(self, prediction_id: str) -> bool:
-        return prediction_id in self._left
+        return prediction_id in self._unfinished
 
     async def find(self) -> None:
-        """Look for what was left. To be done before any claim of this process, which would be found as well."""
-        left = await self._store.read(settlements.unfinished)
-        self._left = {one.prediction.id: one for one in left}
+        """Read the unfinished predictions. Must come before this process's first claim, which would be found too."""
+        unfinished = await self._store.read(settlements.unfinished)
+        self._unfinished = {one.prediction.id: one for one in unfinished}
 
-    async def over(self) -> None:
-        """Return when ``run`` has done what it could."""
-        await self._over.wait()
+    async def ended(self) -> None:
+        """Return when ``run`` has ended."""
+        await self._ended.wait()
 
-    async def run(self) -> None:
-        """Settle what nobody waits for; make background runs live again once there is an engine.
+    async def run(self, resume: Resume) -> None:
+        """Settle predictions that no caller waits for; resume background ones once their engine is ready.
 
-        Without an engine nothing goes on, and what is left waits for the next start.
+        Without an engine they stay unfinished until the next start.
         """
         try:
-            for left in list(self._left.values()):
+            for left in list(self._unfinished.values()):
                 if not left.prediction.background or left.prediction.input is None:
-                    await self._give_up(left, "nobody waits for it, or its text is not kept")
+                    await self._abandon(left, "no caller waits for it, or its text is not stored")
             by_model: dict[str, list[settlements.Unfinished]] = {}
-            for left in self._left.values():
+            for left in self._unfinished.values():
                 by_model.setdefault(left.prediction.model, []).append(left)
-            async with asyncio.TaskGroup() as tasks:  # no model waits for another's engine
+            async with asyncio.TaskGroup() as tasks:  # a model must not wait for another's engine
                 for model, of_model in by_model.items():
-                    tasks.create_task(self._run_model(model, of_model))
+                    tasks.create_task(self._recover_model(model, of_model, resume))
         finally:
-            self._over.set()
+            self._ended.set()
 
-    async def _run_model(self, model: str, unfinished: Sequence[settlements.Unfinished]) -> None:
+    async def _recover_model(self, model: str, unfinished: Sequence[settlements.Unfinished], resume: Resume) -> None:
         try:
             await self._preparer.ready(model)
         except UnknownModel:
             for left in unfinished:
-                await self._give_up(left, "its model is not served now")
+                await self._abandon(left, "its model is not served now")
         except CorralError as error:
-            _log.warning("runs_not_taken_up", model=model, count=len(unfinished), reason=str(error))
+            _log.warning("resume_postponed", model=model, count=len(unfinished), reason=str(error))
         else:
             for left in unfinished:
-                if left.prediction.id in self._left:
-                    await self._take_up(left)
+                if left.prediction.id in self._unfinished:
+                    await self._recover(left, resume)
 
     async def cancel(self, prediction_id: str) -> bool:
-        """Settle a prediction that is not live again yet, as its caller wishes; False if it is not here."""
-        left = self._left.pop(prediction_id, None)
+        """Cancel a prediction that is not resumed yet. Returns False if it is not one of an earlier process."""
+        left = self._unfinished.pop(prediction_id, None)
         if left is None:
             return False
         try:
-            await self._write_off(left, Outcome(status=Status.CANCELED, stopped_by=StoppedBy.CALLER, error=None))
+            await self._settle(left, Outcome(status=Status.CANCELED, stopped_by=StoppedBy.CALLER, error=None))
         except (Overloaded, StorageUnavailable):
-            self._left[prediction_id] = left
+            self._unfinished[prediction_id] = left
             raise
         return True
 
-    async def _take_up(self, left: settlements.Unfinished) -> None:
+    async def _recover(self, left: settlements.Unfinished, resume: Resume) -> None:
         stored = left.prediction
         try:
             ask, events = ask_of(stored), await _until_stored(stored.id, lambda: self._events_of(stored.id))
             prepared = await self._preparer.prepare(ask.request, flow=stored.account_id)
         except Exception as error:  # noqa: BLE001 - the edge of a run: one that cannot be read must not stop the others
-            await self._give_up(left, type(error).__name__)
+            await self._abandon(left, type(error).__name__)
             return
         is_unbegun = stored.weights_id is None and not events and not left.engine_tokens
         if prepared.weights_id != stored.weights_id and not is_unbegun:
-            await self._give_up(left, "other weights are served now")
+            await self._abandon(left, "other weights are served now")
         elif prepared.prompt_digest != stored.prompt_digest:
-            await self._give_up(left, "its prompt would be other token ids now")
-        elif self._left.pop(stored.id, None) is not None:
-            self._go_on(left, ask, prepared, events)
+            await self._abandon(left, "its prompt would be other token ids now")
+        elif self._unfinished.pop(stored.id, None) is not None:
+            resume(left, ask, prepared, events)
 
-    async def _give_up(self, left: settlements.Unfinished, reason: str) -> None:
-        if self._left.pop(left.prediction.id, None) is None:
+    async def _abandon(self, left: settlements.Unfinished, reason: str) -> None:
+        """Settle a prediction that cannot be resumed: it has failed, and what is stored of it is billed."""
+        if self._unfinished.pop(left.prediction.id, None) is None:
             return
-        _log.warning("run_not_taken_up", prediction=left.prediction.id, reason=reason)
+        _log.warning("run_not_resumed", prediction=left.prediction.id, reason=reason)
         failure = EngineFailed("The server was restarted.")
         outcome = Outcome(status=Status.FAILED, stopped_by=StoppedBy.RESTART, error=failure)
         try:
-            await _until_stored(left.prediction.id, lambda: self._write_off(left, outcome))
+            await _until_stored(left.prediction.id, lambda: self._settle(left, outcome))
         except Exception:  # noqa: BLE001 - the edge of a run, as above
             _log.exception("run_not_settled", prediction=left.prediction.id)
 
-    async def _write_off(self, left: settlements.Unfinished, outcome: Outcome) -> None:
-        await self._journal.write_off(left, await self._events_of(left.prediction.id), outcome)
+    async def _settle(self, left: settlements.Unfinished, outcome: Outcome) -> None:
+        await self._journal.settle_unfinished(left, await self._events_of(left.prediction.id), outcome)
 
     async def _events_of(self, prediction_id: str) -> list[GenerationEvent]:
         rows = await self._store.read(partial(streams.read_from, prediction_id=prediction_id))
@@ -132,7 +132,7 @@ class Recovery:
 
 
 async def _until_stored(prediction_id: str, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try *attempt* until the database can be written; every attempt recognises what an earlier one did."""
+    """Retry *attempt* until the database can be reached. It must recognise what an earlier attempt committed."""
     while True:
         try:
             return await attempt()

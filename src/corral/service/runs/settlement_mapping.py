@@ -1,4 +1,4 @@
-"""What a run writes: its claim before, its progress, its settlement after. Pure: values in, values out."""
+"""Map runs to store records: claims, log rows, settlements, webhook events."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,19 +11,19 @@ from corral.core.prediction import WebhookEvent
 from corral.core.pricing import RECEIPT_FORMAT, Price, Receipt, tokens_digest
 from corral.service.ports import Ask
 from corral.service.runs.codec import encode_events, request_record
-from corral.service.runs.live import LiveRun, Outcome
 from corral.service.runs.prepare import Prepared
+from corral.service.runs.run import ActiveRun, Outcome, Run
 from corral.store.runs.claims import Claim, IdempotentRequest
 from corral.store.runs.settlements import Settlement, Unfinished
 from corral.store.runs.streams import LogRow
 from corral.store.webhooks.outbox import START_EVENTS, WebhookTarget
 
 
-def claim_of(live: LiveRun) -> Claim:
-    """What a run claims before anything is computed: its place, its idempotency key, its worst case."""
-    ask, prepared = live.ask, live.prepared
+def claim_of(run: Run) -> Claim:
+    """Build the claim of a run: its limits, idempotency key and the most it can cost."""
+    ask, prepared = run.ask, run.prepared
     return Claim(
-        prediction_id=live.id,
+        prediction_id=run.id,
         account_id=ask.caller.account_id,
         key_id=ask.caller.key_id,
         door=ask.door,
@@ -38,10 +38,10 @@ def claim_of(live: LiveRun) -> Claim:
         prompt_digest=prepared.prompt_digest,
         prompt_tokens=len(prepared.prompt_ids),
         max_completion_tokens=prepared.max_completion_tokens,
-        price=live.price,
+        price=run.price,
         max_cost_nusd=ask.max_cost_nusd,
         idempotency=_idempotent(ask),
-        deadline_at_ms=live.deadline_at_ms,
+        deadline_at_ms=run.deadline_at_ms,
         webhook=ask.webhook,
         token=ask.caller.token,
         notes=dict(ask.notes),
@@ -49,7 +49,7 @@ def claim_of(live: LiveRun) -> Claim:
 
 
 def refused_claim_of(ask: Ask, model: CatalogModel, price: Price, *, prediction_id: str) -> Claim:
-    """What a call claims whose input cannot be honoured: a prediction of no tokens."""
+    """Build the claim of a prediction that fails before it runs: no tokens, no hold."""
     return Claim(
         prediction_id=prediction_id,
         account_id=ask.caller.account_id,
@@ -80,7 +80,7 @@ def _idempotent(ask: Ask) -> IdempotentRequest | None:
 
 
 def _input_record(ask: Ask, prepared: Prepared) -> dict[str, Any]:
-    """What is kept of a call: the request as it was closed, to take it up again, and the input as it was given."""
+    """The stored input: the prepared request, to resume it after a restart, and the input as the caller gave it."""
     stopping = replace(ask.request.stopping, max_tokens=prepared.max_new_tokens)
     closed = replace(ask.request, seed=prepared.seed, stopping=stopping)
     return {"request": request_record(closed), "shown": dict(ask.shown_input)}
@@ -88,7 +88,7 @@ def _input_record(ask: Ask, prepared: Prepared) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emitted:
-    """What a run had given when it ended, wherever that is known from."""
+    """Output of a run at its end, from memory or from the store."""
 
     prediction_id: str
     account_id: str
@@ -96,7 +96,7 @@ class Emitted:
     weights_id: str | None
     price: Price
     prompt_tokens: int
-    """0 for a run whose prompt the engine never read: it costs nothing."""
+    """0 if the engine never read the prompt: the run then costs nothing."""
     choices: tuple[tuple[int, ...], ...]
     """Ids that count, per choice."""
     completion_tokens: int
@@ -108,29 +108,31 @@ class Emitted:
     admitted_at_ms: int | None
 
 
-def emitted_by(live: LiveRun) -> Emitted:
-    """What a run has given so far."""
+def emitted_by(active: ActiveRun) -> Emitted:
+    """Take a snapshot of an active run's output."""
+    run, generation = active.run, active.generation
+    endings = (answer.ending and answer.ending.stop for answer in generation.answers)
     return Emitted(
-        prediction_id=live.id,
-        account_id=live.ask.caller.account_id,
-        model=live.prepared.model.id,
-        weights_id=live.prepared.computed_weights_id if len(live.log) else live.prepared.weights_id,
-        price=live.price,
-        prompt_tokens=live.usage.prompt_tokens if len(live.log) else 0,
-        choices=tuple(tuple(answer.ids) for answer in live.answers),
-        completion_tokens=live.usage.completion_tokens,
-        engine_tokens=live.engine_tokens,
-        chunks=live.chunks,
-        stops=_stops((answer.ending and answer.ending.stop for answer in live.answers), live.ask.request.stopping.stop),
-        started_at_ms=live.started_at_ms,
-        admitted_at_ms=live.admitted_at_ms,
+        prediction_id=run.id,
+        account_id=run.account_id,
+        model=run.prepared.model.id,
+        weights_id=run.prepared.computed_weights_id if active.has_output else run.prepared.weights_id,
+        price=run.price,
+        prompt_tokens=active.usage.prompt_tokens if active.has_output else 0,
+        choices=tuple(tuple(answer.ids) for answer in generation.answers),
+        completion_tokens=generation.completion_tokens,
+        engine_tokens=generation.engine_tokens,
+        chunks=active.chunks,
+        stops=_stops(endings, run.ask.request.stopping.stop),
+        started_at_ms=generation.started_at_ms,
+        admitted_at_ms=generation.admitted_at_ms,
     )
 
 
 def emitted_before(left: Unfinished, events: Sequence[GenerationEvent]) -> Emitted:
-    """What a run had given when its process died, as far as its log was stored.
+    """Restore the output of a run whose process has died, as far as it was stored.
 
-    In privacy mode there is no log, only a count: it is billed, and the receipt's digest is that of no tokens.
+    In privacy mode only the token count is stored: it is billed, and the receipt's digest is that of no tokens.
     """
     stored = left.prediction
     deltas = [event for event in events if isinstance(event, Delta)]
@@ -162,7 +164,7 @@ def _stops(ends: Iterable[str | None], stops: Sequence[str]) -> list[int | None]
 
 
 def emitted_never(claim: Claim) -> Emitted:
-    """What a call has given that was refused: nothing."""
+    """No output, for a prediction that failed before it ran."""
     return Emitted(
         prediction_id=claim.prediction_id,
         account_id=claim.account_id,
@@ -184,13 +186,8 @@ Numbered = Sequence[tuple[int, GenerationEvent]]
 """Events with their numbers in the log."""
 
 
-def unstored(live: LiveRun, last: Sequence[GenerationEvent] = ()) -> Numbered:
-    """The events that are not known to be stored, with *last* at their end."""
-    return [*live.log.since(live.stored_events), *enumerate(last, len(live.log) + 1)]
-
-
 def rows_of(events: Numbered, *, after_seq: int) -> list[LogRow]:
-    """The part of *events* beyond the number *after_seq*, for the stored log."""
+    """Encode the events numbered above *after_seq* as rows of the stored log."""
     fresh = [(number, event) for number, event in events if number > after_seq]
     if not fresh:
         return []
@@ -199,26 +196,26 @@ def rows_of(events: Numbered, *, after_seq: int) -> list[LogRow]:
 
 
 def without_output(emitted: Emitted) -> Emitted:
-    """What is settled of a run whose output the database refuses: nothing, free of charge."""
+    """Drop the output and its charge, for a run whose output the database refuses to store."""
     return replace(emitted, prompt_tokens=0, choices=(), completion_tokens=0, chunks=None, stops=[])
 
 
-def addressee_of(live: LiveRun) -> WebhookTarget | None:
-    """Who is told of a run; None if nobody is."""
-    webhook = live.ask.webhook
+def addressee_of(run: Run) -> WebhookTarget | None:
+    """The webhook of a run's caller; None if there is none."""
+    webhook = run.ask.webhook
     if webhook is None:
         return None
-    return WebhookTarget(prediction_id=live.id, account_id=live.ask.caller.account_id, webhook=webhook)
+    return WebhookTarget(prediction_id=run.id, account_id=run.account_id, webhook=webhook)
 
 
 def news_of(events: Numbered, *, begins: bool) -> list[WebhookEvent]:
-    """What there is to tell of *events*."""
+    """Webhook events to send for *events*."""
     speaks = any(isinstance(event, Delta) and event.text for _, event in events)
     return [*(START_EVENTS if begins else ()), *((WebhookEvent.OUTPUT,) if speaks else ())]
 
 
 def settlement_of(emitted: Emitted, outcome: Outcome, rows: Sequence[LogRow], *, now_ms: int) -> Settlement:
-    """How a run ended, with everything that follows from it."""
+    """Build the settlement of a run: status, receipt, output, counters and the rest of its log."""
     price = emitted.price
     receipt = Receipt(
         format=RECEIPT_FORMAT,

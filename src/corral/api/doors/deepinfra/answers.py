@@ -11,10 +11,10 @@ from corral.api.doors.deepinfra.wire_answers import InferenceAnswer
 from corral.core.generation import Choice, GenerationResult, Usage
 from corral.core.prediction import Prediction, Status
 from corral.core.pricing import Price, usd
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 
 
-def from_result(run: Run, result: GenerationResult, *, before: str, runtime_ms: int) -> InferenceAnswer:
+def from_result(run: PredictionEvents, result: GenerationResult, *, before: str, runtime_ms: int) -> InferenceAnswer:
     """Build the response of a finished request.
 
     Args:

@@ -31,7 +31,7 @@ from corral.catalog.model import CatalogModel
 from corral.core.caller import Caller
 from corral.core.generation import collect
 from corral.core.prediction import Webhook, WebhookEvent
-from corral.service.ports import Ask, Run
+from corral.service.ports import Ask, PredictionEvents
 
 DOOR: Final = "deepinfra"
 _NAMES: Final = frozenset(field.name for field in INPUTS.fields)
@@ -105,7 +105,7 @@ class Inference:
         )
         return _Call(model=model, asked=asked, ask=ask, before=before)
 
-    def _stream(self, opening: AbstractAsyncContextManager[Run], call: _Call) -> Response:
+    def _stream(self, opening: AbstractAsyncContextManager[PredictionEvents], call: _Call) -> Response:
         return EventStream(
             opening,
             lambda run: TokenStream(run, call.ask.request, before=call.before, terms=self._dependencies.native),
@@ -131,7 +131,7 @@ def _shown(document: object) -> dict[str, Any]:
     return {name: given[name] for name in given if name in _NAMES}
 
 
-def _headers(model: CatalogModel, run: Run) -> dict[str, str]:
+def _headers(model: CatalogModel, run: PredictionEvents) -> dict[str, str]:
     return {**weights_header(model), **run_headers(run)}
 
 

@@ -27,7 +27,7 @@ from corral.core.generation import (
     Started,
     Usage,
 )
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 
 DONE: Final = b"data: [DONE]\n\n"
 EOS_TEXT: Final = "</s>"
@@ -49,7 +49,7 @@ class _Token:
 class TokenStream(Stream):
     """Encoder of one run's stream."""
 
-    def __init__(self, run: Run, request: GenerationRequest, *, before: str, terms: NativeOptions) -> None:
+    def __init__(self, run: PredictionEvents, request: GenerationRequest, *, before: str, terms: NativeOptions) -> None:
         """Prepare.
 
         Args:

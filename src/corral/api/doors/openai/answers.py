@@ -19,22 +19,24 @@ from corral.core.caller import Caller
 from corral.core.generation import Choice, Echo, GenerationResult, Usage
 from corral.core.pricing import Price, usd
 from corral.deployments.status import DeploymentStatus, public_text
-from corral.service.ports import Estimate, Predictions, Run
+from corral.service.ports import Estimate, PredictionEvents, Predictions
 
 _MILLION = 10**6
 
 
-def answer_id(prefix: str, run: Run) -> str:
+def answer_id(prefix: str, run: PredictionEvents) -> str:
     """Public id of a response; derived from the prediction, so it is stable."""
     return prefix + hex_id(run.id)
 
 
-def created_s(run: Run) -> int:
+def created_s(run: PredictionEvents) -> int:
     """Unix time in seconds."""
     return run.created_at_ms // 1000
 
 
-def from_chat(run: Run, model: str, result: GenerationResult, *, top_logprobs: int | None) -> ChatCompletion:
+def from_chat(
+    run: PredictionEvents, model: str, result: GenerationResult, *, top_logprobs: int | None
+) -> ChatCompletion:
     """Build a chat completion.
 
     Args:
@@ -64,7 +66,9 @@ def _chat_choice(index: int, choice: Choice, top_logprobs: int | None) -> ChatCh
     return answer
 
 
-def from_completion(run: Run, model: str, result: GenerationResult, *, top_logprobs: int | None) -> Completion:
+def from_completion(
+    run: PredictionEvents, model: str, result: GenerationResult, *, top_logprobs: int | None
+) -> Completion:
     """Build a completion; see ``from_chat``. With echo, each choice begins with the prompt."""
     return {
         "id": answer_id("cmpl-", run),

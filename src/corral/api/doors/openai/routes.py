@@ -32,7 +32,7 @@ from corral.core.accounts import Scope
 from corral.core.caller import Caller
 from corral.core.errors import Unsupported
 from corral.core.generation import GenerationRequest, GenerationResult, collect
-from corral.service.ports import Ask, Run
+from corral.service.ports import Ask, PredictionEvents
 
 DOOR: Final = "openai"
 _PREFIXES: Final = ("/v1", "/v1/openai")
@@ -124,7 +124,7 @@ class _Routes:
 
     def _open(
         self, request: Request, caller: Caller, document: object, body: SharedRequest, asked: GenerationRequest
-    ) -> AbstractAsyncContextManager[Run]:
+    ) -> AbstractAsyncContextManager[PredictionEvents]:
         max_cost = _one_max_cost(body.max_cost, read_max_cost(request))
         return self._predictions.open(
             Ask(
@@ -139,7 +139,7 @@ class _Routes:
 
     def _stream(
         self,
-        opening: AbstractAsyncContextManager[Run],
+        opening: AbstractAsyncContextManager[PredictionEvents],
         body: SharedRequest,
         words: Words,
         headers: Mapping[str, str],
@@ -163,7 +163,9 @@ def _chat(request: Request, body: ChatCompletionRequest, model_id: str) -> Gener
         raise Unsupported(str(error), param="tools") from None
 
 
-async def _finish(request: Request, opening: AbstractAsyncContextManager[Run]) -> tuple[Run, GenerationResult]:
+async def _finish(
+    request: Request, opening: AbstractAsyncContextManager[PredictionEvents]
+) -> tuple[PredictionEvents, GenerationResult]:
     """Wait for the whole result; a disconnect of the client cancels the run."""
     async with while_connected(request.receive), opening as run:
         return run, await collect(event async for _, event in run.events())

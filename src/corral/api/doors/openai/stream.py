@@ -24,7 +24,7 @@ from corral.core.generation import (
     Started,
     Usage,
 )
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -103,7 +103,7 @@ class CompletionWords:
 class AnswerStream(Stream):
     """Encoder of one run's stream."""
 
-    def __init__(self, run: Run, body: SharedRequest, words: Words) -> None:
+    def __init__(self, run: PredictionEvents, body: SharedRequest, words: Words) -> None:
         """Precompute the parts that all chunks share."""
         shared = {
             "id": answer_id(words.id_prefix, run),

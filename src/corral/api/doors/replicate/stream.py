@@ -2,9 +2,10 @@
 
 An event's id is ``<seconds of creation>:<number>-<digest>``. The number is 4 times the log's own number of what was
 shown up to there, plus what was told beyond it (see ``Beyond``), and the digest is that of the token ids up to there
-(see ``ports.Run.digest``). After a part of the next text it is ``<number>.<characters>``, and the digest covers the
-part, too. So an id means the same after a restart, however tokens were joined into events, and a reader whose text was
-computed again and differs gets an error instead of a mix of two texts. Ids without a digest are taken, too.
+(see ``ports.PredictionEvents.digest``). After a part of the next text it is ``<number>.<characters>``, and the digest
+covers the part, too. So an id means the same after a restart, however tokens were joined into events, and a reader
+whose text was computed again and differs gets an error instead of a mix of two texts. Ids without a digest are taken,
+too.
 
 An event cannot carry a carriage return: it is sent as a line feed, and together with a line feed that follows it as
 one. So one at the end of a text is held back until the next character, or the end, is known.
@@ -28,7 +29,7 @@ from corral.api.sse import PING, encode, event_json, queue_comment
 from corral.core.errors import CorralError, ServerStopping
 from corral.core.generation import ChoiceEnded, Delta, Finished, GenerationEvent, Queued, Started
 from corral.core.prediction import Prediction, Status
-from corral.service.ports import Run
+from corral.service.ports import PredictionEvents
 
 LAST_EVENT_ID: Final = "last-event-id"
 _ID: Final = re.compile(r"([0-9]{1,15}):([0-9]{1,15})(?:\.([0-9]{1,9}))?(?:-([0-9a-f]{8}))?\Z")
@@ -208,7 +209,7 @@ class PredictionStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, run: Run, *, after: Position, find: Callable[[str], Awaitable[Prediction]], ping_s: float
+        self, run: PredictionEvents, *, after: Position, find: Callable[[str], Awaitable[Prediction]], ping_s: float
     ) -> None:
         """Keep the arguments; nothing is read or sent before the response is called.
 
