@@ -280,22 +280,22 @@ async def test_completions_support_echo_token_ids_and_logprobs(http: AsyncClient
 async def test_run_limit_of_one_model_does_not_affect_another(tmp_path: Path) -> None:
     chosen = {"data_dir": tmp_path, "api_key": SECRET, "concurrent_per_model": 2}
     made = build(load_settings(chosen, {}), lambda _: None)
-    long = {**HELLO, "response_format": {"type": "regex", "regex": "[ab]{500}"}, "stream": True}
+    long = {"input": {"prompt": "Hello", "max_tokens": 3500, "min_tokens": 3500}}
     async with made.run():
         await made.engine.ready()
         async with serving(made.app) as live, live.http() as http:
-            async with http.stream("POST", PATH, json=long) as first, http.stream("POST", PATH, json=long) as second:
-                assert (first.status_code, second.status_code) == (200, 200)
-                for path, body in ((PATH, HELLO), (CHAT, ASKED)):
-                    refused = await http.post(path, json=body)
-                    assert refused.status_code == 429
-                    assert "Rate limited" in refused.text
-                    assert int(refused.headers["retry-after"]) >= 1
-                other = await http.post("/v1/inference/meta-llama/Llama-2-13b-chat-hf", json=HELLO)
-                assert other.status_code == 200
-            async with asyncio.timeout(10):
-                while (await http.post(PATH, json=HELLO)).status_code == 429:
-                    await asyncio.sleep(0.02)
+            running = [await http.post(f"/v1/models/{MODEL}/predictions", json=long) for _ in range(2)]
+            assert [each.status_code for each in running] == [201, 201]
+            for path, body in ((PATH, HELLO), (CHAT, ASKED)):
+                refused = await http.post(path, json=body)
+                assert refused.status_code == 429
+                assert "Rate limited" in refused.text
+                assert int(refused.headers["retry-after"]) >= 1
+            other = await http.post("/v1/inference/meta-llama/Llama-2-13b-chat-hf", json=HELLO)
+            assert other.status_code == 200
+            for each in running:
+                assert (await http.post(each.json()["urls"]["cancel"])).status_code == 200
+            assert (await http.post(PATH, json=HELLO)).status_code == 200
 
 
 async def test_settings_can_reproduce_the_2023_defaults(tmp_path: Path, http: AsyncClient) -> None:
