@@ -78,6 +78,6 @@ def test_commands_read_the_latest_changes_of_a_running_server(books: CliHarness)
         assert (books.data_dir / "corral.db-wal").exists()
         return outcomes(books.data_dir, ["account list"])
 
-    said = books.meanwhile(look)
+    said = books.with_store(look)
     assert said["account list"][0] == 0
     assert "ann" in said["account list"][1]

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from tests.engines import give_up_once_emitting, until_idle, worker_pid
+from tests.engines import DEADLINE_S, give_up_once_emitting, until_idle, worker_pid
 from tests.server.conftest import RealServer
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +93,9 @@ async def test_killing_the_worker_during_a_stream_changes_nothing_for_the_client
     assert chunks[-1].usage == undisturbed[-1].usage
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 200
+    async with asyncio.timeout(DEADLINE_S):
+        while server.engine.stats().restarts == restarts:
+            await asyncio.sleep(0.01)
     assert server.engine.stats().restarts == restarts + 1
     await until_idle(server.engine)
 

@@ -42,7 +42,7 @@ class SignedInUser:
         assert answer.headers["content-type"].startswith("text/event-stream")
         return [(name, json.loads(data)) for name, data in re.findall(r"event: (\w+)\ndata: (.*)\n\n", answer.text)]
 
-    async def told(self, run_id: str) -> Any:
+    async def run_state(self, run_id: str) -> Any:
         """Current state of a run as JSON."""
         return (await self.browser.get(f"/run/{run_id}")).json()
 

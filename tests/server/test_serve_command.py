@@ -154,7 +154,7 @@ def test_server_survives_closed_stdout_and_logs_at_debug_level(tmp_path: Path) -
         process.wait()
     logged = log.read_text()
     assert secret not in logged
-    (settings_line,) = [each for each in logged.splitlines() if "event=settings_in_force" in each]
+    (settings_line,) = [each for each in logged.splitlines() if "event=settings_loaded" in each]
     assert " api_key=set " in settings_line
     assert f" port={port} " in settings_line
     assert "event=engine_counters running=0" in logged

@@ -112,7 +112,7 @@ async def test_key_is_created_used_and_revoked(live: BrowserTestServer, open_pag
     await page.get_by_label("Name", exact=False).first.fill("notebook")
     await page.get_by_label("Spend limit in dollars").fill("2.50")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("status")).to_contain_text("shown this once")
+    await expect(page.get_by_role("status")).to_contain_text("Copy it now")
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.get_by_role("button", name="Copy").click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
