@@ -41,7 +41,7 @@ def test_every_bench_is_run_by_a_test() -> None:
 
 
 async def test_overhead_bench_counts_every_token_once() -> None:
-    options = ("--tokens", 8, "--step-ms", 2, "--answers", 4)
+    options = ("--tokens", 32, "--step-ms", 2, "--answers", 4)
     lines = await run("overhead/overhead.py", "--streams", 2, 256, *options)
     assert [each["what"] for each in lines] == ["bare", "served", "added"] * 2
     assert [each["answers"] for each in lines if "answers" in each] == [4, 4, 256, 256]

@@ -37,7 +37,7 @@ async def test_busy_deployment_is_drained_and_reload_gives_the_same_answer(http:
     assert (listed["name"], listed["state"], listed["models"][0]) == (NAME, "ready", NAME)
     assert listed["memory_bytes"] > 0
     before = (await http.post("/v1/completions", json={**ASKED, "max_tokens": 8})).json()["choices"][0]["text"]
-    long = {**ASKED, "max_tokens": 400, "min_tokens": 400, "stream": True}
+    long = {**ASKED, "max_tokens": 3000, "min_tokens": 3000, "stream": True}
     async with http.stream("POST", "/v1/completions", json=long) as answer:
         lines = answer.aiter_lines()
         await anext(lines)

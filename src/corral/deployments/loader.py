@@ -4,6 +4,7 @@ The load itself is the engine's: entering ``QueuedEngine.run`` starts it, and th
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -102,7 +103,7 @@ class Loader:
         """Run the engine until the deployment must leave."""
         loop = asyncio.get_running_loop()
         slot.used_at_s = slot.load_began_s = loop.time()
-        _log.info("deployment_loading", deployment=slot.name, memory_bytes=slot.deployment.load_bytes)
+        _log.log(_level(slot), "deployment_loading", deployment=slot.name, memory_bytes=slot.deployment.load_bytes)
         async with slot.deployment.engine.run(), asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch_load(slot))
             await slot.told_to_leave.wait()
@@ -115,7 +116,9 @@ class Loader:
         try:
             await slot.deployment.engine.ready()
         except CorralError as error:
-            _log.error("deployment_load_failed", deployment=slot.name, reason=str(error))
+            # The start of a server with one deployment ends with the error itself.
+            level = logging.ERROR if len(self._slots) > 1 else logging.DEBUG
+            _log.log(level, "deployment_load_failed", deployment=slot.name, reason=str(error))
             if not isinstance(error, EngineUnavailable):  # it is not started again by itself, so it uses nothing
                 self._budget.release(slot.name)
             return
@@ -125,7 +128,7 @@ class Loader:
         slot.load_took_s = loop.time() - began_s
         slot.used_at_s = loop.time()
         self._budget.reserve(slot.name, slot.deployment.memory_bytes)  # no more than before: the conversion is over
-        _log.info("deployment_loaded", deployment=slot.name, took_s=round(slot.load_took_s, 3))
+        _log.log(_level(slot), "deployment_loaded", deployment=slot.name, took_s=round(slot.load_took_s, 3))
         self.changed()
         self.watch_idleness(slot)
 
@@ -189,6 +192,11 @@ class Loader:
         began_s = slot.load_began_s
         elapsed_s = 0.0 if began_s is None else asyncio.get_running_loop().time() - began_s
         return max(0.0, slot.load_took_s - elapsed_s)
+
+
+def _level(slot: Slot) -> int:
+    """Log level of a load: at the start of a server the banner and the progress bar report it."""
+    return logging.INFO if slot.deployment.load is LoadPolicy.ON_DEMAND else logging.DEBUG
 
 
 def _may_leave(one: Slot, for_whom: Slot) -> bool:
