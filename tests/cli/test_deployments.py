@@ -122,4 +122,4 @@ def test_server_without_deployment_routes_is_reported(fake: FakeServer, run: Run
 def test_unexpected_document_is_rejected_in_one_sentence(fake: FakeServer, run: Run) -> None:
     fake.answer(f"GET {PATH}", {"deployments": [{"name": 3}]})
     done = run("deployments", "list")
-    assert (done.status, b"not what Corral sends" in done.stderr) == (1, True)
+    assert (done.status, b"not send a valid Corral response" in done.stderr) == (1, True)
