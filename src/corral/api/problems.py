@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from corral.api.addresses import MethodNotAllowed
 from corral.api.disconnect import ClientGone
-from corral.core.errors import CorralError
+from corral.core.errors import CorralError, EngineUnavailable, Overloaded, StorageUnavailable, Unauthenticated
 
 _MAX_REPORTED_FAULTS = 16
 _OBJECT = "Input should be an object"
@@ -39,6 +40,19 @@ class Problem:
     def response(self) -> Response:
         """Build the response, if none has begun."""
         return Response(orjson.dumps(self.body), self.status, headers=dict(self.headers), media_type=self.media_type)
+
+
+def error_headers(error: CorralError) -> dict[str, str]:
+    """Headers that every API sends with *error*: authentication scheme, allowed methods, seconds to wait."""
+    match error:
+        case Unauthenticated():
+            return {"www-authenticate": "Bearer"}
+        case MethodNotAllowed():
+            return {"allow": error.allow}
+        case Overloaded() | StorageUnavailable() | EngineUnavailable():
+            return {"retry-after": str(error.retry_after_s)}
+        case _:
+            return {}
 
 
 def from_validation(error: ValidationError) -> Problem:

@@ -12,7 +12,7 @@ from corral.deployments.loader import PATIENCE_S, Loader
 from corral.deployments.memory import MemoryBudget
 from corral.deployments.slot import Residence, Slot
 from corral.deployments.status import DeploymentStatus
-from corral.engines.stats import EnginePhase, EngineState
+from corral.engines.stats import EnginePhase
 
 UNLIMITED_BYTES = 2**62
 
@@ -118,10 +118,6 @@ class Deployments:
     def status_of(self, model: CatalogModel) -> DeploymentStatus:
         """Snapshot of the deployment that computes for *model*."""
         return self._status_of(self._slots[model.deployment])
-
-    def state_of(self, model: CatalogModel) -> EngineState:
-        """State of the deployment that computes for *model*."""
-        return self._slots[model.deployment].state()
 
     async def load(self, name: str) -> None:
         """Start loading a deployment; returns at once. Does nothing if it is loaded or being loaded.

@@ -8,7 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from corral.api.addresses import MethodNotAllowed, UnknownAddress
 from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
-from corral.api.problems import Problem
+from corral.api.problems import Problem, error_headers
 from corral.core.errors import (
     Canceled,
     CorralError,
@@ -85,24 +85,10 @@ def from_error(error: CorralError) -> Problem:
     body = {"error": sentence}
     if isinstance(error, UnknownAddress | MethodNotAllowed):
         body["detail"] = sentence  # where DeepInfra has it
-    return Problem(status=status, body=body, headers=_headers(error))
+    return Problem(status=status, body=body, headers=error_headers(error))
 
 
 def wrong_field(name: str, message: str) -> ValidationError:
     """Build a validation error for a field whose value contradicts other fields."""
     fault = PydanticCustomError("contradiction", "{message}", {"message": message})
     return ValidationError.from_exception_data(name, [InitErrorDetails(type=fault, loc=(name,), input=None)])
-
-
-def _headers(error: CorralError) -> dict[str, str]:
-    match error:
-        case Unauthenticated():
-            return {"www-authenticate": "Bearer"}
-        case MethodNotAllowed():
-            return {"allow": error.allow}
-        case Overloaded() | StorageUnavailable():
-            return {"retry-after": str(error.retry_after_s)}
-        case EngineUnavailable():
-            return {"retry-after": str(error.retry_after_s)}
-        case _:
-            return {}

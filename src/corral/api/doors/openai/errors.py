@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from corral.api.addresses import MethodNotAllowed, UnknownAddress
 from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
 from corral.api.operation import Fault
-from corral.api.problems import Problem, from_validation
+from corral.api.problems import Problem, error_headers, from_validation
 from corral.core.errors import (
     Canceled,
     CorralError,
@@ -123,17 +123,8 @@ def _param(error: CorralError) -> str | None:
 
 
 def _headers(error: CorralError) -> dict[str, str]:
-    match error:
-        case Unauthenticated():
-            return {"www-authenticate": "Bearer"}
-        case MethodNotAllowed():
-            return {"allow": error.allow}
-        case Overloaded() | StorageUnavailable():
-            return {"retry-after": str(error.retry_after_s)}
-        case EngineUnavailable():
-            return {"retry-after": str(error.retry_after_s)}
-        case EngineFailed() | IdempotencyConflict() | Canceled():
-            # OpenAI's clients retry 409 and 500, and these would only fail again.
-            return {"x-should-retry": "false"}
-        case _:
-            return {}
+    headers = error_headers(error)
+    if isinstance(error, EngineFailed | IdempotencyConflict | Canceled):
+        # OpenAI's clients retry 409 and 500, and these would only fail again.
+        headers["x-should-retry"] = "false"
+    return headers

@@ -9,7 +9,7 @@ from corral.api.body import BodyEncoded, BodyTooLarge, BodyTooSlow
 from corral.api.doors.replicate.faults import InvalidInput, InvalidVersion, NotHere, NotOffered
 from corral.api.form import NotAForm
 from corral.api.json_document import NotJson
-from corral.api.problems import Problem
+from corral.api.problems import Problem, error_headers
 from corral.api.request_headers import IDEMPOTENCY_KEY, MAX_COST
 from corral.core.errors import (
     Canceled,
@@ -112,16 +112,7 @@ def _detail(error: CorralError) -> str:
 
 
 def _headers(error: CorralError) -> dict[str, str]:
-    match error:
-        case Unauthenticated():
-            return {"www-authenticate": "Bearer"}
-        case MethodNotAllowed():
-            return {"allow": error.allow}
-        case Overloaded() | StorageUnavailable():
-            return {"retry-after": str(error.retry_after_s)}
-        case EngineUnavailable():
-            return {"retry-after": str(error.retry_after_s)}
-        case EngineFailed() | IdempotencyConflict() | Canceled():
-            return {"x-should-retry": "false"}  # the 2.x client tries a 409 and a 500 again on its own
-        case _:
-            return {}
+    headers = error_headers(error)
+    if isinstance(error, EngineFailed | IdempotencyConflict | Canceled):
+        headers["x-should-retry"] = "false"  # the 2.x client tries a 409 and a 500 again on its own
+    return headers
