@@ -70,8 +70,9 @@ class HfTokenizer:
         merges = _checked_merges(file.model.merges, vocab, protected=control.union(BYTE_PIECES))
         if missing := missing_byte_piece(vocab):
             raise CheckpointRefused(f"tokenizer.json: model.vocab has no {missing}; only byte fallback is served.")
+        self._control_ids = {piece: ids[piece] for piece in sorted(control.intersection(ids))}
         self._bos_token_id = _control_id("<s>", ids)
-        self._eos_token_id = _control_id("</s>", ids)
+        self._end_ids = frozenset({_control_id("</s>", ids)})
         self._pieces = _bytes_by_id(ids, control)
         self._longest_piece_chars = longest_piece_chars(self._pieces)
         # The cache would keep short prompts in memory and saves no time, because texts are not split into words.
@@ -83,14 +84,24 @@ class HfTokenizer:
         return len(self._pieces)
 
     @property
+    def control_ids(self) -> Mapping[str, int]:
+        """Ids of ``<s>``, ``</s>``, ``<unk>`` and the special added tokens."""
+        return self._control_ids
+
+    @property
     def bos_token_id(self) -> int:
         """Id of ``<s>``."""
         return self._bos_token_id
 
     @property
-    def eos_token_id(self) -> int:
+    def end_ids(self) -> frozenset[int]:
         """Id of ``</s>``."""
-        return self._eos_token_id
+        return self._end_ids
+
+    @property
+    def adds_space(self) -> bool:
+        """True."""
+        return True
 
     @property
     def longest_piece_chars(self) -> int:

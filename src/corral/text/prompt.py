@@ -43,11 +43,11 @@ def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     ids: list[int] = []
     for user, answer in closed:
         text = f"[INST] {user.strip()} [/INST] {answer.strip()} "
-        ids += [tokenizer.bos_token_id, *_encode(text, tokenizer, param="messages"), tokenizer.eos_token_id]
+        ids += [tokenizer.control_ids[_BOS], *_encode(text, tokenizer, param="messages"), tokenizer.control_ids[_EOS]]
     user, answer = last
     # A trailing space would be a separate token, which never precedes a word in the training data.
     text = f"[INST] {user.strip()} [/INST] {answer.lstrip()}".rstrip(" ")
-    return [*ids, tokenizer.bos_token_id, *_encode(text, tokenizer, param="messages")]
+    return [*ids, tokenizer.control_ids[_BOS], *_encode(text, tokenizer, param="messages")]
 
 
 def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
@@ -59,12 +59,12 @@ def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     Raises:
         InvalidRequest: *text* is not valid Unicode.
     """
-    control = {_BOS: tokenizer.bos_token_id, _EOS: tokenizer.eos_token_id}
+    control = {_BOS: tokenizer.control_ids[_BOS], _EOS: tokenizer.control_ids[_EOS]}
     ids: list[int] = []
     for part in _CONTROL_TOKEN.split(text):
         ids += [control[part]] if part in control else _encode(part, tokenizer, param="prompt")
-    leading = next((index for index, token_id in enumerate(ids) if token_id != tokenizer.bos_token_id), len(ids))
-    return [tokenizer.bos_token_id, *ids[leading:]]
+    leading = next((index for index, token_id in enumerate(ids) if token_id != tokenizer.control_ids[_BOS]), len(ids))
+    return [tokenizer.control_ids[_BOS], *ids[leading:]]
 
 
 def written_pieces(ids: Sequence[int], tokenizer: Tokenizer, *, text: str | None = None) -> list[bytes]:
@@ -78,7 +78,7 @@ def written_pieces(ids: Sequence[int], tokenizer: Tokenizer, *, text: str | None
         text: the argument of ``raw_ids``; None for a prompt of token ids. With *text*, the first BOS represents all
             ``<s>`` at its start, which may be none.
     """
-    control = {tokenizer.bos_token_id: b"<s>", tokenizer.eos_token_id: b"</s>"}
+    control = {tokenizer.control_ids[_BOS]: b"<s>", tokenizer.control_ids[_EOS]: b"</s>"}
     pieces: list[bytes] = []
     text_begins = True
     for token_id in ids:

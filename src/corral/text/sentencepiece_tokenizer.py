@@ -1,5 +1,6 @@
 """Tokenizer from a SentencePiece model."""
 
+from collections.abc import Mapping
 from typing import cast
 
 from sentencepiece import SentencePieceProcessor
@@ -31,8 +32,9 @@ class SentencePieceTokenizer:
         pieces = [self._processor.IdToPiece(i) for i in ids]
         self._pieces = tuple(b"" if self._is_control(i) else bytes_of_piece(pieces[i]) for i in ids)
         self._longest_piece_chars = longest_piece_chars(self._pieces)
+        self._control_ids = {pieces[i]: i for i in ids if self._is_control(i)}
         self._bos_token_id = self._control_id("<s>")
-        self._eos_token_id = self._control_id("</s>")
+        self._end_ids = frozenset({self._control_id("</s>")})
         if missing := missing_byte_piece(pieces):
             raise CheckpointRefused(f"{file} has no piece {missing}; only byte fallback is served.")
         if b"".join(self._pieces[token_id] for token_id in self.encode(_PROBE)) != f" {_PROBE}".encode():
@@ -44,14 +46,24 @@ class SentencePieceTokenizer:
         return self._vocab_size
 
     @property
+    def control_ids(self) -> Mapping[str, int]:
+        """Ids of the control pieces and of ``<unk>``."""
+        return self._control_ids
+
+    @property
     def bos_token_id(self) -> int:
         """Id of ``<s>``."""
         return self._bos_token_id
 
     @property
-    def eos_token_id(self) -> int:
+    def end_ids(self) -> frozenset[int]:
         """Id of ``</s>``."""
-        return self._eos_token_id
+        return self._end_ids
+
+    @property
+    def adds_space(self) -> bool:
+        """True."""
+        return True
 
     @property
     def longest_piece_chars(self) -> int:

@@ -1,6 +1,6 @@
 """Interface of tokenizers, and helpers for byte-fallback BPE."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 WORD_BORDER = "\u2581"
@@ -13,7 +13,7 @@ _BYTES_BY_PIECE = {piece: bytes([byte]) for byte, piece in enumerate(BYTE_PIECES
 
 
 class Tokenizer(Protocol):
-    """A Llama 2 tokenizer: BPE with byte fallback. Does not add BOS or EOS."""
+    """Encodes text to token ids and decodes them. Does not add BOS or EOS."""
 
     @property
     def vocab_size(self) -> int:
@@ -21,13 +21,23 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def bos_token_id(self) -> int:
-        """Id of ``<s>``."""
+    def control_ids(self) -> Mapping[str, int]:
+        """Ids of the control tokens by their texts, such as ``</s>``; no text encodes to one."""
         ...
 
     @property
-    def eos_token_id(self) -> int:
-        """Id of ``</s>``."""
+    def bos_token_id(self) -> int | None:
+        """Token at the start of each prompt, one of ``control_ids``; None if the vocabulary wants none."""
+        ...
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer by the vocabulary's word; may be empty."""
+        ...
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether encoding adds a space before each text, as SentencePiece does."""
         ...
 
     @property

@@ -78,7 +78,7 @@ def test_docs_list_every_header() -> None:
     documented = {str(header["name"]).lower() for header in RUN_HEADERS}
     assert _table("request header") == documented | {"authorization", "content-encoding"}
     api = Path("src/corral/api")
-    files = [api / "run_headers.py", *(api / "doors" / "openai").glob("*.py")]
+    files = [api / "run_headers.py", api / "problems.py", *(api / "doors" / "openai").glob("*.py")]
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     sent = set(
         re.findall(r'[{"](corral-[a-z]+|idempotency-replayed|retry-after|x-should-retry|www-authenticate)"', source)

@@ -79,7 +79,7 @@ def test_pieces_and_control_ids_are_those_of_the_original_file(
     original: SentencePieceProcessor, from_gguf: Tokenizer
 ) -> None:
     file = SentencePieceTokenizer(LLAMA2_MODEL.read_bytes())
-    assert (from_gguf.vocab_size, from_gguf.bos_token_id, from_gguf.eos_token_id) == (original.GetPieceSize(), 1, 2)
+    assert (from_gguf.vocab_size, from_gguf.bos_token_id, from_gguf.end_ids) == (original.GetPieceSize(), 1, {2})
     assert [from_gguf.piece_bytes(n) for n in range(32_001)] == [file.piece_bytes(n) for n in range(32_001)]
 
 

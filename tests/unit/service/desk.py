@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import select
 
@@ -53,8 +53,10 @@ class ByteTokenizer:
     """One token per byte, after ``<unk>``, ``<s>`` and ``</s>``."""
 
     vocab_size = FIRST_BYTE_ID + 256
+    control_ids: ClassVar = {"<s>": 1, "</s>": 2}
     bos_token_id = 1
-    eos_token_id = 2
+    end_ids = frozenset({2})
+    adds_space = False
     longest_piece_chars = 1
 
     def encode(self, text: str) -> list[int]:

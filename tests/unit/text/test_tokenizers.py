@@ -34,8 +34,8 @@ def test_both_files_of_a_tokenizer_give_the_same_bytes_and_control_ids(
     llama2: SentencePieceTokenizer, llama2_from_json: HfTokenizer
 ) -> None:
     assert llama2.vocab_size == llama2_from_json.vocab_size == 32_000
-    assert (llama2.bos_token_id, llama2.eos_token_id) == (1, 2)
-    assert (llama2_from_json.bos_token_id, llama2_from_json.eos_token_id) == (1, 2)
+    assert (llama2.bos_token_id, llama2.end_ids) == (1, {2})
+    assert (llama2_from_json.bos_token_id, llama2_from_json.end_ids) == (1, {2})
     ids = range(llama2.vocab_size)
     assert [llama2.piece_bytes(i) for i in ids] == [llama2_from_json.piece_bytes(i) for i in ids]
 

@@ -110,7 +110,7 @@ class Preparer:
                 min_new_tokens=max(0, min(request.stopping.min_tokens, max_new_tokens)),
                 seed=(seed + choice) % 2**64,
                 sampling=request.sampling,
-                stop_ids=frozenset({deployment.tokenizer.eos_token_id}),
+                stop_ids=deployment.tokenizer.end_ids,
                 constraint=request.constraint,
                 echo=request.echo and choice == 0,
                 flow=flow,
