@@ -17,7 +17,7 @@ from corral.engines.scripted import SCRIPTED_CAPABILITIES, ScriptedOptions
 from corral.engines.subprocess.worker import LOAD_TIMEOUT_S, STEP_TIMEOUT_S, SubprocessWorker, WorkerLaunch
 
 GREEDY = Sampling(temperature=0)
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 STOP_IDS = frozenset({2})
 """EOS of the scripted engine and of the random models."""
 

@@ -27,7 +27,7 @@ STRANGER = "hf_of-somebody-who-may-not"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECES = ["<unk>", "<s>", "</s>", *BYTE_PIECES, WORD_BORDER]
 _LARGE = (".safetensors", ".model", ".bin")
-_PATIENCE_S = 30
+_PATIENCE_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ class Receiver:
     def port(self) -> int:
         return int(self.url.rsplit(":", 1)[1])
 
-    async def until(self, count: int, *, within_s: float = 20) -> Sequence[Received]:
+    async def until(self, count: int, *, within_s: float = 60) -> Sequence[Received]:
         """What was received, once it is so much."""
         async with asyncio.timeout(within_s):
             while len(self.received) < count:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from corral.core.errors import CorralError
 from tests.cli.fake_server import KEY
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ def ask(url: str, secret: str, body: dict[str, Any]) -> tuple[int, dict[str, Any
         headers={"authorization": f"Bearer {secret}", "content-type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer), answer.headers["corral-prediction"]
     except HTTPError as refusal:
         return refusal.code, json.load(refusal), ""

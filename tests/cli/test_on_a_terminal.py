@@ -54,6 +54,6 @@ def test_a_shell_completes_commands_options_and_names_of_served_models(fake: Fak
 
 
 def test_an_unknown_command_ends_with_status_2() -> None:
-    done = subprocess.run([sys.executable, "-m", "corral", "stampede"], capture_output=True, check=False, timeout=20)
+    done = subprocess.run([sys.executable, "-m", "corral", "stampede"], capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"No such command 'stampede'" in done.stderr

@@ -23,7 +23,7 @@ from tests.hub import COMMIT, STRANGER, TOKEN, FakeHub, serving_hub, shards, tin
 
 NAME = "somebody/tiny-llama"
 GATED = "meta-llama/Llama-2-7b-chat-hf"
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")

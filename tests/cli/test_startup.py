@@ -23,7 +23,7 @@ def imported(*arguments: str, url: str = "") -> set[str]:
     """Top-level packages that a command imports."""
     environ = {"CORRAL_API_KEY": KEY, "CORRAL_URL": url, "XDG_CONFIG_HOME": "/nowhere"}
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, *arguments], env=environ, capture_output=True, check=True, timeout=30
+        [sys.executable, "-c", _RUN, *arguments], env=environ, capture_output=True, check=True, timeout=60
     )
     return set(json.loads(done.stderr))
 

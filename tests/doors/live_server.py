@@ -29,13 +29,13 @@ class LiveServer:
 
     def openai(self, **options: object) -> AsyncOpenAI:
         """The official client, with the right key and no retries of its own."""
-        settings = {"api_key": SECRET, "max_retries": 0, "timeout": 10, **options}
+        settings = {"api_key": SECRET, "max_retries": 0, "timeout": 60, **options}
         return AsyncOpenAI(base_url=f"{self.url}/v1", **settings)
 
     def http(self, *, key: str | None = SECRET) -> AsyncClient:
         """A plain HTTP client, with a key or without."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        return AsyncClient(base_url=self.url, headers=headers, timeout=10)
+        return AsyncClient(base_url=self.url, headers=headers, timeout=60)
 
 
 class _Server(HttpServer):

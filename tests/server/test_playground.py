@@ -151,7 +151,7 @@ async def test_run_of_another_account_cannot_be_read_or_stopped(
     other = await server.accounts.create_account(f"other {path}", unlimited=True)
     _, secret = await server.accounts.create_key(other.id, KeyTerms(name="other"))
     address = path.format(id=started["id"])
-    async with AsyncClient(base_url=server.url, timeout=10) as browser:
+    async with AsyncClient(base_url=server.url, timeout=60) as browser:
         signed_out = await browser.get(address.removesuffix("/cancel"))
         assert signed_out.status_code == 303
         await browser.post("/sign-in", data={"key": secret})

@@ -51,7 +51,7 @@ async def test_completed_webhooks_are_delivered_at_least_once_after_kill_9(tmp_p
         assert left > heard
         async with harness.server(step_s=0.001) as server:
             while not left <= {each.json()["id"] for each in receiver.received}:
-                await receiver.until(len(receiver.received) + 1, within_s=30)
+                await receiver.until(len(receiver.received) + 1, within_s=60)
             signing = await server.made.webhooks.secret(account_id)
             found = {each.id: each for each in await server.books.predictions(account_id)}
     for each in receiver.received:

@@ -19,7 +19,7 @@ class PageServer(LiveServer):
 
     def browser(self) -> AsyncClient:
         """HTTP client that keeps cookies and does not follow redirects."""
-        return AsyncClient(base_url=self.url, timeout=10, follow_redirects=False)
+        return AsyncClient(base_url=self.url, timeout=60, follow_redirects=False)
 
 
 @pytest.fixture(scope="module")

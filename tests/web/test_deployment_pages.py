@@ -120,13 +120,13 @@ async def test_busy_deployment_offers_a_drain_that_runs_in_the_background(
     monkeypatch.setattr(live.server.deployments, "unload", unload)
     answer = await operator.send(f"{PAGE}/unload", name="ready", drain="yes")
     assert answer.status_code == 303
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 60)
     page = (await operator.get(answer.headers["location"])).text
     assert "is unloaded as soon as its runs are over" in page
     assert "unloaded when its runs are over" in page
     assert "ready" not in buttons(page)
     runs_are_over.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "unloaded when its runs are over" in (await operator.get(f"{PAGE}/states")).text:
             await asyncio.sleep(0)
 

@@ -59,13 +59,12 @@ class Deployments:
         return self._slots[model.deployment].deployment
 
     def hold(self, deployment: Deployment) -> None:
-        """Count one more run that uses the deployment, until ``release``; begin to load it, unless it is loaded.
+        """Count one more run that uses the deployment, until ``release``; meanwhile it is not unloaded."""
+        self._slots[deployment.name].uses += 1
 
-        Meanwhile it is not unloaded. A load that failed for lack of memory is tried again.
-        """
-        slot = self._slots[deployment.name]
-        slot.uses += 1
-        slot.want()
+    def request_load(self, deployment: Deployment) -> None:
+        """Begin to load the deployment, unless it is loaded; a load that failed for lack of memory is tried again."""
+        self._slots[deployment.name].want()
 
     def release(self, deployment: Deployment) -> None:
         """Decrement the number of runs that use the deployment."""

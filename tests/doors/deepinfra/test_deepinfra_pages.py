@@ -178,7 +178,7 @@ async def test_me_tells_whether_a_token_is_valid(live: LiveServer, http: AsyncCl
 
 async def test_infer_sends_a_form_and_reads_one_json_document(http: AsyncClient) -> None:
     parts = [("input", (None, "[INST] Hello! [/INST]", "text/plain")), ("max_new_tokens", (None, "8", "text/plain"))]
-    response = await http.post(PATH, files=parts, timeout=30)
+    response = await http.post(PATH, files=parts, timeout=60)
     document = response.json()
     assert document["num_tokens"] == 8
     assert isinstance(document["results"][0]["generated_text"], str)

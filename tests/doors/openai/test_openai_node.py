@@ -90,6 +90,6 @@ async def test_breaking_out_of_the_node_stream_frees_the_run(
 ) -> None:
     predictions.script = [*answer(" Hello")[:2], asyncio.Event()]
     assert await run_script("break_off.mjs", server) is True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await predictions.left.wait()
     assert predictions.running == 0

@@ -191,7 +191,7 @@ async def test_expired_prediction_has_no_text(tmp_path: Path) -> None:
             body = await create(http, prefer="wait", **GIVEN, max_tokens=3)
             assert (body["data_removed"], body["input"]["prompt"], body["status"]) == (False, "Hi", "succeeded")
             assert body["output"]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not (later := await get(http, body))["data_removed"]:
                     await asyncio.sleep(0.02)
             gone = await read_stream(http, body)

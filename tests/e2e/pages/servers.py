@@ -25,7 +25,7 @@ STEP_S = 0.003
 """Time per token: slow enough to act during an answer, fast enough to wait for a thousand tokens."""
 VERY_SLOW_STEP_S = 0.03
 """Time per token for runs that must not end before a page reload on a busy machine."""
-_PATIENCE_S = 20
+_PATIENCE_S = 60
 
 _CODE = "def double(x: int) -> int:\n    return 2 * x  # <b>not bold</b>"
 _OPENING = f"""\

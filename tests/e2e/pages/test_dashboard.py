@@ -58,7 +58,7 @@ async def begin(server: BrowserTestServer, *, max_tokens: int) -> tuple[asyncio.
         headers = {"authorization": f"Bearer {SECRET}"}
         asked = {"model": MODEL, "prompt": "Go on.", "max_tokens": max_tokens, "stream": True}
         async with (
-            AsyncClient(base_url=server.url, headers=headers, timeout=30) as http,
+            AsyncClient(base_url=server.url, headers=headers, timeout=60) as http,
             http.stream("POST", "/v1/completions", json=asked) as answer,
         ):
             async for _ in answer.aiter_bytes():

@@ -85,7 +85,7 @@ def test_concurrent_commands_lose_no_registration(tmp_path: Path) -> None:
         writer.stdin.write("x")
         writer.stdin.flush()
     for writer in writers:
-        writer.communicate(timeout=30)
+        writer.communicate(timeout=60)
     assert [writer.returncode for writer in writers] == [0] * 3
     assert sorted(names(tmp_path)) == sorted(f"me/{who}-{n}" for who in whose for n in range(50))
 

@@ -37,6 +37,7 @@ async def until(deployments: Deployments, name: str, phase: EnginePhase) -> None
 async def use(deployments: Deployments, one: Deployment, tokens: int = 1) -> list[int]:
     """A run's way through the registry."""
     deployments.hold(one)
+    deployments.request_load(one)
     try:
         ids, _ = await generate(one.engine, request(max_new_tokens=tokens, ignore_eos=True))
         return ids

@@ -143,7 +143,7 @@ async def test_a_name_without_an_address_is_a_failure_of_its_own() -> None:
 
 async def test_hanging_resolver_or_receiver_times_out() -> None:
     async def never(_host: str, _port: int) -> Sequence[Address]:
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
         return ()
 
     async def drip(_request: Received, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +154,7 @@ async def test_hanging_resolver_or_receiver_times_out() -> None:
             await asyncio.sleep(0.02)
 
     limits = SendLimits(connect_s=0.2, total_s=0.2)
-    async with asyncio.timeout(5), receiving() as receiver:
+    async with asyncio.timeout(60), receiving() as receiver:
         assert await failure("http://slow.example", limits=limits, resolve=never) is Failure.TIMEOUT
         receiver.answers += [hang, drip]
         for _ in range(2):
@@ -177,13 +177,13 @@ async def test_a_connection_that_is_not_accepted_is_a_timeout() -> None:
 async def test_an_endless_answer_is_cut_off_and_its_status_counts() -> None:
     async with receiving() as receiver:
         receiver.answers.append(babble)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert (await sender().post(receiver.url, b"{}", {})).status == 200
 
 
 async def test_a_slow_body_does_not_hold_up_the_status() -> None:
     async def trickle(_request: Received, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000\r\n\r\n")
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000000\r\n\r\n")
         while True:
             writer.write(b"x")
             await writer.drain()
@@ -191,7 +191,7 @@ async def test_a_slow_body_does_not_hold_up_the_status() -> None:
 
     async with receiving() as receiver:
         receiver.answers.append(trickle)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(60):
             assert (await sender().post(receiver.url, b"{}", {})).status == 202
 
 

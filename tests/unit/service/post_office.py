@@ -87,7 +87,7 @@ def sending(policy: AddressPolicy = LOOPBACK, *, total_s: float = 5, **parts: An
 
 async def ended(webhooks: Webhooks, count: int = 1, **which: Any) -> Sequence[Delivery]:
     """The log, oldest first, once *count* deliveries are over."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             log = await webhooks.deliveries(**which)
             if sum(each.state is not DeliveryState.PENDING for each in log) >= count:

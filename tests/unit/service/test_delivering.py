@@ -218,7 +218,7 @@ async def test_output_is_told_at_most_every_half_second(books: Books, clock: Clo
     async with receiving() as receiver, delivering(books.store, clock=clock):
         made = await books.claim(webhook=hook(receiver.url))
         whom = WebhookTarget(prediction_id=made.id, account_id=made.account_id, webhook=hook(receiver.url))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(receiver.received) < 3:
                 now_ms = int(clock() * 1000)
                 await books.store.write(lambda c, at=now_ms: outbox.enqueue(c, whom, [OUTPUT], now_ms=at))
@@ -258,7 +258,7 @@ async def test_one_account_does_not_take_every_place(
         async with delivering(books.store, clock=clock, policy=policy):
             await others.until(1)
             stuck = (first, second, third)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while sum(each.connections for each in stuck) < policy.max_per_account:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
@@ -286,7 +286,7 @@ async def test_news_are_told_at_once_and_not_at_the_next_look(books: Books, cloc
         await asyncio.sleep(0.1)
         await tell(books, receiver.url, START, COMPLETED, clock=clock)
         news.set()
-        await receiver.until(2, within_s=5)
+        await receiver.until(2, within_s=60)
 
 
 async def test_what_is_due_when_the_server_stops_is_sent_by_the_next(books: Books, clock: Clock) -> None:
@@ -366,7 +366,7 @@ async def test_the_log_is_kept_for_a_while(books: Books, clock: Clock) -> None:
         async with delivering(books.store, clock=clock) as webhooks:
             await ended(webhooks)
         clock.ahead_s += DeliveryPolicy().log_retention_s + 60
-        async with delivering(books.store, clock=clock) as webhooks, asyncio.timeout(5):
+        async with delivering(books.store, clock=clock) as webhooks, asyncio.timeout(60):
             while await webhooks.deliveries():
                 await asyncio.sleep(0.01)
 

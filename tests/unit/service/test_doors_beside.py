@@ -113,11 +113,11 @@ async def test_waiting_gives_the_end_or_what_there_is_when_time_is_up(database: 
             pass
         early = await desk.service.wait(desk.caller, run.id, timeout_s=0.1)
         assert not early.status.terminal
-        ended = await desk.service.wait(desk.caller, run.id, timeout_s=30)
+        ended = await desk.service.wait(desk.caller, run.id, timeout_s=60)
         assert (ended.status, ended.texts) == (Status.SUCCEEDED, ["x" * 200])
-        assert await desk.service.wait(desk.caller, run.id, timeout_s=30) == ended
+        assert await desk.service.wait(desk.caller, run.id, timeout_s=60) == ended
         with pytest.raises(UnknownPrediction):
-            await desk.service.wait(desk.caller, "0" * 26, timeout_s=30)
+            await desk.service.wait(desk.caller, "0" * 26, timeout_s=60)
 
 
 async def test_waiting_also_spans_the_start_of_a_server(database: Path) -> None:
@@ -129,7 +129,7 @@ async def test_waiting_also_spans_the_start_of_a_server(database: Path) -> None:
     async with loading.run(), serving(database, loading) as again:
         again.sit_down_again(desk)
         assert (await again.service.wait(again.caller, run.id, timeout_s=0.05)).status is Status.PROCESSING
-        assert (await again.service.wait(again.caller, run.id, timeout_s=30)).status is Status.SUCCEEDED
+        assert (await again.service.wait(again.caller, run.id, timeout_s=60)).status is Status.SUCCEEDED
 
 
 async def test_a_capability_reads_whosever_prediction_it_names(database: Path) -> None:

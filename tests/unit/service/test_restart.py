@@ -226,8 +226,8 @@ async def test_a_run_that_waited_for_the_first_load_is_settled_for_nothing_if_it
 
 
 async def test_a_server_that_still_loads_stops_at_once(database: Path) -> None:
-    loading = scripted_engine(load_s=60)
-    async with loading.run(), asyncio.timeout(5), serving(database, loading):
+    loading = scripted_engine(load_s=600)
+    async with loading.run(), asyncio.timeout(60), serving(database, loading):
         pass
 
 

@@ -41,5 +41,5 @@ def test_shell_literal_round_trips(value: dict[str, object]) -> None:
 
 def test_javascript_literal_round_trips() -> None:
     program = f"console.log(JSON.stringify({in_javascript(HARD)}))"
-    done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == HARD

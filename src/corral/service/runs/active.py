@@ -60,6 +60,10 @@ class ActiveRuns:
         self._deployments.hold(active.run.prepared.deployment)
         self._tasks.create_task(work)
 
+    def request_load(self, active: ActiveRun) -> None:
+        """Begin to load the deployment of a run, unless it is loaded."""
+        self._deployments.request_load(active.run.prepared.deployment)
+
     def end(self, active: ActiveRun) -> None:
         """Remove a run that is settled, or left for the next start of the server."""
         del self._runs[active.id]

@@ -187,6 +187,8 @@ class PredictionRunner:
 
     async def _drive(self, active: ActiveRun) -> None:
         """Compute the run, settle it, and then end its log: readers see the end only once it is stored."""
+        # Not before the claim: a caller without credit must not cause a load.
+        self._runs.request_load(active)
         try:
             driver = RunDriver(active, now_ms=self._journal.now_ms, max_outage_s=self._max_outage_s)
             await self._finish(active, _admission_checked(active, await driver.generate()))

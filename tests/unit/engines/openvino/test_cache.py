@@ -75,7 +75,7 @@ def start_converter(cache_dir: Path) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str], send: signal.Signals | None = None) -> None:
     if send is not None:
         process.send_signal(send)
-    process.communicate("x" if send is None else None, timeout=30)
+    process.communicate("x" if send is None else None, timeout=60)
 
 
 def test_a_killed_conversion_leaves_nothing_usable_and_is_swept_at_the_next_start(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_second_process_waits_for_the_first_and_uses_its_work(tmp_path: Path) 
 
     assert (ModelCache(tmp_path).obtain("key", convert, watch) / "model").read_text() == "whole"
     assert stages == ["Waiting for another process that converts a model"]
-    assert other.wait(timeout=30) == 0
+    assert other.wait(timeout=60) == 0
     other.communicate()
 
 
