@@ -1,5 +1,7 @@
 """Configuration of a model, read from a checkpoint of any format."""
 
+import json
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +25,17 @@ class Config:
         return self.values.get(name, default)
 
     def refused(self, name: str, value: object, why: str) -> CheckpointRefused:
-        """Create the error for the value of a field, with the field's name in the file."""
-        shown = repr(value)
-        shown = shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "…"
-        return CheckpointRefused(f"{self.file}: {self.spellings.get(name, name)} is {shown}; {why}.")
+        """Create the error for the value of a field, with the field's name and the value as the file has them."""
+        said = f"is {as_written(value)}" if name in self.values else "is missing"
+        return CheckpointRefused(f"{self.file}: {self.spellings.get(name, name)} {said}; {why}.")
+
+
+def as_written(value: object) -> str:
+    """Spell a value of a configuration in JSON (``null``, ``true``), shortened to fit in an error message."""
+    if isinstance(value, array):
+        value = value[:_MOST_SHOWN].tolist()
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "a deeply nested value"
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Final
 
-from corral.checkpoints.config import Config
+from corral.checkpoints.config import Config, as_written
 from corral.checkpoints.gguf import GgufFile
 from corral.checkpoints.gguf_values import Value
 from corral.core.errors import CheckpointRefused
@@ -28,8 +28,9 @@ _FIELDS: Final = {
     "rope_theta": "llama.rope.freq_base",
     "rope_scaling": "llama.rope.scaling.type",
     "sliding_window": "llama.attention.sliding_window",
-    "bos_token_id": "tokenizer.ggml.bos_token_id",
     "eos_token_id": "tokenizer.ggml.eos_token_id",
+    "eot_token_id": "tokenizer.ggml.eot_token_id",
+    "eom_token_id": "tokenizer.ggml.eom_token_id",
 }
 _REQUIRED: Final = ("rms_norm_eps",)
 """Fields that are optional in ``config.json`` but required in GGUF files."""
@@ -60,11 +61,13 @@ def gguf_config(file: GgufFile) -> Config:
     metadata, name = file.metadata, file.path.name
     architecture = metadata.get("general.architecture")
     if architecture != "llama":
-        raise _refused(name, "general.architecture", architecture, "only 'llama' is supported")
+        raise _refused(name, "general.architecture", architecture, 'only "llama" is supported')
     _check_keys(metadata, name)
     values: dict[str, object] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
     values |= {field: metadata[key] for field, key in _FIELDS.items() if key in metadata}
-    values |= {field: None for field in _REQUIRED if field not in values}
+    for field in _REQUIRED:
+        if field not in values:
+            raise _refused(name, _FIELDS[field], None, "GGUF files of this architecture have it")
     if values.get("rope_scaling") == "none":
         del values["rope_scaling"]
     pieces = metadata.get("tokenizer.ggml.tokens")
@@ -86,7 +89,7 @@ def _check_keys(metadata: Mapping[str, Value], name: str) -> None:
         if key in known and isinstance(value, list | array):
             raise CheckpointRefused(f"{name}: {key[:100]} is an array; only a single value is supported.")
         if key in _ONLY and value not in _ONLY[key]:
-            only = " or ".join(map(repr, _ONLY[key]))
+            only = " or ".join(map(as_written, _ONLY[key]))
             raise _refused(name, key, value, f"only {only} is supported")
 
 
@@ -101,4 +104,4 @@ def _check_head_widths(metadata: Mapping[str, Value], values: Mapping[str, objec
 
 
 def _refused(file: str, key: str, value: object, why: str) -> CheckpointRefused:
-    return Config(file=file, values={}).refused(key[:100], value, why)
+    return Config(file=file, values={} if value is None else {key[:100]: value}).refused(key[:100], value, why)

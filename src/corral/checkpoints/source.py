@@ -48,6 +48,14 @@ class CheckpointSource(Protocol):
         """
         ...
 
+    def read_generation_config(self) -> Config | None:
+        """Read the fields that only concern generation, or None if the checkpoint has none of its own for them.
+
+        Raises:
+            CheckpointRefused: they cannot be read; the message names the file.
+        """
+        ...
+
     def vocabularies(self) -> Iterator[Vocabulary]:
         """Yield the vocabularies of the checkpoint, the preferred one first.
 
@@ -87,6 +95,11 @@ class DirectorySource:
         """Read ``config.json``."""
         return Config(file="config.json", values=read_json(self._path / "config.json"))
 
+    def read_generation_config(self) -> Config | None:
+        """Read ``generation_config.json``; None if there is none."""
+        path = self._path / "generation_config.json"
+        return Config(file=path.name, values=read_json(path)) if path.exists() else None
+
     def vocabularies(self) -> Iterator[Vocabulary]:
         """Yield ``tokenizer.json``, then ``tokenizer.model``."""
         for name, kind in _TOKENIZERS.items():
@@ -115,6 +128,10 @@ class GgufSource:
         """Convert the metadata to the fields of ``config.json``."""
         with GgufFile(self._path) as file:
             return gguf_config(file)
+
+    def read_generation_config(self) -> Config | None:
+        """Return None: the metadata is one configuration."""
+        return None
 
     def vocabularies(self) -> Iterator[Vocabulary]:
         """Yield the vocabulary in the metadata."""

@@ -28,8 +28,6 @@ def checker_shape(shape: LlamaShape) -> LlamaShape:
         rope_theta=1e4,
         rms_norm_eps=1e-5,
         tied_embeddings=True,
-        bos_token_id=shape.bos_token_id,
-        eos_token_id=shape.eos_token_id,
     )
 
 

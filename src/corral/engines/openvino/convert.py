@@ -102,9 +102,8 @@ def _save(shape: LlamaShape, plan: list[StoredTensor], blob: Path, directory: Pa
     # Compression to float16 is on by default; it would round f32 weights and norms.
     ov.save_model(model, directory / "openvino_model.xml", compress_to_fp16=False)
     (directory / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
-    (directory / "generation_config.json").write_text(
-        json.dumps({"bos_token_id": shape.bos_token_id, "eos_token_id": shape.eos_token_id})
-    )
+    # No end token here: it would also end requests without any. ``pipeline`` gives each request its own.
+    (directory / "generation_config.json").write_text("{}")
 
 
 def _byte_counter(stage: str, total: int, report: Report) -> Callable[[int], None]:

@@ -14,6 +14,7 @@ import openvino_genai as genai
 from openvino_genai.py_openvino_genai import GenerationHandle, GenerationStatus
 
 from corral.engines.base import EngineRequest
+from corral.engines.openvino.pipeline import ignore_stop_tokens
 
 _MOST_ID = 2**24
 """Ids below this are exact in the graph in every data type."""
@@ -46,6 +47,7 @@ class PromptScorer:
         config.echo = True
         config.max_new_tokens = 0
         config.logprobs = 1
+        ignore_stop_tokens(config)
         return self._add(ov.Tensor(np.array([[alias, *rest]], np.int64)), config)
 
 

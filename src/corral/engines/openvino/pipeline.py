@@ -60,11 +60,13 @@ def make_config(request: EngineRequest) -> genai.GenerationConfig:
     sampling = request.sampling
     config = genai.GenerationConfig()
     config.max_new_tokens = request.max_new_tokens
-    config.min_new_tokens = request.min_new_tokens
     if request.stop_ids:
+        config.min_new_tokens = request.min_new_tokens
         config.eos_token_id = min(request.stop_ids)
-    config.stop_token_ids = set(request.stop_ids)
-    config.ignore_eos = request.ignore_eos
+        config.stop_token_ids = set(request.stop_ids)
+        config.ignore_eos = request.ignore_eos
+    else:
+        ignore_stop_tokens(config)
     config.logprobs = 1
     if request.constraint is not None:
         config.structured_output_config = make_structure(request.constraint)
@@ -81,6 +83,13 @@ def make_config(request: EngineRequest) -> genai.GenerationConfig:
     config.min_p = min(sampling.min_p, _MOST_MIN_P)
     config.rng_seed = reduce_seed(request.seed)
     return config
+
+
+def ignore_stop_tokens(config: genai.GenerationConfig) -> None:
+    """Let only the limit end the answer. The pipeline requires an end token, which it then ignores."""
+    config.eos_token_id = 0
+    config.stop_token_ids = {0}
+    config.ignore_eos = True
 
 
 def make_structure(constraint: Constraint) -> genai.StructuredOutputConfig:

@@ -7,7 +7,7 @@ computed slightly wrong gives plausible wrong answers.
 from dataclasses import dataclass, replace
 from typing import cast
 
-from corral.checkpoints.config import Config
+from corral.checkpoints.config import Config, as_written
 
 _MOST_HIDDEN = 2**16
 _MOST_INTERMEDIATE = 2**18
@@ -43,8 +43,6 @@ class LlamaShape:
     rope_theta: float
     rms_norm_eps: float
     tied_embeddings: bool
-    bos_token_id: int
-    eos_token_id: int
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """List the model's tensors by their Transformers names, with shapes ``(out, in)`` or ``(width,)``."""
@@ -79,7 +77,7 @@ def read_shape(config: Config) -> LlamaShape:
     for name, default, only in _FIXED:
         value = config.get(name, default)
         if value != only or isinstance(value, bool) != isinstance(only, bool):
-            raise config.refused(name, value, f"only {only!r} is supported")
+            raise config.refused(name, value, f"only {as_written(only)} is supported")
     hidden = _integer(config, "hidden_size", _MOST_HIDDEN)
     heads = _integer(config, "num_attention_heads", _MOST_HEADS)
     kv_heads = _integer(config, "num_key_value_heads", _MOST_HEADS, default=heads)
@@ -91,7 +89,8 @@ def read_shape(config: Config) -> LlamaShape:
     if head_dim != hidden // heads:
         raise config.refused("head_dim", head_dim, f"hidden_size / num_attention_heads is {hidden // heads}")
     if head_dim % 2:
-        raise config.refused("head_dim", head_dim, "rotary embeddings need an even one")
+        why = f"it gives heads a width of {head_dim}, and rotary embeddings need an even one"
+        raise config.refused("num_attention_heads", heads, why)
     vocab_size = _integer(config, "vocab_size", _MOST_VOCAB)
     return LlamaShape(
         hidden_size=hidden,
@@ -105,18 +104,16 @@ def read_shape(config: Config) -> LlamaShape:
         rope_theta=_rope_theta(config),
         rms_norm_eps=_number(config, "rms_norm_eps", default=1e-6, least=0.0, most=0.1),
         tied_embeddings=_boolean(config, "tie_word_embeddings", default=False),
-        bos_token_id=_integer(config, "bos_token_id", vocab_size - 1, default=1, least=0),
-        eos_token_id=_integer(config, "eos_token_id", vocab_size - 1, default=2, least=0),
     )
 
 
 def _check_architecture(config: Config) -> None:
     architectures = config.get("architectures")
     if architectures != ["LlamaForCausalLM"]:
-        raise config.refused("architectures", architectures, "only ['LlamaForCausalLM'] is supported")
+        raise config.refused("architectures", architectures, 'only ["LlamaForCausalLM"] is supported')
     model_type = config.get("model_type")
     if model_type != "llama":
-        raise config.refused("model_type", model_type, "only 'llama' is supported")
+        raise config.refused("model_type", model_type, 'only "llama" is supported')
 
 
 def _rope_theta(config: Config) -> float:
@@ -129,7 +126,7 @@ def _rope_theta(config: Config) -> float:
     parameters = cast("dict[str, object]", nested)
     kind = parameters.get("rope_type", "default")
     if kind != "default" or not parameters.keys() <= {"rope_type", "rope_theta"}:
-        raise config.refused("rope_parameters", parameters, "only rope_type 'default' is supported")
+        raise config.refused("rope_parameters", parameters, 'only rope_type "default" is supported')
     return _number(replace(config, values=parameters), "rope_theta", default=10_000.0, least=1.0, most=1e12)
 
 

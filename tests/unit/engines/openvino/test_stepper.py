@@ -114,6 +114,13 @@ def test_without_stop_tokens_only_the_limit_ends_the_sequence(stepper: OpenVinoS
     assert (len(answer.ids), answer.ids[: len(ending)], answer.end) == (60, ending, EndReason.LENGTH)
 
 
+def test_without_stop_tokens_no_token_ends_the_sequence(stepper: OpenVinoStepper) -> None:
+    asked = ask(max_new_tokens=480, ignore_eos=False, stop_ids=frozenset(), sampling=Sampling(temperature=100.0))
+    answers = run(stepper, *(replace(asked, seed=seed) for seed in range(4)))
+    assert {(len(answer.ids), answer.end) for answer in answers} == {(480, EndReason.LENGTH)}
+    assert {0, 1, 2} <= {token_id for answer in answers for token_id in answer.ids}
+
+
 def test_an_eos_at_the_very_limit_counts_as_eos(stepper: OpenVinoStepper, ending: list[int]) -> None:
     [answer] = run(stepper, ask_ending(ending, max_new_tokens=len(ending)))
     assert (answer.ids, answer.end) == (ending, EndReason.EOS)
