@@ -105,7 +105,7 @@ async def main() -> None:
         server = build(load_settings({"data_dir": data_dir}, {}), lambda _: None)
         async with server.run():
             await server.engine.ready()
-            caller = await server.accounts.authenticate(server.api_key)
+            caller = await server.account_services.keys.authenticate(server.api_key)
             if caller is None:
                 raise RuntimeError("the server does not know its own key")
             for name, inputs in INPUTS.items():

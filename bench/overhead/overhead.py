@@ -34,7 +34,7 @@ from corral.engines.base import EngineLimits, EngineRequest
 from corral.engines.queued import QueuedEngine
 from corral.engines.scripted import SCRIPTED_CAPABILITIES
 from corral.engines.subprocess.worker import SubprocessWorker, WorkerLaunch
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from corral.settings import load_settings, worker_environment
 from corral.text.load import load_tokenizer
 
@@ -282,10 +282,10 @@ async def open_account(choices: dict[str, Any]) -> str:
     """Create a prepaid account in the server's database; return an API key."""
     settings = load_settings(choices, {})
     store = open_store(settings)
-    accounts = open_accounts(settings, store)
-    account = await accounts.create_account("Bench")
-    await accounts.credit(account.id, _CREDIT_NUSD)
-    _, secret = await accounts.create_key(account.id, KeyTerms(name="bench"))
+    services = open_accounts(settings, store)
+    account = await services.accounts.create("Bench")
+    await services.accounts.credit(account.id, _CREDIT_NUSD)
+    _, secret = await services.keys.create(account.id, KeyTerms(name="bench"))
     await store.close()
     return secret
 

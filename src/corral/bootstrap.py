@@ -28,8 +28,8 @@ from corral.egress.addresses import AddressPolicy
 from corral.egress.sender import PinnedSender
 from corral.engines.base import Engine
 from corral.engines.stepper import Progress
-from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.files import Files
+from corral.service.accounts.services import AccountServices
 from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
 from corral.service.deployments import DeploymentAdmin
@@ -58,7 +58,7 @@ class Server:
     app: FastAPI
     deployments: Deployments
     store: Store
-    accounts: Accounts
+    account_services: AccountServices
     predictions: PredictionService
     webhooks: Webhooks
     measures: Measures
@@ -80,7 +80,7 @@ class Server:
     async def run(self) -> AsyncGenerator[None]:
         """Run engines and background jobs while the block is active; loading continues in the background."""
         try:
-            await self.accounts.admit_local(self.api_key)
+            await self.account_services.keys.ensure_local_key(self.api_key)
             # The deliverer stops last, so that webhooks of runs that end at shutdown are still sent.
             runs = self.predictions.lifecycle.run()
             async with self.deliverer.run(), self.deployments.run(), runs, self.measures.run():
@@ -102,7 +102,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     catalog, deployments = assembly.catalog, assembly.deployments
     key, is_new = _api_key(settings)
     store = open_store(settings)
-    accounts = open_accounts(settings, store)
+    account_services = open_accounts(settings, store)
     news = asyncio.Event()
     predictions = PredictionService(
         store=store,
@@ -116,14 +116,14 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     )
     webhooks = open_webhooks(settings, store)
     measures = Measures(store=store, deployments=deployments, clock=clock)
-    links, console = OneTimeLinks(clock), Console(accounts, measures, webhooks)
+    links, console = OneTimeLinks(clock), Console(account_services, measures, webhooks)
     admin = DeploymentAdmin(deployments)
-    app = _app(settings, store, predictions, accounts, webhooks.secret, console, links, admin)
+    app = _app(settings, store, predictions, account_services, webhooks.secret, console, links, admin)
     return Server(
         app=app,
         deployments=deployments,
         store=store,
-        accounts=accounts,
+        account_services=account_services,
         predictions=predictions,
         webhooks=webhooks,
         measures=measures,
@@ -140,7 +140,7 @@ def _app(
     settings: Settings,
     store: Store,
     predictions: PredictionService,
-    accounts: Accounts,
+    services: AccountServices,
     webhook_secret: Callable[[str], Awaitable[str]],
     console: Console,
     links: OneTimeLinks,
@@ -149,7 +149,9 @@ def _app(
     clock = time.time  # noqa: TID251 - made here, as above
     dependencies = Dependencies(
         predictions=predictions,
-        keys=accounts,
+        accounts=services.accounts,
+        keys=services.keys,
+        usage=services.usage,
         clock=clock,
         body_limit_bytes=settings.max_body_bytes,
         body_limit_s=settings.body_timeout_s,
@@ -165,10 +167,10 @@ def _app(
     )
     web_site = PageDependencies(
         predictions=predictions,
-        accounts=accounts,
+        keys=services.keys,
         console=console,
         sessions=Sessions(secret=_derived(settings, "sessions"), clock=clock),
-        sign_ins=SignIns(store, accounts, clock=clock),
+        sign_ins=SignIns(store, services.keys, clock=clock),
         links=links,
         deployments=deployments,
         clock=clock,
@@ -235,14 +237,14 @@ def _database_url(settings: Settings) -> str:
     return settings.database_url or f"sqlite:///{settings.data_dir.resolve() / DATABASE_FILE}"
 
 
-def open_accounts(settings: Settings, store: Store) -> Accounts:
-    """Accounts over the store, with the pepper of this data directory.
+def open_accounts(settings: Settings, store: Store) -> AccountServices:
+    """Accounts, API keys and usage over the store, with the pepper of this data directory.
 
     Raises:
         BadSetting: the pepper cannot be kept.
     """
     pepper, _ = _secret(settings, PEPPER_FILE)
-    return Accounts(store, pepper=pepper.encode(), clock=time.time)  # noqa: TID251 - made here, as above
+    return AccountServices.over(store, pepper=pepper.encode(), clock=time.time)  # noqa: TID251 - made here, as above
 
 
 def open_webhooks(settings: Settings, store: Store) -> Webhooks:

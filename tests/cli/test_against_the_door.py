@@ -7,11 +7,10 @@ import pytest
 from anyio.to_thread import run_sync
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.cli.server.doctor import Verdict, check_port
 from tests.cli.entry import commands
 from tests.cli.processes import Result, run_in_pipes
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_predictions import ScriptedPredictions
 
@@ -19,7 +18,7 @@ from tests.doors.scripted_predictions import ScriptedPredictions
 @pytest.fixture
 async def door() -> AsyncIterator[LiveServer]:
     """A server with a scripted model behind it."""
-    app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0, ping_s=0.05))
+    app = create_app(door_dependencies(ScriptedPredictions(), clock=lambda: 0.0, ping_s=0.05))
     async with serving(app) as live:
         yield live
 

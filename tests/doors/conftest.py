@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
 
@@ -22,6 +21,6 @@ async def predictions() -> AsyncIterator[ScriptedPredictions]:
 @pytest.fixture
 async def server(predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
     """HTTP server with ``predictions``, keep-alive after 50 ms and a body limit of 2 MiB."""
-    app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED + 0.5, ping_s=0.05))
+    app = create_app(door_dependencies(predictions, clock=lambda: CREATED + 0.5, ping_s=0.05))
     async with serving(app) as live:
         yield live

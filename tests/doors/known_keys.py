@@ -1,12 +1,17 @@
-"""In-memory API keys with different scopes. ``SECRET`` has every scope."""
+"""In-memory API keys with different scopes, and dependencies of doors with them. ``SECRET`` has every scope."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+from corral.api.dependencies import Dependencies
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest
-from corral.service.accounts.accounts import Dimension, KeyTerms, Usage
+from corral.service.accounts.api_keys import KeyTerms
 from corral.service.accounts.scoped_tokens import TokenTerms
+from corral.service.accounts.usage import Dimension, Usage
+from corral.service.ports import Predictions
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, MODEL
 
@@ -16,7 +21,7 @@ ONE_MODEL = "corral-one-model-key"
 
 
 class KnownKeys:
-    """In-memory implementation of the accounts port."""
+    """In-memory implementation of ``KeyManager``. Changes are not stored."""
 
     def __init__(self) -> None:
         both = frozenset({Scope.INFERENCE, Scope.READ})
@@ -28,13 +33,42 @@ class KnownKeys:
         }
 
     async def authenticate(self, secret: str) -> Caller | None:
-        """The caller whose key *secret* is, or None."""
+        """Get the caller with this secret; None if there is none."""
         return self._callers.get(secret)
 
-    async def account(self, name_or_id: str) -> Account:
-        """Any account."""
+    async def list(self, account_id: str | None = None) -> list[ApiKey]:
+        """List the keys of the account."""
+        callers = [caller for caller in self._callers.values() if caller.account_id == account_id]
+        return [_key(caller, f"key {number}") for number, caller in enumerate(callers)]
+
+    async def create(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
+        """Return a new key; it is not stored."""
+        caller = Caller(account_id=account_id, key_id="key_new", scopes=terms.scopes)
+        return _key(caller, terms.name), "corral-new-key"
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """Return the key as revoked; it stays valid."""
+        for caller in self._callers.values():
+            if caller.key_id == key_id:
+                return replace(_key(caller, "revoked"), revoked_at_ms=CREATED * 1000)
+        raise InvalidRequest(f"There is no key '{key_id}'.")
+
+    async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
+        """Return a token that authenticates nobody."""
+        return f"jwt:{account_id}.{key_id}.{terms.expires_at_s}"
+
+    async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:  # noqa: ARG002
+        """Return None: no token is valid."""
+        return None
+
+
+class KnownAccounts:
+    """In-memory implementation of ``AccountReader``."""
+
+    async def get(self, account_id: str) -> Account:
+        """Get an account with any id."""
         return Account(
-            id=name_or_id,
+            id=account_id,
             name="ann",
             unlimited=True,
             limits=Limits(),
@@ -43,32 +77,11 @@ class KnownKeys:
             held_nusd=0,
         )
 
-    async def keys(self, account_id: str | None = None) -> list[ApiKey]:
-        """Those of the account."""
-        callers = [caller for caller in self._callers.values() if caller.account_id == account_id]
-        return [_key(caller, f"key {number}") for number, caller in enumerate(callers)]
 
-    async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
-        """One that is not kept."""
-        caller = Caller(account_id=account_id, key_id="key_new", scopes=terms.scopes)
-        return _key(caller, terms.name), "corral-new-key"
+class NoUsage:
+    """Implementation of ``UsageReader`` for accounts that have used nothing."""
 
-    async def revoke_key(self, key_id: str) -> ApiKey:
-        """It stays all the same."""
-        for caller in self._callers.values():
-            if caller.key_id == key_id:
-                return replace(_key(caller, "revoked"), revoked_at_ms=CREATED * 1000)
-        raise InvalidRequest(f"There is no key '{key_id}'.")
-
-    async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
-        """One that opens nothing."""
-        return f"jwt:{account_id}.{key_id}.{terms.expires_at_s}"
-
-    async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:  # noqa: ARG002
-        """None is good."""
-        return None
-
-    async def usage(
+    async def totals(
         self,
         *,
         account_id: str | None,  # noqa: ARG002
@@ -76,8 +89,14 @@ class KnownKeys:
         since_day: str | None = None,  # noqa: ARG002
         until_day: str | None = None,  # noqa: ARG002
     ) -> list[Usage]:
-        """Nothing was used."""
+        """Return no usage."""
         return []
+
+
+def door_dependencies(predictions: Predictions, *, clock: Callable[[], float], **options: Any) -> Dependencies:
+    """Dependencies of doors with the keys of this module, unless *options* has others."""
+    services: dict[str, Any] = {"accounts": KnownAccounts(), "keys": KnownKeys(), "usage": NoUsage()}
+    return Dependencies(predictions=predictions, clock=clock, **{**services, **options})
 
 
 def _key(caller: Caller, name: str) -> ApiKey:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.server.limits import MAX_HEAD_BYTES, MAX_HEADERS, ConnectionLimits
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
 
@@ -75,9 +74,7 @@ async def limited(
     predictions: ScriptedPredictions, *, body_limit_s: float = PATIENCE_S, ping_s: float = PATIENCE_S, **limits: Any
 ) -> AsyncIterator[LiveServer]:
     """Serve with other limits than the defaults."""
-    dependencies = Dependencies(
-        predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, body_limit_s=body_limit_s, ping_s=ping_s
-    )
+    dependencies = door_dependencies(predictions, clock=lambda: CREATED, body_limit_s=body_limit_s, ping_s=ping_s)
     async with serving(create_app(dependencies), limits=ConnectionLimits(**limits)) as live:
         yield live
 

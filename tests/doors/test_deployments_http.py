@@ -8,9 +8,8 @@ import pytest
 from httpx2 import Response
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.core.errors import DeploymentInUse, InsufficientMemory
-from tests.doors.known_keys import ONE_MODEL, READ_ONLY, RUN_ONLY, KnownKeys
+from tests.doors.known_keys import ONE_MODEL, READ_ONLY, RUN_ONLY, door_dependencies
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_deployments import FAILED, LOADING, PATH_IN_REASON, ScriptedDeployments, status
 from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
@@ -30,9 +29,7 @@ def registry() -> ScriptedDeployments:
 
 @pytest.fixture
 async def live(registry: ScriptedDeployments, predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
-    dependencies = Dependencies(
-        predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, deployments=registry.admin
-    )
+    dependencies = door_dependencies(predictions, clock=lambda: CREATED, deployments=registry.admin)
     async with serving(create_app(dependencies)) as server:
         yield server
 

@@ -8,9 +8,8 @@ from fastapi.routing import iter_route_contexts
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.core.server_state import ServerState, ServerStatus
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_deployments import ScriptedDeployments, status
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
@@ -51,9 +50,7 @@ NAMES = {
 @pytest.mark.anyio
 async def test_every_route_needs_a_key_except_the_open_ones(predictions: ScriptedPredictions) -> None:
     deployments = ScriptedDeployments(status("llama")).admin
-    app = create_app(
-        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: 0.0, deployments=deployments)
-    )
+    app = create_app(door_dependencies(predictions, clock=lambda: 0.0, deployments=deployments))
     calls = {
         (method, route.path or "")
         for route in iter_route_contexts(app.routes)
@@ -156,10 +153,9 @@ async def test_only_loopback_names_are_served_by_default(server: LiveServer) -> 
 
 @pytest.mark.anyio
 async def test_allowed_hosts_are_served_too_and_a_star_serves_all(predictions: ScriptedPredictions) -> None:
-    keys = KnownKeys()
     for allowed, other in ((("Corral.example", "::2"), 421), (("*",), 200)):
         async with serving(
-            create_app(Dependencies(predictions=predictions, keys=keys, clock=lambda: 0.0), allowed_hosts=allowed)
+            create_app(door_dependencies(predictions, clock=lambda: 0.0), allowed_hosts=allowed)
         ) as live:
             assert await _status(live, b"Host: corral.EXAMPLE:8000\r\n") == 200
             assert await _status(live, b"Host: [::2]\r\n") == 200

@@ -8,7 +8,7 @@ from httpx2 import Response
 from corral.api.app import create_app
 from corral.api.dependencies import Dependencies
 from corral.api.server.limits import ConnectionLimits
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import MODEL, ScriptedPredictions
 
@@ -27,7 +27,7 @@ async def ask(live: LiveServer, *forwarded: str, host: str = "localhost") -> Res
 
 
 def dependencies(public_url: str = "") -> Dependencies:
-    return Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0, public_url=public_url)
+    return door_dependencies(ScriptedPredictions(), clock=lambda: 0.0, public_url=public_url)
 
 
 async def test_forwarded_host_of_a_trusted_proxy_is_used_in_urls() -> None:

@@ -8,11 +8,10 @@ from httpx2 import Response
 from openai import AsyncOpenAI, InternalServerError
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.deploy_ids import deploy_id
 from corral.core.errors import ModelLoading
 from corral.engines.stats import EnginePhase, EngineState
-from tests.doors.known_keys import RUN_ONLY, KnownKeys
+from tests.doors.known_keys import RUN_ONLY, door_dependencies
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.doors.scripted_deployments import FAILED, LOADING, PATH_IN_REASON, READY, UNLOADED
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions
@@ -30,7 +29,7 @@ WAITING, RESTARTING = EngineState(EnginePhase.WAITING), EngineState(EnginePhase.
 
 @pytest.fixture
 async def live(predictions: ScriptedPredictions) -> AsyncIterator[LiveServer]:
-    dependencies = Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED)
+    dependencies = door_dependencies(predictions, clock=lambda: CREATED)
     async with serving(create_app(dependencies)) as server:
         yield server
 

@@ -24,10 +24,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.openai.translate import HARMLESS, HARMLESS_IN_COMPLETION
 from corral.catalog.versions import UNVERSIONED
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import SECRET, serving
 from tests.doors.scripted_deployments import LOADING, ScriptedDeployments, status
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
@@ -56,9 +55,7 @@ KNOWN = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "ve
 
 def _app(predictions: ScriptedPredictions) -> FastAPI:
     deployments = ScriptedDeployments(status("llama", LOADING, MODEL)).admin
-    return create_app(
-        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, deployments=deployments)
-    )
+    return create_app(door_dependencies(predictions, clock=lambda: CREATED, deployments=deployments))
 
 
 @dataclass(slots=True)

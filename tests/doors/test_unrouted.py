@@ -11,8 +11,7 @@ import structlog
 from fastapi.routing import iter_route_contexts
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
-from tests.doors.known_keys import ONE_MODEL, KnownKeys
+from tests.doors.known_keys import ONE_MODEL, door_dependencies
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions
 
@@ -142,7 +141,7 @@ async def test_allow_lists_the_methods_of_every_router_that_has_the_path(server:
 
 
 async def test_head_equals_get_without_a_body_on_every_get_route(predictions: ScriptedPredictions) -> None:
-    app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(door_dependencies(predictions, clock=lambda: CREATED))
     names = {"owner": MODEL.partition("/")[0], "model": MODEL.partition("/")[2], "name": MODEL.partition("/")[2]}
     paths = {route.path for route in iter_route_contexts(app.routes) if "GET" in (route.methods or ())}
     assert len(paths) > 40
@@ -172,9 +171,7 @@ async def test_cors_is_disabled_by_default(server: LiveServer) -> None:
 async def test_cors_allows_configured_origins(
     predictions: ScriptedPredictions, origins: tuple[str, ...], told: str
 ) -> None:
-    app = create_app(
-        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED), cors_origins=origins
-    )
+    app = create_app(door_dependencies(predictions, clock=lambda: CREATED), cors_origins=origins)
     ask = {
         "origin": ORIGIN,
         "access-control-request-method": "POST",

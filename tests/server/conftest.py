@@ -9,6 +9,7 @@ from openai import AsyncOpenAI
 from corral.bootstrap import build
 from corral.engines.base import Engine
 from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.api_keys import ApiKeys
 from corral.service.ports import Predictions
 from corral.settings import load_settings
 from tests.contract.store.conftest import fresh_postgres_url, postgres_server
@@ -23,6 +24,7 @@ class RealServer(LiveServer):
 
     engine: Engine
     accounts: Accounts
+    keys: ApiKeys
     predictions: Predictions
 
 
@@ -40,7 +42,13 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Real
     async with made.run():
         await made.engine.ready()
         async with serving(made.app) as live:
-            yield RealServer(port=live.port, engine=made.engine, accounts=made.accounts, predictions=made.predictions)
+            yield RealServer(
+                port=live.port,
+                engine=made.engine,
+                accounts=made.account_services.accounts,
+                keys=made.account_services.keys,
+                predictions=made.predictions,
+            )
 
 
 @pytest.fixture

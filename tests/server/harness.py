@@ -19,7 +19,8 @@ from corral import bootstrap, engine_kinds
 from corral.bootstrap import open_accounts, open_store
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction
-from corral.service.accounts.accounts import Accounts, KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
+from corral.service.accounts.services import AccountServices
 from corral.settings import Settings, load_settings
 from corral.store.runs import predictions
 from corral.store.store import Store
@@ -148,7 +149,7 @@ class OpenServer(LiveServer):
     @property
     def books(self) -> "Books":
         """Its accounts and predictions."""
-        return Books(self.made.store, self.made.accounts)
+        return Books(self.made.store, self.made.account_services)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,15 +175,17 @@ def _page(connection: Connection, *, account_id: str, before: str | None) -> lis
 class Books:
     """Accounts and predictions in a server's database."""
 
-    def __init__(self, store: Store, accounts: Accounts) -> None:
+    def __init__(self, store: Store, services: AccountServices) -> None:
         self.store = store
-        self.accounts = accounts
+        self.accounts = services.accounts
+        self.keys = services.keys
+        self.usage = services.usage
 
     async def open_account(self, credit_nusd: int = DOLLAR, **terms: Any) -> tuple[str, str]:
         """Create a prepaid account; return its id and an API key."""
-        account = await self.accounts.create_account(f"Ann {os.urandom(4).hex()}")
+        account = await self.accounts.create(f"Ann {os.urandom(4).hex()}")
         await self.accounts.credit(account.id, credit_nusd)
-        _, secret = await self.accounts.create_key(account.id, KeyTerms(**{"name": "test", **terms}))
+        _, secret = await self.keys.create(account.id, KeyTerms(**{"name": "test", **terms}))
         return account.id, secret
 
     async def predictions(self, account_id: str) -> list[Prediction]:
@@ -196,14 +199,14 @@ class Books:
 
     async def caller(self, secret: str) -> Caller:
         """Authenticate an API key."""
-        caller = await self.accounts.authenticate(secret)
+        caller = await self.keys.authenticate(secret)
         assert caller is not None
         return caller
 
     async def check(self, account_id: str, *, credit_nusd: int = DOLLAR) -> None:
         """Assert that the books agree, no credit is held, and the account paid exactly for its predictions."""
-        assert await self.accounts.reconcile() == []
-        account = await self.accounts.account(account_id)
+        assert await self.usage.reconcile() == []
+        account = await self.accounts.get(account_id)
         assert account.held_nusd == 0
         paid_nusd = 0
         for one in await self.predictions(account_id):

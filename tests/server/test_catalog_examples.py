@@ -26,7 +26,7 @@ async def server_and_caller(tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     server = build(load_settings({"data_dir": tmp_path_factory.mktemp("data")}, {}), lambda _: None)
     async with server.run():
         await server.engine.ready()
-        caller = await server.accounts.authenticate(server.api_key)
+        caller = await server.account_services.keys.authenticate(server.api_key)
         assert caller is not None
         yield server, caller
 

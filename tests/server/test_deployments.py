@@ -83,7 +83,7 @@ async def test_models_side_by_side_answer_as_each_does_alone_and_a_killed_one_ha
         os.kill(worker.pid, signal.SIGKILL)
         assert await asyncio.gather(*(say(server, model) for model in models)) == [alone[model] for model in models]
         assert [sum(one.deaths for one in status.workers) for status in server.made.deployments.statuses()] == [0, 1, 0]
-        assert await server.made.accounts.reconcile() == []
+        assert await server.made.account_services.usage.reconcile() == []
 
 
 def workers_rss_bytes() -> list[int]:
@@ -136,7 +136,7 @@ async def test_three_models_take_turns_in_memory_for_two(tmp_path: Path, three: 
                 sampling = tasks.create_task(sample_rss(samples))
                 await asyncio.gather(*(client(http) for _ in range(20)))
                 sampling.cancel()
-            assert await made.accounts.reconcile() == []
+            assert await made.account_services.usage.reconcile() == []
     assert [len(texts) for texts in answers.values()] == [1] * 9
     cycle = ["deployment_loading", "deployment_loaded", "deployment_unloaded"]
     turns: dict[str, int] = {}

@@ -173,7 +173,7 @@ async def test_killed_workers_of_one_model_fail_no_request_of_any(made: Server) 
             await hammer(http, calls, disturbed, expected, LASTS_S, seed=3)
             killing.cancel()
         async with asyncio.timeout(DEADLINE_S):
-            while await made.accounts.reconcile():
+            while await made.account_services.usage.reconcile():
                 await asyncio.sleep(0.05)
     assert len(disturbed.kills) >= 2
     print(f"\nundisturbed: {undisturbed.report()}")

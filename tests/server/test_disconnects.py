@@ -39,7 +39,7 @@ async def settled(server: OpenServer, account_id: str) -> list[Prediction]:
     """The account's predictions, once all are over and the books agree with the engine's own count."""
     await until_idle(server.made.engine)
     async with asyncio.timeout(DEADLINE_S):
-        while (await server.books.accounts.account(account_id)).held_nusd or await server.books.accounts.reconcile():
+        while (await server.books.accounts.get(account_id)).held_nusd or await server.books.usage.reconcile():
             await asyncio.sleep(0.01)
     await server.books.check(account_id)
     made = await server.books.predictions(account_id)

@@ -18,7 +18,7 @@ from corral.api.doors.deepinfra.wire_account import NewScopedJwt, NewToken, Requ
 from corral.api.doors.openai.wire import ChatCompletionRequest, CompletionRequest
 from corral.api.doors.replicate.input_table import INPUTS as REPLICATE_INPUTS
 from corral.core.accounts import Scope
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from tests.contract.store.conftest import new_postgres
 from tests.doors.live_server import SECRET
 from tests.server.harness import MODEL, OpenServer, ServerHarness
@@ -148,7 +148,7 @@ async def signed_in(server: OpenServer) -> AsyncClient:
     """A client with a key of every scope, which can sign tokens."""
     caller = await server.books.caller(SECRET)
     terms = KeyTerms(name=f"all {os.urandom(4).hex()}", scopes=frozenset(Scope))
-    _, secret = await server.books.accounts.create_key(caller.account_id, terms)
+    _, secret = await server.books.keys.create(caller.account_id, terms)
     http = server.http(key=secret)
     http.timeout = 60
     return http

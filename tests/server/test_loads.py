@@ -14,7 +14,7 @@ from httpx2 import AsyncClient, Response
 
 from corral import bootstrap
 from corral.engines.stats import EnginePhase
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from corral.settings import load_settings
 from tests.doors.live_server import SECRET, serving
 from tests.engines import DEADLINE_S
@@ -63,7 +63,7 @@ async def test_a_load_that_took_longer_than_a_request_may_wait_is_refused_the_ne
             assert "until the model is loaded" in refused.text
         await until(server, "slow", EnginePhase.READY)  # the refused requests have begun the load
         assert (await ask(http, "slow")).status_code == 200
-        assert await server.made.accounts.reconcile() == []
+        assert await server.made.account_services.usage.reconcile() == []
 
 
 async def test_loads_take_turns_and_a_restart_after_a_death_does_not_wait_for_one(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_loads_take_turns_and_a_restart_after_a_death_does_not_wait_for_on
         phases = {status.name: status.state.phase for status in server.made.deployments.statuses()}
         assert phases == {"first": EnginePhase.READY, "slow": EnginePhase.LOADING, "last": EnginePhase.WAITING}
         assert [(await one).status_code for one in (slow, last)] == [200, 200]
-        assert await server.made.accounts.reconcile() == []
+        assert await server.made.account_services.usage.reconcile() == []
 
 
 async def test_a_caller_without_credit_loads_nothing(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ async def test_a_caller_without_credit_loads_nothing(tmp_path: Path) -> None:
     per_million = 'input_usd_per_million = "1"\noutput_usd_per_million = "1"'
     prices.write_text(f'[["local/model"]]\nsince = 2026-01-01\n{per_million}\n')
     async with served(tmp_path, {"model": {}}, prices=f'"{prices}"') as server:
-        account = await server.made.accounts.create_account("poor")
-        _, secret = await server.made.accounts.create_key(account.id, KeyTerms(name="test"))
+        account = await server.made.account_services.accounts.create("poor")
+        _, secret = await server.made.account_services.keys.create(account.id, KeyTerms(name="test"))
         async with server.http(key=secret) as http:
             for door in DOORS:
                 assert (await ask(http, "model", door)).status_code == 402

@@ -35,4 +35,4 @@ async def test_concurrent_requests_run_only_up_to_the_prepaid_credit(
         assert server.made.engine.stats().delivered_tokens == AFFORDABLE * TOKENS
     async with ServerHarness(directory=tmp_path, database_url=url).books() as books:
         await books.check(account_id, credit_nusd=credit_nusd)
-        assert (await books.accounts.account(account_id)).available_nusd == WORST_NUSD - 1
+        assert (await books.accounts.get(account_id)).available_nusd == WORST_NUSD - 1

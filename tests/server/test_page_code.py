@@ -112,7 +112,7 @@ def text_of(name: str, output: str) -> str:
 
 async def latest_requests(server: RealServer, count: int) -> list[tuple[object, ...]]:
     """Stored requests of the last *count* predictions: different requests may have the same answer."""
-    caller = await server.accounts.authenticate(SECRET)
+    caller = await server.keys.authenticate(SECRET)
     assert caller is not None
     made = await server.predictions.page(caller, PageRequest(limit=count))
     requests = [(each.prompt_tokens, (each.input or {})["request"]) for each in made]

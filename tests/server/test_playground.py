@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from tests.doors.live_server import SECRET
 from tests.server.conftest import RealServer
 
@@ -148,8 +148,8 @@ async def test_run_of_another_account_cannot_be_read_or_stopped(
     server: RealServer, user: SignedInUser, path: str
 ) -> None:
     started = await user.send(f"{MODEL}/run", prompt="Hello!")
-    other = await server.accounts.create_account(f"other {path}", unlimited=True)
-    _, secret = await server.accounts.create_key(other.id, KeyTerms(name="other"))
+    other = await server.accounts.create(f"other {path}", unlimited=True)
+    _, secret = await server.keys.create(other.id, KeyTerms(name="other"))
     address = path.format(id=started["id"])
     async with AsyncClient(base_url=server.url, timeout=60) as browser:
         signed_out = await browser.get(address.removesuffix("/cancel"))

@@ -174,7 +174,7 @@ async def test_shutdown_answers_open_requests_and_background_runs_resume_after_r
             assert (one.status, one.stopped_by) == (Status.CANCELED, StoppedBy.RESTART)
             assert one.receipt is not None
             assert one.receipt["stopped_by"] == "restart"
-        assert await books.accounts.reconcile() == []
+        assert await books.usage.reconcile() == []
     async with harness.server() as server, server.http(key=secret) as http, asyncio.timeout(PATIENCE_S):
         again = await http.post("/v1/chat/completions", json=CHAT, headers={"idempotency-key": "once"})
         assert again.json()["usage"]["completion_tokens"] == TOKENS

@@ -10,7 +10,8 @@ from corral.bootstrap import Server
 from corral.core.accounts import Account, Scope
 from corral.core.generation import ChoiceEnded, Delta, Finished, FinishReason, GenerationEvent, Started, Usage
 from corral.core.prediction import Prediction, Webhook, WebhookEvent
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
+from corral.service.accounts.services import AccountServices
 from corral.service.runs.codec import encode_events
 from corral.store.books import keys
 from corral.store.runs import claims
@@ -34,16 +35,20 @@ class StoredAccount:
 
     @classmethod
     async def create(cls, live: PageServer, name: str, *, credit_nusd: int = 10**9) -> "StoredAccount":
-        return cls(live, await live.server.accounts.create_account(name, credit_nusd=credit_nusd))
+        return cls(live, await live.server.account_services.accounts.create(name, credit_nusd=credit_nusd))
 
     @property
     def server(self) -> Server:
         return self._live.server
 
+    @property
+    def services(self) -> AccountServices:
+        return self.server.account_services
+
     async def key(self, *scopes: Scope, **terms: Any) -> tuple[str, str]:
         """Create an API key; returns its id and secret."""
         key_terms = KeyTerms(**{"name": "test", "scopes": frozenset(scopes or Scope), **terms})
-        key, secret = await self.server.accounts.create_key(self.account.id, key_terms)
+        key, secret = await self.services.keys.create(self.account.id, key_terms)
         return key.id, secret
 
     async def browser(self, *scopes: Scope) -> "SignedInBrowser":
@@ -60,7 +65,7 @@ class StoredAccount:
             chosen = self._running_key_id = (await self.key())[0]
         found = await self.server.store.read(lambda c: keys.get_key(c, chosen))
         assert found is not None
-        now_ms = self.server.accounts.now_ms()
+        now_ms = self.services.keys.now_ms()
         shown = {"shown": {"prompt": "Say hello."}, "request": {}}
         request = replace(wanted(self.account, found), prediction_id=new_id(), **{"input": shown, **terms})
         claimed = await self.server.store.write(lambda c: claims.claim(c, request, now_ms=now_ms))
@@ -75,7 +80,7 @@ class StoredAccount:
     async def enqueue_deliveries(self, prediction: Prediction, *events: WebhookEvent) -> None:
         """Enqueue webhook deliveries of a prediction."""
         target = WebhookTarget(prediction_id=prediction.id, account_id=self.account.id, webhook=RECEIVER)
-        now_ms = self.server.accounts.now_ms()
+        now_ms = self.services.keys.now_ms()
         await self.server.store.write(lambda c: outbox.enqueue(c, target, events, now_ms=now_ms))
 
 

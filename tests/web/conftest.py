@@ -33,7 +33,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageSe
     """Server built as ``corral serve`` builds it."""
     built = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
     try:
-        await built.accounts.admit_local(SECRET)
+        await built.account_services.keys.ensure_local_key(SECRET)
         async with serving(built.app) as http_server:
             yield PageServer(port=http_server.port, server=built)
     finally:

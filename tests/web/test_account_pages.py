@@ -108,13 +108,13 @@ def digest_of(prediction: Prediction) -> str:
 
 async def state_snapshot(account_fixtures: AccountFixtures) -> object:
     """State that a rejected form must not change."""
-    accounts = account_fixtures.owner.server.accounts
+    services = account_fixtures.owner.services
     secrets = [
         await account_fixtures.owner.server.webhooks.secret(stored.account.id)
         for stored in (account_fixtures.owner, account_fixtures.other)
     ]
-    kept = [(key.id, key.revoked_at_ms) for key in await accounts.keys() if key.name != "test"]
-    return secrets, kept, await accounts.accounts(), await account_fixtures.owner.server.webhooks.deliveries()
+    kept = [(key.id, key.revoked_at_ms) for key in await services.keys.list() if key.name != "test"]
+    return secrets, kept, await services.accounts.list(), await account_fixtures.owner.server.webhooks.deliveries()
 
 
 async def test_gets_and_posts_list_every_account_route(live: PageServer) -> None:

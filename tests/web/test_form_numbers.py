@@ -106,7 +106,7 @@ async def test_code_page_rejects_the_same_numbers(anonymous_client: AsyncClient)
 async def test_unstorable_amounts_and_limits_show_errors_beside_the_field(
     stored_account: StoredAccount, owner: SignedInBrowser, value: str
 ) -> None:
-    before = await stored_account.server.accounts.accounts(), await stored_account.server.accounts.keys()
+    before = await stored_account.services.accounts.list(), await stored_account.services.keys.list()
     account = f"/dashboard/accounts/{stored_account.account.id}"
     new = {"name": "New"}
     for path, field, others in (
@@ -127,7 +127,7 @@ async def test_unstorable_amounts_and_limits_show_errors_beside_the_field(
         answer = await owner.send(path, **others, **{field: value})
         assert answer.status_code == 422, (path, field)
         assert field_errors(answer.text).keys() == {field}, (path, field)
-    assert (await stored_account.server.accounts.accounts(), await stored_account.server.accounts.keys()) == before
+    assert (await stored_account.services.accounts.list(), await stored_account.services.keys.list()) == before
     await assert_list_pages_work(owner, stored_account)
 
 

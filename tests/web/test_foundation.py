@@ -10,7 +10,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import delete, update
 
 from corral.core.accounts import Scope
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from corral.store.schema import api_keys, sessions
 from corral.web.assets import assets
 from corral.web.sessions import COOKIE
@@ -77,7 +77,7 @@ async def test_wrong_key_error_is_shown_beside_the_field(anonymous_client: Async
 
 
 async def test_sign_in_link_works_once(live: PageServer, anonymous_client: AsyncClient) -> None:
-    link = live.server.links.make(await live.server.accounts.key_id_of(SECRET))
+    link = live.server.links.make(await live.server.account_services.keys.key_id_of(SECRET))
     first = await anonymous_client.post("/sign-in", data={"link": link, "next": "/"})
     assert first.status_code == 303
     again = await anonymous_client.post("/sign-in", data={"link": link, "next": "/"})
@@ -86,11 +86,11 @@ async def test_sign_in_link_works_once(live: PageServer, anonymous_client: Async
 
 
 async def test_revoking_the_key_ends_its_sessions(live: PageServer, anonymous_client: AsyncClient) -> None:
-    account = await live.server.accounts.create_account("Eve")
-    key, secret = await live.server.accounts.create_key(account.id, KeyTerms(name="k"))
+    account = await live.server.account_services.accounts.create("Eve")
+    key, secret = await live.server.account_services.keys.create(account.id, KeyTerms(name="k"))
     await anonymous_client.post("/sign-in", data={"key": secret})
     assert "Sign out" in (await anonymous_client.get("/")).text
-    await live.server.accounts.revoke_key(key.id)
+    await live.server.account_services.keys.revoke(key.id)
     assert "Sign out" not in (await anonymous_client.get("/")).text
 
 
@@ -167,8 +167,8 @@ async def test_second_sign_in_ends_the_previous_session(browser: AsyncClient, an
 async def test_signed_cookie_without_a_session_row_is_signed_out(
     live: PageServer, anonymous_client: AsyncClient
 ) -> None:
-    account = await live.server.accounts.create_account("Rob")
-    key, secret = await live.server.accounts.create_key(account.id, KeyTerms(name="k"))
+    account = await live.server.account_services.accounts.create("Rob")
+    key, secret = await live.server.account_services.keys.create(account.id, KeyTerms(name="k"))
     await anonymous_client.post("/sign-in", data={"key": secret})
     assert "Sign out" in (await anonymous_client.get("/")).text
     forget = delete(sessions).where(sessions.c.key_id == key.id)
@@ -179,8 +179,10 @@ async def test_signed_cookie_without_a_session_row_is_signed_out(
 async def test_removed_key_scopes_are_removed_from_its_sessions(
     live: PageServer, anonymous_client: AsyncClient
 ) -> None:
-    account = await live.server.accounts.create_account("Nora")
-    key, secret = await live.server.accounts.create_key(account.id, KeyTerms(name="k", scopes=frozenset(Scope)))
+    account = await live.server.account_services.accounts.create("Nora")
+    key, secret = await live.server.account_services.keys.create(
+        account.id, KeyTerms(name="k", scopes=frozenset(Scope))
+    )
     await anonymous_client.post("/sign-in", data={"key": secret})
     assert (await anonymous_client.get("/dashboard/accounts")).status_code == 200
     narrow = update(api_keys).where(api_keys.c.id == key.id).values(scopes=["inference"])

@@ -56,14 +56,14 @@ async def test_created_key_is_shown_once_works_and_is_revoked(
     assert (made.status_code, made.text) == (303, "")
     address = made.headers["location"]
     (secret,) = SECRET_SHOWN.findall((await owner.get(address)).text)
-    caller = await stored_account.server.accounts.authenticate(secret)
+    caller = await stored_account.services.keys.authenticate(secret)
     assert caller is not None
     assert address == f"/dashboard/keys?made={caller.key_id}"
     again = (await owner.get(address)).text
     assert secret not in again
     assert "was shown once and cannot be shown again" in again
     key = next(
-        key for key in await stored_account.server.accounts.keys(stored_account.account.id) if key.id == caller.key_id
+        key for key in await stored_account.services.keys.list(stored_account.account.id) if key.id == caller.key_id
     )
     assert (key.name, key.scopes, key.models) == ("laptop", {Scope.INFERENCE, Scope.READ}, ("corral/demo",))
     assert (key.expires_at_ms, key.spend_limit_nusd, key.privacy) == (4_073_500_800_000, 2_500_000_000, True)
@@ -73,7 +73,7 @@ async def test_created_key_is_shown_once_works_and_is_revoked(
     assert "Revoke “laptop”?" in (await owner.get(f"/dashboard/keys/{key.id}/revoke")).text
     answer = await owner.send(f"/dashboard/keys/{key.id}/revoke")
     assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard/keys")
-    assert await stored_account.server.accounts.authenticate(secret) is None
+    assert await stored_account.services.keys.authenticate(secret) is None
     assert f"/dashboard/keys/{key.id}/revoke" not in (await owner.get("/dashboard/keys")).text
 
 
@@ -105,14 +105,14 @@ async def test_revoking_the_session_key_signs_out(stored_account: StoredAccount)
 async def test_new_key_errors_are_shown_beside_the_field(
     stored_account: StoredAccount, owner: SignedInBrowser, changes: dict[str, str | list[str]], expected: dict[str, str]
 ) -> None:
-    before = await stored_account.server.accounts.keys()
+    before = await stored_account.services.keys.list()
     fields: dict[str, str | list[str]] = {"name": "a <b> key", "scopes": ["read"], **changes}
     answer = await owner.send("/dashboard/keys", **fields)
     assert answer.status_code == 422
     assert field_errors(answer.text) == expected
     if "name" not in changes:
         assert 'value="a &lt;b&gt; key"' in answer.text
-    assert await stored_account.server.accounts.keys() == before
+    assert await stored_account.services.keys.list() == before
 
 
 async def test_admin_creates_keys_for_another_account(
@@ -123,7 +123,7 @@ async def test_admin_creates_keys_for_another_account(
     assert "API keys of Bob" in (await owner.get(address)).text
     made = await owner.send(address, name="bob's", scopes=["read"])
     (secret,) = SECRET_SHOWN.findall((await owner.get(made.headers["location"])).text)
-    caller = await stored_account.server.accounts.authenticate(secret)
+    caller = await stored_account.services.keys.authenticate(secret)
     assert caller is not None
     assert made.headers["location"] == f"{address}&made={caller.key_id}"
     assert caller.account_id == other_account.account.id
@@ -187,7 +187,7 @@ async def test_account_is_created_credited_and_limited(stored_account: StoredAcc
     given = await owner.send(f"{address}/credit", amount="-1.5", note="Too much.")
     assert given.headers["location"] == f"{address}?done=credit"
     await owner.send(f"{address}/limits", spend_per_day="0.5", requests_per_minute="60")
-    account = await stored_account.server.accounts.account_of(account_id)
+    account = await stored_account.services.accounts.get(account_id)
     assert account.available_nusd == 3_500_000_000
     assert account.limits == Limits(spend_per_day_nusd=NUSD_PER_USD // 2, requests_per_minute=60)
     page = (await owner.get(address)).text
@@ -214,13 +214,13 @@ async def test_account_errors_are_shown_beside_the_field(
     fields: dict[str, str | list[str]],
     expected: dict[str, str],
 ) -> None:
-    before = await stored_account.server.accounts.accounts()
+    before = await stored_account.services.accounts.list()
     answer = await owner.send("/dashboard/accounts" + form.format(id=stored_account.account.id), **fields)
     assert answer.status_code == 422
     told = field_errors(answer.text)
     assert told.keys() == expected.keys()
     assert all(told[field].startswith(text) for field, text in expected.items())
-    assert await stored_account.server.accounts.accounts() == before
+    assert await stored_account.services.accounts.list() == before
 
 
 async def test_dashboard_figures_match_the_receipts(live: PageServer) -> None:
@@ -259,10 +259,12 @@ async def test_dashboard_figures_match_the_receipts(live: PageServer) -> None:
 
 async def test_limits_show_their_usage(live: PageServer) -> None:
     stored_account = await StoredAccount.create(live, "Fay")
-    await stored_account.server.accounts.change_limits(
+    await stored_account.services.accounts.change_limits(
         stored_account.account.id, {"spend_per_day_nusd": 1_000_000, "spend_per_month_nusd": 0, "concurrent_runs": 4}
     )
-    await stored_account.server.accounts.change_limits(stored_account.account.id, {"spend_per_month_nusd": 10_000_000})
+    await stored_account.services.accounts.change_limits(
+        stored_account.account.id, {"spend_per_month_nusd": 10_000_000}
+    )
     await stored_account.run(tokens=10)
     browser = await stored_account.browser(Scope.READ)
     page = (await browser.get("/dashboard")).text

@@ -4,11 +4,8 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from corral.core.accounts import Account, ApiKey
 from corral.core.caller import Caller
 from corral.core.errors import Unauthenticated
-from corral.service.accounts.accounts import Dimension, KeyTerms, Usage
-from corral.service.accounts.scoped_tokens import TokenTerms
 
 _MAX_SECRET_CHARS = 8192
 """Long enough for scoped tokens."""
@@ -23,61 +20,6 @@ class KeyRing(Protocol):
 
     async def authenticate(self, secret: str) -> Caller | None:
         """Get the caller by secret; None if it is invalid. Takes the same time for all wrong secrets of one length."""
-        ...
-
-
-class AccountBook(KeyRing, Protocol):
-    """API keys and accounts, as doors use them. See ``service.accounts.Accounts``."""
-
-    async def account(self, name_or_id: str, /) -> Account:
-        """Get an account by id.
-
-        Raises:
-            InvalidRequest: there is none.
-        """
-        ...
-
-    async def keys(self, account_id: str | None = None) -> list[ApiKey]:
-        """List all API keys of the account, revoked ones included, oldest first."""
-        ...
-
-    async def create_key(self, account_id: str, terms: KeyTerms) -> tuple[ApiKey, str]:
-        """Create an API key. Its secret cannot be shown again.
-
-        Raises:
-            InvalidRequest: a bad name.
-        """
-        ...
-
-    async def revoke_key(self, key_id: str) -> ApiKey:
-        """Revoke an API key; later requests with it fail.
-
-        Raises:
-            InvalidRequest: there is no such key.
-        """
-        ...
-
-    async def sign_token(self, account_id: str, key_id: str, terms: TokenTerms) -> str:
-        """Create a scoped token signed with the account's API key.
-
-        Raises:
-            InvalidRequest: there is no such key, or it cannot sign.
-        """
-        ...
-
-    async def read_token(self, token: str) -> tuple[ApiKey, TokenTerms] | None:
-        """Get the key and limits of a scoped token; None if it is invalid or expired."""
-        ...
-
-    async def usage(
-        self,
-        *,
-        account_id: str | None,
-        by: tuple[Dimension, ...],
-        since_day: str | None = None,
-        until_day: str | None = None,
-    ) -> list[Usage]:
-        """Sum tokens and cost by the given dimensions over an inclusive range of days."""
         ...
 
 

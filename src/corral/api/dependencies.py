@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from corral.api.auth import AccountBook
+from corral.api.account_ports import AccountReader, KeyManager, UsageReader
 from corral.core.errors import Unsupported
 from corral.service.accounts.files import Files
 from corral.service.deployments import DeploymentAdmin
@@ -50,7 +50,9 @@ class Dependencies:
     """Dependencies and options of all doors."""
 
     predictions: Predictions
-    keys: AccountBook
+    accounts: AccountReader
+    keys: KeyManager
+    usage: UsageReader
     clock: Callable[[], float]
     """Unix time in seconds."""
     ping_s: float = PING_S

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from corral.cli.server.doctor import Installation
     from corral.cli.server.pull import LocalModels
     from corral.service.accounts.accounts import Accounts
+    from corral.service.accounts.services import AccountServices
     from corral.service.webhooks.webhooks import Webhooks
 
 T = TypeVar("T")
@@ -156,7 +157,7 @@ def _locate() -> "Installation":
     )
 
 
-def _run_with_accounts(work: "Callable[[Accounts], Awaitable[T]]") -> T:
+def _run_with_accounts(work: "Callable[[AccountServices], Awaitable[T]]") -> T:
     from corral.cli.admin.database import run_with_accounts
     from corral.settings import load_settings
 

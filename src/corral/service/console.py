@@ -4,24 +4,26 @@ Each method requires a scope, and is limited to the caller's account unless the 
 """
 
 from collections.abc import Mapping
-from datetime import date, timedelta
 
 from corral.core.accounts import Account, ApiKey, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import NotFound
 from corral.core.webhooks import Delivery
-from corral.service.accounts.accounts import Accounts, KeyTerms, Spend, Usage
+from corral.service.accounts.api_keys import KeyTerms
+from corral.service.accounts.services import AccountServices
+from corral.service.accounts.usage import Spend, Usage
 from corral.service.measures import Latency, Load, Measures
 from corral.service.webhooks.webhooks import Webhooks
-from corral.store.books.days import day_of
 
 
 class Console:
-    """Checks the caller's scopes, then calls `Accounts`, `Measures` and `Webhooks`."""
+    """Checks the caller's scopes, then calls the services of accounts, measures and webhooks."""
 
-    def __init__(self, accounts: Accounts, measures: Measures, webhooks: Webhooks) -> None:
+    def __init__(self, services: AccountServices, measures: Measures, webhooks: Webhooks) -> None:
         """Create the console over the services that it calls."""
-        self._accounts = accounts
+        self._accounts = services.accounts
+        self._keys = services.keys
+        self._usage = services.usage
         self._measures = measures
         self._webhooks = webhooks
 
@@ -32,7 +34,7 @@ class Console:
             PermissionDenied: the key may not read.
         """
         caller.require(Scope.READ)
-        return await self._accounts.account_of(caller.account_id)
+        return await self._accounts.get(caller.account_id)
 
     async def spend(self, caller: Caller) -> Spend:
         """Get what the account has spent today and this month.
@@ -41,7 +43,7 @@ class Console:
             PermissionDenied: the key may not read.
         """
         caller.require(Scope.READ)
-        return await self._accounts.spend(caller.account_id)
+        return await self._usage.spend(caller.account_id)
 
     async def usage(self, caller: Caller, *, days: int) -> list[Usage]:
         """Sum tokens and cost of the last *days* days, including today, by day, model, key and door; oldest first.
@@ -50,14 +52,13 @@ class Console:
             PermissionDenied: the key may not read.
         """
         caller.require(Scope.READ)
-        return await self._accounts.usage(
+        return await self._usage.totals(
             account_id=caller.account_id, by=("day", "model", "key_id", "door"), since_day=self.days(days)[0]
         )
 
     def days(self, count: int) -> list[str]:
         """List the last *count* days in UTC as ISO dates, ending with today."""
-        today = date.fromisoformat(day_of(self._accounts.now_ms()))
-        return [(today - timedelta(days=back)).isoformat() for back in reversed(range(count))]
+        return self._usage.last_days(count)
 
     async def latency(self, caller: Caller) -> Latency:
         """Get latency percentiles of the account's recent predictions.
@@ -84,13 +85,12 @@ class Console:
             PermissionDenied: the key may not read, or may not manage other accounts.
         """
         account_id = self._allowed_account(caller, account_id)
-        newest_first = (await self._accounts.keys(account_id))[::-1]
+        newest_first = (await self._keys.list(account_id))[::-1]
         return sorted(newest_first, key=self.is_over)
 
     def is_over(self, key: ApiKey) -> bool:
         """Return whether the key is expired or revoked."""
-        expired = key.expires_at_ms is not None and key.expires_at_ms <= self._accounts.now_ms()
-        return expired or key.revoked_at_ms is not None
+        return not self._keys.is_usable(key)
 
     async def create_key(self, caller: Caller, terms: KeyTerms, account_id: str | None = None) -> tuple[ApiKey, str]:
         """Create an API key; return it and its secret, which cannot be shown again.
@@ -100,7 +100,7 @@ class Console:
             InvalidRequest: a setting of the new key is invalid; ``param`` names it.
         """
         caller.require(Scope.ADMIN)
-        return await self._accounts.create_key(account_id or caller.account_id, terms)
+        return await self._keys.create(account_id or caller.account_id, terms)
 
     async def key(self, caller: Caller, key_id: str) -> ApiKey:
         """Get an API key of the caller's account, or any key with the admin scope.
@@ -111,7 +111,7 @@ class Console:
         """
         if Scope.ADMIN not in caller.scopes:
             caller.require(Scope.READ)
-        found = await self._accounts.find_key(key_id)
+        found = await self._keys.get(key_id)
         if found is None or (Scope.ADMIN not in caller.scopes and found.account_id != caller.account_id):
             raise NotFound(f"There is no key '{key_id}'.")
         return found
@@ -124,7 +124,7 @@ class Console:
             NotFound: no key has this id.
         """
         caller.require(Scope.ADMIN)
-        return await self._accounts.revoke_key(key_id)
+        return await self._keys.revoke(key_id)
 
     async def accounts(self, caller: Caller) -> list[Account]:
         """List all accounts, oldest first.
@@ -133,7 +133,7 @@ class Console:
             PermissionDenied: the key may not manage accounts.
         """
         caller.require(Scope.ADMIN)
-        return await self._accounts.accounts()
+        return await self._accounts.list()
 
     async def any_account(self, caller: Caller, account_id: str) -> tuple[Account, Spend]:
         """Get any account and what it has spent.
@@ -143,7 +143,7 @@ class Console:
             NotFound: the account does not exist.
         """
         caller.require(Scope.ADMIN)
-        return await self._accounts.account_of(account_id), await self._accounts.spend(account_id)
+        return await self._accounts.get(account_id), await self._usage.spend(account_id)
 
     async def create_account(
         self, caller: Caller, name: str, *, unlimited: bool, limits: Limits, credit_nusd: int
@@ -155,7 +155,7 @@ class Console:
             InvalidRequest: the name is taken or not printable, or a limit or the credit is out of range.
         """
         caller.require(Scope.ADMIN)
-        return await self._accounts.create_account(name, unlimited=unlimited, limits=limits, credit_nusd=credit_nusd)
+        return await self._accounts.create(name, unlimited=unlimited, limits=limits, credit_nusd=credit_nusd)
 
     async def credit(self, caller: Caller, account_id: str, amount_nusd: int, *, note: str | None) -> Account:
         """Add credit to an account; a negative amount withdraws credit.

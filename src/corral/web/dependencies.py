@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from corral.api.dependencies import reached_at
-from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.api_keys import ApiKeys
 from corral.service.accounts.sign_ins import SignIns
 from corral.service.console import Console
 from corral.service.deployments import DeploymentAdmin
@@ -19,7 +19,7 @@ class PageDependencies:
     """Dependencies and options of all pages."""
 
     predictions: Predictions
-    accounts: Accounts
+    keys: ApiKeys
     console: Console
     sessions: Sessions
     sign_ins: SignIns

@@ -36,9 +36,7 @@ class SignIn:
             fault = _LINK_USED
         else:
             secret = first(form, "key").strip()
-            caller = (
-                await self._dependencies.accounts.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
-            )
+            caller = await self._dependencies.keys.authenticate(secret) if 0 < len(secret) <= MAX_KEY_CHARS else None
             # A session has the rights of its API key, which a scoped token may not have.
             key_id = None if caller is None or caller.token is not None else caller.key_id
             fault = _NOT_KNOWN

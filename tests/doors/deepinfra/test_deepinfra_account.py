@@ -13,7 +13,7 @@ from httpx2 import AsyncClient
 
 from corral.bootstrap import Server
 from corral.core.accounts import Scope
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from tests.doors.deepinfra.native import HELLO, PATH, infer
 from tests.doors.live_server import LiveServer
 from tests.doors.scripted_predictions import MODEL
@@ -28,8 +28,10 @@ COST_NUSD = 5 * 350 + 4 * 400
 @pytest.fixture(scope="module")
 async def key(built_server: Server) -> str:
     """The secret of a key with every scope, of an account with credit."""
-    account = await built_server.accounts.create_account("ann", credit_nusd=10**9)
-    _, secret = await built_server.accounts.create_key(account.id, KeyTerms(name="first", scopes=frozenset(Scope)))
+    account = await built_server.account_services.accounts.create("ann", credit_nusd=10**9)
+    _, secret = await built_server.account_services.keys.create(
+        account.id, KeyTerms(name="first", scopes=frozenset(Scope))
+    )
     return secret
 
 
@@ -217,10 +219,10 @@ async def test_scoped_token_spending_limit_is_enforced(account_client: AsyncClie
 
 async def test_revoking_a_key_revokes_its_scoped_tokens(account_client: AsyncClient, built_server: Server) -> None:
     me = await uid(account_client)
-    made, secret = await built_server.accounts.create_key(me, KeyTerms(name="third"))
+    made, secret = await built_server.account_services.keys.create(me, KeyTerms(name="third"))
     token = signed(me, "third", secret)
     assert await status_of(account_client, token) == 200
-    await built_server.accounts.revoke_key(made.id)
+    await built_server.account_services.keys.revoke(made.id)
     assert await status_of(account_client, token) == 401
 
 
@@ -239,7 +241,7 @@ async def test_scoped_token_must_be_signed_with_its_own_key(
     account_client: AsyncClient, http: AsyncClient, built_server: Server
 ) -> None:
     me = await uid(account_client)
-    _, secret = await built_server.accounts.create_key(me, KeyTerms(name="modest"))
+    _, secret = await built_server.account_services.keys.create(me, KeyTerms(name="modest"))
     own = await account_client.post("/v1/scoped-jwt", json={"api_key_name": "modest"}, headers=bearer(secret))
     assert own.status_code == 200
     others = await account_client.post("/v1/scoped-jwt", json={"api_key_name": "first"}, headers=bearer(secret))
@@ -295,4 +297,4 @@ async def test_logs_have_one_line_per_request_without_text(account_client: Async
 
 
 async def test_ledger_is_consistent_after_the_module(built_server: Server) -> None:
-    assert await built_server.accounts.reconcile() == []
+    assert await built_server.account_services.usage.reconcile() == []

@@ -4,17 +4,16 @@ import re
 from pathlib import Path
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra.errors import STATUSES
 from corral.api.doors.deepinfra.input_table import INPUTS
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.scripted_predictions import ScriptedPredictions
 
 PAGE = (Path(__file__).parents[3] / "docs" / "api" / "deepinfra.md").read_text(encoding="utf-8")
 
 
 def test_docs_list_every_route_and_its_scope() -> None:
-    app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
+    app = create_app(door_dependencies(ScriptedPredictions(), clock=lambda: 0.0))
     served = {
         (method.upper(), path): "no key" if "security" not in operation else ""
         for path, item in app.openapi()["paths"].items()

@@ -7,10 +7,9 @@ from random import Random
 from typing import Any
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.deepinfra.input_table import INPUTS
 from tests.doors.deepinfra.native import PATH, native_answer
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import serving
 from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
 
@@ -43,7 +42,7 @@ def request(random: Random) -> dict[str, Any]:
 
 def test_fuzzed_bodies_never_cause_a_5xx() -> None:
     predictions = ScriptedPredictions(native_answer("a", choices=4))
-    app = create_app(Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(door_dependencies(predictions, clock=lambda: CREATED))
     statuses: Counter[int] = Counter()
 
     async def probe() -> None:

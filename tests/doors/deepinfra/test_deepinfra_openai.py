@@ -259,7 +259,7 @@ async def test_client_disconnect_frees_its_run(http: AsyncClient, built_server: 
     async with asyncio.timeout(60):
         while built_server.engine.stats().running:
             await asyncio.sleep(0.01)
-    caller = await built_server.accounts.authenticate(SECRET)
+    caller = await built_server.account_services.keys.authenticate(SECRET)
     assert caller is not None
     stored = await built_server.predictions.wait(caller, prediction_id, timeout_s=60)
     assert (stored.status, stored.stopped_by) == ("canceled", "disconnect")
@@ -323,7 +323,7 @@ async def test_settings_can_reproduce_the_2023_defaults(tmp_path: Path, http: As
 async def test_the_same_prompt_seed_and_parameters_give_the_same_tokens_on_every_route(
     http: AsyncClient, built_server: Server
 ) -> None:
-    caller = await built_server.accounts.authenticate(SECRET)
+    caller = await built_server.account_services.keys.authenticate(SECRET)
     assert caller is not None
     sampled = {"temperature": 1.5, "top_p": 0.95, "top_k": 40, "seed": 77, "repetition_penalty": 1.1}
     native = await http.post(PATH, json={**HELLO, **sampled, "max_new_tokens": 40})

@@ -36,7 +36,7 @@ async def test_webhook_is_retried_until_accepted(http: AsyncClient) -> None:
 
 
 async def test_failed_inference_sends_a_failed_webhook(http: AsyncClient, built_server: Server) -> None:
-    caller = await built_server.accounts.authenticate(SECRET)
+    caller = await built_server.account_services.keys.authenticate(SECRET)
     assert caller is not None
     async with receiving() as receiver:
         body = {**HELLO, "webhook": receiver.url, "response_format": {"type": "regex", "regex": "[ab]{500}"}}

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.openai.errors import ERRORS
 from corral.api.doors.openai.translate import (
     HARMLESS,
@@ -21,7 +20,7 @@ from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, Com
 from corral.api.doors.openai.wire_answers import CostEstimate
 from corral.api.operation import RUN_HEADERS
 from corral.api.response_format import ResponseFormat
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.scripted_predictions import ScriptedPredictions
 
 PAGE = Path(__file__).parents[3] / "docs" / "api" / "openai.md"
@@ -42,7 +41,7 @@ def _table(heading: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0)).openapi()
+    return create_app(door_dependencies(ScriptedPredictions(), clock=lambda: 0.0)).openapi()
 
 
 def _field_support(fields: set[str], refused: set[str], ignored: frozenset[str], prefix: str = "") -> dict[str, str]:

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.openai.wire import ChatCompletionRequest, ChatMessage, CompletionRequest
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, MODEL, ScriptedPredictions, answer
 
@@ -168,9 +167,7 @@ async def call(app: FastAPI, path: str, headers: list[tuple[bytes, bytes]], body
 
 def test_fuzzed_openai_bodies_never_cause_a_5xx() -> None:
     predictions = ScriptedPredictions(answer("a", choices=4))
-    app = create_app(
-        Dependencies(predictions=predictions, keys=KnownKeys(), clock=lambda: CREATED, body_limit_bytes=LIMIT_BYTES)
-    )
+    app = create_app(door_dependencies(predictions, clock=lambda: CREATED, body_limit_bytes=LIMIT_BYTES))
     statuses: Counter[int] = Counter()
     with asyncio.Runner() as runner:
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from fastapi.routing import iter_route_contexts
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.replicate.errors import ERRORS
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.routes import NOT_OFFERED
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.scripted_predictions import ScriptedPredictions
 
 PAGE = (Path(__file__).parents[3] / "docs" / "api" / "replicate.md").read_text(encoding="utf-8")
@@ -19,7 +18,7 @@ _INPUT = re.compile(r"^\| `(\w+)` \| (?:same|differs|refused) \|", re.MULTILINE)
 
 
 def test_docs_list_exactly_the_routes() -> None:
-    app = create_app(Dependencies(predictions=ScriptedPredictions(), keys=KnownKeys(), clock=lambda: 0.0))
+    app = create_app(door_dependencies(ScriptedPredictions(), clock=lambda: 0.0))
     served = {
         (method, (route.path or "").removeprefix("/v1/v1"))
         for route in iter_route_contexts(app.routes)

@@ -13,12 +13,13 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.core.accounts import Scope
 from corral.service.accounts import files as kept
-from corral.service.accounts.accounts import Accounts, KeyTerms
+from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.api_keys import ApiKeys, KeyTerms
 from corral.service.accounts.files import Files
 from corral.store.store import Store
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import LiveServer, serving
 from tests.doors.scripted_predictions import CREATED, ScriptedPredictions
 from tests.official_validators import FOLDER, NODE, needs_node
@@ -36,17 +37,18 @@ class FilesServer:
 
     live: LiveServer
     accounts: Accounts
+    keys: ApiKeys
     now_s: float = float(CREATED)
 
     async def key(self, *scopes: Scope) -> str:
         """Create an account with a key; returns the secret."""
-        name = f"a{len(await self.accounts.accounts())}"
-        account = await self.accounts.create_account(name, unlimited=True)
+        name = f"a{len(await self.accounts.list())}"
+        account = await self.accounts.create(name, unlimited=True)
         return await self.create_key(account.id, *scopes)
 
     async def create_key(self, account_id: str, *scopes: Scope) -> str:
         terms = KeyTerms(name="test", scopes=frozenset(scopes or {Scope.INFERENCE}))
-        return (await self.accounts.create_key(account_id, terms))[1]
+        return (await self.keys.create(account_id, terms))[1]
 
     async def http(self) -> AsyncClient:
         """HTTP client with a key of a new account."""
@@ -61,12 +63,10 @@ async def files_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         return made.now_s if made else float(CREATED)
 
     made: FilesServer | None = None
-    accounts = Accounts(store, pepper=bytes(32), clock=clock)
-    dependencies = Dependencies(
-        predictions=ScriptedPredictions(), keys=accounts, clock=clock, files=Files(store, clock=clock)
-    )
+    keys = ApiKeys(store, pepper=bytes(32), clock=clock)
+    dependencies = door_dependencies(ScriptedPredictions(), keys=keys, clock=clock, files=Files(store, clock=clock))
     async with serving(create_app(dependencies)) as live:
-        made = FilesServer(live=live, accounts=accounts)
+        made = FilesServer(live=live, accounts=Accounts(store, clock=clock), keys=keys)
         yield made
     await store.close()
 
@@ -207,7 +207,7 @@ async def test_file_and_download_url_expire_after_a_day(files_server: FilesServe
 
 async def test_reading_needs_the_scope_read_and_writing_inference(files_server: FilesServer) -> None:
     secret = await files_server.key()
-    caller = await files_server.accounts.authenticate(secret)
+    caller = await files_server.keys.authenticate(secret)
     assert caller is not None
     reader = await files_server.create_key(caller.account_id, Scope.READ)
     nobody = await files_server.create_key(caller.account_id, Scope.ADMIN)

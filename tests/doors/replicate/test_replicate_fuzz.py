@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies, RateLimits
+from corral.api.dependencies import RateLimits
 from corral.api.doors.replicate.input_table import INPUTS
 from corral.api.doors.replicate.wire import InvalidField, PredictionAnswer, ProblemAnswer, VersionedPredictionBody
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction, Status
 from corral.service.ports import Ask, PredictionEvents
 from corral.service.webhooks.webhooks import check_webhook
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import SECRET
 from tests.doors.scripted_predictions import CREATED, PROMPT_TOKENS, ScriptedPredictions
 
@@ -269,9 +269,8 @@ def check_problem(kind: str, status: int, body: dict[str, Any]) -> None:
 def test_fuzzed_replicate_bodies_return_a_prediction_or_a_problem() -> None:
     predictions = RecordingPredictions()
     keys = names([field.name for field in INPUTS.for_model(predictions.catalog.get(NAME))])
-    dependencies = Dependencies(
-        predictions=predictions,
-        keys=KnownKeys(),
+    dependencies = door_dependencies(
+        predictions,
         clock=lambda: CREATED,
         body_limit_bytes=LIMIT_BYTES,
         rates=RateLimits(creates_per_minute=0),

@@ -8,14 +8,13 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.api.doors.replicate.faults import MAX_FAULTS, ModelRefusal
 from corral.api.doors.replicate.template import MAX_FILLED_CHARS, fill
 from corral.core.caller import Caller
 from corral.core.errors import UnknownPrediction
 from corral.core.prediction import Prediction
 from corral.service.ports import NEWEST, PageRequest
-from tests.doors.known_keys import KnownKeys
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import serving
 from tests.doors.replicate.test_replicate_fuzz import RecordingPredictions
 from tests.doors.scripted_predictions import CREATED
@@ -37,7 +36,7 @@ class EmptyPredictions(RecordingPredictions):
 
 @pytest.fixture
 async def http() -> AsyncIterator[AsyncClient]:
-    app = create_app(Dependencies(predictions=EmptyPredictions(), keys=KnownKeys(), clock=lambda: CREATED))
+    app = create_app(door_dependencies(EmptyPredictions(), clock=lambda: CREATED))
     async with serving(app) as live, live.http() as client:
         yield client
 

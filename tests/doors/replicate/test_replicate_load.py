@@ -79,11 +79,11 @@ async def check_receipts(books: Books, account_id: str) -> None:
         assert (receipt["prompt_tokens"], receipt["completion_tokens"]) == (one.prompt_tokens, one.completion_tokens)
         assert one.cost_nusd == receipt["total_nusd"] > 0
         paid_nusd += receipt["total_nusd"]
-    assert (await books.accounts.account(account_id)).available_nusd == CREDIT_NUSD - paid_nusd < CREDIT_NUSD
+    assert (await books.accounts.get(account_id)).available_nusd == CREDIT_NUSD - paid_nusd < CREDIT_NUSD
 
 
 async def test_concurrent_waits_and_cancels_leave_an_exact_ledger_and_an_idle_engine(built_server: Server) -> None:
-    books = Books(built_server.store, built_server.accounts)
+    books = Books(built_server.store, built_server.account_services)
     account_id, secret = await books.open_account(CREDIT_NUSD)
     async with serving(built_server.app) as live, live.http(key=secret) as http, live.http(key=secret) as other:
         http.timeout = other.timeout = 120

@@ -80,11 +80,11 @@ class BrowserTestServer:
 
     async def sign_in_link(self) -> str:
         """Create a single-use sign-in link, as ``corral serve`` prints it."""
-        return f"{self.url}/sign-in#{self.built.links.make(await self.built.accounts.key_id_of(SECRET))}"
+        return f"{self.url}/sign-in#{self.built.links.make(await self.built.account_services.keys.key_id_of(SECRET))}"
 
     async def latest_prediction(self) -> Prediction:
         """Get the prediction created last."""
-        caller = await self.built.accounts.authenticate(SECRET)
+        caller = await self.built.account_services.keys.authenticate(SECRET)
         assert caller is not None
         return (await self.built.predictions.page(caller, PageRequest(limit=1)))[0]
 

@@ -71,7 +71,7 @@ async def begin(server: BrowserTestServer, *, max_tokens: int) -> tuple[asyncio.
 
 
 async def own_predictions(server: BrowserTestServer) -> list[Prediction]:
-    caller = await server.built.accounts.authenticate(SECRET)
+    caller = await server.built.account_services.keys.authenticate(SECRET)
     assert caller is not None
     return await server.built.predictions.page(caller)
 
@@ -117,12 +117,12 @@ async def test_key_is_created_used_and_revoked(live: BrowserTestServer, open_pag
     await page.get_by_role("button", name="Copy").click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     secret = await page.evaluate("navigator.clipboard.readText()")
-    keys = await live.built.accounts.keys()
+    keys = await live.built.account_services.keys.list()
     await page.reload()
     await expect(page.get_by_role("status")).to_contain_text("cannot be shown again")
     assert secret not in await page.content()
     assert secret not in page.url
-    assert await live.built.accounts.keys() == keys
+    assert await live.built.account_services.keys.list() == keys
     await ask(live, key=secret)
     await page.goto(f"{live.url}/dashboard/keys")
     assert secret not in await page.content()

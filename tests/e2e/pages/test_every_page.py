@@ -58,7 +58,7 @@ async def test_current_tab_is_visible_on_a_phone(
     live: BrowserTestServer, open_page: Open, *, java_script_enabled: bool
 ) -> None:
     page = await open_page(live, "/", signed_in=True, viewport=PHONE, java_script_enabled=java_script_enabled)
-    account = (await live.built.accounts.accounts())[0]
+    account = (await live.built.account_services.accounts.list())[0]
     model = [f"/{MODEL}{tab}" for tab in ("", "/api", "/examples", "/readme", "/versions")]
     own_predictions = ["/dashboard", "/p", "/dashboard/keys", "/dashboard/webhooks", "/dashboard/accounts"]
     for path in ("/", *model, *own_predictions, f"/dashboard/accounts/{account.id}", "/reference"):

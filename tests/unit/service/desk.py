@@ -35,7 +35,8 @@ from corral.deployments.registry import Deployments
 from corral.engines.base import Engine
 from corral.engines.policy import QueuePolicy
 from corral.engines.queued import QueuedEngine
-from corral.service.accounts.accounts import Accounts, KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
+from corral.service.accounts.services import AccountServices
 from corral.service.ports import Ask, Idempotency, PageRequest, PredictionEvents
 from corral.service.predictions import PredictionService
 from corral.service.runs.prepare import Preparer
@@ -98,21 +99,23 @@ class Desk:
     """One account's view of a running service, and of the books behind it."""
 
     def __init__(
-        self, service: PredictionService, engine: QueuedEngine, store: Store, accounts: Accounts, clock: Clock
+        self, service: PredictionService, engine: QueuedEngine, store: Store, services: AccountServices, clock: Clock
     ) -> None:
         self.clock = clock
         self.service = service
         self.engine = engine
         self.store = store
-        self.accounts = accounts
+        self.accounts = services.accounts
+        self.keys = services.keys
+        self.usage = services.usage
         self.caller: Caller
         self.account_id: str
         self.given_nusd = 0
 
     async def take_seat(self, account: Account, **terms: Any) -> Caller:
         """Make a key of *account*, and ask with it from now on."""
-        _, secret = await self.accounts.create_key(account.id, KeyTerms(**{"name": "test", **terms}))
-        caller = await self.accounts.authenticate(secret)
+        _, secret = await self.keys.create(account.id, KeyTerms(**{"name": "test", **terms}))
+        caller = await self.keys.authenticate(secret)
         assert caller is not None
         self.caller, self.account_id = caller, account.id
         return caller
@@ -160,7 +163,7 @@ class Desk:
 
     async def account(self) -> Account:
         """As it stands."""
-        return await self.accounts.account(self.account_id)
+        return await self.accounts.get(self.account_id)
 
     async def balanced(self) -> None:
         """Return when nothing runs or is held, the books agree with the engine's own count, and Ann paid what she got.
@@ -177,7 +180,7 @@ class Desk:
         paid_nusd = sum(prediction.cost_nusd or 0 for prediction in made)
         unpaid_nusd = self.given_nusd - account.available_nusd - paid_nusd
         running = [prediction.id for prediction in made if not prediction.status.terminal]
-        return [*running, *([unpaid_nusd] if unpaid_nusd else []), *await self.accounts.reconcile()]
+        return [*running, *([unpaid_nusd] if unpaid_nusd else []), *await self.usage.reconcile()]
 
 
 @asynccontextmanager
@@ -206,7 +209,8 @@ async def serving(
             on_news=on_news,
             max_outage_s=max_outage_s,
         )
-        desk = Desk(service, engine, store, Accounts(store, pepper=b"p" * 32, clock=clock), clock)
+        services = AccountServices.over(store, pepper=b"p" * 32, clock=clock)
+        desk = Desk(service, engine, store, services, clock)
         async with service.lifecycle.run():
             yield desk
     finally:
@@ -245,7 +249,7 @@ async def open_desk(
 
 async def seat(desk: Desk, *, credit_nusd: int = DOLLAR, limits: Limits | None = None, **terms: Any) -> None:
     """Make Ann's account with credit and a key, and ask with it."""
-    account = await desk.accounts.create_account("Ann", limits=limits)
+    account = await desk.accounts.create("Ann", limits=limits)
     await desk.take_seat(account, **terms)
     await desk.give(credit_nusd)
 

@@ -10,7 +10,9 @@ import pytest
 from corral.core.accounts import Account, Limits, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InsufficientCredit, InvalidRequest, PermissionDenied
-from corral.service.accounts.accounts import Accounts, KeyTerms
+from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.api_keys import ApiKeys, KeyTerms
+from corral.service.accounts.services import AccountServices
 from corral.service.console import Console
 from corral.service.measures import Measures
 from corral.service.webhooks.webhooks import Webhooks
@@ -29,13 +31,14 @@ class Office:
 
     console: Console
     accounts: Accounts
+    keys: ApiKeys
     ann: Account
     bob: Account
 
     async def caller(self, account: Account, *scopes: Scope) -> Caller:
         """Someone with a key of *account*."""
         terms = KeyTerms(name="signed in", scopes=frozenset(scopes))
-        found = await self.accounts.authenticate((await self.accounts.create_key(account.id, terms))[1])
+        found = await self.keys.authenticate((await self.keys.create(account.id, terms))[1])
         assert found is not None
         return found
 
@@ -43,11 +46,11 @@ class Office:
 @pytest.fixture
 async def office(database: Path) -> AsyncIterator[Office]:
     store, engine = Store.open(f"sqlite:///{database}"), scripted_engine()
-    accounts = Accounts(store, pepper=b"p" * 32, clock=time.time)
+    services = AccountServices.over(store, pepper=b"p" * 32, clock=time.time)
     measures = Measures(store=store, deployments=deployments_of(engine), clock=time.time)
-    console = Console(accounts, measures, Webhooks(store, pepper=b"p" * 32, clock=time.time))
-    ann = await accounts.create_account("Ann", credit_nusd=DOLLAR)
-    yield Office(console, accounts, ann, await accounts.create_account("Bob"))
+    console = Console(services, measures, Webhooks(store, pepper=b"p" * 32, clock=time.time))
+    ann = await services.accounts.create("Ann", credit_nusd=DOLLAR)
+    yield Office(console, services.accounts, services.keys, ann, await services.accounts.create("Bob"))
     await store.close()
 
 
@@ -117,10 +120,10 @@ async def test_secret_and_replay_of_webhooks_are_for_keys_that_ask_for_them(offi
 async def test_to_manage_takes_the_scope_admin(office: Office, name: str) -> None:
     await MANAGING[name](office, await office.caller(office.ann, Scope.ADMIN))
     caller = await office.caller(office.ann, Scope.READ, Scope.INFERENCE)
-    before = (await office.accounts.accounts(), await office.accounts.keys())
+    before = (await office.accounts.list(), await office.keys.list())
     with pytest.raises(PermissionDenied, match="'admin'"):
         await MANAGING[name](office, caller)
-    assert (await office.accounts.accounts(), await office.accounts.keys()) == before
+    assert (await office.accounts.list(), await office.keys.list()) == before
 
 
 async def test_an_account_sees_its_own_keys_only(office: Office) -> None:
@@ -150,11 +153,11 @@ async def test_keys_that_open_nothing_come_last(office: Office) -> None:
 async def test_a_key_that_was_made_opens_until_it_is_revoked(office: Office) -> None:
     admin = await office.caller(office.ann, Scope.ADMIN)
     key, secret = await office.console.create_key(admin, KeyTerms(name="bob's"), office.bob.id)
-    caller = await office.accounts.authenticate(secret)
+    caller = await office.keys.authenticate(secret)
     assert caller is not None
     assert (caller.account_id, caller.key_id) == (office.bob.id, key.id)
     await office.console.revoke_key(admin, key.id)
-    assert await office.accounts.authenticate(secret) is None
+    assert await office.keys.authenticate(secret) is None
 
 
 async def test_an_admin_gives_credit_and_limits_to_any_account(office: Office) -> None:
@@ -168,10 +171,3 @@ async def test_an_admin_gives_credit_and_limits_to_any_account(office: Office) -
         await office.console.credit(admin, office.bob.id, -3 * DOLLAR, note=None)
     with pytest.raises(InvalidRequest, match="There is no account"):
         await office.console.any_account(admin, "acct_nobody")
-
-
-async def test_days_end_today_and_are_whole(office: Office) -> None:
-    days = office.console.days(30)
-    assert len(days) == len(set(days)) == 30
-    assert days == sorted(days)
-    assert days[-1] == time.strftime("%Y-%m-%d", time.gmtime())

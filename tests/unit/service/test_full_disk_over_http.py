@@ -10,10 +10,10 @@ import structlog
 from httpx2 import AsyncClient
 
 from corral.api.app import create_app
-from corral.api.dependencies import Dependencies
 from corral.core.prediction import Status
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from corral.service.runs import settler
+from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import serving
 from tests.unit.service.desk import Desk, open_desk
 from tests.unit.service.test_storage_failures import until
@@ -29,8 +29,8 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 @asynccontextmanager
 async def http_to(desk: Desk) -> AsyncIterator[AsyncClient]:
     """A client of the desk's account, and a server in front of the desk's service."""
-    _, secret = await desk.accounts.create_key(desk.account_id, KeyTerms(name="http"))
-    app = create_app(Dependencies(predictions=desk.service, keys=desk.accounts, clock=desk.clock))
+    _, secret = await desk.keys.create(desk.account_id, KeyTerms(name="http"))
+    app = create_app(door_dependencies(desk.service, keys=desk.keys, clock=desk.clock))
     async with serving(app) as live, live.http(key=secret) as http:
         yield http
 

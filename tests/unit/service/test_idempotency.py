@@ -78,7 +78,7 @@ async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(dat
     async with open_desk(database) as desk:
         await desk.answer(limited(5), idempotency=once())
         ann = desk.caller
-        await desk.take_seat(await desk.accounts.create_account("Bob", unlimited=True))
+        await desk.take_seat(await desk.accounts.create("Bob", unlimited=True))
         await desk.answer(limited(6), idempotency=once(body="another body"))
         assert len(await desk.service.page(desk.caller)) == 1
         desk.caller, desk.account_id = ann, ann.account_id

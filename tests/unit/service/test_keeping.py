@@ -109,7 +109,7 @@ async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: 
             assert after == replace(before, input=None, output=None, prompt_digest=None, data_removed=True)
             with pytest.raises(DataRemoved):
                 await collected(await desk.service.attach(caller, before.id))
-            assert await desk.accounts.reconcile() == []
+            assert await desk.usage.reconcile() == []
 
 
 async def test_files_are_removed_after_a_day_even_where_text_is_kept_for_ever(database: Path) -> None:

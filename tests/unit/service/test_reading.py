@@ -137,7 +137,7 @@ async def cancel_first(desk: Desk) -> None:
 async def test_nobody_sees_another_accounts_runs(database: Path) -> None:
     async with open_desk(database, "x" * 100, step_s=0.005) as desk, desk.service.open(desk.ask()) as run:
         ann = desk.caller
-        eve = await desk.take_seat(await desk.accounts.create_account("Eve"))
+        eve = await desk.take_seat(await desk.accounts.create("Eve"))
         for look in (desk.service.get, desk.service.attach, desk.service.cancel):
             with pytest.raises(UnknownPrediction):
                 await look(eve, run.id)

@@ -10,7 +10,7 @@ import pytest
 from corral.core.accounts import Limits, Scope
 from corral.core.errors import CorralError, InsufficientCredit, PermissionDenied, RateLimited, Unauthenticated
 from corral.core.generation import Stopping
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from tests.unit.service.desk import HELLO, HELLO_TOKENS, PRICE, Desk, limited, open_desk
 
 pytestmark = pytest.mark.anyio
@@ -131,12 +131,12 @@ async def test_a_key_to_read_sees_and_does_not_stop_and_one_to_manage_sees_nothi
 async def test_a_revoked_key_runs_nothing_though_its_caller_was_let_in_before(database: Path) -> None:
     async with open_desk(database) as desk:
         ann, account = desk.caller, await desk.account()
-        key, secret = await desk.accounts.create_key(account.id, KeyTerms(name="lost"))
-        caller = await desk.accounts.authenticate(secret)
+        key, secret = await desk.keys.create(account.id, KeyTerms(name="lost"))
+        caller = await desk.keys.authenticate(secret)
         assert caller is not None
         desk.caller = caller
         await desk.answer(limited(10))
-        await desk.accounts.revoke_key(key.id)
+        await desk.keys.revoke(key.id)
         await refused(desk, Unauthenticated)
         desk.caller = ann
 

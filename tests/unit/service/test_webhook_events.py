@@ -177,7 +177,7 @@ async def test_a_run_that_is_written_off_after_a_restart_is_told_to_be_over(data
         async with serving(database, engine) as desk:
             await seat(desk)
             account = await desk.account()
-            (key,) = await desk.accounts.keys(account.id)
+            (key,) = await desk.keys.list(account.id)
             left = wanted(account, key, price=PRICE, model="corral/demo", input=None, webhook=hook(receiver.url))
             await desk.store.write(partial(claims.claim, wanted=left, now_ms=int(desk.clock() * 1000)))
         async with serving(database, engine) as again, telling(again):

@@ -1,6 +1,6 @@
 """Usage in parts, as the chart and its table show it."""
 
-from corral.service.accounts.accounts import Usage
+from corral.service.accounts.usage import Usage
 from corral.web.dashboard.breakdown import MOST_SERIES, OTHERS, Sum, break_down
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]

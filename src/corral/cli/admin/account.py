@@ -14,7 +14,8 @@ from corral.core.accounts import Account, Limits
 from corral.core.pricing import usd
 
 if TYPE_CHECKING:
-    from corral.service.accounts.accounts import Accounts, Spend
+    from corral.service.accounts.services import AccountServices
+    from corral.service.accounts.usage import Spend
 
 Name = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Name or id of the account.")]
 _USD_LIMIT: Final = "USD|none"
@@ -93,8 +94,8 @@ class AccountCommands:
             )
         )
 
-        async def work(accounts: "Accounts") -> Account:
-            return await accounts.create_account(name, unlimited=unlimited, limits=limits, credit_nusd=credit or 0)
+        async def work(services: "AccountServices") -> Account:
+            return await services.accounts.create(name, unlimited=unlimited, limits=limits, credit_nusd=credit or 0)
 
         created = self._run(work)
         typer.echo(f"{created.id}  {created.name}: {_credit(created)}")
@@ -102,8 +103,8 @@ class AccountCommands:
     def list_accounts(self, as_json: AsJson = False) -> None:
         """List all accounts, oldest first."""
 
-        async def work(accounts: "Accounts") -> Sequence[Account]:
-            return await accounts.accounts()
+        async def work(services: "AccountServices") -> Sequence[Account]:
+            return await services.accounts.list()
 
         found = self._run(work)
         if as_json:
@@ -125,9 +126,9 @@ class AccountCommands:
     def show(self, account: Name, as_json: AsJson = False) -> None:
         """Show one account: credit, holds, spending, limits."""
 
-        async def work(accounts: "Accounts") -> "tuple[Account, Spend]":
-            found = await accounts.account(account)
-            return found, await accounts.spend(found.id)
+        async def work(services: "AccountServices") -> "tuple[Account, Spend]":
+            found = await services.accounts.find(account)
+            return found, await services.usage.spend(found.id)
 
         found, spend = self._run(work)
         if as_json:
@@ -156,9 +157,9 @@ class AccountCommands:
     ) -> None:
         """Add credit to an account, or withdraw credit that is not held."""
 
-        async def work(accounts: "Accounts") -> Account:
-            found = await accounts.account(account)
-            return await accounts.credit(found.id, amount, note=note)
+        async def work(services: "AccountServices") -> Account:
+            found = await services.accounts.find(account)
+            return await services.accounts.credit(found.id, amount, note=note)
 
         after = self._run(work)
         typer.echo(f"{after.id}  {after.name}: {_credit(after)}")
@@ -181,9 +182,9 @@ class AccountCommands:
             concurrent_runs=concurrent_runs,
         )
 
-        async def work(accounts: "Accounts") -> Account:
-            found = await accounts.account(account)
-            return await accounts.change_limits(found.id, changes)
+        async def work(services: "AccountServices") -> Account:
+            found = await services.accounts.find(account)
+            return await services.accounts.change_limits(found.id, changes)
 
         after = self._run(work)
         typer.echo(f"{after.id}  {after.name}: {_limits(after.limits)}")

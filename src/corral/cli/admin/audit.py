@@ -18,7 +18,7 @@ from corral.core.errors import InvalidRequest
 from corral.core.pricing import usd, verify
 
 if TYPE_CHECKING:
-    from corral.service.accounts.accounts import Accounts
+    from corral.service.accounts.services import AccountServices
 
 _MAX_BYTES: Final = 4 * 2**20
 """Enough for a prediction with its text."""
@@ -34,8 +34,8 @@ def receipt_command(run: RunWithAccounts) -> Callable[..., None]:
     ) -> None:
         """Print the receipt of an ended prediction as JSON."""
 
-        async def work(accounts: "Accounts") -> dict[str, Any]:
-            return await accounts.receipt(prediction_id)
+        async def work(services: "AccountServices") -> dict[str, Any]:
+            return await services.usage.receipt(prediction_id)
 
         print_json(run(work))
 
@@ -62,8 +62,8 @@ def reconcile_command(run: RunWithAccounts) -> Callable[..., None]:
     def reconcile(as_json: AsJson = False) -> None:
         """Compare ledger, balances, receipts, usage and engine counters; exit status 1 if anything differs."""
 
-        async def work(accounts: "Accounts") -> list[str]:
-            return await accounts.reconcile()
+        async def work(services: "AccountServices") -> list[str]:
+            return await services.usage.reconcile()
 
         differences = run(work)
         if as_json:

@@ -12,6 +12,7 @@ from corral.settings import Settings
 
 if TYPE_CHECKING:
     from corral.service.accounts.accounts import Accounts
+    from corral.service.accounts.services import AccountServices
     from corral.service.webhooks.webhooks import Webhooks
     from corral.store.store import Store
 
@@ -23,9 +24,9 @@ class DatabaseFailed(CorralError):
 
 
 class RunWithAccounts(Protocol):
-    """Runs a coroutine function with the accounts of the database and returns its result."""
+    """Runs a coroutine function with the accounts, API keys and usage of the database and returns its result."""
 
-    def __call__(self, work: "Callable[[Accounts], Awaitable[T]]") -> T:
+    def __call__(self, work: "Callable[[AccountServices], Awaitable[T]]") -> T:
         """Open the database, run *work*, close the database. Errors are ``CorralError``."""
         ...
 
@@ -38,7 +39,7 @@ class RunWithWebhooks(Protocol):
         ...
 
 
-def run_with_accounts(settings: Settings, work: "Callable[[Accounts], Awaitable[T]]") -> T:
+def run_with_accounts(settings: Settings, work: "Callable[[AccountServices], Awaitable[T]]") -> T:
     """Run *work* on the database that *settings* name.
 
     Raises:
@@ -57,7 +58,9 @@ def run_with_webhooks(settings: Settings, work: "Callable[[Accounts, Webhooks], 
     """
     from corral.bootstrap import open_accounts, open_webhooks  # noqa: PLC0415 - as above
 
-    return _with_store(settings, lambda store: work(open_accounts(settings, store), open_webhooks(settings, store)))
+    return _with_store(
+        settings, lambda store: work(open_accounts(settings, store).accounts, open_webhooks(settings, store))
+    )
 
 
 def _with_store(settings: Settings, work: "Callable[[Store], Awaitable[T]]") -> T:

@@ -13,7 +13,7 @@ from corral.core.accounts import Account, ApiKey, Scope
 from corral.core.pricing import usd
 
 if TYPE_CHECKING:
-    from corral.service.accounts.accounts import Accounts
+    from corral.service.accounts.services import AccountServices
 
 
 _SHOWN_ONCE: Final = (
@@ -63,19 +63,19 @@ class KeyCommands:
     ) -> None:
         """Create a key and print its secret once, to standard output; its id and terms go to standard error."""
 
-        async def work(accounts: "Accounts") -> tuple[Account, ApiKey, str]:
-            from corral.service.accounts.accounts import DEFAULT_SCOPES, KeyTerms  # noqa: PLC0415 - slow
+        async def work(services: "AccountServices") -> tuple[Account, ApiKey, str]:
+            from corral.service.accounts.api_keys import DEFAULT_SCOPES, KeyTerms  # noqa: PLC0415 - slow
 
-            owner = await accounts.account(account)
+            owner = await services.accounts.find(account)
             terms = KeyTerms(
                 name=name,
                 scopes=frozenset(scope) if scope else DEFAULT_SCOPES,
                 models=tuple(model) if model else None,
-                expires_at_ms=None if expires is None else expires.resolve(accounts.now_ms()),
+                expires_at_ms=None if expires is None else expires.resolve(services.keys.now_ms()),
                 spend_limit_nusd=spend_limit,
                 privacy=privacy,
             )
-            return owner, *await accounts.create_key(owner.id, terms)
+            return owner, *await services.keys.create(owner.id, terms)
 
         owner, key, secret = self._run(work)
         typer.echo(f"{key.id} of {owner.name}: {_terms(key)}.", err=True)
@@ -91,10 +91,10 @@ class KeyCommands:
     ) -> None:
         """List keys, oldest first, without secrets."""
 
-        async def work(accounts: "Accounts") -> tuple[dict[str, str], Sequence[ApiKey], int]:
-            wanted = None if account is None else (await accounts.account(account)).id
-            names = {each.id: each.name for each in await accounts.accounts()}
-            return names, await accounts.keys(wanted), accounts.now_ms()
+        async def work(services: "AccountServices") -> tuple[dict[str, str], Sequence[ApiKey], int]:
+            wanted = None if account is None else (await services.accounts.find(account)).id
+            names = {each.id: each.name for each in await services.accounts.list()}
+            return names, await services.keys.list(wanted), services.keys.now_ms()
 
         names, found, now_ms = self._run(work)
         if as_json:
@@ -108,8 +108,8 @@ class KeyCommands:
             # Without the value: it may be a secret, pasted by mistake.
             raise typer.BadParameter("the id of a key starts with 'key_'; see `corral key list`.", param_hint="ID")
 
-        async def work(accounts: "Accounts") -> ApiKey:
-            return await accounts.revoke_key(key_id)
+        async def work(services: "AccountServices") -> ApiKey:
+            return await services.keys.revoke(key_id)
 
         revoked = self._run(work)
         typer.echo(f"{revoked.id}  {revoked.name}: revoked")

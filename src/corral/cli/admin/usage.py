@@ -12,7 +12,8 @@ from corral.cli.terminal.tables import Column, print_json, print_table
 from corral.core.pricing import usd
 
 if TYPE_CHECKING:
-    from corral.service.accounts.accounts import Accounts, Dimension, Usage
+    from corral.service.accounts.services import AccountServices
+    from corral.service.accounts.usage import Dimension, Usage
 
 _DIMENSIONS: Final["dict[str, Dimension]"] = {
     "day": "day",
@@ -43,9 +44,11 @@ def usage_command(run: RunWithAccounts) -> Callable[..., None]:
         """Print sums of tokens and cost: a table on a terminal, tab-separated in a pipe."""
         split = _split(by)
 
-        async def work(accounts: "Accounts") -> "Sequence[Usage]":
-            wanted = None if account is None else (await accounts.account(account)).id
-            return await accounts.usage(account_id=wanted, by=tuple(split.values()), since_day=since, until_day=until)
+        async def work(services: "AccountServices") -> "Sequence[Usage]":
+            wanted = None if account is None else (await services.accounts.find(account)).id
+            return await services.usage.totals(
+                account_id=wanted, by=tuple(split.values()), since_day=since, until_day=until
+            )
 
         found = run(work)
         if as_json:

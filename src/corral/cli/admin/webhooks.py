@@ -54,7 +54,7 @@ class WebhookCommands:
         """List deliveries, newest first, without request and response bodies."""
 
         async def work(accounts: "Accounts", webhooks: "Webhooks") -> Sequence[Delivery]:
-            wanted = None if account is None else (await accounts.account(account)).id
+            wanted = None if account is None else (await accounts.find(account)).id
             return await webhooks.deliveries(wanted, prediction_id=prediction, limit=limit)
 
         found = self._run(work)
@@ -76,7 +76,7 @@ class WebhookCommands:
         """Print the secret with which an account's webhook receivers verify signatures."""
 
         async def work(accounts: "Accounts", webhooks: "Webhooks") -> str:
-            return await webhooks.secret((await accounts.account(account)).id)
+            return await webhooks.secret((await accounts.find(account)).id)
 
         typer.echo(self._run(work))
 
@@ -84,7 +84,7 @@ class WebhookCommands:
         """Create a new secret and print it. The previous secret stays valid for 24 hours."""
 
         async def work(accounts: "Accounts", webhooks: "Webhooks") -> str:
-            return await webhooks.rotate((await accounts.account(account)).id)
+            return await webhooks.rotate((await accounts.find(account)).id)
 
         secret = self._run(work)
         typer.echo("The previous secret stays valid for 24 hours.", err=True)

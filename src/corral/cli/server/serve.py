@@ -73,7 +73,7 @@ async def _serve(server: Server, settings: Settings, listener: socket.socket, pr
             http.stop(is_failed_start=True)
             return refusal
         progress.stop()
-        link = server.links.make(await server.accounts.key_id_of(server.api_key))
+        link = server.links.make(await server.account_services.keys.key_id_of(server.api_key))
         _print(banner(server, settings, port=listener.getsockname()[1], link=link))
         return None
 

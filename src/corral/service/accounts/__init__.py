@@ -1,1 +1,1 @@
-"""Accounts, API keys, scoped tokens, sign-ins and uploaded files."""
+"""Accounts, API keys, scoped tokens, usage reports, sign-ins and uploaded files."""

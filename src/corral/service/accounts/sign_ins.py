@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from corral.core.caller import Caller
-from corral.service.accounts.accounts import Accounts
+from corral.service.accounts.api_keys import ApiKeys
 from corral.store.books import sessions
 from corral.store.store import Store
 
@@ -12,10 +12,10 @@ from corral.store.store import Store
 class SignIns:
     """Creates, checks and ends browser sessions. Receives only the digest of the session cookie."""
 
-    def __init__(self, store: Store, accounts: Accounts, *, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, keys: ApiKeys, *, clock: Callable[[], float]) -> None:
         """Create the service over *store*; *clock* returns Unix time in seconds."""
         self._store = store
-        self._accounts = accounts
+        self._keys = keys
         self._clock = clock
 
     async def begin(self, digest: bytes, *, key_id: str, expires_at_s: int) -> None:
@@ -36,7 +36,7 @@ class SignIns:
         """
         if not await self._store.read(partial(sessions.is_open, digest=digest, now_ms=self._now_ms())):
             return None
-        return await self._accounts.caller_of(key_id)
+        return await self._keys.caller_of(key_id)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

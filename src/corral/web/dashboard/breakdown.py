@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from corral.service.accounts.accounts import Usage
+from corral.service.accounts.usage import Usage
 
 By = Literal["model", "key", "door"]
 BY: Final[tuple[By, ...]] = ("model", "key", "door")

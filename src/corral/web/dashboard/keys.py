@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from corral.core.accounts import ApiKey, Scope
 from corral.core.errors import InvalidRequest
-from corral.service.accounts.accounts import KeyTerms
+from corral.service.accounts.api_keys import KeyTerms
 from corral.web.dashboard.form_values import FormValues
 from corral.web.dashboard.layout import draw
 from corral.web.forms import Form

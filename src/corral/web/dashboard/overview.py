@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from corral.core.accounts import Account, ApiKey
 from corral.core.pricing import NUSD_PER_USD, usd
-from corral.service.accounts.accounts import Spend
+from corral.service.accounts.usage import Spend
 from corral.web.dashboard.breakdown import BY, MEASURES, Breakdown, By, Measure, break_down
 from corral.web.dashboard.layout import draw
 from corral.web.filters import read_filters

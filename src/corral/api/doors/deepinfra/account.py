@@ -28,8 +28,9 @@ from corral.api.doors.deepinfra.wire_account import (
 from corral.core.accounts import ApiKey, Scope
 from corral.core.caller import Caller
 from corral.core.errors import InvalidRequest, PermissionDenied, UnknownPrediction
-from corral.service.accounts.accounts import KeyTerms, Usage
+from corral.service.accounts.api_keys import KeyTerms
 from corral.service.accounts.scoped_tokens import MAX_LIFE_S, TokenTerms
+from corral.service.accounts.usage import Usage
 
 _CENTS_PER_USD: Final = 100
 
@@ -39,11 +40,12 @@ class Account:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
-        self._book = dependencies.keys
+        self._accounts = dependencies.accounts
+        self._api_keys = dependencies.keys
 
     async def me(self, _request: Request, caller: Caller) -> Response:
         """``GET /v1/me``. The account's name is the only personal data that Corral stores."""
-        account = await self._book.account(caller.account_id)
+        account = await self._accounts.get(caller.account_id)
         answer: Me = {
             "uid": account.id,
             "email_verified": False,
@@ -66,7 +68,7 @@ class Account:
 
     async def rate_limit(self, _request: Request, caller: Caller) -> Response:
         """``GET /v1/me/rate_limit``."""
-        limits = (await self._book.account(caller.account_id)).limits
+        limits = (await self._accounts.get(caller.account_id)).limits
         return to_json(
             {"rate_limit": self._dependencies.concurrent_per_model or None, "tpm_rate_limit": limits.tokens_per_minute}
         )
@@ -85,13 +87,13 @@ class Account:
         wanted = NewToken.model_validate(document)
         if any(key.name == wanted.name for key in await self._keys(caller)):
             raise NameTaken(f"There is a token called '{wanted.name}' already.")
-        key, secret = await self._book.create_key(caller.account_id, KeyTerms(name=wanted.name))
+        key, secret = await self._api_keys.create(caller.account_id, KeyTerms(name=wanted.name))
         return to_json({**_shown(key), "token": secret})
 
     async def delete_token(self, request: Request, caller: Caller) -> Response:
         """``DELETE /v1/api-tokens/{token}``: revoke the key."""
         key = await self._key(request, caller)
-        return to_json(_shown(await self._book.revoke_key(key.id)))
+        return to_json(_shown(await self._api_keys.revoke(key.id)))
 
     async def sign_jwt(self, request: Request, caller: Caller) -> Response:
         """``POST /v1/scoped-jwt``: signed with the caller's own key; an administrator may name any key of the
@@ -114,11 +116,11 @@ class Account:
             expires_at_s=self._expiry(wanted),
             spending_limit=wanted.spending_limit,
         )
-        return to_json({"token": await self._book.sign_token(caller.account_id, signer.id, terms)})
+        return to_json({"token": await self._api_keys.sign_token(caller.account_id, signer.id, terms)})
 
     async def read_jwt(self, request: Request, caller: Caller) -> Response:
         """``GET /v1/scoped-jwt?jwtoken=``: the limits of a token of this account."""
-        found = await self._book.read_token(request.query_params.get("jwtoken", ""))
+        found = await self._api_keys.read_token(request.query_params.get("jwtoken", ""))
         if found is None or found[0].account_id != caller.account_id:
             raise NotFound("The token is not valid, or not any more.")
         terms = found[1]
@@ -154,14 +156,14 @@ class Account:
         now_ms = 1000 * self._dependencies.clock()
         return [
             key
-            for key in await self._book.keys(caller.account_id)
+            for key in await self._api_keys.list(caller.account_id)
             if key.revoked_at_ms is None and (key.expires_at_ms is None or key.expires_at_ms > now_ms)
         ]
 
     async def _key(self, request: Request, caller: Caller) -> ApiKey:
         """Get the account's key that the path names, by its id or by its secret."""
         wanted = request.path_params["token"]
-        found = await self._book.authenticate(wanted)
+        found = await self._api_keys.authenticate(wanted)
         key_id = wanted if found is None or found.token is not None else found.key_id
         for key in await self._keys(caller):
             if key.id == key_id:
@@ -191,12 +193,12 @@ class Account:
             raise InvalidRequest("'from' is missing.", param="from")
         first = read_month(request.query_params["from"], name="from", now_s=now_s)
         last = read_month(request.query_params.get("to", "current"), name="to", now_s=now_s)
-        account = await self._book.account(caller.account_id)
+        account = await self._accounts.get(caller.account_id)
         asked = [await self._month(caller.account_id, month, key_id=key_id) for month in months(first, last)]
         return {"months": asked, "initial_month": str(month_of(account.created_at_ms / 1000))}
 
     async def _month(self, account_id: str, month: Month, *, key_id: str | None) -> UsageMonth:
-        sums = await self._book.usage(
+        sums = await self._dependencies.usage.totals(
             account_id=account_id,
             by=("model", "key_id"),
             since_day=month.first_day.isoformat(),

@@ -140,7 +140,7 @@ class ModelRoutes:
 
     async def account(self, _request: Request, caller: Caller) -> Response:
         """``GET /account``."""
-        return as_json(account_answer(await self._dependencies.keys.account(caller.account_id)))
+        return as_json(account_answer(await self._dependencies.accounts.get(caller.account_id)))
 
     async def webhook_secret(self, _request: Request, caller: Caller) -> Response:
         """``GET /webhooks/default/secret``."""
