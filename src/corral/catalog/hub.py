@@ -25,6 +25,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 import corral
 from corral.catalog.hub_files import HubFile, Listing, PullFailed, check_names, is_wanted
+from corral.checkpoints.directory_kinds import top_level
 
 _MOST_LISTING_BYTES: Final = 16 * 2**20
 _MOST_REFUSAL_BYTES: Final = 2**20
@@ -92,10 +93,10 @@ class Hub:
             raise self._no_hub()
         if not all(isinstance(sibling.rfilename, str) for sibling in siblings):  # pyright: ignore[reportUnnecessaryIsInstance] - taken from JSON as it is
             raise self._no_hub()
-        check_names(sibling.rfilename for sibling in siblings)
-        wanted = (sibling for sibling in siblings if is_wanted(sibling.rfilename))
-        files = {sibling.rfilename: self._file(sibling) for sibling in wanted}
-        return Listing(repository=repository, commit=info.sha, files=files)
+        paths = [sibling.rfilename for sibling in siblings]
+        check_names(paths)
+        files = {sibling.rfilename: self._file(sibling) for sibling in siblings if is_wanted(sibling.rfilename)}
+        return Listing(repository=repository, commit=info.sha, files=files, names=top_level(paths))
 
     def fetch(self, listing: Listing, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
         """Download the missing bytes of a file into *part*. Received bytes are kept if the download fails.

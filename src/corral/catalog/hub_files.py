@@ -4,27 +4,22 @@ A repository is untrusted: what it lists is chosen from by an allow list, and a 
 refuses the whole repository.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
-from corral.core.errors import CorralError
+from corral.checkpoints.directory import CONFIG
+from corral.checkpoints.directory_kinds import foreign_kind, without_weights
+from corral.checkpoints.weight_files import INDEX, choose_weight_files, is_weight_file
+from corral.core.errors import CheckpointRefused, CorralError
 
-CONFIG: Final = "config.json"
-INDEX: Final = "model.safetensors.index.json"
 _DESCRIPTIONS: Final = (
     CONFIG, "generation_config.json", INDEX, "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-_SINGLE: Final = "model.safetensors"
-_WEIGHTS: Final = ".safetensors"
-_DUPLICATE: Final = "consolidated"
-"""Begins the names of the same weights in Meta's own layout."""
 _MOST_DESCRIPTION_BYTES: Final = 64 * 2**20
 _MOST_WEIGHT_BYTES: Final = 10**12
-_MOST_FILES: Final = 1000
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
@@ -52,7 +47,9 @@ class Listing:
     commit: str
     """40 hex digits."""
     files: Mapping[str, HubFile]
-    """By name; the plain names at the top only, since a model has no others."""
+    """Files that may be part of a model, by name; the plain names at the top only, since a model has no others."""
+    names: frozenset[str] = frozenset()
+    """All names at the top; those of directories end with a slash."""
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -68,17 +65,20 @@ def check_names(names: Iterable[str]) -> None:
 
 def is_wanted(name: str) -> bool:
     """Whether a file may be part of a model: described by the allow list, weights only as safetensors."""
-    weights = name.endswith(_WEIGHTS) and not name.startswith(_DUPLICATE)
-    return _PLAIN_NAME.fullmatch(name) is not None and (name in _DESCRIPTIONS or weights)
+    return _PLAIN_NAME.fullmatch(name) is not None and (name in _DESCRIPTIONS or is_weight_file(name))
 
 
 def describing_files(listing: Listing) -> list[HubFile]:
     """Select configuration, tokenizer and index: small files that are enough to check whether the model is supported.
 
     Raises:
-        PullFailed: the repository holds no model, or one of them is absurdly large.
+        PullFailed: the repository holds no model that is read, or one of them is absurdly large.
     """
     files = [listing.files[name] for name in _DESCRIPTIONS if name in listing.files]
+    if (foreign := foreign_kind(listing.names)) is not None:
+        raise PullFailed(foreign.of(listing.repository))
+    if INDEX not in listing.files and not any(map(is_weight_file, listing.files)):
+        raise PullFailed(_without_weights(listing))
     if CONFIG not in listing.files:
         raise PullFailed(f"{listing.repository} holds no model: there is no {CONFIG} in it.")
     for file in files:
@@ -88,40 +88,26 @@ def describing_files(listing: Listing) -> list[HubFile]:
 
 
 def weight_files(listing: Listing, index: bytes | None) -> list[HubFile]:
-    """Select the weight files: those in the index, or all without an index.
+    """Select the weight files, as a directory with these files is read.
 
     Raises:
         PullFailed: there are none, one is missing, or they are absurdly many or large.
     """
-    if index is not None:
-        names = _indexed_names(listing.repository, index)
-    elif _SINGLE in listing.files:
-        names = [_SINGLE]
-    else:
-        names = sorted(name for name in listing.files if name.endswith(_WEIGHTS))
-    if not names:
-        raise PullFailed(f"{listing.repository} holds no *.safetensors; weights in other formats are not fetched.")
-    if len(names) > _MOST_FILES:
-        raise PullFailed(f"{listing.repository} has weights in {len(names)} files; at most {_MOST_FILES} are fetched.")
-    for name in names:
-        if name not in listing.files:
-            raise PullFailed(f"{listing.repository}: {INDEX} names {name}, which is not there.")
+    try:
+        names = choose_weight_files(listing.files.keys(), index)
+    except CheckpointRefused as error:
+        raise PullFailed(f"{listing.repository}: {error}") from error
     files = [listing.files[name] for name in names]
     if sum(file.size_bytes for file in files) > _MOST_WEIGHT_BYTES:
         raise PullFailed(f"The weights of {listing.repository} are larger than {_MOST_WEIGHT_BYTES} bytes.")
     return files
 
 
-def _indexed_names(repository: str, index: bytes) -> list[str]:
-    try:
-        document: object = json.loads(index)
-    except (ValueError, RecursionError) as error:
-        raise PullFailed(f"{repository}: {INDEX} is not valid JSON.") from error
-    weight_map = cast("dict[str, object]", document).get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise PullFailed(f"{repository}: {INDEX} has no weight_map.")
-    names = set(cast("dict[str, object]", weight_map).values())
-    for name in names:
-        if not isinstance(name, str) or not name.endswith(_WEIGHTS) or not is_wanted(name):
-            raise PullFailed(f"{repository}: {INDEX} names {str(name)[:100]!r}, which is no plain *.safetensors file.")
-    return sorted(cast("set[str]", names))
+def _without_weights(listing: Listing) -> str:
+    repository = listing.repository
+    if any(name.endswith(".gguf") for name in listing.names):
+        return (
+            f"{repository} holds GGUF files, and no *.safetensors. Download one of them, and give its path to "
+            "`corral serve`."
+        )
+    return without_weights(listing.names, repository).of(repository)

@@ -93,6 +93,7 @@ class GgufFile(RegularFile):
 
     def _read_counts(self, header: Cursor) -> tuple[int, int]:
         if header.take(4, "its magic") != _MAGIC:
+            self.check_kind("a GGUF file")
             raise self.refused("is not a GGUF file: it does not begin with GGUF")
         version = header.integer(4, "its version")
         if version not in _VERSIONS:

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 from typing import Self
 
+from corral.checkpoints.file_kinds import START_BYTES, is_lfs_pointer, lfs_refusal, recognize_start
 from corral.core.errors import CheckpointRefused
 
 
@@ -54,6 +55,39 @@ class RegularFile:
             done += count
         return buffer
 
+    def check_kind(self, expected: str) -> None:
+        """Refuse the file if its first bytes show that it is of another kind than *expected*: ``a GGUF file``.
+
+        Raises:
+            CheckpointRefused: the message says what it is.
+        """
+        start = bytes(self.read(0, min(START_BYTES, self.size_bytes)))
+        if is_lfs_pointer(start):
+            raise CheckpointRefused(lfs_refusal(self.path.name))
+        if (kind := recognize_start(start)) is not None:
+            raise CheckpointRefused(kind.in_place_of(expected, self.path.name))
+
     def refused(self, what: str) -> CheckpointRefused:
         """Create an error with the name of this file."""
         return CheckpointRefused(f"{self.path.name} {what}.")
+
+
+def read_whole(path: Path, most_bytes: int) -> bytes:
+    """Read a small file.
+
+    Raises:
+        CheckpointRefused: it cannot be read, is not a regular file, too large, or a Git LFS pointer.
+    """
+    if path.exists() and not path.is_file():
+        raise CheckpointRefused(f"{path.name} is not a regular file.")
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+            size_bytes = path.stat().st_size
+    except OSError as error:
+        raise CheckpointRefused(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > most_bytes:
+        raise CheckpointRefused(f"{path.name} has {size_bytes} bytes; at most {most_bytes} are read.")
+    if is_lfs_pointer(content):
+        raise CheckpointRefused(lfs_refusal(path.name))
+    return content

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from corral.checkpoints.config import Config
+from corral.checkpoints.config_kinds import check_kind
+from corral.checkpoints.directory import CONFIG, check_described, list_names
 from corral.checkpoints.gguf import GgufFile
 from corral.checkpoints.gguf_config import gguf_config
 from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
+from corral.checkpoints.regular_file import read_whole
 from corral.checkpoints.vocabulary import Vocabulary, VocabularyKind
 from corral.core.errors import CheckpointRefused
 
@@ -89,11 +92,14 @@ class DirectorySource:
     @property
     def modified_s(self) -> int:
         """Time of the last change of ``config.json``."""
-        return _modified_s(self._path / "config.json")
+        return _modified_s(self._path / CONFIG)
 
     def read_config(self) -> Config:
         """Read ``config.json``."""
-        return Config(file="config.json", values=read_json(self._path / "config.json"))
+        check_described(self._path, list_names(self._path))
+        config = Config(file=CONFIG, values=read_json(self._path / CONFIG))
+        check_kind(config)
+        return config
 
     def read_generation_config(self) -> Config | None:
         """Read ``generation_config.json``; None if there is none."""
@@ -105,7 +111,7 @@ class DirectorySource:
         for name, kind in _TOKENIZERS.items():
             path = self._path / name
             if path.is_file():
-                yield Vocabulary(file=name, kind=kind, content=_read_whole(path, _MOST_TOKENIZER_BYTES))
+                yield Vocabulary(file=name, kind=kind, content=read_whole(path, _MOST_TOKENIZER_BYTES))
 
 
 class GgufSource:
@@ -146,7 +152,7 @@ def read_json(path: Path) -> dict[str, object]:
     Raises:
         CheckpointRefused: the file is not a regular file, too large, or does not contain an object.
     """
-    text = _read_whole(path, _MOST_JSON_BYTES)
+    text = read_whole(path, _MOST_JSON_BYTES)
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -154,20 +160,6 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise CheckpointRefused(f"{path.name} is not a JSON object.")
     return cast("dict[str, object]", value)
-
-
-def _read_whole(path: Path, most_bytes: int) -> bytes:
-    if path.exists() and not path.is_file():
-        raise CheckpointRefused(f"{path.name} is not a regular file.")
-    try:
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
-            size_bytes = path.stat().st_size
-    except OSError as error:
-        raise CheckpointRefused(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > most_bytes:
-        raise CheckpointRefused(f"{path.name} has {size_bytes} bytes; at most {most_bytes} are read.")
-    return content
 
 
 def _modified_s(path: Path) -> int:

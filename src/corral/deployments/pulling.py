@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corral.catalog.hub_files import INDEX, HubFile, Listing, PullFailed, describing_files, weight_files
+from corral.catalog.hub_files import HubFile, Listing, PullFailed, describing_files, weight_files
+from corral.checkpoints.weight_files import INDEX
 from corral.core.errors import CheckpointRefused
 from corral.engines.stepper import Progress, Report
 

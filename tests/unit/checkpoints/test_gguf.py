@@ -94,7 +94,7 @@ ALIGN = "general.alignment"
 
 MALFORMED = (
     (b"", "is truncated: its magic"),
-    (b"PK\x03\x04" + bytes(100), "is not a GGUF file"),
+    (b"GGML" + bytes(100), "is not a GGUF file"),
     (pack(version=1), "of version 1"),
     (pack(version=3 << 24), "big-endian"),
     (pack()[:20], "is truncated: its number of metadata pairs"),

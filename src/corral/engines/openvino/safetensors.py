@@ -75,9 +75,15 @@ class SafetensorsFile(RegularFile):
     def _read_header(self) -> dict[str, object]:
         if self.size_bytes < 8:
             raise self.refused(f"is truncated: {self.size_bytes} bytes, and the header's length alone takes 8")
-        self._header_bytes = int.from_bytes(self.read(0, 8), "little")
+        start = self.read(0, min(9, self.size_bytes))
+        if start[8:] != b"{":
+            self.check_kind("a safetensors file")
+        self._header_bytes = int.from_bytes(start[:8], "little")
         if self._header_bytes > _MOST_HEADER_BYTES:
-            raise self.refused(f"claims a header of {self._header_bytes} bytes; is it a safetensors file?")
+            raise self.refused(
+                f"is no safetensors file, or a damaged one: it claims a header of {self._header_bytes} bytes, and at "
+                f"most {_MOST_HEADER_BYTES} are read"
+            )
         if 8 + self._header_bytes > self.size_bytes:
             raise self.refused(
                 f"is truncated: {self.size_bytes} bytes, and its header ends at {8 + self._header_bytes}"

@@ -1,25 +1,22 @@
 """Read a Llama checkpoint from a Transformers directory: ``config.json`` and ``*.safetensors``.
 
-Opening checks that all tensors exist with the right shapes and readable data types; no tensor is read. Pickled weights
-are refused, because loading a pickle can run code.
+Opening checks that all tensors exist with the right shapes and readable data types; no tensor is read.
 """
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn, Self, cast
+from typing import NoReturn, Self
 
-from corral.checkpoints.source import DirectorySource, read_json
+from corral.checkpoints.directory import find_weight_files
+from corral.checkpoints.source import DirectorySource
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.safetensors import READABLE_DTYPES, SafetensorsFile
 from corral.engines.openvino.shape import LlamaShape, read_shape
 from corral.engines.openvino.tensors import HeldForm, Rows
 
-_MOST_FILES = 1000
-_INDEX = "model.safetensors.index.json"
-_DIGEST_CHUNK_BYTES = 16 * 2**20
 _IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
 """Tensors of old exports that are computed from ``rope_theta`` instead."""
 
@@ -37,7 +34,7 @@ class SafetensorsCheckpoint:
         self.shape: LlamaShape = read_shape(DirectorySource(directory).read_config())
         self.held: Mapping[str, HeldForm] = MappingProxyType({})
         with ExitStack() as opening:
-            self._files = [opening.enter_context(SafetensorsFile(path)) for path in _weight_files(directory)]
+            self._files = [opening.enter_context(SafetensorsFile(path)) for path in find_weight_files(directory)]
             self._places = self._place_tensors()
             self._closing = opening.pop_all()
 
@@ -88,36 +85,6 @@ class SafetensorsCheckpoint:
             if name not in places:
                 raise CheckpointRefused(f"Tensor {name} is in no weights file of {self.path}.")
         return places
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    if (directory / _INDEX).exists():
-        return _indexed_files(directory)
-    found = sorted(directory.glob("*.safetensors"))
-    if len(found) > _MOST_FILES:
-        raise CheckpointRefused(f"{directory} holds {len(found)} safetensors files.")
-    if found:
-        return found
-    if any(next(directory.glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth")):
-        raise CheckpointRefused(
-            f"{directory} holds weights only as pickles (.bin, .pt, .pth), which can run code when loaded; "
-            f"only *.safetensors are read."
-        )
-    raise CheckpointRefused(f"{directory} holds no weights: no *.safetensors file.")
-
-
-def _indexed_files(directory: Path) -> list[Path]:
-    weight_map = read_json(directory / _INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointRefused(f"{_INDEX}: weight_map is missing or not an object.")
-    names = set(cast("dict[str, object]", weight_map).values())
-    if len(names) > _MOST_FILES:
-        raise CheckpointRefused(f"{_INDEX} names {len(names)} files.")
-    for name in names:
-        # A checkpoint is untrusted: an entry must not refer to a file outside its directory.
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointRefused(f"{_INDEX}: {str(name)[:100]!r} is not a plain *.safetensors file name.")
-    return [directory / name for name in sorted(cast("set[str]", names))]
 
 
 def _check_unwanted(name: str, shape: LlamaShape, file: SafetensorsFile) -> None:

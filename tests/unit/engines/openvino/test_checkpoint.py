@@ -66,7 +66,6 @@ def test_the_plain_kind_of_rope_parameters_is_the_same_as_rope_theta(tmp_path: P
         ("hidden_act", "gelu"),
         ("attention_bias", True),
         ("mlp_bias", True),
-        ("quantization_config", {"quant_method": "gptq"}),
         ("head_dim", 32),
         ("num_attention_heads", 3),
         ("num_key_value_heads", 3),
@@ -121,7 +120,7 @@ def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pt"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.pth", "model.pt"])
 def test_pickles_are_refused_and_never_opened(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(MHA.config()))
     os.mkfifo(tmp_path / name)  # reading it would wait for ever
@@ -132,7 +131,8 @@ def test_pickles_are_refused_and_never_opened(name: str, tmp_path: Path) -> None
 def test_a_missing_directory_and_a_missing_config_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match="nowhere cannot be opened"):
         open_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(CheckpointRefused, match=r"config\.json cannot be read"):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointRefused, match=r"has no config\.json, which describes the model"):
         open_checkpoint(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_an_index_that_leaves_its_directory_is_refused(name: object, tmp_path: P
 def test_a_missing_shard_is_refused_by_name(tmp_path: Path) -> None:
     replace(MHA, shards=3).write(tmp_path)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(CheckpointRefused, match=r"model-00002-of-00003\.safetensors cannot be opened"):
+    with pytest.raises(CheckpointRefused, match=r"index\.json names files .* \(1 of 3\): model-00002-of-00003"):
         open_checkpoint(tmp_path)
 
 
@@ -188,9 +188,9 @@ def test_a_bias_that_config_does_not_mention_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
-    MHA.write(tmp_path)
-    (tmp_path / "again.safetensors").write_bytes(pack({NORM: MHA.tensors()[NORM]}, F32))
-    with pytest.raises(CheckpointRefused, match=r"in both again\.safetensors and model\.safetensors"):
+    (MHA.write(tmp_path) / "model.safetensors").rename(tmp_path / "model-0.safetensors")
+    (tmp_path / "model-1.safetensors").write_bytes(pack({NORM: MHA.tensors()[NORM]}, F32))
+    with pytest.raises(CheckpointRefused, match=r"in both model-0\.safetensors and model-1\.safetensors"):
         open_checkpoint(tmp_path)
 
 
@@ -212,7 +212,7 @@ def entry(dtype: object = "F32", shape: object = (4,), offsets: object = (0, 16)
 @pytest.mark.parametrize(
     ("start", "said"),
     [
-        (b"PK\x03\x04\xff\xff\xff\xff" + b"\0" * 100, "claims a header of"),
+        ((2**60).to_bytes(8, "little") + b"\0" * 100, f"claims a header of {2**60} bytes"),
         ((4).to_bytes(8, "little") + b"{{{{", "not valid JSON"),
         ((2).to_bytes(8, "little") + b"[]", "not a JSON object"),
         ((27).to_bytes(8, "little") + b'{"a": {"x": 1, "x": 2}}    ', "unique names"),
