@@ -124,6 +124,6 @@ def test_gguf_shape_and_name_only_suggest_a_known_model(tmp_path: Path) -> None:
 def test_unsupported_file_error_names_the_file(demo_file: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(demo_file.read_bytes()[:-1000])
-    for path, said in ((cut, r"^cut\.gguf is truncated"), (DEMO / "model.safetensors", "is not a GGUF file")):
+    for path, said in ((cut, r"^cut\.gguf is truncated"), (DEMO / "model.safetensors", "should be a GGUF file")):
         with pytest.raises(CheckpointRefused, match=said):
             build(load_settings({"model": str(path), "data_dir": tmp_path / "data"}, {}), lambda _: None)

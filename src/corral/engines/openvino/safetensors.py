@@ -76,7 +76,7 @@ class SafetensorsFile(RegularFile):
         if self.size_bytes < 8:
             raise self.refused(f"is truncated: {self.size_bytes} bytes, and the header's length alone takes 8")
         start = self.read(0, min(9, self.size_bytes))
-        if start[8:] != b"{":
+        if bytes(start[8:]) != b"{":
             self.check_kind("a safetensors file")
         self._header_bytes = int.from_bytes(start[:8], "little")
         if self._header_bytes > _MOST_HEADER_BYTES:
