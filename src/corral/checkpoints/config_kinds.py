@@ -36,8 +36,8 @@ def check_kind(config: Config) -> None:
     for field in _OTHER_INPUTS:
         if isinstance(config.get(field), dict):
             raise CheckpointRefused(
-                f"{config.file}: {field} says that the model reads images or sound; only models of text are served. Use "
-                "the text model that it was made from."
+                f"{config.file}: {field} says that the model reads images or sound; only models of text are served. "
+                "Use the text model that it was made from."
             )
     if config.get("is_encoder_decoder") is True:
         raise CheckpointRefused(
