@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from corral.catalog.local import LocalModels
-from corral.checkpoints.directory import find_weight_files
 from corral.cli.main import app
 from tests.cli.processes import Result, run_in_pipes
 from tests.hub import COMMIT, STRANGER, TOKEN, FakeHub, serving_hub, shards, tiny_files
@@ -332,38 +331,6 @@ def test_index_that_lists_other_files_than_weights_is_rejected(hub: FakeHub, nam
 def test_an_index_that_names_an_absent_file_is_refused(hub: FakeHub, files: dict[str, bytes]) -> None:
     del hub.repositories[NAME].files[shards(files)[2]]
     assert f"index.json names files that are not there (1 of 3): {shards(files)[2]}." in refused(NAME)
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (["adapter_config.json", "adapter_model.safetensors"], f"{NAME} is a LoRA adapter (adapter_config.json)"),
-        (["config.json", "model.Q4_K_M.gguf"], f"{NAME} holds GGUF files, and no *.safetensors."),
-        (["config.json", "pytorch_model.bin"], f"Model.from_pretrained('{NAME}', torch_dtype=\"auto\")"),
-        (["params.json", "consolidated.00.pth"], f"{NAME} holds weights in Meta's original format"),
-        (["config.json", "onnx/model.onnx"], f"{NAME} is a model exported to ONNX (onnx/)"),
-        (["model_index.json", "unet/model.safetensors"], f"{NAME} is a Diffusers pipeline"),
-        ([], f"{NAME} is empty"),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, list) and value else "",
-)
-def test_repository_in_another_format_is_named_before_anything_is_downloaded(
-    hub: FakeHub, data_dir: Path, names: list[str], said: str
-) -> None:
-    hub.publish(NAME, dict.fromkeys(names, b"{}"))
-    assert said in refused(NAME)
-    assert [asked.path for asked in hub.asked] == [f"/api/models/{NAME}"]
-    assert not (folder(data_dir) / COMMIT).exists()
-
-
-def test_pull_and_serve_choose_the_same_weights(hub: FakeHub, files: dict[str, bytes], data_dir: Path) -> None:
-    both = {**files, "consolidated-00001-of-00001.safetensors": b"the same once more"}
-    del both["model.safetensors.index.json"]
-    hub.publish(NAME, both)
-    pulled(NAME)
-    snapshot = folder(data_dir) / COMMIT
-    (snapshot / "consolidated.safetensors").write_bytes(both["consolidated.safetensors"])
-    assert [path.name for path in find_weight_files(snapshot)] == shards(files)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@
 Architectures are checked where the sizes are read; this finds what would be refused there without saying why.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Final, cast
 
-from corral.checkpoints.config import Config
+from corral.checkpoints.config import Config, as_written
 from corral.core.errors import CheckpointRefused
 
 _QUANTIZATIONS: Final = ("quantization_config", "compression_config")
@@ -17,7 +16,6 @@ _INSTEAD: Final = (
     "Use the model's original repository (BF16, F16 or F32 safetensors), which `--quantize int8` or `int4` stores "
     "smaller, or a GGUF file of it"
 )
-_MOST_SHOWN: Final = 100
 
 
 def check_kind(config: Config) -> None:
@@ -48,11 +46,11 @@ def check_kind(config: Config) -> None:
 def _quantized(config: Config, field: str, value: Mapping[str, object]) -> CheckpointRefused:
     method = value.get("quant_method")
     if method is None and "group_size" in value and "bits" in value:
-        bits = json.dumps(value["bits"])[:_MOST_SHOWN]
+        bits = as_written(value["bits"])
         return CheckpointRefused(
             f"{config.file}: {field} says that MLX quantized the weights to {bits} bits, which is not read. {_INSTEAD}."
         )
-    shown = json.dumps(method)[:_MOST_SHOWN]
     return CheckpointRefused(
-        f"{config.file}: {field}.quant_method is {shown}; weights quantized this way are not read. {_INSTEAD}."
+        f"{config.file}: {field}.quant_method is {as_written(method)}; weights quantized this way are not "
+        f"read. {_INSTEAD}."
     )
