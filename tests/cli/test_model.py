@@ -183,7 +183,7 @@ def test_unfinished_pull_can_be_removed(hub: FakeHub, pulled: Path, data_dir: Pa
     said("model", "remove", PULLED, "--yes")
     hub.cut["model-00002-of-00003.safetensors"] = 100
     hub.down_after_cut = True
-    assert "What has come is kept" in refused("pull", PULLED)
+    assert "The bytes received are kept" in refused("pull", PULLED)
     hub.refusal = 0
     assert pulled.is_dir()
     said("model", "remove", PULLED, "--yes")

@@ -164,7 +164,7 @@ def test_next_pull_requests_only_the_missing_bytes(hub: FakeHub, files: dict[str
     first, second, third = shards(files)
     hub.cut[second] = 5000
     hub.down_after_cut = True
-    assert "status 503. What has come is kept" in refused(NAME)
+    assert "status 503. The bytes received are kept" in refused(NAME)
     assert LocalModels(data_dir).models() == ()
     hub.refusal = 0
     hub.asked.clear()
@@ -224,7 +224,7 @@ def test_disk_full_during_the_download_is_reported(monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("corral.catalog.hub._write", full)
-    assert "The disk is full. What has come is kept" in refused(NAME)
+    assert "The disk is full. The bytes received are kept" in refused(NAME)
 
 
 # Who may
@@ -233,11 +233,11 @@ def test_disk_full_during_the_download_is_reported(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("terms", "token", "said"),
     [
-        ({"gated": True}, None, "is gated: accept Meta's licence at {url}/{name}, then give a token with --token"),
+        ({"gated": True}, None, "is gated: accept Meta's licence at {url}/{name}, then set a token with --token"),
         ({"gated": True}, STRANGER, "is gated, and this token's account may not read it: accept Meta's licence at"),
-        ({"private": True}, None, "has no model {name}, or it is private: give a token with --token or in HF_TOKEN."),
-        ({"private": True}, STRANGER, "has no model {name} that this token may see."),
-        ({}, "hf_made-up", "does not accept the token."),
+        ({"private": True}, None, "has no model {name}, or it is private: set a token with --token or in HF_TOKEN."),
+        ({"private": True}, STRANGER, "has no model {name} that this token may read."),
+        ({}, "hf_made-up", "does not accept the token of --token or HF_TOKEN: it may be revoked or expired."),
     ],
 )
 def test_unauthorized_pull_says_what_to_do(
@@ -311,7 +311,7 @@ def test_small_file_is_verified_by_its_git_hash(hub: FakeHub, files: dict[str, b
 def test_file_longer_than_listed_is_rejected(hub: FakeHub, files: dict[str, bytes]) -> None:
     (shard, *_) = shards(files)
     hub.instead[shard] = files[shard] + b"x" * 2**20
-    assert f"More came for {shard} than the {len(files[shard])} bytes that are listed." in refused(NAME)
+    assert f"sent more for {shard} than the {len(files[shard])} bytes that it lists." in refused(NAME)
 
 
 @pytest.mark.parametrize("name", ["../../evil.safetensors", "/etc/evil.safetensors", "a/../../x", "..\\x", "a\nb"])
@@ -349,7 +349,7 @@ def test_an_index_that_names_an_absent_file_is_refused(hub: FakeHub, files: dict
 )  # fmt: skip
 def test_address_that_is_not_a_hub_is_reported(hub: FakeHub, listing: object) -> None:
     hub.listing = listing
-    assert "does not answer as the Hugging Face Hub does; see the setting hub_url." in refused(NAME)
+    assert "is not one of a Hugging Face Hub; check the setting hub_url." in refused(NAME)
 
 
 def test_unsupported_model_is_rejected_before_its_weights_are_downloaded(

@@ -1,10 +1,10 @@
-"""The Hugging Face Hub, through its own library: what a repository lists, and one file of it, taken up where it broke.
+"""Client of the Hugging Face Hub, over its own library: list a repository, download a file, resume a download.
 
-Every request goes through the client made here, which sends the token to the Hub alone, never falls back to a
-connection without TLS, and bounds what it reads. The library's own download keeps nothing of a transfer that ended with
-its process, so the bytes are fetched here, by plain HTTP with ranges; its Xet protocol, which has checks of its own in
-place of ours, is not used. The library's variables (``HF_ENDPOINT``, ``HF_HUB_*``, a stored token) have no say: address
-and token are handed over, and its telemetry is off.
+Every request goes through the client made here, which sends the token only to the Hub, never falls back to a
+connection without TLS, and limits the size of responses. The library's own download keeps nothing if its process ends,
+so files are downloaded here, by plain HTTP with ranges. Its Xet protocol is not used, because it has its own checksums.
+The library's environment variables (``HF_ENDPOINT``, ``HF_HUB_*``) and stored token are ignored: URL and token are
+passed in, and its telemetry is off.
 """
 
 import errno
@@ -33,7 +33,7 @@ _MOST_LISTED: Final = 20_000
 _MOST_REDIRECTS: Final = 5
 _TIMEOUT_S: Final = 30.0
 _DELAYS_S: Final = (0.0, 1.0, 4.0)
-"""Before the first, second and third time that a broken transfer is taken up without a new byte having come."""
+"""Delay before each retry of a broken download; counted from the start again when new bytes were received."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
@@ -59,9 +59,12 @@ class Hub:
             place = httpx2.URL(self._url)
             self._origin = place.origin
         except (httpx2.InvalidURL, ValueError) as error:
-            raise PullFailed(f"hub_url: {url} is no address.") from error
+            raise PullFailed(f"hub_url: '{url}' is not a URL such as https://huggingface.co.") from error
         if token is not None and place.scheme != "https" and place.host not in _LOOPBACK:
-            raise PullFailed(f"The token is not sent to {self._url}: without https, others could read it on its way.")
+            raise PullFailed(
+                f"The token is not sent to {self._url}: without https, others could read it. "
+                "Set hub_url to an https URL, or pull without a token."
+            )
 
     def __enter__(self) -> Self:
         constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -76,14 +79,14 @@ class Hub:
         """List the files of a repository at a branch, tag or commit; None is its main branch.
 
         Raises:
-            PullFailed: it does not exist, may not be read, or lists what no repository should.
+            PullFailed: it does not exist or may not be read, or the response is not valid.
         """
         api = HfApi(endpoint=self._url, token=self._token or False)
         with self._sentences(repository, revision):
             try:
                 info = api.model_info(repository, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
             except HFValidationError as error:
-                raise PullFailed(f"{repository!r} is not the name of a repository: owner/name.") from error
+                raise PullFailed(f"'{repository}' is not the name of a repository, such as owner/name.") from error
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
                 raise self._no_hub() from error
         siblings = info.siblings or []
@@ -105,10 +108,10 @@ class Hub:
             listing: where the file is listed.
             file: one of its files.
             part: a file with the first bytes, or none yet.
-            advance: told how many bytes came, or how many of those kept must come anew, as a negative number.
+            advance: called with the number of bytes received; negative if kept bytes must be downloaded again.
 
         Raises:
-            PullFailed: the Hub, the network or the disk does not let it.
+            PullFailed: the Hub refuses, or the network or the disk fails.
         """
         delays_s = iter(_DELAYS_S)
         while True:
@@ -146,11 +149,13 @@ class Hub:
                 for chunk in response.iter_bytes():
                     done += len(chunk)
                     if done > file.size_bytes:
-                        raise PullFailed(f"More came for {file.name} than the {file.size_bytes} bytes that are listed.")
+                        raise PullFailed(
+                            f"{self._url} sent more for {file.name} than the {file.size_bytes} bytes that it lists."
+                        )
                     _write(out.fileno(), chunk)
                     advance(len(chunk))
         if done < file.size_bytes:
-            raise PullFailed(f"Only {done} of {file.size_bytes} bytes came for {file.name}. Pull again to go on.")
+            raise PullFailed(f"{file.name}: {done} of {file.size_bytes} bytes were received. Pull again to continue.")
 
     def _make_client(self) -> httpx2.Client:
         return httpx2.Client(
@@ -165,7 +170,9 @@ class Hub:
         if request.url.origin != self._origin:
             request.headers.pop("Authorization", None)
             if self._url.startswith("https:") and request.url.scheme != "https":
-                raise PullFailed(f"{self._url} sends us to an address without https; what came could be anybody's.")
+                raise PullFailed(
+                    f"{self._url} redirects to {request.url.host} without https, where anybody could change the files."
+                )
         request.headers["User-Agent"] = f"corral/{corral.__version__}"
         request.headers["Accept-Encoding"] = "identity"  # ranges and sizes are those of the file
 
@@ -196,47 +203,51 @@ class Hub:
             raise PullFailed(self._refusal(error, repository, revision)) from error
         except httpx2.TransportError as error:
             raise PullFailed(
-                f"The connection to {self._url} or to where it keeps its files failed ({type(error).__name__}). "
-                "What has come is kept; pull again to go on."
+                f"The connection to {self._url} or to its file storage failed ({type(error).__name__}). "
+                "The bytes received are kept; pull again to continue."
             ) from error
         except OSError as error:
             if error.errno in _FULL:
-                raise PullFailed("The disk is full. What has come is kept; make room, then pull again.") from error
-            raise PullFailed(f"What came cannot be written: {error.strerror}.") from error
+                raise PullFailed(
+                    "The disk is full. The bytes received are kept; free space, then pull again."
+                ) from error
+            raise PullFailed(f"The download cannot be written: {error.strerror}.") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._no_hub() from error
 
     def _refusal(self, error: HfHubHTTPError, repository: str, revision: str | None) -> str:
         """Convert an error status to an error that says what to do."""
-        give = "give a token with --token or in HF_TOKEN"
+        advice = "set a token with --token or in HF_TOKEN"
         anonymous = self._token is None
         match error, error.response.status_code:
             case GatedRepoError(), _:
-                return self._gate(repository, give)
+                return self._gate(repository, advice)
             case RevisionNotFoundError(), _:
-                return f"{repository} has no revision {revision!r}."
+                return f"{repository} has no revision '{revision}'."
             case _, 401 if not anonymous:
-                return f"{self._url} does not accept the token."
+                return f"{self._url} does not accept the token of --token or HF_TOKEN: it may be revoked or expired."
             case _, 401 | 404:
-                seen = f", or it is private: {give}" if anonymous else " that this token may see"
+                seen = f", or it is private: {advice}" if anonymous else " that this token may read"
                 return f"{self._url} has no model {repository}{seen}."
             case _, 403:
-                return f"{self._url} refuses {repository}" + (f": {give}." if anonymous else " to this token.")
+                return f"{self._url} denies access to {repository}" + (
+                    f": {advice}." if anonymous else " to this token."
+                )
             case _, status:
-                return f"{self._url} answered with status {status}. What has come is kept; pull again later."
+                return f"{self._url} answered with status {status}. The bytes received are kept; pull again later."
 
-    def _gate(self, repository: str, give: str) -> str:
+    def _gate(self, repository: str, advice: str) -> str:
         whose = "Meta's" if repository.lower().startswith("meta-llama/") else "its"
         accept = f"accept {whose} licence at {self._url}/{repository}"
         if self._token is None:
-            return f"{repository} is gated: {accept}, then {give}."
+            return f"{repository} is gated: {accept}, then {advice}."
         return (
             f"{repository} is gated, and this token's account may not read it: {accept} with that account, wait until "
-            "access is granted, and see that the token may read gated repositories."
+            "access is granted, and check that the token may read gated repositories."
         )
 
     def _no_hub(self) -> PullFailed:
-        return PullFailed(f"{self._url} does not answer as the Hugging Face Hub does; see the setting hub_url.")
+        return PullFailed(f"The response of {self._url} is not one of a Hugging Face Hub; check the setting hub_url.")
 
 
 class _BoundedStream(httpx2.SyncByteStream):

@@ -44,7 +44,7 @@ def test_redirect_to_another_host_has_no_token(asked: list[httpx2.Request], tmp_
 
 
 def test_a_hub_with_https_may_not_redirect_to_one_without(asked: list[httpx2.Request], tmp_path: Path) -> None:
-    with pytest.raises(PullFailed, match="sends us to an address without https"):
+    with pytest.raises(PullFailed, match=r"redirects to end\.example without https"):
         fetch("https://open.example", tmp_path / "part")
     assert [request.url.host for request in asked] == ["open.example"]
 
@@ -52,7 +52,7 @@ def test_a_hub_with_https_may_not_redirect_to_one_without(asked: list[httpx2.Req
 def test_not_even_the_same_host_with_https_gets_the_token_and_endless_redirects_end(
     asked: list[httpx2.Request], tmp_path: Path
 ) -> None:
-    with pytest.raises(PullFailed, match="does not answer as the Hugging Face Hub does"):
+    with pytest.raises(PullFailed, match="is not one of a Hugging Face Hub"):
         fetch("http://localhost", tmp_path / "part")
     assert [request.headers.get("Authorization") for request in asked] == [f"Bearer {TOKEN}", *[None] * 5]
 
