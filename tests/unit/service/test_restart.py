@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from corral.core.errors import Canceled, EngineUnavailable, ServerStopping
 from corral.core.generation import Delta, GenerationRequest, Sampling, Stopping
@@ -171,8 +172,12 @@ async def test_a_run_is_settled_for_what_it_emitted_when_other_weights_are_serve
         await desk.balanced()
 
 
-@pytest.mark.parametrize("column", ["weights_id", "prompt_digest"])
-async def test_a_run_of_an_earlier_version_is_settled_and_not_continued(database: Path, column: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "missing"), [("weights_id", "the id of its weights"), ("prompt_digest", "the digest of its prompt")]
+)
+async def test_a_run_stored_by_an_earlier_version_is_settled_and_not_resumed(
+    database: Path, column: str, missing: str
+) -> None:
     async with working(step_s=0.003) as engine, serving(database, engine) as desk:
         await seat(desk)
         async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
@@ -180,11 +185,14 @@ async def test_a_run_of_an_earlier_version_is_settled_and_not_continued(database
         before = desk
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(f"UPDATE predictions SET {column} = NULL")
-    async with working() as engine, serving(database, engine) as desk:
-        desk.sit_down_again(before)
-        stored = await desk.settled(run.id)
-        assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
-        await desk.balanced()
+    with capture_logs() as logs:
+        async with working() as engine, serving(database, engine) as desk:
+            desk.sit_down_again(before)
+            stored = await desk.settled(run.id)
+            assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
+            await desk.balanced()
+    reasons = [entry["reason"] for entry in logs if entry["event"] == "run_not_resumed"]
+    assert reasons == [f"an earlier version stored it, without {missing}"]
 
 
 async def begun_before_the_first_load(database: Path) -> tuple[Desk, str]:

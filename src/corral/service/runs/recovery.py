@@ -103,11 +103,8 @@ class Recovery:
         except Exception as error:  # noqa: BLE001 - the edge of a run: one that cannot be read must not stop the others
             await self._abandon(left, type(error).__name__)
             return
-        is_unbegun = stored.weights_id is None and not events and not left.engine_tokens
-        if prepared.weights_id != stored.weights_id and not is_unbegun:
-            await self._abandon(left, "other weights are served now")
-        elif prepared.prompt_digest != stored.prompt_digest:
-            await self._abandon(left, "its prompt would be other token ids now")
+        if (obstacle := _obstacle(left, events, prepared)) is not None:
+            await self._abandon(left, obstacle)
         elif self._unfinished.pop(stored.id, None) is not None:
             resume(left, ask, prepared, events)
 
@@ -129,6 +126,21 @@ class Recovery:
     async def _events_of(self, prediction_id: str) -> list[GenerationEvent]:
         rows = await self._store.read(partial(streams.read_from, prediction_id=prediction_id))
         return [event for row in rows for event in decode_events(row.payload)]
+
+
+def _obstacle(left: settlements.Unfinished, events: Sequence[GenerationEvent], prepared: Prepared) -> str | None:
+    """Explain why a prediction cannot be resumed with the same result; None if it can."""
+    stored = left.prediction
+    is_started = stored.weights_id is not None or bool(events) or bool(left.engine_tokens)
+    if is_started and stored.weights_id is None:
+        return "an earlier version stored it, without the id of its weights"
+    if is_started and prepared.weights_id != stored.weights_id:
+        return "other weights are served now"
+    if stored.prompt_digest is None:
+        return "an earlier version stored it, without the digest of its prompt"
+    if prepared.prompt_digest != stored.prompt_digest:
+        return "its prompt would be other token ids now"
+    return None
 
 
 async def _until_stored(prediction_id: str, attempt: Callable[[], Awaitable[T]]) -> T:
