@@ -1,7 +1,9 @@
 """``corral account``: create and list accounts, change their credit and limits."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -18,37 +20,82 @@ if TYPE_CHECKING:
     from corral.service.accounts.usage import Spend
 
 Name = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Name or id of the account.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LimitOption:
+    """Option that sets or removes a limit."""
+
+    flag: str
+    parser: Callable[[str], Limit]
+    metavar: str
+    help: str
+    unit: str
+    """Written after the value in the list of limits."""
+
+
 _USD_LIMIT: Final = "USD|none"
 _COUNT_LIMIT: Final = "N|none"
-LimitDay = Annotated[
-    Limit | None,
-    typer.Option("--limit-day", parser=usd_limit, metavar=_USD_LIMIT, help="Spend limit per day (UTC)."),
-]
-LimitMonth = Annotated[
-    Limit | None,
-    typer.Option("--limit-month", parser=usd_limit, metavar=_USD_LIMIT, help="Spend limit per month (UTC)."),
-]
-RequestsPerMinute = Annotated[
-    Limit | None,
-    typer.Option("--requests-per-minute", parser=count_limit, metavar=_COUNT_LIMIT, help="Requests per minute."),
-]
-TokensPerMinute = Annotated[
-    Limit | None,
-    typer.Option(
-        "--tokens-per-minute", parser=count_limit, metavar=_COUNT_LIMIT, help="Prompt and completion tokens per minute."
+_LIMITS: Final[Mapping[str, _LimitOption]] = {
+    "spend_per_day_nusd": _LimitOption(
+        flag="--limit-day", parser=usd_limit, metavar=_USD_LIMIT, help="Spend limit per day (UTC).", unit="per day"
     ),
-]
-ConcurrentRuns = Annotated[
-    Limit | None,
-    typer.Option("--concurrent-runs", parser=count_limit, metavar=_COUNT_LIMIT, help="Concurrent runs."),
-]
-_LIMIT_WORDS: Final = {
-    "spend_per_day_nusd": "per day",
-    "spend_per_month_nusd": "per month",
-    "requests_per_minute": "requests per minute",
-    "tokens_per_minute": "tokens per minute",
-    "concurrent_runs": "concurrent runs",
+    "spend_per_month_nusd": _LimitOption(
+        flag="--limit-month",
+        parser=usd_limit,
+        metavar=_USD_LIMIT,
+        help="Spend limit per month (UTC).",
+        unit="per month",
+    ),
+    "requests_per_minute": _LimitOption(
+        flag="--requests-per-minute",
+        parser=count_limit,
+        metavar=_COUNT_LIMIT,
+        help="Requests per minute.",
+        unit="requests per minute",
+    ),
+    "tokens_per_minute": _LimitOption(
+        flag="--tokens-per-minute",
+        parser=count_limit,
+        metavar=_COUNT_LIMIT,
+        help="Prompt and completion tokens per minute.",
+        unit="tokens per minute",
+    ),
+    "concurrent_runs": _LimitOption(
+        flag="--concurrent-runs",
+        parser=count_limit,
+        metavar=_COUNT_LIMIT,
+        help="Concurrent runs.",
+        unit="concurrent runs",
+    ),
 }
+"""Options by the field of ``Limits``."""
+
+
+def _with_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each limit to *command*; its argument *limits* gets the given ones, by the field of ``Limits``.
+
+    Typer reads the options from the signature, so they are added there.
+    """
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        given: dict[str, Limit | None] = {name: options.pop(name) for name in _LIMITS}
+        limits = {name: limit.value for name, limit in given.items() if limit is not None}
+        command(*arguments, **options, limits=limits)
+
+    signature = inspect.signature(command)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "limits"]
+    run.__dict__["__signature__"] = signature.replace(parameters=[*own, *map(_limit_parameter, _LIMITS)])
+    return run
+
+
+def _limit_parameter(name: str) -> inspect.Parameter:
+    option = _LIMITS[name]
+    declared = typer.Option(option.flag, parser=option.parser, metavar=option.metavar, help=option.help)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Limit | None, declared]
+    )
 
 
 def account_commands(run: RunWithAccounts) -> typer.Typer:
@@ -72,30 +119,21 @@ class AccountCommands:
     def __init__(self, run: RunWithAccounts) -> None:
         self._run = run
 
+    @_with_limits
     def create(
         self,
         name: Annotated[str, typer.Argument(help="Unique name.")],
         credit: Annotated[int | None, typer.Option(parser=usd_amount, metavar="USD", help="Initial credit.")] = None,
         unlimited: Annotated[bool, typer.Option("--unlimited", help="May run models without credit.")] = False,
-        limit_day: LimitDay = None,
-        limit_month: LimitMonth = None,
-        requests_per_minute: RequestsPerMinute = None,
-        tokens_per_minute: TokensPerMinute = None,
-        concurrent_runs: ConcurrentRuns = None,
+        *,
+        limits: Mapping[str, int | None],
     ) -> None:
         """Create an account. Without --credit or --unlimited it can use free models only."""
-        limits = Limits(
-            **_given(
-                spend_per_day_nusd=limit_day,
-                spend_per_month_nusd=limit_month,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                concurrent_runs=concurrent_runs,
-            )
-        )
 
         async def work(services: "AccountServices") -> Account:
-            return await services.accounts.create(name, unlimited=unlimited, limits=limits, credit_nusd=credit or 0)
+            return await services.accounts.create(
+                name, unlimited=unlimited, limits=Limits(**limits), credit_nusd=credit or 0
+            )
 
         created = self._run(work)
         typer.echo(f"{created.id}  {created.name}: {_credit(created)}")
@@ -164,34 +202,16 @@ class AccountCommands:
         after = self._run(work)
         typer.echo(f"{after.id}  {after.name}: {_credit(after)}")
 
-    def limits(
-        self,
-        account: Name,
-        limit_day: LimitDay = None,
-        limit_month: LimitMonth = None,
-        requests_per_minute: RequestsPerMinute = None,
-        tokens_per_minute: TokensPerMinute = None,
-        concurrent_runs: ConcurrentRuns = None,
-    ) -> None:
+    @_with_limits
+    def limits(self, account: Name, *, limits: Mapping[str, int | None]) -> None:
         """Change the given limits; 'none' removes a limit, the others stay unchanged."""
-        changes = _given(
-            spend_per_day_nusd=limit_day,
-            spend_per_month_nusd=limit_month,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            concurrent_runs=concurrent_runs,
-        )
 
         async def work(services: "AccountServices") -> Account:
             found = await services.accounts.find(account)
-            return await services.accounts.change_limits(found.id, changes)
+            return await services.accounts.change_limits(found.id, limits)
 
         after = self._run(work)
         typer.echo(f"{after.id}  {after.name}: {_limits(after.limits)}")
-
-
-def _given(**limits: Limit | None) -> dict[str, int | None]:
-    return {name: limit.value for name, limit in limits.items() if limit is not None}
 
 
 def _credit(account: Account) -> str:
@@ -201,7 +221,7 @@ def _credit(account: Account) -> str:
 
 def _limits(limits: Limits) -> str:
     shown = [
-        f"${usd(value)} {_LIMIT_WORDS[name]}" if name.endswith("_nusd") else f"{value} {_LIMIT_WORDS[name]}"
+        f"${usd(value)} {_LIMITS[name].unit}" if name.endswith("_nusd") else f"{value} {_LIMITS[name].unit}"
         for name, value in asdict(limits).items()
         if value is not None
     ]
