@@ -103,14 +103,14 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
     key, is_new = _api_key(settings)
     store = open_store(settings)
     account_services = open_accounts(settings, store)
-    news = asyncio.Event()
+    wake_deliverer = asyncio.Event()
     predictions = PredictionService(
         store=store,
         deployments=deployments,
         preparer=Preparer(catalog=catalog, deployments=deployments, draw_seed=lambda: secrets.randbits(63)),
         clock=clock,
         retention_s=settings.retention_s,
-        on_news=news.set,
+        on_webhook=wake_deliverer.set,
         concurrent_per_model=settings.concurrent_per_model,
         max_outage_s=settings.max_engine_outage_s,
     )
@@ -127,7 +127,7 @@ def build(settings: Settings, on_progress: Callable[[Progress], None]) -> Server
         predictions=predictions,
         webhooks=webhooks,
         measures=measures,
-        deliverer=_deliverer(settings, webhooks, predictions, store, renderers(settings, catalog), news),
+        deliverer=_deliverer(settings, webhooks, predictions, store, renderers(settings, catalog), wake_deliverer),
         catalog=catalog,
         links=links,
         suggestions=assembly.suggestions,
@@ -218,8 +218,8 @@ def hold_database(settings: Settings, *, address: str) -> AbstractContextManager
     return hold_gateway_lock(_database_url(settings), address=address)
 
 
-def open_books(settings: Settings) -> Store:
-    """As ``open_store``, for commands: an SQLite database that this user may not write is opened for reading only.
+def open_store_for_commands(settings: Settings) -> Store:
+    """As ``open_store``, but an SQLite database that this user may not write is opened read-only.
 
     Raises:
         BadSetting: it cannot be used.
@@ -263,7 +263,7 @@ def _deliverer(
     predictions: PredictionService,
     store: Store,
     renderers: Mapping[str, Renderer],
-    news: asyncio.Event,
+    wake: asyncio.Event,
 ) -> Deliverer:
     policy = AddressPolicy(settings.webhook_allow_networks)
     return Deliverer(
@@ -273,7 +273,7 @@ def _deliverer(
         find=predictions.find,
         renderers=renderers,
         clock=time.time,  # noqa: TID251 - made here, as above
-        news=news,
+        wake=wake,
     )
 
 

@@ -35,7 +35,7 @@ class PredictionService:
         preparer: Preparer,
         clock: Callable[[], float],
         retention_s: int,
-        on_news: Callable[[], None],
+        on_webhook: Callable[[], None],
         concurrent_per_model: int = 0,
         max_outage_s: float = 3600,
     ) -> None:
@@ -47,12 +47,12 @@ class PredictionService:
             preparer: turns requests into engine requests for them.
             clock: Unix time in seconds.
             retention_s: how long text is kept after a run's end; 0 is forever.
-            on_news: called when a webhook may be due.
+            on_webhook: called when a webhook may be due.
             concurrent_per_model: most runs of one model that an account may have at once; 0 is no limit.
             max_outage_s: longest wait of background runs for an engine that cannot be started.
         """
         runs = ActiveRuns(deployments)
-        journal = Journal(store, deployments, clock, on_news=on_news, concurrent_per_model=concurrent_per_model)
+        journal = Journal(store, deployments, clock, on_webhook=on_webhook, concurrent_per_model=concurrent_per_model)
         recovery = Recovery(store=store, journal=journal, preparer=preparer)
         settler = Settler(journal, runs)
         self._preparer = preparer

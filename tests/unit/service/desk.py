@@ -192,7 +192,7 @@ async def serving(
     clock: Clock | None = None,
     price: Price = PRICE,
     drawn_seed: int = SEED,
-    on_news: Callable[[], None] = lambda: None,
+    on_webhook: Callable[[], None] = lambda: None,
     max_outage_s: float = 3600,
 ) -> AsyncIterator[Desk]:
     """A service over an engine and a database (SQLite's file, or a URL), as one process of the server has it."""
@@ -206,7 +206,7 @@ async def serving(
             preparer=Preparer(catalog=catalog(price), deployments=deployments, draw_seed=lambda: drawn_seed),
             clock=clock,
             retention_s=retention_s,
-            on_news=on_news,
+            on_webhook=on_webhook,
             max_outage_s=max_outage_s,
         )
         services = AccountServices.over(store, pepper=b"p" * 32, clock=clock)

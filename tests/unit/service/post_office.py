@@ -57,7 +57,7 @@ async def delivering(
     policy: DeliveryPolicy = QUICK,
     sender: PinnedSender | None = None,
     find: Callable[[str], Awaitable[Prediction]] | None = None,
-    news: asyncio.Event | None = None,
+    wake: asyncio.Event | None = None,
     door: str = "openai",
 ) -> AsyncIterator[Webhooks]:
     """What is due in *store* is delivered for as long as the block lasts."""
@@ -73,7 +73,7 @@ async def delivering(
         find=find or stored,
         renderers={door: render},
         clock=clock,
-        news=news or asyncio.Event(),
+        wake=wake or asyncio.Event(),
         policy=policy,
     )
     async with deliverer.run():

@@ -277,15 +277,15 @@ async def test_many_are_sent_at_once(books: Books, clock: Clock) -> None:
             assert receiver.connections == 8
 
 
-async def test_news_are_told_at_once_and_not_at_the_next_look(books: Books, clock: Clock) -> None:
-    news = asyncio.Event()
+async def test_a_woken_deliverer_sends_before_the_next_poll(books: Books, clock: Clock) -> None:
+    wake = asyncio.Event()
     async with (
         receiving() as receiver,
-        delivering(books.store, clock=clock, policy=replace(QUICK, poll_s=60), news=news),
+        delivering(books.store, clock=clock, policy=replace(QUICK, poll_s=60), wake=wake),
     ):
         await asyncio.sleep(0.1)
         await tell(books, receiver.url, START, COMPLETED, clock=clock)
-        news.set()
+        wake.set()
         await receiver.until(2, within_s=60)
 
 

@@ -80,19 +80,19 @@ async def test_only_what_was_asked_for_is_told(database: Path, events: Any) -> N
 
 
 async def test_who_is_told_of_nothing_costs_nothing(database: Path) -> None:
-    news: list[None] = []
+    calls: list[None] = []
     async with (
         working(answer=(5, 6, 7)) as engine,
-        serving(database, engine, on_news=lambda: news.append(None)) as desk,
+        serving(database, engine, on_webhook=lambda: calls.append(None)) as desk,
     ):
         await seat(desk)
         await desk.answer()
-        assert news == await desk.store.read(outbox.deliveries) == []
+        assert calls == await desk.store.read(outbox.deliveries) == []
         async with desk.service.open(desk.ask(webhook=hook("http://127.0.0.1:9/x"), background=True)) as run:
             pass
         await desk.settled(run.id)
         await desk.balanced()
-        assert news
+        assert calls
 
 
 async def test_a_refused_input_and_a_cancelled_run_are_told_to_be_over(database: Path) -> None:

@@ -64,10 +64,10 @@ def run_with_webhooks(settings: Settings, work: "Callable[[Accounts, Webhooks], 
 
 
 def _with_store(settings: Settings, work: "Callable[[Store], Awaitable[T]]") -> T:
-    from corral.bootstrap import open_books  # noqa: PLC0415 - as above
+    from corral.bootstrap import open_store_for_commands  # noqa: PLC0415 - as above
     from corral.store.databases.failures import StoreFailed  # noqa: PLC0415 - as above
 
-    store = open_books(settings)
+    store = open_store_for_commands(settings)
 
     async def run() -> T:
         try:

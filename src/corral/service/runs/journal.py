@@ -122,7 +122,7 @@ class Journal:
         deployments: Deployments,
         clock: Callable[[], float],
         *,
-        on_news: Callable[[], None],
+        on_webhook: Callable[[], None],
         concurrent_per_model: int = 0,
     ) -> None:
         """Start counters of this process at zero.
@@ -131,14 +131,14 @@ class Journal:
             store: the database.
             deployments: whose engines' token counts are stored for ``reconcile``.
             clock: Unix time in seconds.
-            on_news: called when a webhook may be due.
+            on_webhook: called when a webhook may be due.
             concurrent_per_model: most runs of one model that an account may have at once; 0 is no limit.
         """
         self._store = store
         self._deployments = deployments
         self._clock = clock
         self._concurrent_per_model = concurrent_per_model
-        self._on_news = on_news
+        self._on_webhook = on_webhook
         self._cursors: dict[str, _Cursor] = {}
         self._epoch = f"gateway_{secrets.token_hex(8)}"
         # Counts from before this journal are in the counters of another epoch, if in any.
@@ -312,4 +312,4 @@ class Journal:
 
     def _notify(self, webhook: Webhook | None) -> None:
         if webhook is not None:
-            self._on_news()
+            self._on_webhook()

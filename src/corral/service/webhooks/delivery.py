@@ -88,7 +88,7 @@ class Deliverer:
         find: Callable[[str], Awaitable[Prediction]],
         renderers: Mapping[str, Renderer],
         clock: Callable[[], float],
-        news: asyncio.Event,
+        wake: asyncio.Event,
         policy: DeliveryPolicy | None = None,
     ) -> None:
         """Create the deliverer; `run` starts it.
@@ -100,7 +100,7 @@ class Deliverer:
             find: gets a prediction by its id.
             renderers: body renderers by door name.
             clock: returns Unix time in seconds.
-            news: set when a delivery becomes due, so that it is sent before the next poll.
+            wake: set when a delivery becomes due, so that it is sent before the next poll.
             policy: retries, concurrency limits and timeouts.
         """
         self._store = store
@@ -110,7 +110,7 @@ class Deliverer:
         self._renderers = renderers
         self._clock = clock
         self._policy = policy or DeliveryPolicy()
-        self._news = news
+        self._wake = wake
         self._in_flight: dict[asyncio.Task[None], Leased] = {}
 
     @asynccontextmanager
@@ -128,7 +128,7 @@ class Deliverer:
 
     async def _deliver(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            self._news.clear()
+            self._wake.clear()
             try:
                 leases = await self._lease_due()
             except (CorralError, StoreFailed) as error:
@@ -141,7 +141,7 @@ class Deliverer:
             if not leases:
                 try:
                     async with asyncio.timeout(self._policy.poll_s):
-                        await self._news.wait()
+                        await self._wake.wait()
                 except TimeoutError:
                     pass
 
@@ -227,7 +227,7 @@ class Deliverer:
         # A cancelled attempt stays in flight, so that ``_shut_down`` releases its lease.
         if not task.cancelled():
             del self._in_flight[task]
-            self._news.set()
+            self._wake.set()
 
     async def _shut_down(self) -> None:
         """Wait `shutdown_grace_s` for deliveries in progress, cancel the rest and release their leases."""
