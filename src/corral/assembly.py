@@ -18,7 +18,11 @@ from corral.deployments.registry import Deployments
 from corral.engine_kinds import available_memory_bytes, engine_kinds
 from corral.engines.stepper import Progress
 from corral.settings import Settings
+from corral.text.chat.encoder import PromptEncoder
+from corral.text.chat.format import chat_formats
+from corral.text.chat.recognition import Recognised
 from corral.text.load import load_tokenizer
+from corral.text.tokenizer import Tokenizer
 from corral.weights import ChosenDeployment, ListedDeployment, choose_deployments, listed_deployments
 
 _CACHE_SHARE = 4
@@ -190,7 +194,7 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
     return Deployment(
         name=plan.name,
         engine=plan.kind.build(path, plan.options, terms),
-        tokenizer=load_tokenizer(path),
+        prompts=_prompts(load_tokenizer(path)),
         kind=plan.chosen.kind,
         load=LoadPolicy(plan.chosen.load),
         idle_unload_s=plan.chosen.idle_unload_s,
@@ -198,6 +202,11 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
         load_bytes=plan.memory.peak,
         known_weights_id=plan.kind.known_weights_id(path, plan.options),
     )
+
+
+def _prompts(tokenizer: Tokenizer) -> PromptEncoder:
+    llama2 = chat_formats()["llama-2"]
+    return PromptEncoder(tokenizer, Recognised(format=llama2, default_system=None, evidence="The vocabulary fits it."))
 
 
 def _suggestions(catalog: Catalog, plans: Sequence[_Plan]) -> dict[str, str]:

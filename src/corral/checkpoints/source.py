@@ -20,6 +20,7 @@ from corral.core.errors import CheckpointRefused
 
 _MOST_JSON_BYTES: Final = 8 * 2**20
 _MOST_TOKENIZER_BYTES: Final = 64 * 2**20
+_MOST_TEMPLATE_BYTES: Final = 2**20
 _TOKENIZERS: Final[Mapping[str, VocabularyKind]] = {
     "tokenizer.json": "tokenizer.json",
     "tokenizer.model": "sentencepiece",
@@ -64,6 +65,14 @@ class CheckpointSource(Protocol):
 
         Raises:
             CheckpointRefused: one cannot be read; the message names the file.
+        """
+        ...
+
+    def chat_template(self) -> str | None:
+        """Read the chat template, a Jinja text, to be recognised and never run; None if there is none.
+
+        Raises:
+            CheckpointRefused: it cannot be read; the message names the file.
         """
         ...
 
@@ -113,6 +122,14 @@ class DirectorySource:
             if path.is_file():
                 yield Vocabulary(file=name, kind=kind, content=read_whole(path, _MOST_TOKENIZER_BYTES))
 
+    def chat_template(self) -> str | None:
+        """Read ``chat_template.jinja``, else the default template of ``tokenizer_config.json``."""
+        path = self._path / "chat_template.jinja"
+        if path.exists():
+            return read_whole(path, _MOST_TEMPLATE_BYTES).decode(errors="replace")
+        config = self._path / "tokenizer_config.json"
+        return _default_template(read_json(config).get("chat_template")) if config.exists() else None
+
 
 class GgufSource:
     """A GGUF file, which contains configuration and vocabulary."""
@@ -145,6 +162,14 @@ class GgufSource:
             vocabulary = gguf_vocabulary(file)
         yield vocabulary
 
+    def chat_template(self) -> str | None:
+        """Read ``tokenizer.chat_template`` in the metadata."""
+        with GgufFile(self._path) as file:
+            template = file.metadata.get("tokenizer.chat_template")
+        if template is None or isinstance(template, str):
+            return template
+        raise CheckpointRefused(f"{self._path.name}: tokenizer.chat_template is {template!r:.100}; a string is read.")
+
 
 def read_json(path: Path) -> dict[str, object]:
     """Read a JSON object from a file.
@@ -160,6 +185,23 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise CheckpointRefused(f"{path.name} is not a JSON object.")
     return cast("dict[str, object]", value)
+
+
+def _default_template(field: object) -> str | None:
+    """Get the template of ``tokenizer_config.json``: one string, or a list of named templates."""
+    if field is None or isinstance(field, str):
+        return field
+    if isinstance(field, list):
+        for entry in cast("list[object]", field):
+            match entry:
+                case {"name": "default", "template": str(template)}:
+                    return template
+                case _:
+                    continue
+        return None
+    raise CheckpointRefused(
+        f"tokenizer_config.json: chat_template is {json.dumps(field)[:100]}; a string or a list of templates is read."
+    )
 
 
 def _modified_s(path: Path) -> int:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from corral.engines.base import Capabilities, EngineLimits
 from corral.engines.queued import QueuedEngine
+from corral.text.chat.encoder import PromptEncoder
 from corral.text.tokenizer import Tokenizer
 
 
@@ -24,7 +25,8 @@ class Deployment:
     name: str
     """Unique on this server."""
     engine: QueuedEngine
-    tokenizer: Tokenizer
+    prompts: PromptEncoder
+    """Encodes prompts with its tokenizer, in its chat format."""
     kind: str = "openvino"
     """Kind of engine, as the settings name it."""
     load: LoadPolicy = LoadPolicy.START
@@ -36,6 +38,11 @@ class Deployment:
     """Estimate of the most that it needs while it loads: ``memory_bytes``, or the peak of a conversion."""
     known_weights_id: str | None = None
     """See ``weights_id``: what was known of it before the first load."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        return self.prompts.tokenizer
 
     @property
     def limits(self) -> EngineLimits:

@@ -27,9 +27,9 @@ from corral.catalog.catalog import demo_checkpoint
 from corral.core.caller import Caller
 from corral.core.generation import Delta, Message, RawPrompt, Role, Started
 from corral.text.load import load_tokenizer
-from corral.text.prompt import chat_ids, raw_ids
 from tests.doors.error_examples import every_error
 from tests.doors.replicate.replicate_client import normalize_newlines, parse, text_of
+from tests.prompts import encoder
 
 FIELDS = INPUTS.fields
 TEMPLATE = next(field.default for field in FIELDS if field.name == "prompt_template")
@@ -195,7 +195,8 @@ def test_hand_written_dialogue_has_the_reference_token_ids() -> None:
         (Role.USER, "I'm great, thanks for asking. Could you help me?"),
     )
     messages = [Message(role=role, content=content) for role, content in turns]
-    assert raw_ids(by_hand, tokenizer) == chat_ids(messages, tokenizer)
+    prompts = encoder(tokenizer)
+    assert prompts.raw_ids(by_hand) == prompts.chat_ids(messages)
 
 
 def test_a_dialogue_is_recognised_only_in_the_models_own_template() -> None:

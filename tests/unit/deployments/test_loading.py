@@ -11,6 +11,7 @@ from corral.deployments.memory import MemoryBudget
 from corral.deployments.registry import Deployments
 from corral.engines.stats import EnginePhase
 from tests.engines import DEADLINE_S, generate, request, scripted_engine
+from tests.prompts import encoder
 from tests.unit.service.desk import ByteTokenizer
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +21,7 @@ def deployment(name: str, *, load: str = "on-demand", idle_unload_s: float | Non
     return Deployment(
         name=name,
         engine=scripted_engine(**script),
-        tokenizer=ByteTokenizer(),
+        prompts=encoder(ByteTokenizer()),
         load=LoadPolicy(load),
         idle_unload_s=idle_unload_s,
         memory_bytes=1,

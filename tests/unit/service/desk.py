@@ -43,6 +43,7 @@ from corral.service.runs.prepare import Preparer
 from corral.store.schema import predictions
 from corral.store.store import Store
 from tests.engines import DEADLINE_S, scripted_engine, until_idle
+from tests.prompts import encoder
 
 DOLLAR = 10**9
 PRICE = Price(version="corral/demo@2026-01-01", input_nusd=650, output_nusd=2750)
@@ -256,7 +257,7 @@ async def seat(desk: Desk, *, credit_nusd: int = DOLLAR, limits: Limits | None =
 
 def deployments_of(engine: Engine) -> Deployments:
     """A registry of one deployment, named as in ``catalog``."""
-    return Deployments([Deployment(name="demo", engine=engine, tokenizer=ByteTokenizer())])
+    return Deployments([Deployment(name="demo", engine=engine, prompts=encoder(ByteTokenizer()))])
 
 
 def catalog(price: Price) -> Catalog:

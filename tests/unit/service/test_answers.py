@@ -97,7 +97,7 @@ async def test_max_tokens_beyond_the_context_is_what_is_left_of_it(database: Pat
 
 async def test_a_prompt_that_fills_the_context_is_refused_with_both_counts(database: Path) -> None:
     async with open_desk(database, "x", context_tokens=64) as desk:
-        with pytest.raises(PromptTooLong, match=r"has at least 102 tokens.* holds 64"):
+        with pytest.raises(PromptTooLong, match=r"has at least 118 tokens.* holds 64"):
             await desk.answer(replace(HELLO, prompt=ChatPrompt((Message(role=Role.USER, content="y" * 102),))))
 
 

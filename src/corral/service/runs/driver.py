@@ -14,7 +14,6 @@ from corral.core.prediction import Status, StoppedBy
 from corral.engines.base import EngineRequest, EngineRun, TokenBatch
 from corral.service.runs.outage import Outage
 from corral.service.runs.run import ActiveRun, Outcome
-from corral.text.prompt import written_pieces
 
 
 class RunDriver:
@@ -139,7 +138,7 @@ class RunDriver:
     def _echo(self, logprobs: Sequence[float]) -> Echo:
         prepared, prompt = self._run.prepared, self._run.ask.request.prompt
         text = prompt.text if isinstance(prompt, RawPrompt) else None
-        pieces = written_pieces(prepared.prompt_ids, prepared.deployment.tokenizer, text=text)
+        pieces = prepared.deployment.prompts.written_pieces(prepared.prompt_ids, text=text)
         whole = b"".join(pieces).decode(errors="replace") if text is None else text
         return Echo(text=whole, ids=prepared.prompt_ids, pieces=tuple(pieces), logprobs=(None, *logprobs))
 

@@ -18,9 +18,9 @@ from corral.deployments.deployment import Deployment
 from corral.deployments.registry import Deployments
 from corral.engines.base import EngineRequest, check_sampling
 from corral.service.runs.capabilities import check_capabilities
-from corral.text.prompt import CHAT_FORMAT, chat_ids, least_chat_tokens, least_raw_tokens, raw_ids
+from corral.text.chat.encoder import PromptEncoder
+from corral.text.chat.runs import Run
 from corral.text.stop import StopFilter
-from corral.text.tokenizer import Tokenizer
 
 MAX_CHOICES: Final = 4
 _LONG_PROMPT_CHARS: Final = 2000
@@ -100,7 +100,7 @@ class Preparer:
         deployment = self._deployments.serving(model)
         check_capabilities(request, deployment.capabilities)
         context_tokens = deployment.limits.room_tokens
-        prompt_ids = tuple(await _prompt_ids(request.prompt, deployment.tokenizer, context_tokens))
+        prompt_ids = tuple(await _prompt_ids(request.prompt, deployment.prompts, context_tokens))
         max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(prompt_ids))
         seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
         engine_requests = tuple(
@@ -110,7 +110,7 @@ class Preparer:
                 min_new_tokens=max(0, min(request.stopping.min_tokens, max_new_tokens)),
                 seed=(seed + choice) % 2**64,
                 sampling=request.sampling,
-                stop_ids=deployment.tokenizer.end_ids,
+                stop_ids=deployment.prompts.end_ids,
                 constraint=request.constraint,
                 echo=request.echo and choice == 0,
                 flow=flow,
@@ -122,41 +122,44 @@ class Preparer:
             deployment=deployment,
             seed=seed,
             weights_id=deployment.weights_id,
-            prompt_format=_format_of(request.prompt),
+            prompt_format=_format_of(request.prompt, deployment.prompts),
             prompt_ids=prompt_ids,
             max_new_tokens=max_new_tokens,
             engine_requests=engine_requests,
         )
 
 
-async def _prompt_ids(prompt: Prompt, tokenizer: Tokenizer, context_tokens: int) -> list[int]:
+async def _prompt_ids(prompt: Prompt, prompts: PromptEncoder, context_tokens: int) -> list[int]:
     match prompt:
         case TokenPrompt(ids=ids):
             return list(ids)
         case ChatPrompt(messages=messages):
-            work = partial(_chat_ids, messages, tokenizer, context_tokens)
+            work = partial(_chat_ids, messages, prompts, context_tokens)
             chars = sum(len(message.content) for message in messages)
         case RawPrompt(text=text):
-            work, chars = partial(_raw_ids, text, tokenizer, context_tokens), len(text)
+            work, chars = partial(_raw_ids, text, prompts, context_tokens), len(text)
     return work() if chars < _LONG_PROMPT_CHARS else await asyncio.to_thread(work)
 
 
-def _chat_ids(messages: Sequence[Message], tokenizer: Tokenizer, context_tokens: int) -> list[int]:
-    _refuse_by_length(least_chat_tokens(messages, tokenizer), context_tokens, param="messages")
-    return chat_ids(messages, tokenizer)
+def _chat_ids(messages: Sequence[Message], prompts: PromptEncoder, context_tokens: int) -> list[int]:
+    return _ids(prompts.chat_runs(messages), prompts, context_tokens, param="messages")
 
 
-def _raw_ids(text: str, tokenizer: Tokenizer, context_tokens: int) -> list[int]:
-    _refuse_by_length(least_raw_tokens(text, tokenizer), context_tokens, param="prompt")
-    return raw_ids(text, tokenizer)
+def _raw_ids(text: str, prompts: PromptEncoder, context_tokens: int) -> list[int]:
+    return _ids(prompts.raw_runs(text), prompts, context_tokens, param="prompt")
 
 
-def _format_of(prompt: Prompt) -> str:
+def _ids(runs: Sequence[Run], prompts: PromptEncoder, context_tokens: int, *, param: str) -> list[int]:
+    _refuse_by_length(prompts.least_tokens(runs), context_tokens, param=param)
+    return prompts.encode(runs, param=param)
+
+
+def _format_of(prompt: Prompt, prompts: PromptEncoder) -> str:
     match prompt:
         case TokenPrompt():
             return "tokens"
         case ChatPrompt():
-            return CHAT_FORMAT
+            return prompts.format_name or "raw"
         case RawPrompt():
             return "raw"
 

@@ -1,6 +1,5 @@
 """Translate one question into the body of each API, for the code snippets."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,11 +9,10 @@ from corral.api.doors.replicate.inputs import read_input
 from corral.api.doors.replicate.translate import formatted
 from corral.catalog.model import CatalogModel
 from corral.core.generation import ChatPrompt, GenerationRequest, Message, RawPrompt, Role, Sampling, Stopping
-from corral.core.markers import spell_markers
+from corral.core.llama2_prompts import escape_content
 from corral.web.models.questions import PROMPT, SYSTEM_PROMPT, TEMPLATE, Question, default_of
 from corral.web.models.turns import as_data, conversation
 
-_CONTROL_TOKEN: Final = re.compile("<(/?)s>")
 _OPENAI_MOST: Final[Mapping[str, float]] = {"temperature": 2, "top_k": 999}
 
 
@@ -34,7 +32,7 @@ def replicate_body(question: Question) -> Body:
     """
     if not question.chat:
         return Body(values=question.inputs)
-    texts = {name: _as_content(question.inputs[name]) for name in (PROMPT, SYSTEM_PROMPT) if name in question.inputs}
+    texts = {name: escape_content(question.inputs[name]) for name in (PROMPT, SYSTEM_PROMPT) if name in question.inputs}
     if question.turns:
         texts[PROMPT] = _tagged(question.turns, texts.get(PROMPT, ""))
     return Body(values={**question.inputs, **texts})
@@ -95,7 +93,7 @@ def _said(question: Question, model: CatalogModel) -> tuple[Message, ...] | None
     prompt = question.inputs.get(PROMPT, "")
     if question.chat:
         return conversation(question.turns, system_prompt=system_prompt, prompt=prompt)
-    has_power = any(_as_content(text) != text for text in (prompt, system_prompt))
+    has_power = any(escape_content(text) != text for text in (prompt, system_prompt))
     if TEMPLATE in question.inputs or not system_prompt or has_power or prompt != prompt.strip():
         return None
     return conversation((), system_prompt=system_prompt, prompt=prompt)
@@ -113,11 +111,6 @@ def _min_tokens(stopping: Stopping) -> tuple[str, ...]:
 
 
 def _tagged(turns: Sequence[Message], prompt: str) -> str:
-    said = [(turn.role, _as_content(turn.content)) for turn in turns]
+    said = [(turn.role, escape_content(turn.content)) for turn in turns]
     told = "".join(f"[INST] {text} [/INST] " if role is Role.USER else f"{text} " for role, text in said)
     return f"{told}[INST] {prompt} [/INST]"
-
-
-def _as_content(text: str) -> str:
-    """Escape markers and control tokens in *text*, which a raw prompt would interpret."""
-    return _CONTROL_TOKEN.sub(r"< \1s>", spell_markers(text))

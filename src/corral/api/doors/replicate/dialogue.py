@@ -11,11 +11,10 @@ the system prompt inside the first turn. Wrapped whole into the template, as on 
 kind that the model was never trained on.
 """
 
-import re
 from typing import Final
 
-_TAG: Final = re.compile(r"(\[/?INST\]|</?s>)")
-"""Alternatives of fixed length: splitting takes linear time."""
+from corral.core.llama2_prompts import split_turns
+
 _SYSTEM: Final = "<<SYS>>"
 
 
@@ -24,7 +23,7 @@ def as_reference(prompt: str, *, system_prompt: str) -> str | None:
 
     The system prompt is left out where it is empty, or where the dialogue has one of its own.
     """
-    turns = _turns(prompt)
+    turns = [(turn.user, turn.answer) for turn in split_turns(prompt)]
     if not turns:
         return None
     first_user, first_answer = turns[0]
@@ -33,28 +32,3 @@ def as_reference(prompt: str, *, system_prompt: str) -> str | None:
     *closed, (user, answer) = turns
     told = "".join(f"<s>[INST] {user} [/INST] {answer} </s>" for user, answer in closed)
     return told + f"<s>[INST] {user} [/INST] {answer}".rstrip(" ")
-
-
-def _turns(prompt: str) -> list[tuple[str, str]]:
-    """Split a prompt into trimmed pairs of user text and answer; empty if it is not a list of turns.
-
-    A turn is ``[<s>] [INST] user [/INST] answer [</s>]``; what is in brackets here may be missing, and white space may
-    stand anywhere between.
-    """
-    parts = _TAG.split(prompt)
-    texts, tags = [text.strip() for text in parts[::2]], parts[1::2]
-    turns: list[tuple[str, str]] = []
-    at = 0  # texts[at] stands before tags[at]
-    while at < len(tags):
-        if texts[at]:
-            return []
-        if tags[at] == "<s>" and not texts[at + 1]:
-            at += 1
-        if tags[at : at + 2] != ["[INST]", "[/INST]"]:
-            return []
-        turns.append((texts[at + 1], texts[at + 2]))
-        at += 2
-        texts[at] = ""  # the answer is read
-        if tags[at : at + 1] == ["</s>"]:
-            at += 1
-    return [] if texts[-1] else turns

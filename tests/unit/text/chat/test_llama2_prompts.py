@@ -1,5 +1,6 @@
-"""Conversations become Meta's reference ids, and no content becomes part of the frame."""
+"""In the format of Llama 2, conversations get Meta's reference ids, and no content becomes part of the frame."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import strategies as st
 
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Message, Role
-from corral.text.prompt import chat_ids, least_chat_tokens, least_raw_tokens, raw_ids, written_pieces
 from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from corral.text.tokenizer import Tokenizer
+from tests.prompts import assistant, encoder, system, user
 
 BOS, EOS = 1, 2
 GOLDEN = [
@@ -20,19 +21,29 @@ GOLDEN = [
 ]
 
 
-def system(content: str) -> Message:
-    return Message(role=Role.SYSTEM, content=content)
-
-
-def user(content: str) -> Message:
-    return Message(role=Role.USER, content=content)
-
-
-def assistant(content: str) -> Message:
-    return Message(role=Role.ASSISTANT, content=content)
-
-
 CONVERSATION = [system("You are a chef."), user("Hello!"), assistant("Bonjour."), user("Cook a lamb.")]
+
+
+def chat_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    return encoder(tokenizer).chat_ids(messages)
+
+
+def raw_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    return encoder(tokenizer).raw_ids(text)
+
+
+def written_pieces(ids: list[int], tokenizer: Tokenizer, *, text: str | None = None) -> list[bytes]:
+    return encoder(tokenizer).written_pieces(ids, text=text)
+
+
+def least_chat(messages: Sequence[Message], tokenizer: Tokenizer) -> int:
+    prompts = encoder(tokenizer)
+    return prompts.least_tokens(prompts.chat_runs(messages))
+
+
+def least_raw(text: str, tokenizer: Tokenizer) -> int:
+    prompts = encoder(tokenizer)
+    return prompts.least_tokens(prompts.raw_runs(text))
 
 
 def test_a_two_turn_conversation_has_the_ids_of_the_reference_format(either_llama2: Tokenizer) -> None:
@@ -203,7 +214,7 @@ def test_a_length_never_counts_more_tokens_than_there_are(any_tokenizer: Tokeniz
         "</s>" * 20,
         "a </s><s> b" * 5,
     ):
-        assert least_raw_tokens(text, any_tokenizer) <= len(raw_ids(text, any_tokenizer))
+        assert least_raw(text, any_tokenizer) <= len(raw_ids(text, any_tokenizer))
         for messages in (
             [user(text)],
             [system(text), user("a")],
@@ -211,14 +222,14 @@ def test_a_length_never_counts_more_tokens_than_there_are(any_tokenizer: Tokeniz
             [user("a"), assistant(text), user(text)],
             [system(text), assistant(text)],
         ):
-            assert least_chat_tokens(messages, any_tokenizer) <= len(chat_ids(messages, any_tokenizer))
+            assert least_chat(messages, any_tokenizer) <= len(chat_ids(messages, any_tokenizer))
 
 
 def test_a_length_counts_all_that_cannot_be_trimmed(any_tokenizer: Tokenizer) -> None:
     most = any_tokenizer.longest_piece_chars
     blank = " " * (most * 1000)
-    assert least_chat_tokens([user(f"a{blank}b")], any_tokenizer) >= 1000
-    assert least_chat_tokens([user("a"), user(blank), user("b")], any_tokenizer) >= 1000
-    assert least_chat_tokens([system(blank), user("b")], any_tokenizer) >= 1000
-    assert least_chat_tokens([user(blank)], any_tokenizer) == 0
-    assert least_raw_tokens(blank, any_tokenizer) >= 1000 * most // max(most, 4)
+    assert least_chat([user(f"a{blank}b")], any_tokenizer) >= 1000
+    assert least_chat([user("a"), user(blank), user("b")], any_tokenizer) >= 1000
+    assert least_chat([system(blank), user("b")], any_tokenizer) >= 1000
+    assert least_chat([user(blank)], any_tokenizer) == least_chat([user("")], any_tokenizer)
+    assert least_raw(blank, any_tokenizer) >= 1000 * most // max(most, 4)

@@ -1,0 +1,30 @@
+"""Vocabularies for the tests of chat formats."""
+
+from collections.abc import Callable
+
+import pytest
+
+from corral.text.chat.format import ChatFormat, chat_formats
+from corral.text.tokenizer import Tokenizer
+from tests.unit.text.chat.byte_level import ByteLevelTokenizer
+
+
+def byte_level(chat_format: ChatFormat, *, bos: bool) -> ByteLevelTokenizer:
+    """A byte-level tokenizer with the control tokens of a format."""
+    control = ["<|begin|>", *dict.fromkeys((*chat_format.control, *chat_format.end)), "<|other|>"]
+    return ByteLevelTokenizer(control, bos="<|begin|>" if bos else None, ends=chat_format.end[:1])
+
+
+@pytest.fixture(scope="session")
+def vocabularies(demo: Tokenizer) -> Callable[[ChatFormat], list[Tokenizer]]:
+    """Get the tokenizers that fit a format: the demo's, and byte-level ones with and without a BOS."""
+    made = {
+        name: [byte_level(chat_format, bos=True), byte_level(chat_format, bos=False)]
+        for name, chat_format in chat_formats().items()
+    }
+
+    def fitting(chat_format: ChatFormat) -> list[Tokenizer]:
+        every: list[Tokenizer] = [demo, *made[chat_format.name]]
+        return [tokenizer for tokenizer in every if chat_format.misfit(tokenizer) is None]
+
+    return fitting
