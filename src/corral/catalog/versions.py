@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from corral.checkpoints.gguf_names import part_paths
 from corral.core.errors import CheckpointRefused
 
 _SHORT_DIGITS: Final = 40
@@ -51,7 +52,7 @@ def weights_digest(checkpoint: Path) -> str:
     File times are ignored, so that a copy has the same digest.
 
     Args:
-        checkpoint: a checkpoint directory, or one file that is a whole model.
+        checkpoint: a checkpoint directory, or a file that is a whole model or the first part of one.
 
     Raises:
         CheckpointRefused: a file cannot be read.
@@ -73,5 +74,5 @@ def weights_digest(checkpoint: Path) -> str:
 
 def _weight_files(checkpoint: Path) -> list[Path]:
     if checkpoint.is_file():
-        return [checkpoint]
+        return part_paths(checkpoint)
     return sorted(path for pattern in _WEIGHT_FILES for path in checkpoint.glob(pattern) if path.is_file())

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from corral.checkpoints.directory_kinds import foreign_kind, shown_names, without_weights
+from corral.checkpoints.gguf_names import first_names
 from corral.checkpoints.regular_file import read_whole
 from corral.checkpoints.weight_files import INDEX, choose_weight_files, is_weight_file
 from corral.core.errors import CheckpointRefused
 
 CONFIG: Final = "config.json"
-_GGUF: Final = ".gguf"
 _MOST_NAMES: Final = 20_000
 _MOST_INDEX_BYTES: Final = 8 * 2**20
 
@@ -67,9 +67,9 @@ def find_weight_files(directory: Path) -> list[Path]:
 
 
 def _without_weights(directory: Path, names: Collection[str]) -> CheckpointRefused:
-    files = sorted(name for name in names if name.endswith(_GGUF))
+    files = first_names(names)
     if len(files) == 1:
         return CheckpointRefused(f"{directory} holds a GGUF file. Give the file itself: {directory / files[0]}")
     if files:
-        return CheckpointRefused(f"{directory} holds {len(files)} GGUF files: {shown_names(files)}. Give one of them.")
+        return CheckpointRefused(f"{directory} holds {len(files)} GGUF models: {shown_names(files)}. Give one of them.")
     return CheckpointRefused(without_weights(names, str(directory)).of(str(directory)))

@@ -1,182 +1,170 @@
-"""Read GGUF files: the header, then tensors by position.
+"""Read a GGUF model from one file, or from all parts of a model that llama.cpp has split into several files.
 
-The format, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, in little-endian order: the magic, a version, two
-counts; typed metadata by key; a table of the tensors' names, sizes, types and offsets; the tensors' bytes, each at the
-next multiple of an alignment. Every count, length, type and offset is checked against the size of the file and a limit
-before it is used.
+The first part has the metadata; each part has its own tensors, and says its number, the number of parts, and the number
+of all tensors (``split.no``, ``split.count``, ``split.tensors.count``).
 """
 
-from dataclasses import dataclass, replace
-from math import prod
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from corral.checkpoints.cursor import Cursor
-from corral.checkpoints.gguf_values import Value, read_value
-from corral.checkpoints.regular_file import RegularFile
+from corral.checkpoints.config import as_written
+from corral.checkpoints.directory_kinds import shown_names
+from corral.checkpoints.gguf_names import MOST_PARTS, PartName, whole_of_piece
+from corral.checkpoints.gguf_part import MOST_TENSORS, GgufPart, GgufTensor
+from corral.checkpoints.gguf_types import READ_NAMES
+from corral.checkpoints.gguf_values import Value
+from corral.core.errors import CheckpointRefused
 
-_MAGIC: Final = b"GGUF"
-_VERSIONS: Final = (2, 3)
-"""Version 1 had 32-bit counts and was soon replaced. Version 3 only adds big-endian files, which are refused."""
-_MOST_HEADER_BYTES: Final = 32 * 2**20
-"""Forty times the size of Llama 2's header with its vocabulary."""
-_MOST_KEY_BYTES: Final = 2**16
-_MOST_PAIRS: Final = 10_000
-_MOST_TENSORS: Final = 100_000
-_MOST_NAME_BYTES: Final = 256
-_MOST_DIMENSIONS: Final = 4
-_MOST_ALIGNMENT_BYTES: Final = 2**16
-_LEAST_PAIR_BYTES: Final = 8 + 4 + 1
-_LEAST_TENSOR_BYTES: Final = 8 + 4 + 8 + 4 + 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockType:
-    """A tensor data type: number of elements and bytes of a block."""
-
-    name: str
-    elements: int
-    size_bytes: int
+_NUMBER: Final = "split.no"
+_COUNT: Final = "split.count"
+_TENSORS: Final = "split.tensors.count"
+_OTHER_KINDS: Final[Mapping[str, str]] = {
+    "adapter": "a LoRA adapter, not a whole model. Merge it into its base model with llama.cpp's llama-export-lora, "
+    "and give the merged file",
+    "mmproj": "the image part of a model. Give the file of its text part",
+    "imatrix": "an importance matrix for quantization, not a model. Give the model's file",
+}
+"""Values of ``general.type`` for files without a model."""
 
 
-_TYPES: Final = {
-    number: BlockType(name=name, elements=elements, size_bytes=size_bytes)
-    for number, name, elements, size_bytes in (
-        (0, "F32", 1, 4), (1, "F16", 1, 2), (30, "BF16", 1, 2), (2, "Q4_0", 32, 18), (3, "Q4_1", 32, 20),
-        (6, "Q5_0", 32, 22), (7, "Q5_1", 32, 24), (8, "Q8_0", 32, 34), (12, "Q4_K", 256, 144), (13, "Q5_K", 256, 176),
-        (14, "Q6_K", 256, 210),
-    )
-}  # fmt: skip
-_UNREAD: Final = {
-    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
-    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
-}  # fmt: skip
-"""Names of types that are not supported, for error messages."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufTensor:
-    """Type, shape and position of a tensor in its file."""
-
-    type: BlockType
-    shape: tuple[int, ...]
-    """Outermost dimension first (the file has the reverse order): ``(out, in)`` or ``(width,)``."""
-    offset: int
-    """Bytes from the start of the file."""
-    size_bytes: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self.shape[-1] // self.type.elements * self.type.size_bytes
-
-
-class GgufFile(RegularFile):
-    """An open GGUF file with its metadata and its table of tensors."""
+class GgufFile:
+    """An open GGUF model, in one file or several, with its metadata and its table of tensors."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file and check its header.
+        """Open the file and the other parts of its model, and check their headers.
 
         Raises:
-            CheckpointRefused: the file is missing, truncated or malformed.
+            CheckpointRefused: a file is missing, truncated, malformed, or not the part that its name says.
         """
-        super().__init__(path)
-        try:
-            header = Cursor(self, _MOST_HEADER_BYTES)
-            tensor_count, pair_count = self._read_counts(header)
-            self.metadata = self._read_metadata(header, pair_count)
-            self.tensors = self._read_tensors(header, tensor_count)
-        except BaseException:
-            self.close()
-            raise
-
-    def _read_counts(self, header: Cursor) -> tuple[int, int]:
-        if header.take(4, "its magic") != _MAGIC:
-            self.check_kind("a GGUF file")
-            raise self.refused("is not a GGUF file: it does not begin with GGUF")
-        version = header.integer(4, "its version")
-        if version not in _VERSIONS:
-            swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS
-            kind = "big-endian" if swapped else f"of version {version}"
-            raise self.refused(f"is a GGUF file {kind}; only little-endian ones of version 2 and 3 are read")
-        tensor_count = header.integer(8, "its number of tensors")
-        pair_count = header.integer(8, "its number of metadata pairs")
-        if tensor_count > _MOST_TENSORS or tensor_count * _LEAST_TENSOR_BYTES > header.left:
-            raise self.refused(f"claims {tensor_count} tensors")
-        if pair_count > _MOST_PAIRS or pair_count * _LEAST_PAIR_BYTES > header.left:
-            raise self.refused(f"claims {pair_count} metadata pairs")
-        return tensor_count, pair_count
-
-    def _read_metadata(self, header: Cursor, count: int) -> dict[str, Value]:
-        metadata: dict[str, Value] = {}
-        for index in range(count):
-            key = header.text(_MOST_KEY_BYTES, f"metadata key {index}")
-            if key in metadata:
-                raise self.refused(f"has the metadata key {_short(key)} twice")
-            metadata[key] = read_value(header, _short(key))
-        return metadata
-
-    def _read_tensors(self, header: Cursor, count: int) -> dict[str, GgufTensor]:
-        alignment = self._alignment()
-        tensors: dict[str, GgufTensor] = {}
-        for index in range(count):
-            name = header.text(_MOST_NAME_BYTES, f"the name of tensor {index}")
-            if name in tensors:
-                raise self.refused(f"has the tensor {_short(name)} twice")
-            tensors[name] = self._read_tensor(header, _short(name))
-        start = _aligned(header.position, alignment)
-        self._check_places(tensors, start=start, alignment=alignment)
-        return {name: replace(tensor, offset=start + tensor.offset) for name, tensor in tensors.items()}
-
-    def _read_tensor(self, header: Cursor, name: str) -> GgufTensor:
-        """Read a table entry; its offset is relative to the first tensor."""
-        dimensions = header.integer(4, f"the dimensions of tensor {name}")
-        if not 1 <= dimensions <= _MOST_DIMENSIONS:
-            raise self.refused(f"gives tensor {name} {dimensions} dimensions")
-        shape = tuple(header.integer(8, f"the shape of tensor {name}") for _ in range(dimensions))[::-1]
-        number = header.integer(4, f"the type of tensor {name}")
-        kind = _TYPES.get(number)
-        if kind is None:
+        self.path = path
+        if whole := whole_of_piece(path.name):
             raise self.refused(
-                f"holds tensor {name} as {_UNREAD.get(number, f'type {number}')}; "
-                f"only {', '.join(known.name for known in _TYPES.values())} are read"
+                f"is a piece of a file that was cut by size. Join all pieces in order to {whole}, for example with "
+                "`cat`, and give that file"
             )
-        if not all(shape) or shape[-1] % kind.elements:
-            raise self.refused(f"gives tensor {name} shape {list(shape)}, which is not whole blocks of {kind.name}")
-        size_bytes = prod(shape) // kind.elements * kind.size_bytes
-        offset = header.integer(8, f"the offset of tensor {name}")
-        return GgufTensor(type=kind, shape=shape, offset=offset, size_bytes=size_bytes)
+        with ExitStack() as opening:
+            first = opening.enter_context(GgufPart(path))
+            self._parts = [first, *(opening.enter_context(GgufPart(other)) for other in _other_paths(first))]
+            self._starts = list(accumulate((part.size_bytes for part in self._parts), initial=0))
+            self.tensors: Mapping[str, GgufTensor] = self._collect_tensors()
+            self.metadata: Mapping[str, Value] = {
+                key: value for key, value in first.metadata.items() if key not in (_NUMBER, _COUNT, _TENSORS)
+            }
+            self._closing = opening.pop_all()
 
-    def _alignment(self) -> int:
-        alignment = self.metadata.get("general.alignment", 32)
-        if type(alignment) is not int or not 8 <= alignment <= _MOST_ALIGNMENT_BYTES or alignment & (alignment - 1):
-            raise self.refused(
-                f"has a general.alignment of {str(alignment)[:100]}; "
-                f"only powers of two in [8, {_MOST_ALIGNMENT_BYTES}] are read"
-            )
-        return alignment
+    def __enter__(self) -> Self:
+        return self
 
-    def _check_places(self, tensors: dict[str, GgufTensor], *, start: int, alignment: int) -> None:
-        """Check that the tensors are contiguous and end at the end of the file."""
-        position = end = 0
-        for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
-            if tensor.offset != position:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; they cannot be read afterwards."""
+        self._closing.close()
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """Files of the model, in order."""
+        return [part.path for part in self._parts]
+
+    def read(self, offset: int, size_bytes: int) -> bytearray:
+        """Read bytes of a tensor. Offsets are those of ``tensors``, as if the files were joined.
+
+        Raises:
+            CheckpointRefused: a file was truncated since it was opened.
+        """
+        part = bisect_right(self._starts, offset) - 1
+        return self._parts[part].read(offset - self._starts[part], size_bytes)
+
+    def check_supported(self) -> None:
+        """Check that it is a model, and that all its tensors are of types that are read.
+
+        Raises:
+            CheckpointRefused: the message names the tensor, its type, and the nearest that is read.
+        """
+        kind = self.metadata.get("general.type", "model")
+        if isinstance(kind, str) and kind in _OTHER_KINDS:
+            raise self.refused(f"is {_OTHER_KINDS[kind]}")
+        for name, tensor in self.tensors.items():
+            if (nearest := tensor.type.nearest) is not None:
                 raise self.refused(
-                    f"has an overlap or a gap before tensor {_short(name)}: "
-                    f"its offset is {tensor.offset}, and should be {position}"
+                    f"holds tensor {name[:100]} as {tensor.type.name}; only {READ_NAMES} are read. Choose a file of "
+                    f"{nearest}, the nearest that is read"
                 )
-            end = position + tensor.size_bytes
-            position = _aligned(end, alignment)
-        if start + end > self.size_bytes:
-            raise self.refused(f"is truncated: {self.size_bytes} bytes, and its tensors end at {start + end}")
-        if start + position < self.size_bytes:
-            raise self.refused(f"has {self.size_bytes - start - position} bytes after its last tensor")
+
+    def refused(self, what: str) -> CheckpointRefused:
+        """Create an error with the name of the first file."""
+        return CheckpointRefused(f"{self.path.name} {what}.")
+
+    def _collect_tensors(self) -> dict[str, GgufTensor]:
+        """Join the tables of the parts, with offsets as if the files were joined; check that they are one model's."""
+        first = self._parts[0]
+        tensors: dict[str, GgufTensor] = {}
+        for number, (part, start) in enumerate(zip(self._parts, self._starts, strict=False)):
+            if number:
+                _check_belongs(part, number, first)
+            for name, tensor in part.tensors.items():
+                if name in tensors:
+                    raise part.refused(f"holds the tensor {name[:100]}, which an earlier part of the model holds too")
+                tensors[name] = replace(tensor, offset=start + tensor.offset)
+            if len(tensors) > MOST_TENSORS:
+                raise first.refused(f"begins a model of more than {MOST_TENSORS} tensors")
+        total = first.metadata.get(_TENSORS)
+        if len(self._parts) > 1 and total is not None and total != len(tensors):
+            raise first.refused(
+                f"says that all parts hold {as_written(total)} tensors ({_TENSORS}); they hold {len(tensors)}. "
+                "Download the parts again"
+            )
+        return tensors
 
 
-def _aligned(position: int, alignment: int) -> int:
-    return -(-position // alignment) * alignment
+def _other_paths(first: GgufPart) -> list[Path]:
+    """Find the other parts of the model that *first* begins; none if it is whole."""
+    count = _integer(first, _COUNT, default=1)
+    number = _integer(first, _NUMBER, default=0)
+    if count <= 1:
+        return []
+    if count > MOST_PARTS:
+        raise first.refused(f"says that the model has {count} parts ({_COUNT}); at most {MOST_PARTS} are read")
+    name = PartName.parse(first.path.name)
+    if number:
+        beginning = PartName(model="NAME", number=1, count=count) if name is None else name
+        raise first.refused(f"is part {number + 1} of {count} of a model. Give the first part: {beginning.of(1)}")
+    if name is None or (name.number, name.count) != (1, count):
+        expected = PartName(model=first.path.stem if name is None else name.model, number=1, count=count)
+        raise first.refused(
+            f"is the first of {count} parts of a model, and the others are found by their names. Name it "
+            f"{expected.of(1)}, and the others likewise"
+        )
+    others = [first.path.with_name(other) for other in name.names()[1:]]
+    if missing := [path.name for path in others if not path.exists()]:
+        raise CheckpointRefused(
+            f"{first.path.name} is the first of {count} parts of a model; missing beside it: {shown_names(missing)}. "
+            "Download them into the same directory."
+        )
+    return others
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else text[:100] + "…"
+def _check_belongs(part: GgufPart, number: int, first: GgufPart) -> None:
+    """Check that a file is part *number*, from 0, of the model that *first* begins."""
+    expected: dict[str, Value] = {_NUMBER: number}
+    if type(part.metadata.get(_NUMBER)) is not int:
+        raise part.refused(f"is no part of a model: it has no {_NUMBER}. Download it again")
+    for key, value in (first.metadata | expected).items():
+        if key in part.metadata and part.metadata[key] != value:
+            raise part.refused(
+                f"is not a part of the model that {first.path.name} begins: its {key[:100]} is "
+                f"{as_written(part.metadata[key])}, and should be {as_written(value)}. Download the parts again"
+            )
+
+
+def _integer(part: GgufPart, key: str, *, default: int) -> int:
+    value = part.metadata.get(key, default)
+    if type(value) is not int or value < 0:
+        raise part.refused(f"has a {key} of {as_written(value)}, which is not a number of parts")
+    return value

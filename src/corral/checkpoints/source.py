@@ -1,4 +1,4 @@
-"""Open a checkpoint in either format: a directory in the Transformers format, or a GGUF file.
+"""Open a checkpoint in either format: a directory in the Transformers format, or a GGUF file or its first part.
 
 Engines read the tensors themselves.
 """
@@ -13,6 +13,7 @@ from corral.checkpoints.config_kinds import check_kind
 from corral.checkpoints.directory import CONFIG, check_described, list_names
 from corral.checkpoints.gguf import GgufFile
 from corral.checkpoints.gguf_config import gguf_config
+from corral.checkpoints.gguf_names import model_name, part_paths
 from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
 from corral.checkpoints.regular_file import read_whole
 from corral.checkpoints.vocabulary import Vocabulary, VocabularyKind
@@ -132,24 +133,25 @@ class DirectorySource:
 
 
 class GgufSource:
-    """A GGUF file, which contains configuration and vocabulary."""
+    """A GGUF file, or all parts of a split one, which contains configuration and vocabulary."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @property
     def name(self) -> str:
-        """Name of the file, or of the link to it, without its extension."""
-        return self._path.stem
+        """Name of the file, or of the link to it, without its extension and the number of a part."""
+        return model_name(self._path)
 
     @property
     def modified_s(self) -> int:
-        """Time of the last change of the file."""
-        return _modified_s(self._path)
+        """Time of the last change of the file, or of a part."""
+        return max(map(_modified_s, part_paths(self._path)))
 
     def read_config(self) -> Config:
         """Convert the metadata to the fields of ``config.json``."""
         with GgufFile(self._path) as file:
+            file.check_supported()
             return gguf_config(file)
 
     def read_generation_config(self) -> Config | None:

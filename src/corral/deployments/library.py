@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from corral.catalog.hub_files import PullFailed
 from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name, hub_name
+from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting, CheckpointRefused
 from corral.deployments.pulling import Pull
 from corral.engines.stepper import Progress, Report
@@ -112,7 +113,7 @@ class Library:
             BadSetting: the path does not exist, or the name is invalid or used by a pulled model.
         """
         path = self._checkpoints.accept(given)
-        name = check_name(f"local/{path.stem if path.is_file() else path.name}" if name is None else name)
+        name = check_name(f"local/{open_source(path).name}" if name is None else name)
         registered = self._exactly(name)
         if registered is not None and registered.revision is not None:
             raise BadSetting(f"{name} was pulled. To replace it, first run `corral model remove {name}`.")

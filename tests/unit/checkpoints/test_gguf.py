@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from corral.checkpoints.gguf import GgufFile
+from corral.checkpoints.source import open_source
 from corral.core.errors import CheckpointRefused
 
 TEXT, ARRAY, UINT32, FLOAT32 = 8, 9, 4, 6
@@ -123,7 +124,7 @@ MALFORMED = (
     (pack((), (tensor("a", [1, 1, 1, 1, 8]),), 32), "gives tensor a 5 dimensions"),
     (pack((), (tensor("a", [0, 8]),), 32), "gives tensor a shape [8, 0]"),
     (pack((), (tensor("a", [33], kind=8),), 64), "gives tensor a shape [33], which is not whole blocks of Q8_0"),
-    (pack((), (tensor("a", [256], kind=23),), 136), "holds tensor a as IQ4_XS; only F32"),
+    (pack((), (tensor("a", [256], kind=33),), 136), "holds tensor a as Q4_0_8_8; only F32"),
     (pack((), (tensor("a", [256], kind=77),), 136), "holds tensor a as type 77; only F32"),
     (pack((), (tensor("a", [8]), tensor("a", [8], offset=32)), 64), "has the tensor a twice"),
     (pack((), (tensor("a", [8]), tensor("b", [8])), 64), "overlap or a gap before tensor b"),
@@ -151,6 +152,45 @@ def test_endless_header_is_rejected_early(tmp_path: Path) -> None:
         sparse.truncate(2**27)
     with pytest.raises(CheckpointRefused, match="has a header beyond 33554432 bytes: the value of a"):
         GgufFile(path)
+
+
+@pytest.mark.parametrize(("kind", "size"), gguf.GGML_QUANT_SIZES.items(), ids=lambda value: getattr(value, "name", ""))
+def test_every_type_has_the_block_size_of_the_reference(
+    kind: gguf.GGMLQuantizationType, size: tuple[int, int], tmp_path: Path
+) -> None:
+    elements, size_bytes = size
+    path = written(tmp_path, pack((), (tensor("a", [elements], kind=kind),), size_bytes))
+    with GgufFile(path) as file:
+        assert (file.tensors["a"].type.name, file.tensors["a"].size_bytes) == (kind.name, size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "nearest"), [("IQ4_XS", "Q4_K"), ("IQ4_NL", "Q4_0"), ("IQ2_XXS", "Q4_K"), ("Q2_K", "Q4_K"), ("F64", "F32")]
+)
+def test_type_that_is_not_read_is_named_with_the_nearest_that_is(kind: str, nearest: str, tmp_path: Path) -> None:
+    number = gguf.GGMLQuantizationType[kind]
+    elements, size_bytes = gguf.GGML_QUANT_SIZES[number]
+    path = written(tmp_path, pack((), (tensor("blk.0.a", [elements], kind=number),), size_bytes))
+    with pytest.raises(CheckpointRefused) as refused:
+        open_source(path).read_config()
+    assert str(refused.value) == (
+        f"tiny.gguf holds tensor blk.0.a as {kind}; only F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, "
+        f"Q6_K are read. Choose a file of {nearest}, the nearest that is read."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("adapter", "is a LoRA adapter, not a whole model. Merge it into its base model"),
+        ("mmproj", "is the image part of a model. Give the file of its text part"),
+        ("imatrix", "is an importance matrix for quantization, not a model"),
+    ],
+)
+def test_gguf_file_without_a_model_is_named(kind: str, said: str, tmp_path: Path) -> None:
+    path = written(tmp_path, pack((pair("general.type", TEXT, text(kind)),)))
+    with pytest.raises(CheckpointRefused, match=f"^tiny.gguf {said}"):
+        open_source(path).read_config()
 
 
 def test_file_that_is_not_regular_is_rejected_without_blocking(tmp_path: Path) -> None:

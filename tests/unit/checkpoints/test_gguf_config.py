@@ -59,7 +59,6 @@ def test_redundant_keys_are_accepted(tmp_path: Path) -> None:
     ("key", "value"),
     [
         ("general.quantization_version", 1),
-        ("split.count", 3),
         ("llama.embedding_length", None),
         ("llama.embedding_length", 2**31),
         ("llama.embedding_length", 64.0),

@@ -132,7 +132,12 @@ DIRECTORIES = (
     (["optimizer.pt", "scheduler.pt", "rng_state.pth"], "state of a training (optimizer.pt, rng_state.pth", "Give the"),
     (["trainer_state.json", "checkpoint-500/"], "the state of a training", "saved model: checkpoint-500/."),
     (["model.Q4_0.gguf"], "holds a GGUF file", "Give the file itself: {directory}/model.Q4_0.gguf"),
-    (["a.gguf", "b.gguf"], "holds 2 GGUF files: a.gguf, b.gguf", "Give one of them"),
+    (
+        ["q-00001-of-00002.gguf", "q-00002-of-00002.gguf"],
+        "holds a GGUF file",
+        "itself: {directory}/q-00001-of-00002.gg",
+    ),
+    (["a.gguf", "b.gguf"], "holds 2 GGUF models: a.gguf, b.gguf", "Give one of them"),
     (["pytorch_model.bin", "optimizer.pt"], "only as pickles (pytorch_model.bin)", "pretrained('{directory}', torch_"),
     (["pytorch_model-00001-of-00002.bin"], "only as pickles (pytorch_model-00001-of-00002.bin)", "save_pretrained("),
     (["model.ckpt"], "holds weights of TensorFlow or Flax (model.ckpt)", "own repository"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.checkpoints.gguf_names import part_paths
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import open_checkpoint
@@ -49,5 +50,5 @@ def look_ahead(options: OpenVinoOptions) -> Outlook:
 
 
 def _size_bytes(path: Path) -> int:
-    files = [path] if path.is_file() else path.glob("*")
+    files = part_paths(path) if path.is_file() else path.glob("*")
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -54,6 +54,7 @@ class GgufCheckpoint:
         self.path = path
         self._file = GgufFile(path)
         try:
+            self._file.check_supported()
             self.shape: LlamaShape = read_shape(gguf_config(self._file))
             self._tensors = self._place_tensors()
         except BaseException:
@@ -71,8 +72,8 @@ class GgufCheckpoint:
 
     @property
     def files(self) -> list[Path]:
-        """Files with tensors: the GGUF file."""
-        return [self._file.path]
+        """Files with tensors: the GGUF file, or its parts."""
+        return [*self._file.paths]
 
     def vocabulary(self) -> Vocabulary:
         """Get the vocabulary in the file."""
