@@ -1,6 +1,7 @@
 """Accounts, API keys and predictions written directly to the store. No engine runs."""
 
 import re
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -103,12 +104,12 @@ class SignedInBrowser:
         return await self.http.get(path)
 
     async def send(self, path: str, **fields: str | list[str]) -> Response:
-        """Submit a form with the CSRF token of the session."""
+        """Submit a form with the CSRF token of the session and a new idempotency key."""
         if not self._token:
             found = re.search(r'name="csrf-token" content="([^"]+)"', (await self.http.get("/")).text)
             assert found is not None
             self._token = found[1]
-        return await self.http.post(path, data={"csrf": self._token, **fields})
+        return await self.http.post(path, data={"csrf": self._token, "once": secrets.token_hex(16), **fields})
 
 
 def answer_events(tokens: int) -> list[GenerationEvent]:

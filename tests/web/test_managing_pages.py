@@ -1,5 +1,6 @@
 """Pages for API keys, webhook secrets, accounts and the dashboard figures, over HTTP."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 SECRET_SHOWN = re.compile(r'<code id="secret"[^>]*>([^<]+)</code>')
 NEEDED = "This is needed."
+ONCE = re.compile(r'<input type="hidden" name="once" value="([0-9a-f]{32})">')
 FAULT = re.compile(r'<p class="fault" id="([a-z_]+)-fault">([^<]*)</p>')
 
 
@@ -221,6 +223,46 @@ async def test_account_errors_are_shown_beside_the_field(
     assert told.keys() == expected.keys()
     assert all(told[field].startswith(text) for field, text in expected.items())
     assert await stored_account.services.accounts.list() == before
+
+
+async def test_credit_form_that_is_sent_twice_gives_credit_once(live: PageServer, owner: SignedInBrowser) -> None:
+    account = (await StoredAccount.create(live, "Kim", credit_nusd=0)).account
+    address = f"/dashboard/accounts/{account.id}"
+    for total in (5, 10):
+        (once,) = ONCE.findall((await owner.get(address)).text)
+        both = await asyncio.gather(
+            *(owner.send(f"{address}/credit", amount="5", note="double click", once=once) for _ in range(2))
+        )
+        assert {answer.headers["location"] for answer in both} == {f"{address}?done=credit"}
+        stored = await live.server.account_services.accounts.get(account.id)
+        assert stored.available_nusd == total * NUSD_PER_USD
+
+
+async def test_credit_form_that_is_sent_again_with_another_amount_is_refused(
+    live: PageServer, owner: SignedInBrowser
+) -> None:
+    account = (await StoredAccount.create(live, "Lou", credit_nusd=0)).account
+    address = f"/dashboard/accounts/{account.id}"
+    (once,) = ONCE.findall((await owner.get(address)).text)
+    await owner.send(f"{address}/credit", amount="5", once=once)
+    changed = await owner.send(f"{address}/credit", amount="6", once=once)
+    assert changed.status_code == 422
+    assert field_errors(changed.text)["amount"].startswith("This form was sent before with other values")
+    (fresh,) = ONCE.findall(changed.text)
+    assert (await owner.send(f"{address}/credit", amount="6", once=fresh)).status_code == 303
+    stored = await live.server.account_services.accounts.get(account.id)
+    assert stored.available_nusd == 11 * NUSD_PER_USD
+
+
+@pytest.mark.parametrize("once", ["", "x" * 32, "0" * 31])
+async def test_credit_form_without_a_valid_idempotency_key_gives_no_credit(
+    stored_account: StoredAccount, owner: SignedInBrowser, once: str
+) -> None:
+    before = await stored_account.services.accounts.get(stored_account.account.id)
+    answer = await owner.send(f"/dashboard/accounts/{before.id}/credit", amount="5", once=once)
+    assert answer.status_code == 422
+    assert field_errors(answer.text)["amount"] == "The form is not complete. It was loaded again: send it once more."
+    assert await stored_account.services.accounts.get(before.id) == before
 
 
 async def test_dashboard_figures_match_the_receipts(live: PageServer) -> None:

@@ -157,17 +157,20 @@ class Console:
         caller.require(Scope.ADMIN)
         return await self._accounts.create(name, unlimited=unlimited, limits=limits, credit_nusd=credit_nusd)
 
-    async def credit(self, caller: Caller, account_id: str, amount_nusd: int, *, note: str | None) -> Account:
-        """Add credit to an account; a negative amount withdraws credit.
+    async def credit(
+        self, caller: Caller, account_id: str, amount_nusd: int, *, note: str | None, idempotency_key: str
+    ) -> Account:
+        """Add credit to an account, once per *idempotency_key*; a negative amount withdraws credit.
 
         Raises:
             PermissionDenied: the key may not manage accounts.
+            IdempotencyConflict: an earlier credit with the key had another amount or note.
             NotFound: the account does not exist.
             InvalidRequest: the amount is zero or too large.
             InsufficientCredit: the withdrawal exceeds the credit that is not held for runs.
         """
         caller.require(Scope.ADMIN)
-        return await self._accounts.credit(account_id, amount_nusd, note=note)
+        return await self._accounts.credit(account_id, amount_nusd, note=note, idempotency_key=idempotency_key)
 
     async def change_limits(self, caller: Caller, account_id: str, changes: Mapping[str, int | None]) -> Account:
         """Set the limits in *changes* (names as in ``Limits``; None removes a limit).

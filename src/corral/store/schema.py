@@ -163,7 +163,8 @@ idempotency_keys = Table(
 ledger_entries = Table(
     "ledger_entries",
     metadata,
-    # ``hold:<prediction>`` and ``settle:<prediction>``: the primary key makes a second of either impossible.
+    # ``hold:<prediction>``, ``settle:<prediction>`` and ``credit:<account>:<idempotency key>``: the primary key makes a
+    # second of each impossible. Credits without a key have a random id.
     Column("transfer_id", Text, primary_key=True),
     Column("book", Text, primary_key=True),
     Column("amount_nusd", BigInteger, nullable=False),

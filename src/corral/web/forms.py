@@ -1,5 +1,7 @@
 """Read submitted forms."""
 
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -11,6 +13,9 @@ from corral.api.long_work import work_on_text
 from corral.core.errors import InvalidRequest
 
 MAX_FIELDS: Final = 200
+_ONCE: Final = "once"
+"""Hidden field with the idempotency key of a form, so that sending the form twice has one effect."""
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 Form = Mapping[str, Sequence[str]]
@@ -45,3 +50,14 @@ def _read(body: bytes) -> Form:
 def first(form: Form, name: str) -> str:
     """First value of a field; empty if it was not sent."""
     return next(iter(form.get(name, ())), "")
+
+
+def new_idempotency_key() -> str:
+    """Create the value of the field ``once`` of a form."""
+    return secrets.token_hex(16)
+
+
+def idempotency_key(form: Form) -> str | None:
+    """Get the form's idempotency key; None if it is missing or not valid."""
+    key = first(form, _ONCE)
+    return key if _KEY.fullmatch(key) else None

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from corral.core.accounts import Limits, Scope
-from corral.core.errors import InsufficientCredit, InvalidRequest
+from corral.core.errors import IdempotencyConflict, InsufficientCredit, InvalidRequest
 from corral.store.books import accounts, keys
 from corral.store.store import Store
 from tests.contract.store.books import DOLLAR, HOLD, NOON, Books, new_key
@@ -57,6 +57,34 @@ async def test_credit_cannot_be_withdrawn_beyond_the_available_balance(books: Bo
 async def test_amounts_outside_the_ledger_range_are_rejected(books: Books, nusd: int) -> None:
     with pytest.raises(InvalidRequest, match="cannot be credited"):
         await books.store.write(lambda c: accounts.credit(c, books.account.id, nusd, now_ms=NOON))
+
+
+async def test_credit_with_an_idempotency_key_is_given_once(books: Books) -> None:
+    async def credit(nusd: int, key: str, *, note: str = "invoice 7", account_id: str = books.account.id) -> int:
+        account = await books.store.write(
+            lambda c: accounts.credit(c, account_id, nusd, note=note, idempotency_key=key, now_ms=NOON)
+        )
+        return account.available_nusd
+
+    assert set(await asyncio.gather(*(credit(5, "first") for _ in range(6)))) == {DOLLAR + 5}
+    assert await credit(5, "second") == DOLLAR + 10
+    assert await credit(5, "first") == DOLLAR + 10
+    for changed in (credit(6, "first"), credit(-5, "first"), credit(5, "first", note="invoice 8")):
+        with pytest.raises(IdempotencyConflict, match="other values"):
+            await changed
+    other = await books.store.write(lambda c: accounts.create_account(c, name="Bob", now_ms=NOON))
+    assert await credit(5, "first", account_id=other.id) == 5
+    assert await books.balance() == (DOLLAR + 10, 0)
+    assert await books.differences() == []
+
+
+async def test_rejected_credit_does_not_use_up_its_idempotency_key(books: Books) -> None:
+    with pytest.raises(InsufficientCredit):
+        await books.store.write(
+            lambda c: accounts.credit(c, books.account.id, -2 * DOLLAR, idempotency_key="once", now_ms=NOON)
+        )
+    await books.store.write(lambda c: accounts.credit(c, books.account.id, 5, idempotency_key="once", now_ms=NOON))
+    assert await books.balance() == (DOLLAR + 5, 0)
 
 
 async def test_credit_for_an_unknown_account_is_rejected(store: Store) -> None:

@@ -77,7 +77,7 @@ MANAGING: dict[str, Deed] = {
     "accounts": lambda o, c: o.console.accounts(c),
     "any_account": lambda o, c: o.console.any_account(c, o.bob.id),
     "create_account": lambda o, c: o.console.create_account(c, "Eve", unlimited=True, limits=Limits(), credit_nusd=0),
-    "credit": lambda o, c: o.console.credit(c, o.ann.id, DOLLAR, note=None),
+    "credit": lambda o, c: o.console.credit(c, o.ann.id, DOLLAR, note=None, idempotency_key="once"),
     "change_limits": lambda o, c: o.console.change_limits(c, o.ann.id, {"concurrent_runs": 3}),
     "rotate_webhook_secret": lambda o, c: o.console.rotate_webhook_secret(c),
     "another account's keys": lambda o, c: o.console.keys(c, o.bob.id),
@@ -162,12 +162,12 @@ async def test_a_key_that_was_made_opens_until_it_is_revoked(office: Office) -> 
 
 async def test_an_admin_gives_credit_and_limits_to_any_account(office: Office) -> None:
     admin = await office.caller(office.ann, Scope.ADMIN)
-    await office.console.credit(admin, office.bob.id, 2 * DOLLAR, note="Welcome.")
+    await office.console.credit(admin, office.bob.id, 2 * DOLLAR, note="Welcome.", idempotency_key="gift")
     await office.console.change_limits(admin, office.bob.id, {"requests_per_minute": 60})
     account, spend = await office.console.any_account(admin, office.bob.id)
     assert (account.available_nusd, account.limits) == (2 * DOLLAR, Limits(requests_per_minute=60))
     assert (spend.today_nusd, spend.held_nusd) == (0, 0)
     with pytest.raises(InsufficientCredit):
-        await office.console.credit(admin, office.bob.id, -3 * DOLLAR, note=None)
+        await office.console.credit(admin, office.bob.id, -3 * DOLLAR, note=None, idempotency_key="withdrawal")
     with pytest.raises(InvalidRequest, match="There is no account"):
         await office.console.any_account(admin, "acct_nobody")

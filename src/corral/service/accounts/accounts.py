@@ -58,12 +58,28 @@ class Accounts:
                 return account
         raise InvalidRequest(f"No account is called '{name_or_id}'; `corral account list` shows them.")
 
-    async def credit(self, account_id: str, amount_nusd: int, *, note: str | None = None) -> Account:
-        """Add credit to an account; a negative amount withdraws credit."""
-        now_ms = self._now_ms()
-        return await self._store.write(
-            partial(accounts.credit, account_id=account_id, amount_nusd=amount_nusd, note=note, now_ms=now_ms)
+    async def credit(
+        self, account_id: str, amount_nusd: int, *, note: str | None = None, idempotency_key: str | None = None
+    ) -> Account:
+        """Add credit to an account; a negative amount withdraws credit.
+
+        With the *idempotency_key* of an earlier credit of the account, nothing is added.
+
+        Raises:
+            IdempotencyConflict: the earlier credit had another amount or note.
+            NotFound: the account does not exist.
+            InvalidRequest: the amount is 0, or it or the new balance is out of range.
+            InsufficientCredit: the withdrawal exceeds the credit that is not held for runs.
+        """
+        credit = partial(
+            accounts.credit,
+            account_id=account_id,
+            amount_nusd=amount_nusd,
+            note=note,
+            idempotency_key=idempotency_key,
+            now_ms=self._now_ms(),
         )
+        return await self._store.write(credit)
 
     async def change_limits(self, account_id: str, changes: Mapping[str, int | None]) -> Account:
         """Set the limits in *changes* (names as in ``Limits``; None removes a limit). Other limits stay unchanged.

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from corral.core.accounts import Account, Limits
-from corral.core.errors import InsufficientCredit, InvalidRequest, NotFound
+from corral.core.errors import IdempotencyConflict, InsufficientCredit, InvalidRequest, NotFound
 from corral.core.pricing import usd
 from corral.store.books import ledger
 from corral.store.books.days import day_of, month_of
@@ -80,11 +80,20 @@ def list_accounts(connection: Connection) -> list[Account]:
 
 
 def credit(
-    connection: Connection, account_id: str, amount_nusd: int, *, note: str | None = None, now_ms: int
+    connection: Connection,
+    account_id: str,
+    amount_nusd: int,
+    *,
+    note: str | None = None,
+    idempotency_key: str | None = None,
+    now_ms: int,
 ) -> Account:
     """Add credit to an account; a negative amount withdraws credit.
 
+    With the *idempotency_key* of an earlier credit of the account, nothing is added.
+
     Raises:
+        IdempotencyConflict: the earlier credit had another amount or note.
         NotFound: the account does not exist.
         InvalidRequest: the amount is 0, or it or the new balance is out of range.
         InsufficientCredit: the withdrawal exceeds the credit that is not held for runs.
@@ -92,6 +101,11 @@ def credit(
     row = lock_account(connection, account_id)
     if row is None:
         raise NotFound(f"There is no account '{account_id}'.", param="account")
+    transfer_id = new_id(ledger.CREDIT) if idempotency_key is None else f"credit:{account_id}:{idempotency_key}"
+    if (entry := ledger.find_entry(connection, transfer_id, book=ledger.available(account_id))) is not None:
+        if (entry["amount_nusd"], entry["note"]) != (amount_nusd, note):
+            raise IdempotencyConflict("The idempotency key belongs to a credit with other values.")
+        return account_of(row)
     after_nusd = row["available_nusd"] + amount_nusd
     if amount_nusd == 0 or max(abs(amount_nusd), abs(after_nusd)) > _MAX_NUSD:
         raise InvalidRequest(f"${usd(amount_nusd)} cannot be credited: it is 0 or too large.", param="amount")
@@ -101,7 +115,7 @@ def credit(
         )
     transfer(
         connection,
-        new_id(ledger.CREDIT),
+        transfer_id,
         kind=ledger.CREDIT,
         amounts_nusd={ledger.FUNDING: -amount_nusd, ledger.available(account_id): amount_nusd},
         at_ms=now_ms,

@@ -7,7 +7,7 @@ balance of a book is the sum of its entries.
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from corral.store.schema import ledger_entries
 
@@ -66,3 +66,9 @@ def transfer(
     ]
     if entries:
         connection.execute(_INSERT, entries)
+
+
+def find_entry(connection: Connection, transfer_id: str, *, book: str) -> RowMapping | None:
+    """Get a transfer's entry in *book*, or None."""
+    found = select(ledger_entries).where(ledger_entries.c.transfer_id == transfer_id, ledger_entries.c.book == book)
+    return connection.execute(found).mappings().one_or_none()

@@ -6,11 +6,11 @@ from typing import Final
 from starlette.responses import Response
 
 from corral.core.accounts import Limits, Scope
-from corral.core.errors import InsufficientCredit, InvalidRequest
+from corral.core.errors import IdempotencyConflict, InsufficientCredit, InvalidRequest
 from corral.core.pricing import usd
 from corral.web.dashboard.form_values import FormValues
 from corral.web.dashboard.layout import draw
-from corral.web.forms import Form
+from corral.web.forms import Form, idempotency_key, new_idempotency_key
 from corral.web.pages import Pages, Visit, redirect
 
 ACCOUNTS: Final = "/dashboard/accounts"
@@ -23,6 +23,10 @@ _FIELDS: Final[Mapping[str, str]] = {
     "tokens_per_minute": "tokens_per_minute",
     "concurrent_runs": "concurrent_runs",
 }
+_SENT_BEFORE: Final = (
+    "This form was sent before with other values, and they are stored. If you want to give more credit, send it again."
+)
+_INCOMPLETE: Final = "The form is not complete. It was loaded again: send it once more."
 _DONE: Final = {"credit": "The credit was given.", "limits": "The limits were set.", "made": "The account was made."}
 
 
@@ -69,18 +73,25 @@ class AccountPages:
         return await self._show(visit, credit=FormValues({}), limits=FormValues({}))
 
     async def credit(self, visit: Visit, sent: Form) -> Response:
-        """``POST /dashboard/accounts/{account_id}/credit``; a negative amount withdraws credit."""
+        """``POST /dashboard/accounts/{account_id}/credit``; a negative amount withdraws credit.
+
+        A form that is sent twice, for example by a double click, gives credit once.
+        """
         visit.signed_in.require(Scope.ADMIN)
         account_id, form = visit.request.path_params["account_id"], FormValues(sent)
         form.text("amount", needed=True)
-        amount_nusd, note = form.usd("amount", signed=True), form.text("note") or None
-        if amount_nusd is not None and not form.errors:
+        amount_nusd, note, once = form.usd("amount", signed=True), form.text("note") or None, idempotency_key(sent)
+        if once is None:
+            form.errors.setdefault("amount", _INCOMPLETE)
+        elif amount_nusd is not None and not form.errors:
             try:
-                await self._console.credit(visit.signed_in, account_id, amount_nusd, note=note)
+                await self._console.credit(visit.signed_in, account_id, amount_nusd, note=note, idempotency_key=once)
             except InvalidRequest as refused:
                 form.refuse(refused, fields={}, otherwise="amount")
             except InsufficientCredit as refused:
                 form.errors["amount"] = str(refused)
+            except IdempotencyConflict:
+                form.errors["amount"] = _SENT_BEFORE
             else:
                 return redirect(f"{ACCOUNTS}/{account_id}?done=credit")
         return await self._show(visit, credit=form, limits=FormValues({}))
@@ -111,6 +122,7 @@ class AccountPages:
             "account": account,
             "spend": spend,
             "credit_form": credit,
+            "once": new_idempotency_key(),
             "limits_form": limits,
             "now": shown(account.limits),
             "done": _DONE.get(visit.request.query_params.get("done", "")),

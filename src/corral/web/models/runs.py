@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -21,14 +20,12 @@ from corral.core.errors import CorralError
 from corral.core.prediction import WEB, Prediction
 from corral.service.ports import Ask, Idempotency
 from corral.web.errors import status_of
-from corral.web.forms import Form, first
+from corral.web.forms import Form, idempotency_key
 from corral.web.measures import of_prediction
 from corral.web.models.playground import Playground, as_text
 from corral.web.models.questions import Question, faults_of, read_question, shown_input, to_request
 from corral.web.pages import Act, Pages, Visit, redirect
 
-_ONCE: Final = re.compile(r"[0-9a-f]{32}")
-"""Idempotency token of the page's script: one per press of the button."""
 _JSON: Final = "application/json"
 _REFUSED: Final = 422
 
@@ -57,7 +54,7 @@ class Runs:
             caller = visit.signed_in
             try:
                 question = read_question(form, model)
-                ask = await self._ask(visit.request, caller, model, question, once=first(form, "once"))
+                ask = await self._ask(visit.request, caller, model, question, once=idempotency_key(form))
                 async with self._predictions.open(ask) as run:
                     prediction_id = run.id
             except (CorralError, ModelRefusal) as error:
@@ -79,7 +76,7 @@ class Runs:
         return _json(self._told(visit, prediction))
 
     async def _ask(
-        self, request: Request, caller: Caller, model: CatalogModel, question: Question, *, once: str
+        self, request: Request, caller: Caller, model: CatalogModel, question: Question, *, once: str | None
     ) -> Ask:
         generation = await work_on_text(partial(to_request, question, model), chars=question.text_chars)
         return Ask(
@@ -87,7 +84,7 @@ class Runs:
             door=WEB,
             request=generation,
             background=True,
-            idempotency=_idempotency(once, model, question) if _ONCE.fullmatch(once) else None,
+            idempotency=None if once is None else _idempotency(once, model, question),
             shown_input=shown_input(question, generation),
             notes={
                 MODEL: model.id,
