@@ -26,7 +26,7 @@ TOKEN = "hf_of-somebody-who-may"
 STRANGER = "hf_of-somebody-who-may-not"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIECES = ["<unk>", "<s>", "</s>", *BYTE_PIECES, WORD_BORDER]
-_LARGE = (".safetensors", ".model", ".bin")
+_LARGE = (".safetensors", ".model", ".bin", ".gguf")
 _PATIENCE_S = 60
 
 

@@ -95,6 +95,20 @@ class GgufLlama(TinyLlama):
         }
 
 
+def write_split(
+    model: GgufLlama, path: Path, *, tensors: int = 8, small_first: bool = False, drop: tuple[str, ...] = ()
+) -> list[Path]:
+    """Write a model as llama.cpp's converter splits it; return the paths of its parts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors, small_first_shard=small_first)
+    write_metadata(writer, model.metadata())
+    for name, (kind, raw) in model.blocks().items():
+        if name not in drop:
+            writer.add_tensor(name_in_file(name), raw, raw_dtype=kind)
+    finish(writer)
+    return sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))
+
+
 def vocabulary_metadata(
     pieces: list[str], scores: list[float] | None = None, kinds: list[int] | None = None
 ) -> dict[str, object]:

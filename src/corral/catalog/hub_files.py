@@ -21,6 +21,7 @@ _DESCRIPTIONS: Final = (
 _MOST_DESCRIPTION_BYTES: Final = 64 * 2**20
 _MOST_WEIGHT_BYTES: Final = 10**12
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_GGUF_NAME: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,149}\.gguf")
 
 
 class PullFailed(CorralError):
@@ -38,6 +39,11 @@ class HubFile:
     git_sha1: str
     """Git's name of the file, in hex; of the content itself where there is no ``sha256``."""
 
+    @property
+    def local_name(self) -> str:
+        """Name of the downloaded file: without the folder that it has in the repository."""
+        return self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
@@ -47,7 +53,7 @@ class Listing:
     commit: str
     """40 hex digits."""
     files: Mapping[str, HubFile]
-    """Files that may be part of a model, by name; the plain names at the top only, since a model has no others."""
+    """Files that may be part of a model, by name: those at the top, and GGUF files also one folder below it."""
     names: frozenset[str] = frozenset()
     """All names at the top; those of directories end with a slash."""
 
@@ -64,7 +70,9 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file may be part of a model: described by the allow list, weights only as safetensors."""
+    """Whether a file may be part of a model: described by the allow list, weights only as safetensors or GGUF."""
+    if _GGUF_NAME.fullmatch(name) is not None:
+        return True
     return _PLAIN_NAME.fullmatch(name) is not None and (name in _DESCRIPTIONS or is_weight_file(name))
 
 
@@ -78,7 +86,7 @@ def describing_files(listing: Listing) -> list[HubFile]:
     if (foreign := foreign_kind(listing.names)) is not None:
         raise PullFailed(foreign.of(listing.repository))
     if INDEX not in listing.files and not any(map(is_weight_file, listing.files)):
-        raise PullFailed(_without_weights(listing))
+        raise PullFailed(without_weights(listing.names, listing.repository).of(listing.repository))
     if CONFIG not in listing.files:
         raise PullFailed(f"{listing.repository} holds no model: there is no {CONFIG} in it.")
     for file in files:
@@ -91,23 +99,20 @@ def weight_files(listing: Listing, index: bytes | None) -> list[HubFile]:
     """Select the weight files, as a directory with these files is read.
 
     Raises:
-        PullFailed: there are none, one is missing, or they are absurdly many or large.
+        PullFailed: one is missing, or they are absurdly many.
     """
     try:
         names = choose_weight_files(listing.files.keys(), index)
     except CheckpointRefused as error:
         raise PullFailed(f"{listing.repository}: {error}") from error
-    files = [listing.files[name] for name in names]
+    return [listing.files[name] for name in names]
+
+
+def check_size(listing: Listing, files: Iterable[HubFile]) -> None:
+    """Refuse weights of an absurd size.
+
+    Raises:
+        PullFailed: they are.
+    """
     if sum(file.size_bytes for file in files) > _MOST_WEIGHT_BYTES:
         raise PullFailed(f"The weights of {listing.repository} are larger than {_MOST_WEIGHT_BYTES} bytes.")
-    return files
-
-
-def _without_weights(listing: Listing) -> str:
-    repository = listing.repository
-    if any(name.endswith(".gguf") for name in listing.names):
-        return (
-            f"{repository} holds GGUF files, and no *.safetensors. Download one of them, and give its path to "
-            "`corral serve`."
-        )
-    return without_weights(listing.names, repository).of(repository)

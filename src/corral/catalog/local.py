@@ -18,6 +18,7 @@ import msgspec
 
 from corral.catalog.cards import known_card
 from corral.catalog.catalog import DEMO
+from corral.checkpoints.gguf_names import model_name
 from corral.core.errors import BadSetting
 
 _FILE: Final = "registry.json"
@@ -28,6 +29,7 @@ _PART: Final = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9])?"
 _NAME: Final = re.compile(rf"(?!.*(?:--|\.\.)){_PART}/{_PART}")
 """As the Hub has them; "--" stands for the slash in names of folders."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_GGUF: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}\.gguf")
 
 Quantization = Literal["int8", "int4", "bf16", "f32"]
 
@@ -42,6 +44,8 @@ class LocalModel:
     """The checkpoint; absolute."""
     revision: str | None
     """The Hub's commit, 40 hex digits, of what was pulled; None for files that the user brought."""
+    file: str | None = None
+    """Name of the GGUF file that was pulled, or of its first part; None for a directory, and for the user's files."""
     quantize: Quantization
     """How its weights were stored when it was converted, which is how it is served unless settings say otherwise."""
 
@@ -51,6 +55,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quantize: Quantization
     path: str | None = None
     revision: str | None = None
+    file: str | None = None
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,15 +133,19 @@ class LocalModels:
         if _NAME.fullmatch(name) is None or name.lower() == DEMO:
             raise ValueError("it holds a name that no model may have")
         match entry:
-            case _Entry(path=None, revision=str(revision)) if _COMMIT.fullmatch(revision):
-                path = self.folder(name) / revision
-            case _Entry(path=str(given), revision=None) if len(given) <= _MOST_PATH and "\0" not in given:
+            case _Entry(path=None, revision=str(revision), file=None) if _COMMIT.fullmatch(revision):
+                path = snapshot_directory(self.folder(name), revision, None)
+            case _Entry(path=None, revision=str(revision), file=str(file)) if _COMMIT.fullmatch(
+                revision
+            ) and _GGUF.fullmatch(file):
+                path = snapshot_directory(self.folder(name), revision, file) / file
+            case _Entry(path=str(given), revision=None, file=None) if len(given) <= _MOST_PATH and "\0" not in given:
                 path = Path(given)
             case _:
                 raise ValueError(f"{name} has neither a revision nor a path")
         if not path.is_absolute():
             raise ValueError(f"the path of {name} is not absolute")
-        return LocalModel(name=name, path=path, revision=entry.revision, quantize=entry.quantize)
+        return LocalModel(name=name, path=path, revision=entry.revision, file=entry.file, quantize=entry.quantize)
 
     def _write(self, models: Iterable[LocalModel]) -> None:
         entries = [
@@ -145,6 +154,7 @@ class LocalModels:
                 quantize=model.quantize,
                 path=None if model.revision else str(model.path),
                 revision=model.revision,
+                file=model.file,
             )
             for model in models
         ]
@@ -173,6 +183,17 @@ class LocalModels:
             yield
         finally:
             os.close(descriptor)
+
+
+def snapshot_directory(folder: Path, commit: str, file: str | None) -> Path:
+    """Return the directory of what was pulled: one for each commit, and for each GGUF model of a commit.
+
+    Args:
+        folder: of the model's name.
+        commit: 40 hex digits.
+        file: name of the GGUF file or of its first part; None for a checkpoint directory.
+    """
+    return folder / (commit if file is None else f"{commit}.{model_name(Path(file))}")
 
 
 def check_name(name: str) -> str:

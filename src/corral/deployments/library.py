@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from corral.catalog.hub_files import PullFailed
-from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name, hub_name
+from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name, hub_name, snapshot_directory
 from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting, CheckpointRefused
 from corral.deployments.pulling import Pull
@@ -59,12 +59,15 @@ class Library:
         self._checkpoints = checkpoints
         self._open_hub = open_hub
 
-    def pull(self, name: str, *, revision: str | None, quantize: Quantization, report: Report) -> LocalModel:
+    def pull(
+        self, name: str, *, revision: str | None, file: str | None, quantize: Quantization, report: Report
+    ) -> LocalModel:
         """Download, convert and register a model.
 
         Args:
             name: a repository on the Hub, or an alias of a known model on the Hub.
             revision: branch, tag or commit; None is the main branch.
+            file: a GGUF file of the repository, or its first part; None for the Transformers format, or the only one.
             quantize: storage format of the weights.
             report: called with the progress.
 
@@ -81,21 +84,23 @@ class Library:
             )
         folder = self._local.folder(name)
         with self._locked(folder, report), self._open_hub() as hub:
-            commit = Pull(
+            pulled = Pull(
                 hub=hub,
                 repository=name,
                 revision=revision,
+                file=file,
                 folder=folder,
                 check_description=self._checkpoints.check_description,
                 report=report,
             ).run()
-            path = folder / commit
+            directory = snapshot_directory(folder, pulled.commit, pulled.file)
+            path = directory if pulled.file is None else directory / pulled.file
             try:
                 self._checkpoints.convert(path, quantize, report)
             except CheckpointRefused:
-                shutil.rmtree(path)
+                shutil.rmtree(directory)
                 raise
-            model = LocalModel(name=name, path=path, revision=commit, quantize=quantize)
+            model = LocalModel(name=name, path=path, revision=pulled.commit, file=pulled.file, quantize=quantize)
             self._local.register(model)
         return model
 
@@ -149,7 +154,8 @@ class Library:
                 self._checkpoints.forget(removal.registered.path, report)
             if removal.folder is not None:
                 for path in sorted(removal.folder.iterdir()):
-                    self._checkpoints.forget(path, report)
+                    for checkpoint in (path, *path.glob("*.gguf")):
+                        self._checkpoints.forget(checkpoint, report)
                 shutil.rmtree(removal.folder)
 
     def _exactly(self, name: str) -> LocalModel | None:

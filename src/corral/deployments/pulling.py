@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corral.catalog.hub_files import HubFile, Listing, PullFailed, describing_files, weight_files
+from corral.catalog.hub_files import HubFile, Listing, PullFailed, check_size, describing_files, weight_files
+from corral.catalog.hub_gguf import gguf_files, holds_only_gguf
+from corral.catalog.local import snapshot_directory
 from corral.checkpoints.weight_files import INDEX
 from corral.core.errors import CheckpointRefused
 from corral.engines.stepper import Progress, Report
@@ -27,20 +29,31 @@ _CHUNK_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What a download placed in the model's folder; see ``snapshot_directory``."""
+
+    commit: str
+    file: str | None
+    """Name of the GGUF file or of its first part; None for a checkpoint directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pull:
     """One download of a model. The caller must have locked the folder."""
 
     hub: "Hub"
     repository: str
     revision: str | None
+    file: str | None
+    """The GGUF file to download; None for the weights in the Transformers format, or the only GGUF model."""
     folder: Path
     """Folder with a directory per commit."""
     check_description: Callable[[Path], None]
     """Checks configuration and tokenizer before the weights are downloaded."""
     report: Report
 
-    def run(self) -> str:
-        """Download the missing files; return the commit.
+    def run(self) -> Pulled:
+        """Download the missing files.
 
         Raises:
             PullFailed: the Hub, the network or the disk failed, or a file does not match its checksum.
@@ -48,23 +61,27 @@ class Pull:
         """
         self.report(Progress(stage=f"Asking the Hub for {self.repository}", done=0, total=0))
         listing = self.hub.list_files(self.repository, self.revision)
+        parts = gguf_files(listing, self.file) if self.file is not None or holds_only_gguf(listing) else []
+        pulled = Pulled(commit=listing.commit, file=parts[0].local_name if parts else None)
         try:
-            self._place(listing)
+            self._place(snapshot_directory(self.folder, pulled.commit, pulled.file), listing, parts)
         except OSError as error:
             raise PullFailed(f"{self.folder} cannot be written: {error.strerror}.") from error
-        return listing.commit
+        return pulled
 
-    def _place(self, listing: Listing) -> None:
-        target = self.folder / listing.commit
+    def _place(self, target: Path, listing: Listing, parts: Sequence[HubFile]) -> None:
         if not target.is_dir():
             staging = target.with_name(target.name + _UNFINISHED)
             for directory in (self.folder, staging):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            self._fill(staging, listing)
+            if parts:
+                self._fetch_weights(parts, staging, listing)
+            else:
+                self._fill(staging, listing)
             _sync(staging)
             staging.rename(target)
             _sync(self.folder, files=False)
-        for outdated in self.folder.glob("*" + _UNFINISHED):  # interrupted downloads of other commits
+        for outdated in self.folder.glob("*" + _UNFINISHED):  # interrupted downloads of other commits or files
             shutil.rmtree(outdated)
 
     def _fill(self, staging: Path, listing: Listing) -> None:
@@ -76,11 +93,15 @@ class Pull:
             shutil.rmtree(staging)
             raise
         index = (staging / INDEX).read_bytes() if INDEX in listing.files else None
-        self._fetch(weight_files(listing, index), staging, listing)
+        self._fetch_weights(weight_files(listing, index), staging, listing)
+
+    def _fetch_weights(self, files: Sequence[HubFile], staging: Path, listing: Listing) -> None:
+        check_size(listing, files)
+        self._fetch(files, staging, listing)
 
     def _fetch(self, files: Sequence[HubFile], staging: Path, listing: Listing) -> None:
         """Download and verify the missing files."""
-        missing = [file for file in files if not (staging / file.name).is_file()]
+        missing = [file for file in files if not (staging / file.local_name).is_file()]
         total = sum(file.size_bytes for file in missing)
         done = sum(_kept_bytes(_part(staging, file), file) for file in missing)
         self._check_space(staging, total - done)
@@ -96,7 +117,7 @@ class Pull:
             part = _part(staging, file)
             self.hub.fetch(listing, file, part, advance)
             self._check(file, part)
-            part.rename(staging / file.name)
+            part.rename(staging / file.local_name)
 
     def _check_space(self, directory: Path, needed_bytes: int) -> None:
         free_bytes = shutil.disk_usage(directory).free
@@ -142,7 +163,7 @@ def shown_size(size_bytes: int) -> str:
 
 
 def _part(staging: Path, file: HubFile) -> Path:
-    return staging / (file.name + _PART)
+    return staging / (file.local_name + _PART)
 
 
 def _kept_bytes(part: Path, file: HubFile) -> int:

@@ -20,7 +20,7 @@ from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.text.load import load_tokenizer
-from tests.oracle.gguf_llama import GgufLlama, finish, name_in_file, write_metadata
+from tests.oracle.gguf_llama import GgufLlama, finish, write_split
 
 TINY = GgufLlama(hidden=32, intermediate=32, layers=2, heads=2, kv_heads=1, tied=True)
 MUTATIONS = 10_000
@@ -29,20 +29,6 @@ SHARES = 4
 SLOWEST_S = 2.0
 MEASURED_EVERY = 20
 MOST_MEMORY_BYTES = 2**20
-
-
-def write_split(
-    model: GgufLlama, path: Path, *, tensors: int = 8, small_first: bool = False, drop: tuple[str, ...] = ()
-) -> list[Path]:
-    """Write a model as llama.cpp's converter splits it; return the paths of its parts."""
-    path.parent.mkdir(exist_ok=True)
-    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors, small_first_shard=small_first)
-    write_metadata(writer, model.metadata())
-    for name, (kind, raw) in model.blocks().items():
-        if name not in drop:
-            writer.add_tensor(name_in_file(name), raw, raw_dtype=kind)
-    finish(writer)
-    return sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))
 
 
 def refusal(path: Path) -> str:

@@ -38,6 +38,13 @@ def pull_command(open_models: OpenLocalModels) -> Callable[..., None]:
         revision: Annotated[
             str | None, typer.Option(help="Branch, tag or commit of the repository.", show_default="main")
         ] = None,
+        file: Annotated[
+            str | None,
+            typer.Option(
+                help="GGUF file of the repository; of a model in several parts, the first one.",
+                show_default="the only one, or *.safetensors",
+            ),
+        ] = None,
         token: Annotated[
             str | None,
             typer.Option(
@@ -56,7 +63,7 @@ def pull_command(open_models: OpenLocalModels) -> Callable[..., None]:
 
         models = open_models(quantize=quantize, hub_token=token, hub_url=hub_url)
         with watch() as report:
-            pulled = models.library.pull(model, revision=revision, quantize=models.quantize, report=report)
+            pulled = models.library.pull(model, revision=revision, file=file, quantize=models.quantize, report=report)
         announce(pulled)
 
     return pull
