@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.checkpoints.architectures.registry import read_shape
 from corral.checkpoints.config import Config
-from corral.engines.openvino.shape import read_shape
 
 _SIZES: dict[str, dict[str, int]] = {
     "15m": {

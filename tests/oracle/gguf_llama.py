@@ -1,6 +1,6 @@
 """Random Llama models as GGUF files, written and decoded by the ``gguf`` package: the reference for what is read."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gguf
@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Kind
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
-from tests.oracle.llama import TinyLlama
+from tests.oracle.llama import TinyLlama, frequencies
 from tests.vocabulary import PIECES
 
 KINDS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
@@ -19,6 +19,8 @@ _PARTS = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -50,7 +52,7 @@ class GgufLlama(TinyLlama):
                 found[name] = kind, random_blocks(kind, tensor.shape, float(tensor.std()), seed=number)
             else:
                 values = permute(tensor, self.head_count(name)) if self.head_count(name) else tensor
-                found[name] = kind, quantize(values, kind)
+                found[name] = kind, quantize(np.ascontiguousarray(values), kind)
         return found
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
@@ -63,7 +65,14 @@ class GgufLlama(TinyLlama):
 
     def head_count(self, name: str) -> int:
         """Heads of a projection whose rows llama.cpp reorders; 0 for other tensors."""
+        if self.prefix != "llama":
+            return 0
         return self.heads if "q_proj" in name else self.kv_heads if "k_proj" in name else 0
+
+    @property
+    def prefix(self) -> str:
+        """Name of the architecture in the file."""
+        return "llama" if self.architecture == "mistral" else self.architecture
 
     def write_gguf(self, path: Path, **changes: object) -> Path:
         """Write the file; *changes* replace metadata, by keys with ``__`` for each dot, and None leaves one out."""
@@ -73,25 +82,36 @@ class GgufLlama(TinyLlama):
         write_metadata(writer, metadata)
         for name, (kind, raw) in self.blocks().items():
             writer.add_tensor(name_in_file(name), raw, raw_dtype=kind)
+        if self.rope_scaling is not None and self.rope_scaling["rope_type"] == "llama3":
+            divisors = frequencies(replace(self, rope_scaling=None)) / frequencies(self)
+            writer.add_tensor("rope_freqs.weight", divisors.astype(np.float32))
         finish(writer)
         return path
 
     def metadata(self) -> dict[str, object]:
         """What llama.cpp's converter writes for such a model."""
+        sizes: dict[str, object] = {
+            "context_length": self.context_tokens,
+            "embedding_length": self.hidden,
+            "feed_forward_length": self.intermediate,
+            "block_count": self.layers,
+            "attention.head_count": self.heads,
+            "attention.head_count_kv": self.kv_heads,
+            "attention.layer_norm_rms_epsilon": self.rms_norm_eps,
+            "rope.freq_base": self.rope_theta,
+        }
+        if self.prefix == "llama":
+            sizes |= {"rope.dimension_count": self.head_dim, "vocab_size": self.vocab}
+        if self.own_head_dim is not None:
+            sizes |= {"attention.key_length": self.own_head_dim, "attention.value_length": self.own_head_dim}
+        if self.rope_scaling is not None and self.rope_scaling["rope_type"] == "linear":
+            sizes |= {"rope.scaling.type": "linear", "rope.scaling.factor": self.rope_scaling["factor"]}
+        pieces = [*PIECES, *(f"padding {number}" for number in range(self.vocab - len(PIECES)))]
         return {
-            "general.architecture": "llama",
+            **{f"{self.prefix}.{key}": value for key, value in sizes.items()},
+            **vocabulary_metadata(list(PIECES) if self.prefix == "llama" else pieces),
+            "general.architecture": self.prefix,
             "general.quantization_version": 2,
-            "llama.context_length": self.context_tokens,
-            "llama.embedding_length": self.hidden,
-            "llama.feed_forward_length": self.intermediate,
-            "llama.block_count": self.layers,
-            "llama.attention.head_count": self.heads,
-            "llama.attention.head_count_kv": self.kv_heads,
-            "llama.attention.layer_norm_rms_epsilon": self.rms_norm_eps,
-            "llama.rope.dimension_count": self.hidden // self.heads,
-            "llama.rope.freq_base": self.rope_theta,
-            "llama.vocab_size": self.vocab,
-            **vocabulary_metadata(list(PIECES)),
         }
 
 
@@ -163,14 +183,14 @@ def name_in_file(name: str) -> str:
 
 def permute(tensor: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Rows as llama.cpp has them: the two that rotate together side by side."""
-    rows, columns = tensor.shape
-    return tensor.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    rows = len(tensor)
+    return tensor.reshape(heads, 2, rows // heads // 2, -1).swapaxes(1, 2).reshape(tensor.shape)
 
 
 def unpermute(tensor: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """The inverse of ``permute``."""
-    rows, columns = tensor.shape
-    return tensor.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    rows = len(tensor)
+    return tensor.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2).reshape(tensor.shape)
 
 
 def random_blocks(kind: Kind, shape: tuple[int, ...], deviation: float, seed: int) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import json
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from corral.core.errors import CheckpointRefused
 
@@ -30,12 +31,18 @@ class Config:
         return CheckpointRefused(f"{self.file}: {self.spellings.get(name, name)} {said}; {why}.")
 
 
+def as_list(value: object) -> list[object] | None:
+    """Return a value if it is a list, else None."""
+    return cast("list[object]", value) if isinstance(value, list) else None
+
+
 def as_written(value: object) -> str:
     """Spell a value of a configuration in JSON (``null``, ``true``), shortened to fit in an error message."""
-    if isinstance(value, array):
-        value = value[:_MOST_SHOWN].tolist()
+    shown = value
+    if isinstance(value, list | array):
+        shown = list(cast("list[object]", value[:_MOST_SHOWN]))  # all of it could be millions of numbers
     try:
-        text = json.dumps(value)
+        text = json.dumps(shown)
     except RecursionError:
         return "a deeply nested value"
     return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"

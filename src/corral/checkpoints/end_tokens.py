@@ -7,7 +7,7 @@ All of them end an answer. The vocabulary and the chat format may add others.
 from collections.abc import Mapping
 from typing import Final, cast
 
-from corral.checkpoints.config import Config, as_written
+from corral.checkpoints.config import Config, as_list, as_written
 from corral.checkpoints.source import CheckpointSource
 
 _FIELDS: Final = ("eos_token_id", "eot_token_id", "eom_token_id")
@@ -38,7 +38,8 @@ def _ids(config: Config, field: str, vocab_size: int | None) -> list[int]:
     value = config.get(field)
     if value is None:
         return []
-    ids = cast("list[object]", value) if isinstance(value, list) else [value]
+    listed = as_list(value)
+    ids = [value] if listed is None else listed
     if len(ids) > _MOST_IDS:
         raise config.refused(field, ids, f"it has {len(ids)} ids; at most {_MOST_IDS} are read")
     for token_id in ids:

@@ -1,16 +1,20 @@
 """Metadata of a GGUF file says the same as a ``config.json``, and what is not computed is refused by key and value."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
+from corral.checkpoints.architectures.registry import read_shape
 from corral.checkpoints.config import Config
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.checkpoint import open_checkpoint
-from corral.engines.openvino.shape import read_shape
 from tests.oracle.gguf_llama import GgufLlama
+from tests.oracle.llama import TinyLlama
+from tests.oracle.variants import LLAMA3, VARIANTS
 from tests.vocabulary import PIECES
 
 TINY = GgufLlama(kv_heads=2, rms_norm_eps=2.0**-10)
@@ -55,6 +59,70 @@ def test_redundant_keys_are_accepted(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("model", VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_variant_has_the_shape_of_its_config_json(model: TinyLlama, tmp_path: Path) -> None:
+    held = GgufLlama(**{**asdict(model), "dtype": "F32", "vocab": len(PIECES), "rms_norm_eps": 2.0**-10}, kind="F32")
+    with open_checkpoint(held.write_gguf(tmp_path / "tiny.gguf")) as checkpoint:
+        found = checkpoint.shape
+    said = read_shape(Config(file="config.json", values=held.config()))
+    if said.attention.rope.divisors is not None and said.attention.rope.divisors != found.attention.rope.divisors:
+        np.testing.assert_allclose(found.attention.rope.divisors, said.attention.rope.divisors, rtol=1e-6)
+        rope = replace(found.attention.rope, divisors=said.attention.rope.divisors)
+        found = replace(found, attention=replace(found.attention, rope=rope))
+    assert replace(found, architecture=said.architecture) == said
+    assert found.architecture == ("llama" if model.architecture == "mistral" else model.architecture)
+
+
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+@pytest.mark.parametrize("kind", ["linear", None])
+def test_a_factor_scales_linearly_with_and_without_the_word(key: str, kind: str | None, tmp_path: Path) -> None:
+    path = TINY.write_gguf(tmp_path / "tiny.gguf", **{f"llama.{key}": 4.0, "llama.rope.scaling.type": kind})
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.shape.attention.rope.divisors == (4.0,) * 8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scaling.factor": 4.0, "llama.rope.scale_linear": 2.0},
+    ],
+)
+def test_two_keys_that_scale_otherwise_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointRefused, match=r"llama\.rope\.scaling\.factor is 4\.0; other keys"):
+        open_checkpoint(TINY.write_gguf(tmp_path / "tiny.gguf", **changes))
+
+
+def test_keys_of_another_architecture_do_not_count(tmp_path: Path) -> None:
+    held = replace(TINY, architecture="qwen2")
+    with open_checkpoint(held.write_gguf(tmp_path / "tiny.gguf", llama__expert_count=8)) as checkpoint:
+        assert checkpoint.shape.architecture == "qwen2"
+    with pytest.raises(CheckpointRefused, match=r"qwen2\.expert_count is 8; only 0 is supported: choose a dense model"):
+        open_checkpoint(held.write_gguf(tmp_path / "tiny.gguf", qwen2__expert_count=8))
+
+
+def test_a_window_in_a_qwen_file_limits_the_context(tmp_path: Path) -> None:
+    held = replace(TINY, architecture="qwen2")
+    with open_checkpoint(held.write_gguf(tmp_path / "a.gguf", qwen2__attention__sliding_window=100)) as checkpoint:
+        assert (checkpoint.shape.context_tokens, checkpoint.shape.position_tokens) == (100, 512)
+    with open_checkpoint(held.write_gguf(tmp_path / "b.gguf", qwen2__attention__sliding_window=0)) as checkpoint:
+        assert checkpoint.shape.context_tokens == 512
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_divisors_that_are_not_positive_are_refused(bad: float, tmp_path: Path) -> None:
+    held = replace(TINY, kind="F32", rope_scaling=dict(LLAMA3))
+    path = held.write_gguf(tmp_path / "tiny.gguf")
+    [tensor] = [entry for entry in gguf.GGUFReader(path).tensors if entry.name == "rope_freqs.weight"]
+    with path.open("r+b") as file:
+        file.seek(tensor.data_offset)
+        file.write(np.array([bad], "<f4").tobytes())
+    with pytest.raises(
+        CheckpointRefused, match=r"tiny\.gguf: rope_freqs\.weight is .*; it must hold 8 positive numbers"
+    ):
+        open_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -71,7 +139,7 @@ def test_redundant_keys_are_accepted(tmp_path: Path) -> None:
         ("llama.attention.head_count_kv", 3),
         ("llama.attention.layer_norm_rms_epsilon", None),
         ("llama.attention.layer_norm_rms_epsilon", 0.0),
-        ("llama.attention.key_length", 32),
+        ("llama.attention.key_length", 15),
         ("llama.attention.value_length", 32),
         ("llama.attention.sliding_window", 4096),
         ("llama.attention.causal", False),
@@ -80,10 +148,12 @@ def test_redundant_keys_are_accepted(tmp_path: Path) -> None:
         ("llama.rope.dimension_count", 8),
         ("llama.rope.freq_base", -1.0),
         ("llama.rope.freq_base", float("nan")),
-        ("llama.rope.scaling.type", "linear"),
         ("llama.rope.scaling.type", "yarn"),
-        ("llama.rope.scaling.factor", 4.0),
-        ("llama.rope.scale_linear", 2.0),
+        ("llama.rope.scaling.type", "longrope"),
+        ("llama.rope.scaling.factor", -4.0),
+        ("llama.rope.scaling.factor", float("nan")),
+        ("llama.rope.scale_linear", "2"),
+        ("llama.rope.scaling.finetuned", True),
         ("llama.expert_count", 8),
         ("llama.vocab_size", 10),
     ],
@@ -101,10 +171,12 @@ def test_a_number_for_each_layer_is_refused(tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
-@pytest.mark.parametrize("architecture", ["mistral", "llama4", None, 7])
+@pytest.mark.parametrize("architecture", ["mistral", "llama4", "qwen2moe", "gemma3", None, 7])
 def test_another_architecture_is_refused_by_name(architecture: object, tmp_path: Path) -> None:
     path = TINY.write_gguf(tmp_path / "tiny.gguf", general__architecture=architecture)
     with pytest.raises(CheckpointRefused) as refused:
         open_checkpoint(path)
     said = "missing" if architecture is None else json.dumps(architecture)
-    assert str(refused.value).startswith(f'tiny.gguf: general.architecture is {said}; only "llama"')
+    assert str(refused.value).startswith(
+        f'tiny.gguf: general.architecture is {said}; supported are "llama", "qwen2", "qwen3"'
+    )

@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,18 @@ from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.text.load import load_tokenizer
 from tests.oracle.gguf_llama import GgufLlama
+from tests.oracle.variants import LINEAR, LLAMA3
 from tests.vocabulary import PIECES
 
 MUTATIONS = 10_000
 SHARES = 4
 """Tests among which they are divided, so that each is done well within its time on a busy machine."""
+MODELS = (
+    GgufLlama(kind="Q4_0"),
+    GgufLlama(kind="Q4_1", attention_bias=True, rope_scaling=dict(LLAMA3)),
+    GgufLlama(kind="Q4_0", architecture="qwen2", rope_scaling=dict(LINEAR)),
+    GgufLlama(kind="Q8_0", architecture="qwen3", own_head_dim=32),
+)
 SLOWEST_S = 2.0
 MEASURED_EVERY = 20
 MOST_MEMORY_BYTES = 2**20
@@ -30,7 +38,7 @@ EDGES = (0, 1, 2, 3, 4, 8, 9, 31, 32, 33, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_damaged_file_is_read_or_refused(share: int, tmp_path: Path, little_memory: None) -> None:  # noqa: ARG001
-    model = GgufLlama(hidden=32, intermediate=32, layers=1, heads=2, kv_heads=1, tied=True, kind="Q4_0")
+    model = replace(MODELS[share], hidden=32, intermediate=32, layers=1, heads=2, kv_heads=1, tied=True)
     path = model.write_gguf(tmp_path / "tiny.gguf")
     sound = path.read_bytes()
     structure = places(sound, model)

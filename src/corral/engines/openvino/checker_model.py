@@ -5,33 +5,31 @@ from pathlib import Path
 
 import numpy as np
 
+from corral.checkpoints.architectures.shape import AttentionShape, ModelShape, Rope
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import StoredTensor, plan_tensors
-from corral.engines.openvino.shape import LlamaShape
 
 MEMORY_BYTES = 4 * 2**30
 """More data than this, and the process is out of memory instead of the machine."""
 CONTEXT_TOKENS = 512
 
 
-def checker_shape(shape: LlamaShape) -> LlamaShape:
+def checker_shape(shape: ModelShape) -> ModelShape:
     """One small layer over the same vocabulary."""
-    return LlamaShape(
+    return ModelShape(
+        architecture="llama",
         hidden_size=32,
         intermediate_size=32,
         layers=1,
-        heads=2,
-        kv_heads=2,
-        head_dim=16,
+        attention=AttentionShape(heads=2, kv_heads=2, head_dim=16, rope=Rope(theta=1e4)),
         vocab_size=shape.vocab_size,
-        context_tokens=CONTEXT_TOKENS,
-        rope_theta=1e4,
+        position_tokens=CONTEXT_TOKENS,
         rms_norm_eps=1e-5,
         tied_embeddings=True,
     )
 
 
-def plan_checker_model(shape: LlamaShape) -> list[StoredTensor]:
+def plan_checker_model(shape: ModelShape) -> list[StoredTensor]:
     """Where its weights lie in their file."""
     return plan_tensors(shape, WeightsFormat.F32)
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from corral.checkpoints.architectures.registry import read_shape
 from corral.checkpoints.source import is_gguf, open_source
 from corral.engines.openvino.gguf_checkpoint import GgufCheckpoint
 from corral.engines.openvino.safetensors_checkpoint import SafetensorsCheckpoint
-from corral.engines.openvino.shape import read_shape
 from corral.engines.openvino.tensors import Checkpoint
 
 
@@ -13,7 +13,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Open and check a directory in the Transformers format, or a GGUF file.
 
     Raises:
-        CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
+        CheckpointRefused: not a supported model, or one with missing, malformed or unsupported parts.
     """
     return GgufCheckpoint(path) if is_gguf(path) else SafetensorsCheckpoint(path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import openvino as ov
 
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.core.errors import CheckpointRefused, EngineUnavailable
 from corral.engines.openvino.cache import ModelCache, check_untouched, digest_fields, note_source, stamp_file
 from corral.engines.openvino.checker_model import checker_shape, plan_checker_model, write_checker_model
@@ -22,7 +23,6 @@ from corral.engines.openvino.detokenizer import read_pieces, save_detokenizer
 from corral.engines.openvino.graph import BlobWeights, build_model
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import StoredTensor, describe_storage, write_tensors
-from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report
 
@@ -96,12 +96,12 @@ def _convert(
     blob.unlink()
 
 
-def _save(shape: LlamaShape, plan: list[StoredTensor], blob: Path, directory: Path) -> None:
+def _save(shape: ModelShape, plan: list[StoredTensor], blob: Path, directory: Path) -> None:
     weights = BlobWeights(blob, plan)
     model = build_model(shape, weights)
     # Compression to float16 is on by default; it would round f32 weights and norms.
     ov.save_model(model, directory / "openvino_model.xml", compress_to_fp16=False)
-    (directory / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
+    (directory / "config.json").write_text(json.dumps({"model_type": shape.architecture}))
     # No end token here: it would also end requests without any. ``pipeline`` gives each request its own.
     (directory / "generation_config.json").write_text("{}")
 

@@ -1,8 +1,8 @@
-"""Read a Llama checkpoint from a GGUF file, as written by llama.cpp's converter.
+"""Read a checkpoint from a GGUF file, as written by llama.cpp's converter.
 
-Opening checks that all tensors exist with the right shapes; no tensor is read. Two things differ from the Transformers
-format: the names, and the row order of query and key projections. Pairs of rows that are rotated together are adjacent
-here, ``(i, i + 1)``; in the Transformers format they are half a head apart.
+Opening checks that all tensors exist with the right shapes; no matrix is read. Two things differ from the Transformers
+format: the names and, for some architectures, the row order of query and key projections. Pairs of rows that are
+rotated together are then adjacent, ``(i, i + 1)``; in the Transformers format they are half a head apart.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,15 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.checkpoints.architectures.registry import find_architecture, read_shape
+from corral.checkpoints.architectures.rope import DIVISORS
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.checkpoints.gguf import GgufFile, GgufTensor
 from corral.checkpoints.gguf_config import gguf_config
 from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.engines.openvino.gguf_blocks import EXACT, FLOATS, decode_rows, encode_exactly
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.shape import LlamaShape, read_shape
 from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored
 
 _GROUP: Final = 32
@@ -29,17 +31,20 @@ _NAMES: Final = {
     "lm_head.weight": "output.weight",
 }
 _LAYER_NAMES: Final = {
-    "input_layernorm.weight": "attn_norm.weight",
-    "self_attn.q_proj.weight": "attn_q.weight",
-    "self_attn.k_proj.weight": "attn_k.weight",
-    "self_attn.v_proj.weight": "attn_v.weight",
-    "self_attn.o_proj.weight": "attn_output.weight",
-    "post_attention_layernorm.weight": "ffn_norm.weight",
-    "mlp.gate_proj.weight": "ffn_gate.weight",
-    "mlp.up_proj.weight": "ffn_up.weight",
-    "mlp.down_proj.weight": "ffn_down.weight",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
 }
-_PAIRED: Final = ("self_attn.q_proj.weight", "self_attn.k_proj.weight")
+"""Without ``.weight`` and ``.bias``, which are the same in both."""
+_PAIRED: Final = ("self_attn.q_proj", "self_attn.k_proj")
 
 
 class GgufCheckpoint:
@@ -49,13 +54,15 @@ class GgufCheckpoint:
         """Open and check the checkpoint.
 
         Raises:
-            CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
+            CheckpointRefused: not a supported model, or one with missing, malformed or unsupported parts.
         """
         self.path = path
         self._file = GgufFile(path)
         try:
             self._file.check_supported()
-            self.shape: LlamaShape = read_shape(gguf_config(self._file))
+            config = gguf_config(self._file)
+            self.shape: ModelShape = read_shape(config)
+            self._form = find_architecture(config).gguf
             self._tensors = self._place_tensors()
         except BaseException:
             self._file.close()
@@ -81,7 +88,10 @@ class GgufCheckpoint:
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
         """Read rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
-        return decode_rows(self._read_blocks(name, start, stop), self._tensors[name].type.name)
+        rows = decode_rows(self._read_blocks(name, start, stop), self._tensors[name].type.name)
+        if len(self._tensors[name].shape) == 1 and self._is_interleaved(name):
+            return rows[:, _rows_in_file(np.arange(self._tensors[name].shape[0]), self.shape.attention.head_dim)]
+        return rows
 
     def read_encoded(self, name: str, start: int, stop: int) -> tuple[Stored, Scales]:
         """Read rows ``[start, stop)`` of an exactly stored matrix: values, and scales ``(rows, columns / 32)``."""
@@ -90,11 +100,15 @@ class GgufCheckpoint:
     def _read_blocks(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
         """Read encoded rows, ``(rows, bytes)``, in the row order of Transformers."""
         tensor = self._tensors[name]
-        if not name.endswith(_PAIRED):
+        if len(tensor.shape) == 1 or not self._is_interleaved(name):
             return self._read_span(tensor, start, stop)
-        rows = _rows_in_file(np.arange(start, stop), self.shape.head_dim)
+        rows = _rows_in_file(np.arange(start, stop), self.shape.attention.head_dim)
         first = int(rows.min())
         return self._read_span(tensor, first, int(rows.max()) + 1)[rows - first]
+
+    def _is_interleaved(self, name: str) -> bool:
+        is_paired = name.rpartition(".")[0].endswith(_PAIRED)
+        return is_paired and self._form is not None and self._form.interleaves_heads
 
     def _read_span(self, tensor: GgufTensor, start: int, stop: int) -> NDArray[np.uint8]:
         raw = self._file.read(tensor.offset + start * tensor.row_bytes, (stop - start) * tensor.row_bytes)
@@ -103,6 +117,8 @@ class GgufCheckpoint:
     def _place_tensors(self) -> dict[str, GgufTensor]:
         wanted = {_name_in_file(name): (name, sizes) for name, sizes in self.shape.tensors().items()}
         for name, tensor in self._file.tensors.items():
+            if name == DIVISORS and self._form is not None and self._form.has_rope_divisors:
+                continue  # in the configuration already
             if name not in wanted:
                 raise self._file.refused(f"holds the tensor {name[:100]}, which is not part of the model described")
             _, sizes = wanted[name]
@@ -120,7 +136,8 @@ def _name_in_file(name: str) -> str:
     if name in _NAMES:
         return _NAMES[name]
     layer, _, part = name.removeprefix("model.layers.").partition(".")
-    return f"blk.{layer}.{_LAYER_NAMES[part]}"
+    part, _, kind = part.rpartition(".")
+    return f"blk.{layer}.{_LAYER_NAMES[part]}.{kind}"
 
 
 def _rows_in_file(rows: NDArray[np.int64], head_dim: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
-"""Build the OpenVINO graph of a Llama model from its shape and weights.
+"""Build the OpenVINO graph of a model from its shape and weights.
 
 The graph is stateful: past keys and values are variables, which GenAI's pipeline rewrites to paged attention. RMS
 norm, rotary embeddings (half-rotation form, https://arxiv.org/abs/2104.09864), grouped-query attention and SwiGLU are
-those of Llama 2 (https://arxiv.org/abs/2307.09288).
+those of Llama 2 (https://arxiv.org/abs/2307.09288). The shape switches biases and the norms of queries and keys.
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ from openvino import Node
 from openvino import opset13 as ops
 from openvino.op.util import Variable, VariableInfo
 
+from corral.checkpoints.architectures.shape import AttentionShape, ModelShape
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import StoredTensor
-from corral.engines.openvino.shape import LlamaShape
 
 
 class WeightNodes(Protocol):
@@ -86,7 +86,7 @@ class BlobWeights:
         return ops.constant(ov.Tensor(raw, ov.Shape(list(shape)), kind), shared_memory=True)
 
 
-def build_model(shape: LlamaShape, weights: WeightNodes) -> ov.Model:
+def build_model(shape: ModelShape, weights: WeightNodes) -> ov.Model:
     """Build the graph with token ids ``(batch, tokens)`` as input and logits ``(batch, tokens, vocab)`` as output."""
     ids = _input("input_ids", [-1, -1], ov.Type.i64)
     padding = _input("attention_mask", [-1, -1], ov.Type.i64)
@@ -105,18 +105,18 @@ def build_model(shape: LlamaShape, weights: WeightNodes) -> ov.Model:
     logits.output(0).set_names({"logits"})
     result = ops.result(logits)
     # The type stubs declare only the constructor of the wrapped class.
-    return ov.Model([result], layers.sinks, [ids, padding, positions, beams], "llama")  # pyright: ignore[reportGeneralTypeIssues]
+    return ov.Model([result], layers.sinks, [ids, padding, positions, beams], shape.architecture)  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class _Layers:
     """Builds the decoder layers and holds their shared nodes."""
 
-    def __init__(self, shape: LlamaShape, weights: WeightNodes, *, positions: Node, padding: Node, beams: Node) -> None:
+    def __init__(self, shape: ModelShape, weights: WeightNodes, *, positions: Node, padding: Node, beams: Node) -> None:
         self.sinks: list[Node] = []
         self._shape = shape
         self._weights = weights
         self._beams = beams
-        self._cos, self._sin = _rotary_tables(positions, shape)
+        self._cos, self._sin = _rotary_tables(positions, shape.attention)
         self._mask = _causal_mask(positions, padding)
         self._batch = ops.gather(ops.shape_of(positions, "i64"), _ints(0), _ints(0))
 
@@ -131,32 +131,44 @@ class _Layers:
         return ops.add(hidden, _linear(ops.multiply(gate, up), self._weights.matrix(prefix + "mlp.down_proj.weight")))
 
     def _attend(self, layer: int, prefix: str, normed: Node) -> Node:
-        shape = self._shape
-        query = self._rotate(self._heads(normed, prefix + "q_proj.weight", shape.heads))
-        key = self._rotate(self._heads(normed, prefix + "k_proj.weight", shape.kv_heads))
-        value = self._heads(normed, prefix + "v_proj.weight", shape.kv_heads)
+        shape = self._shape.attention
+        query = self._rotate(self._normed_heads(normed, prefix + "q", shape.heads))
+        key = self._rotate(self._normed_heads(normed, prefix + "k", shape.kv_heads))
+        value = self._heads(normed, prefix + "v_proj", shape.kv_heads)
         key = self._repeat(self._remember(f"past_key_values.{layer}.keypresent.{layer}.key", key))
         value = self._repeat(self._remember(f"past_key_values.{layer}.valuepresent.{layer}.value", value))
         attended = ops.scaled_dot_product_attention(query, key, value, self._mask)
-        joined = ops.reshape(ops.transpose(attended, _ints(0, 2, 1, 3)), _ints(0, 0, shape.hidden_size), True)
-        return _linear(joined, self._weights.matrix(prefix + "o_proj.weight"))
+        joined = ops.reshape(ops.transpose(attended, _ints(0, 2, 1, 3)), _ints(0, 0, shape.query_width), True)
+        return self._project(joined, prefix + "o_proj", has_bias=shape.output_bias)
+
+    def _normed_heads(self, normed: Node, prefix: str, heads: int) -> Node:
+        """Project to queries or keys, with a norm over each head where the architecture has one."""
+        split = self._heads(normed, prefix + "_proj", heads)
+        if not self._shape.attention.qk_norm:
+            return split
+        return _rms_norm(split, self._weights.vector(prefix + "_norm.weight"), self._shape.rms_norm_eps)
 
     def _heads(self, normed: Node, name: str, heads: int) -> Node:
         """Project and split into heads: ``(batch, heads, tokens, head_dim)``."""
-        projected = _linear(normed, self._weights.matrix(name))
-        split = ops.reshape(projected, _ints(0, 0, heads, self._shape.head_dim), True)
+        shape = self._shape.attention
+        projected = self._project(normed, name, has_bias=shape.qkv_bias)
+        split = ops.reshape(projected, _ints(0, 0, heads, shape.head_dim), True)
         return ops.transpose(split, _ints(0, 2, 1, 3))
+
+    def _project(self, rows: Node, name: str, *, has_bias: bool) -> Node:
+        projected = _linear(rows, self._weights.matrix(name + ".weight"))
+        return ops.add(projected, self._weights.vector(name + ".bias")) if has_bias else projected
 
     def _rotate(self, heads: Node) -> Node:
         """Apply rotary embeddings to the pairs ``(i, i + head_dim / 2)``."""
-        half = self._shape.head_dim // 2
+        half = self._shape.attention.head_dim // 2
         split = ops.variadic_split(heads, _ints(3).output(0), _ints(half, half).output(0))
         swapped = ops.concat([ops.multiply(split.output(1), _float(-1.0)), split.output(0)], -1)
         return ops.add(ops.multiply(heads, self._cos), ops.multiply(swapped, self._sin))
 
     def _remember(self, name: str, rows: Node) -> Node:
         """Append to the past keys or values: ``(batch, kv_heads, past + tokens, head_dim)``."""
-        shape = self._shape
+        shape = self._shape.attention
         info = VariableInfo()
         info.data_shape = ov.PartialShape([-1, shape.kv_heads, -1, shape.head_dim])
         info.data_type = ov.Type.f32
@@ -170,7 +182,7 @@ class _Layers:
 
     def _repeat(self, rows: Node) -> Node:
         """Repeat key or value heads for each query head: ``(batch, heads, tokens, head_dim)``."""
-        shape = self._shape
+        shape = self._shape.attention
         times = shape.heads // shape.kv_heads
         if times == 1:
             return rows
@@ -178,10 +190,9 @@ class _Layers:
         return ops.reshape(wide, _ints(0, shape.heads, -1, shape.head_dim), True)
 
 
-def _rotary_tables(positions: Node, shape: LlamaShape) -> tuple[Node, Node]:
+def _rotary_tables(positions: Node, shape: AttentionShape) -> tuple[Node, Node]:
     """Compute cosines and sines, ``(batch, 1, tokens, head_dim)``."""
-    exponents = np.arange(0, shape.head_dim, 2, dtype=np.float64) / shape.head_dim
-    frequencies = (1.0 / shape.rope_theta**exponents).astype(np.float32).reshape(1, -1, 1)
+    frequencies = np.array(shape.rope.frequencies(shape.head_dim), np.float32).reshape(1, -1, 1)
     rows = ops.convert(ops.unsqueeze(positions, _ints(1)), "f32")
     angles = ops.transpose(ops.matmul(ops.constant(frequencies), rows, False, False), _ints(0, 2, 1))
     both = ops.unsqueeze(ops.concat([angles, angles], -1), _ints(1))

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+from corral.checkpoints.architectures.registry import read_shape
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.checkpoints.source import open_source
 from corral.engines.base import EngineLimits
 from corral.engines.openvino.memory import BLOCK_TOKENS, MOST_SHARE, block_bytes, choose_blocks, choose_precision
 from corral.engines.openvino.options import OpenVinoOptions
-from corral.engines.openvino.shape import LlamaShape, read_shape
 
 
 def read_limits(options: OpenVinoOptions, *, max_sequences: int) -> EngineLimits:
@@ -54,7 +55,7 @@ def cache_size_bytes(options: OpenVinoOptions) -> int:
     return options.kv_blocks * block_bytes(shape, options.kv_precision)
 
 
-def _read(options: OpenVinoOptions) -> tuple[LlamaShape, int]:
+def _read(options: OpenVinoOptions) -> tuple[ModelShape, int]:
     """Returns sizes of the model, and the tokens of its context."""
     shape = read_shape(open_source(Path(options.checkpoint)).read_config())
     return shape, min(options.context_tokens or shape.context_tokens, shape.context_tokens)

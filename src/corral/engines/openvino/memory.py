@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.engines.openvino.options import KvPrecision
-from corral.engines.openvino.shape import LlamaShape
 
 BLOCK_TOKENS = 32
 """Tokens in one KV-cache block; fixed by GenAI on the CPU."""
@@ -15,7 +15,7 @@ _U8_SCALE_BYTES = 8
 """A float32 scale and zero point: u8 keys have one per block and channel, u8 values one per token."""
 
 
-def choose_precision(shape: LlamaShape, context_tokens: int) -> KvPrecision:
+def choose_precision(shape: ModelShape, context_tokens: int) -> KvPrecision:
     """Choose f32 if a whole context takes at most 512 MiB, else u8.
 
     Only f32 is exact: a resumed run, whose tokens are read again as a prompt, continues with the same greedy tokens,
@@ -26,24 +26,25 @@ def choose_precision(shape: LlamaShape, context_tokens: int) -> KvPrecision:
     return KvPrecision.F32 if exact_bytes <= _EXACT_CONTEXT_BYTES else KvPrecision.U8
 
 
-def choose_blocks(shape: LlamaShape, context_tokens: int, precision: KvPrecision, available: int) -> int:
+def choose_blocks(shape: ModelShape, context_tokens: int, precision: KvPrecision, available: int) -> int:
     """Choose the number of blocks: 16 contexts, but at most a quarter of *available* and at least one context."""
     context_blocks = -(-context_tokens // BLOCK_TOKENS)
     affordable = available // MOST_SHARE // block_bytes(shape, precision)
     return max(context_blocks, min(_MOST_CONTEXTS * context_blocks, affordable))
 
 
-def block_bytes(shape: LlamaShape, precision: KvPrecision) -> int:
+def block_bytes(shape: ModelShape, precision: KvPrecision) -> int:
     """Compute the bytes of one block: keys and values of all layers."""
+    width = shape.attention.head_dim
     match precision:
         case KvPrecision.U8:
-            keys_bytes = shape.head_dim * (BLOCK_TOKENS + _U8_SCALE_BYTES)
-            values_bytes = (shape.head_dim + _U8_SCALE_BYTES) * BLOCK_TOKENS
+            keys_bytes = width * (BLOCK_TOKENS + _U8_SCALE_BYTES)
+            values_bytes = (width + _U8_SCALE_BYTES) * BLOCK_TOKENS
         case KvPrecision.F16:
-            keys_bytes = values_bytes = shape.head_dim * BLOCK_TOKENS * 2
+            keys_bytes = values_bytes = width * BLOCK_TOKENS * 2
         case KvPrecision.F32:
-            keys_bytes = values_bytes = shape.head_dim * BLOCK_TOKENS * 4
-    return shape.layers * shape.kv_heads * (keys_bytes + values_bytes)
+            keys_bytes = values_bytes = width * BLOCK_TOKENS * 4
+    return shape.layers * shape.attention.kv_heads * (keys_bytes + values_bytes)
 
 
 def available_bytes() -> int:

@@ -40,7 +40,7 @@ class OpenVinoOptions:
     """Everything a worker needs to build its engine; plain values, so that it can cross a process border."""
 
     checkpoint: str
-    """Path of a Llama checkpoint: a directory in the Transformers format, or a GGUF file."""
+    """Path of a checkpoint: a directory in the Transformers format, or a GGUF file."""
     cache_dir: str
     """Converted models are kept under ``models/`` in here."""
     weights: WeightsFormat = WeightsFormat.INT8

@@ -15,9 +15,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored, TensorSource
 
 _ITEM_ELEMENTS = 2**18
@@ -56,7 +56,7 @@ class StoredTensor:
 
 
 def plan_tensors(
-    shape: LlamaShape, weights: WeightsFormat, held: Mapping[str, HeldForm] = MappingProxyType({})
+    shape: ModelShape, weights: WeightsFormat, held: Mapping[str, HeldForm] = MappingProxyType({})
 ) -> list[StoredTensor]:
     """Choose the format and position of each tensor. The last tensor's ``end`` is the size of the file.
 

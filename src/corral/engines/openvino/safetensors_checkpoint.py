@@ -1,4 +1,4 @@
-"""Read a Llama checkpoint from a Transformers directory: ``config.json`` and ``*.safetensors``.
+"""Read a checkpoint from a Transformers directory: ``config.json`` and ``*.safetensors``.
 
 Opening checks that all tensors exist with the right shapes and readable data types; no tensor is read.
 """
@@ -9,12 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn, Self
 
+from corral.checkpoints.architectures.registry import read_shape
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.checkpoints.directory import find_weight_files
 from corral.checkpoints.source import DirectorySource
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.safetensors import READABLE_DTYPES, SafetensorsFile
-from corral.engines.openvino.shape import LlamaShape, read_shape
 from corral.engines.openvino.tensors import HeldForm, Rows
 
 _IGNORED_SUFFIXES = (".rotary_emb.inv_freq",)
@@ -28,10 +29,10 @@ class SafetensorsCheckpoint:
         """Open and check the checkpoint.
 
         Raises:
-            CheckpointRefused: not a Llama checkpoint, or one with missing, malformed or unsupported parts.
+            CheckpointRefused: not a supported model, or one with missing, malformed or unsupported parts.
         """
         self.path = directory
-        self.shape: LlamaShape = read_shape(DirectorySource(directory).read_config())
+        self.shape: ModelShape = read_shape(DirectorySource(directory).read_config())
         self.held: Mapping[str, HeldForm] = MappingProxyType({})
         with ExitStack() as opening:
             self._files = [opening.enter_context(SafetensorsFile(path)) for path in find_weight_files(directory)]
@@ -87,7 +88,7 @@ class SafetensorsCheckpoint:
         return places
 
 
-def _check_unwanted(name: str, shape: LlamaShape, file: SafetensorsFile) -> None:
+def _check_unwanted(name: str, shape: ModelShape, file: SafetensorsFile) -> None:
     """Refuse unknown tensors: ignoring a bias, an adapter or an extra layer would silently give wrong answers."""
     if name.endswith(_IGNORED_SUFFIXES) or (name == "lm_head.weight" and shape.tied_embeddings):
         return

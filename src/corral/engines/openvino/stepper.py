@@ -20,6 +20,7 @@ import openvino as ov
 import openvino_genai as genai
 from openvino_genai.py_openvino_genai import GenerationFinishReason, GenerationHandle, GenerationStatus
 
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.core.errors import InvalidRequest
 from corral.core.generation import Sampling
 from corral.engines.base import EndReason, EngineInfo, EngineRequest, check_request
@@ -33,7 +34,6 @@ from corral.engines.openvino.memory import BLOCK_TOKENS, available_bytes, choose
 from corral.engines.openvino.options import OpenVinoOptions
 from corral.engines.openvino.pipeline import load_pipeline, make_config
 from corral.engines.openvino.quantize import StoredTensor, activation_group, describe_storage, plan_tensors
-from corral.engines.openvino.shape import LlamaShape
 from corral.engines.openvino.tensors import Checkpoint
 from corral.engines.stepper import Progress, Report, SequenceOutput
 
@@ -231,7 +231,7 @@ def build_stepper(options: OpenVinoOptions, report: Report) -> OpenVinoStepper:
 
 def _obtain(
     checkpoint: Checkpoint, options: OpenVinoOptions, report: Report
-) -> tuple[LlamaShape, list[StoredTensor], Path, str]:
+) -> tuple[ModelShape, list[StoredTensor], Path, str]:
     cache = ModelCache(Path(options.cache_dir))
     if options.checker_model:
         limit_memory()

@@ -8,9 +8,9 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.shape import LlamaShape
 
 Rows = NDArray[np.float32]
 Stored = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8] | NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Checkpoint(TensorSource, Protocol):
     """An open checkpoint, checked to have all tensors with the right shapes."""
 
     @property
-    def shape(self) -> LlamaShape:
+    def shape(self) -> ModelShape:
         """Sizes of the model."""
         ...
 

@@ -49,24 +49,14 @@ def test_tensors_that_are_computed_or_tied_may_be_there_too(tmp_path: Path) -> N
 # config.json
 
 
-def test_the_plain_kind_of_rope_parameters_is_the_same_as_rope_theta(tmp_path: Path) -> None:
-    model = replace(MHA, extra_config={"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}})
-    with open_checkpoint(model.write(tmp_path)) as checkpoint:
-        assert checkpoint.shape.rope_theta == 5e5
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("architectures", ["MistralForCausalLM"]),
+        ("architectures", ["GPT2LMHeadModel"]),
         ("architectures", None),
         ("model_type", "mistral"),
-        ("rope_scaling", {"type": "linear", "factor": 2.0}),
-        ("rope_parameters", {"rope_type": "llama3", "factor": 8.0}),
         ("hidden_act", "gelu"),
-        ("attention_bias", True),
         ("mlp_bias", True),
-        ("head_dim", 32),
         ("num_attention_heads", 3),
         ("num_key_value_heads", 3),
         ("num_attention_heads", 64),
@@ -179,6 +169,13 @@ def test_a_tensor_of_the_wrong_shape_is_named_with_both_shapes(tmp_path: Path) -
         open_checkpoint(
             rewrite(tmp_path, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"][1:]}))
         )
+
+
+@pytest.mark.parametrize("changes", [{"head_dim": 32}, {"attention_bias": True}, {"hidden_size": 128}])
+def test_tensors_that_do_not_fit_the_config_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    (MHA.write(tmp_path) / "config.json").write_text(json.dumps({**MHA.config(), **changes}))
+    with pytest.raises(CheckpointRefused, match=r"shape|is in no weights file"):
+        open_checkpoint(tmp_path)
 
 
 def test_a_bias_that_config_does_not_mention_is_refused(tmp_path: Path) -> None:

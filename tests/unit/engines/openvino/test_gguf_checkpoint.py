@@ -171,9 +171,12 @@ def rewrite(tmp_path: Path, changes: dict[str, tuple[str, np.ndarray] | None]) -
         ("blk.1.ffn_up.weight", None, "lacks the tensor blk.1.ffn_up.weight"),
         ("blk.1.ffn_up.weight", (64, 160), "gives tensor blk.1.ffn_up.weight shape [64, 160]; its metadata asks for"),
         ("output_norm.weight", (1, 64), "gives tensor output_norm.weight shape [1, 64]"),
-        ("blk.0.attn_q.bias", (64,), "holds the tensor blk.0.attn_q.bias, which is not part of the model"),
+        ("blk.0.attn_q.bias", (64,), "lacks the tensor blk.0.attn_k.bias"),
+        ("blk.1.attn_q.bias", (64,), "holds the tensor blk.1.attn_q.bias, which is not part of the model"),
+        ("blk.0.attn_q_norm.weight", (16,), "holds the tensor blk.0.attn_q_norm.weight"),
         ("blk.2.attn_norm.weight", (64,), "holds the tensor blk.2.attn_norm.weight"),
-        ("rope_freqs.weight", (8,), "holds the tensor rope_freqs.weight"),
+        ("rope_freqs.weight", (8, 2), "holds the tensor rope_freqs.weight as F32 of shape [8, 2]"),
+        ("rope_factors_long.weight", (8,), "holds the tensor rope_factors_long.weight"),
     ],
 )
 def test_a_missing_misshaped_or_foreign_tensor_is_refused_by_name(

@@ -5,21 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from corral.checkpoints.architectures.registry import read_shape
+from corral.checkpoints.architectures.shape import ModelShape
+from corral.checkpoints.config import Config
 from corral.core.errors import BadSetting
 from corral.engines.openvino.memory import available_bytes, block_bytes, choose_blocks, choose_precision
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions
-from corral.engines.openvino.shape import LlamaShape, read_shape
 from corral.engines.openvino.stepper import OpenVinoStepper
 from tests.oracle.batches import ask, build_tiny, load_converted, run
 from tests.oracle.llama import GQA, TinyLlama
 
 GIB = 2**30
-TINY_LLAMA_1B = read_shape(
-    TinyLlama(hidden=2048, intermediate=5632, layers=22, heads=32, kv_heads=4, vocab=32000).config()
-)
-LLAMA_7B = read_shape(
-    TinyLlama(hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, vocab=32000).config()
-)
+
+
+def shape_of(model: TinyLlama) -> ModelShape:
+    return read_shape(Config(file="config.json", values=model.config()))
+
+
+TINY_LLAMA_1B = shape_of(TinyLlama(hidden=2048, intermediate=5632, layers=22, heads=32, kv_heads=4, vocab=32000))
+LLAMA_7B = shape_of(TinyLlama(hidden=4096, intermediate=11008, layers=32, heads=32, kv_heads=32, vocab=32000))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ LLAMA_7B = read_shape(
     ],
 )
 def test_precision_is_exact_while_a_context_is_small(
-    shape: LlamaShape, context_tokens: int, precision: KvPrecision
+    shape: ModelShape, context_tokens: int, precision: KvPrecision
 ) -> None:
     assert choose_precision(shape, context_tokens) is precision
 
@@ -54,7 +58,7 @@ def test_a_block_is_as_large_as_the_pipeline_makes_it(precision: KvPrecision, tm
     pipeline = load_converted(tmp_path, blocks=10, precision=precision)
     run(OpenVinoStepper(pipeline, info), ask())  # the pool is made by the first step
     metrics = pipeline.get_metrics()
-    assert metrics.cache_size_in_bytes == 10 * block_bytes(read_shape(GQA.config()), precision)
+    assert metrics.cache_size_in_bytes == 10 * block_bytes(shape_of(GQA), precision)
 
 
 def test_physical_memory_is_detected() -> None:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.checkpoints.architectures.registry import read_shape
+from corral.checkpoints.architectures.shape import ModelShape
 from corral.checkpoints.config import Config
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.quantize import activation_group, encode_rows, plan_tensors, write_tensors
 from corral.engines.openvino.safetensors import Rows
-from corral.engines.openvino.shape import LlamaShape, read_shape
 from tests.oracle.llama import F32, MHA, TinyLlama, pack
 
 
@@ -90,7 +91,7 @@ def test_a_weight_that_is_not_finite_is_refused_by_tensor(form: WeightsFormat, v
 class ZeroSource:
     """A source without a file behind it."""
 
-    def __init__(self, shape: LlamaShape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         self._tensors = shape.tensors()
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
@@ -113,7 +114,7 @@ def test_no_tensor_is_ever_whole_in_memory(form: WeightsFormat, tmp_path: Path) 
 # The plan
 
 
-def shape_of(model: TinyLlama) -> LlamaShape:
+def shape_of(model: TinyLlama) -> ModelShape:
     return read_shape(Config(file="config.json", values=model.config()))
 
 

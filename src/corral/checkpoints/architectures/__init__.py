@@ -1,0 +1,1 @@
+"""Model architectures: one file each, with what its configuration means and how GGUF files hold it."""
