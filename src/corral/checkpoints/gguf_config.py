@@ -52,10 +52,7 @@ _ONLY: Final[Mapping[str, tuple[Value, ...]]] = {
     "attention.causal": (True,),
 }
 """Supported values; 0 means that a feature is not used."""
-_ONLY_GENERAL: Final[Mapping[str, tuple[Value, ...]]] = {
-    "general.quantization_version": (_QUANTIZATION_VERSION,),
-    "split.count": (0, 1),
-}
+_ONLY_GENERAL: Final[Mapping[str, tuple[Value, ...]]] = {"general.quantization_version": (_QUANTIZATION_VERSION,)}
 _HEAD_WIDTHS: Final = ("rope.dimension_count", "attention.value_length")
 """Other keys for the width of a head; all must have the same value."""
 _IGNORED: Final = ("tensor_data_layout",)
