@@ -26,7 +26,7 @@ from corral.service.runs.journal import Journal
 from corral.service.runs.run import ActiveRun
 from corral.service.webhooks.webhooks import Renderer
 from corral.settings import Settings, load_settings
-from tests.unit.service.post_office import hook, render
+from tests.unit.service.webhook_harness import hook, render
 
 POINTS = {"after_hold": "claim", "mid_stream": "flush", "before_settlement": "settle", "after_settlement": "settle"}
 """Journal method at each point."""

@@ -14,7 +14,7 @@ from corral.core.server_state import ServerState
 from corral.service.runs import background, runner, settler
 from tests.contract.store.cutting_proxy import CuttingProxy, cutting
 from tests.engines import DEADLINE_S
-from tests.unit.service.desk import Desk, limited, numbered, open_desk
+from tests.unit.service.harness import ServiceHarness, limited, numbered, open_harness
 
 pytestmark = pytest.mark.anyio
 
@@ -36,41 +36,43 @@ def proxy(postgres_url: str) -> Iterator[CuttingProxy]:
 
 
 @asynccontextmanager
-async def desk_behind(proxy: CuttingProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def harness_behind(
+    proxy: CuttingProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ServiceHarness]:
     """A service whose database connections go through *proxy*; ends with reconciled books, nothing held or refused."""
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.02)
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.02)
     monkeypatch.setattr(runner, "CLAIM_AGAIN_S", 0.02)
     through = make_url(postgres_url).set(host="127.0.0.1", port=proxy.port)
     with structlog.testing.capture_logs() as logs:
-        async with open_desk(through.render_as_string(hide_password=False), step_s=0.003) as desk:
-            yield desk
-            await _nothing_is_held(desk)
+        async with open_harness(through.render_as_string(hide_password=False), step_s=0.003) as harness:
+            yield harness
+            await _nothing_is_held(harness)
     assert {log["event"] for log in logs} <= EXPECTED_LOGS
 
 
-async def _nothing_is_held(desk: Desk) -> None:
-    await desk.balanced()
-    assert (await desk.account()).held_nusd == 0
+async def _nothing_is_held(harness: ServiceHarness) -> None:
+    await harness.balanced()
+    assert (await harness.account()).held_nusd == 0
     async with asyncio.timeout(DEADLINE_S):
-        while desk.service.status.state is not ServerState.READY:
+        while harness.service.status.state is not ServerState.READY:
             await asyncio.sleep(0.02)
 
 
-async def run_one(desk: Desk, tokens: int) -> str:
+async def run_one(harness: ServiceHarness, tokens: int) -> str:
     """Make a run and read it to its end; nothing of it may be lost or stored twice. Its id."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
-                async with desk.service.open(desk.ask(limited(tokens), background=True)) as run:
+                async with harness.service.open(harness.ask(limited(tokens), background=True)) as run:
                     live = await numbered(run)
                 break
             except StorageUnavailable:  # what the caller is told; as a client does, ask again
                 await asyncio.sleep(0.02)
     assert [number for number, _ in live] == list(range(1, 1 + tokens + 2 + 1))
-    stored = await desk.settled(run.id)
+    stored = await harness.settled(run.id)
     assert (stored.status, stored.completion_tokens) == (Status.SUCCEEDED, tokens)
-    assert await numbered(await desk.service.attach(desk.caller, run.id)) == live
+    assert await numbered(await harness.service.attach(harness.caller, run.id)) == live
     return run.id
 
 
@@ -85,11 +87,11 @@ async def test_commit_with_lost_reply_is_detected_and_affects_no_other_run(
         cut.extend([sent] if wanted else [])
         return wanted
 
-    async with desk_behind(proxy, postgres_url, monkeypatch) as desk:
+    async with harness_behind(proxy, postgres_url, monkeypatch) as harness:
         proxy.is_cut = the_first
-        ids = await asyncio.gather(*(run_one(desk, tokens) for tokens in (30, 40, 50)))
+        ids = await asyncio.gather(*(run_one(harness, tokens) for tokens in (30, 40, 50)))
         assert len(proxy.cuts) == 1
-        made = [one.id for one in await desk.service.page(desk.caller)]
+        made = [one.id for one in await harness.service.page(harness.caller)]
         assert sorted(made) == sorted(ids)
 
 
@@ -104,9 +106,9 @@ async def test_commits_with_lost_replies_are_detected_when_one_in_three_is_lost(
         commits[0] += 1
         return commits[0] % 3 == 0
 
-    async with desk_behind(proxy, postgres_url, monkeypatch) as desk:
+    async with harness_behind(proxy, postgres_url, monkeypatch) as harness:
         proxy.is_cut = each_third
         for tokens in (20, 40):
-            await asyncio.gather(*(run_one(desk, tokens + more) for more in range(3)))
+            await asyncio.gather(*(run_one(harness, tokens + more) for more in range(3)))
         proxy.is_cut = lambda _sent: False
         assert len(proxy.cuts) >= 5

@@ -21,7 +21,7 @@ from tests.doors.replicate.replicate_client import (
 from tests.official_validators import needs_node
 from tests.server.conftest import RealServer
 from tests.server.harness import SCRIPT, OpenServer, ServerHarness
-from tests.unit.service.desk import ByteTokenizer
+from tests.unit.service.harness import ByteTokenizer
 
 pytestmark = pytest.mark.anyio
 

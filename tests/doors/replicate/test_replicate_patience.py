@@ -22,7 +22,7 @@ from tests.doors.replicate.replicate_client import PLAIN, TINY, create, get, off
 from tests.official_validators import check, needs_node, node_says
 from tests.receiver import answer, receiving
 from tests.server.harness import ServerHarness
-from tests.unit.service.post_office import ended
+from tests.unit.service.webhook_harness import ended
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from corral.deployments.registry import Deployments
 from corral.engines.stats import EnginePhase
 from tests.engines import DEADLINE_S, generate, request, scripted_engine
 from tests.prompts import encoder
-from tests.unit.service.desk import ByteTokenizer
+from tests.unit.service.harness import ByteTokenizer
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,7 @@ from corral.core.generation import (
 from corral.core.prediction import Status, StoppedBy
 from corral.core.pricing import tokens_digest
 from tests.engines import DEADLINE_S, scripted_engine
-from tests.unit.service.desk import HELLO, HELLO_TOKENS, PRICE, SEED, limited, open_desk, seat, serving
+from tests.unit.service.harness import HELLO, HELLO_TOKENS, PRICE, SEED, limited, open_account, open_harness, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -33,15 +33,15 @@ HELLO_ONLY = HELLO.prompt
 
 
 async def test_an_answer_is_billed_for_its_prompt_and_every_token_of_the_engine(database: Path) -> None:
-    async with open_desk(database, "Hello, llama! 🦙") as desk:
-        result = await desk.answer()
+    async with open_harness(database, "Hello, llama! 🦙") as harness:
+        result = await harness.answer()
         (choice,) = result.choices
         assert choice.text == "Hello, llama! 🦙"
         assert choice.reason is FinishReason.STOP
         assert result.usage.prompt_tokens == HELLO_TOKENS
         assert result.usage.completion_tokens == len("Hello, llama! 🦙".encode()) + 1  # and EOS
         assert result.seed == SEED
-        stored = await desk.newest()
+        stored = await harness.newest()
         assert (stored.status, stored.stopped_by) == (Status.SUCCEEDED, StoppedBy.MODEL)
         assert stored.texts == ["Hello, llama! 🦙"]
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + len(choice.ids) * PRICE.output_nusd
@@ -53,7 +53,7 @@ async def test_an_answer_is_billed_for_its_prompt_and_every_token_of_the_engine(
 
 
 async def test_events_are_started_then_tokens_in_whole_characters_then_the_ends(database: Path) -> None:
-    async with open_desk(database, "añ🦙b", step_s=0.005) as desk, desk.service.open(desk.ask()) as run:
+    async with open_harness(database, "añ🦙b", step_s=0.005) as harness, harness.service.open(harness.ask()) as run:
         seen = [event async for _, event in run.events()]
         assert isinstance(seen[0], Started)
         assert isinstance(seen[-2], ChoiceEnded)
@@ -64,54 +64,54 @@ async def test_events_are_started_then_tokens_in_whole_characters_then_the_ends(
 
 
 async def test_a_stop_string_ends_the_text_before_it_and_the_bill_after_it(database: Path) -> None:
-    async with open_desk(database, "one two three four") as desk:
-        result = await desk.answer(replace(HELLO, stopping=Stopping(stop=("three", "four"))))
+    async with open_harness(database, "one two three four") as harness:
+        result = await harness.answer(replace(HELLO, stopping=Stopping(stop=("three", "four"))))
         (choice,) = result.choices
         assert (choice.text, choice.reason, choice.stop) == ("one two ", FinishReason.STOP, "three")
         assert result.usage.completion_tokens == len("one two three")
-        stored = await desk.newest()
+        stored = await harness.newest()
         assert stored.completion_tokens == len("one two three")
         assert stored.stopped_by is StoppedBy.STOP_STRING
 
 
 async def test_text_held_back_for_a_stop_string_is_released_at_the_end(database: Path) -> None:
-    async with open_desk(database, "almost END") as desk:
-        result = await desk.answer(replace(HELLO, stopping=Stopping(stop=("END!",))))
+    async with open_harness(database, "almost END") as harness:
+        result = await harness.answer(replace(HELLO, stopping=Stopping(stop=("END!",))))
         assert result.choices[0].text == "almost END"
 
 
 async def test_a_character_cut_by_the_limit_is_shown_as_a_replacement(database: Path) -> None:
-    async with open_desk(database, "a🦙") as desk:
-        result = await desk.answer(limited(3))
+    async with open_harness(database, "a🦙") as harness:
+        result = await harness.answer(limited(3))
         assert (result.choices[0].text, result.choices[0].reason) == ("a\ufffd", FinishReason.LENGTH)
         assert result.usage.completion_tokens == 3
-        assert (await desk.newest()).stopped_by is StoppedBy.LIMIT
+        assert (await harness.newest()).stopped_by is StoppedBy.LIMIT
 
 
 async def test_max_tokens_beyond_the_context_is_what_is_left_of_it(database: Path) -> None:
-    async with open_desk(database, "x" * 100, context_tokens=64) as desk:
-        result = await desk.answer(limited(1_000_000))
+    async with open_harness(database, "x" * 100, context_tokens=64) as harness:
+        result = await harness.answer(limited(1_000_000))
         assert result.usage.total_tokens == 64
         assert result.choices[0].reason is FinishReason.LENGTH
 
 
 async def test_a_prompt_that_fills_the_context_is_refused_with_both_counts(database: Path) -> None:
-    async with open_desk(database, "x", context_tokens=64) as desk:
+    async with open_harness(database, "x", context_tokens=64) as harness:
         with pytest.raises(PromptTooLong, match=r"has at least 118 tokens.* holds 64"):
-            await desk.answer(replace(HELLO, prompt=ChatPrompt((Message(role=Role.USER, content="y" * 102),))))
+            await harness.answer(replace(HELLO, prompt=ChatPrompt((Message(role=Role.USER, content="y" * 102),))))
 
 
 async def test_a_raw_prompt_is_sent_without_a_template(database: Path) -> None:
-    async with open_desk(database, "x") as desk:
-        result = await desk.answer(replace(HELLO, prompt=RawPrompt("<s>Hello")))
+    async with open_harness(database, "x") as harness:
+        result = await harness.answer(replace(HELLO, prompt=RawPrompt("<s>Hello")))
         assert result.usage.prompt_tokens == 1 + len("Hello")
 
 
 async def test_any_integer_is_a_seed_and_is_stored_as_it_was_used(database: Path) -> None:
-    async with open_desk(database, "x") as desk:
+    async with open_harness(database, "x") as harness:
         for given, used in ((-1, 2**64 - 1), (2**64 + 5, 5), (None, SEED)):
-            assert (await desk.answer(replace(HELLO, seed=given))).seed == used
-            assert (await desk.newest()).seed == used
+            assert (await harness.answer(replace(HELLO, seed=given))).seed == used
+            assert (await harness.newest()).seed == used
 
 
 @pytest.mark.parametrize(
@@ -128,54 +128,54 @@ async def test_any_integer_is_a_seed_and_is_stored_as_it_was_used(database: Path
 async def test_what_the_caller_can_mend_is_raised_on_entering_and_leaves_no_trace(
     database: Path, change: dict[str, Any], error: type[CorralError], param: str | None
 ) -> None:
-    async with open_desk(database, "x") as desk:
+    async with open_harness(database, "x") as harness:
         with pytest.raises(error) as caught:
-            await desk.answer(replace(HELLO, **change))
+            await harness.answer(replace(HELLO, **change))
         assert getattr(caught.value, "param", None) == param
-        assert await desk.service.page(desk.caller) == []
-        assert desk.engine.stats().emitted_tokens == 0
+        assert await harness.service.page(harness.caller) == []
+        assert harness.engine.stats().emitted_tokens == 0
 
 
 async def test_a_request_waits_while_its_model_loads_and_holds_nothing_once_its_reader_left(database: Path) -> None:
     engine = scripted_engine(load_s=60)
-    async with engine.run(), serving(database, engine) as desk:
-        await seat(desk)
-        assert not desk.service.ready
-        async with desk.service.open(desk.ask()) as run:
+    async with engine.run(), serving(database, engine) as harness:
+        await open_account(harness)
+        assert not harness.service.ready
+        async with harness.service.open(harness.ask()) as run:
             async for _, event in run.events():
                 assert event == Queued(position=1)
                 break
         async with asyncio.timeout(DEADLINE_S):
-            while (await desk.account()).held_nusd:
+            while (await harness.account()).held_nusd:
                 await asyncio.sleep(0.005)
-        assert (await desk.newest()).completion_tokens == 0
+        assert (await harness.newest()).completion_tokens == 0
 
 
 async def test_three_choices_bill_the_prompt_once_and_each_token_of_each(database: Path) -> None:
-    async with open_desk(database) as desk:
+    async with open_harness(database) as harness:
         sampled = replace(limited(20), sampling=Sampling(temperature=1), seed=7)
-        result = await desk.answer(replace(sampled, choices=3))
+        result = await harness.answer(replace(sampled, choices=3))
         assert [len(choice.ids) for choice in result.choices] == [20, 20, 20]
         assert len({choice.ids for choice in result.choices}) == 3
         assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (HELLO_TOKENS, 60)
-        stored = await desk.newest()
+        stored = await harness.newest()
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + 60 * PRICE.output_nusd
         assert stored.texts == [choice.text for choice in result.choices]
         for k, choice in enumerate(result.choices):
-            alone = await desk.answer(replace(sampled, seed=7 + k))
+            alone = await harness.answer(replace(sampled, seed=7 + k))
             assert alone.choices[0].ids == choice.ids
-        assert desk.engine.stats().delivered_tokens == 120
+        assert harness.engine.stats().delivered_tokens == 120
 
 
 async def test_each_choice_has_its_own_stop_and_its_own_count(database: Path) -> None:
-    async with open_desk(database) as desk:
+    async with open_harness(database) as harness:
         sampled = replace(limited(200), sampling=Sampling(temperature=1), seed=7, choices=4)
-        whole = await desk.answer(sampled)
+        whole = await harness.answer(sampled)
         stop = whole.choices[2].text[30]  # somewhere in the third, and who knows where in the others
-        result = await desk.answer(replace(sampled, stopping=Stopping(max_tokens=200, stop=(stop,))))
+        result = await harness.answer(replace(sampled, stopping=Stopping(max_tokens=200, stop=(stop,))))
         for before, after in zip(whole.choices, result.choices, strict=True):
             text, found, _ = before.text.partition(stop)
             assert (after.text, after.stop) == ((text, stop) if found else (before.text, None))
             assert after.ids == before.ids[: len(after.ids)]
         assert result.usage.completion_tokens == sum(len(choice.ids) for choice in result.choices) < 800
-        assert (await desk.newest()).completion_tokens == result.usage.completion_tokens
+        assert (await harness.newest()).completion_tokens == result.usage.completion_tokens

@@ -11,7 +11,7 @@ from corral.core.generation import Constraint, RawPrompt, Sampling
 from corral.engines.queued import QueuedEngine
 from corral.engines.scripted import SCRIPTED_CAPABILITIES
 from tests.engines import scripted_limits, scripted_worker
-from tests.unit.service.desk import DOLLAR, ByteTokenizer, limited, seat, serving
+from tests.unit.service.harness import DOLLAR, ByteTokenizer, limited, open_account, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -50,17 +50,17 @@ async def test_a_feature_that_the_engine_lacks_is_refused_by_field_and_costs_not
         limits=scripted_limits(vocab_size=ByteTokenizer.vocab_size),
         capabilities=replace(SCRIPTED_CAPABILITIES, **lacks),
     )
-    async with engine.run(), serving(database, engine) as desk:
-        await seat(desk)
+    async with engine.run(), serving(database, engine) as harness:
+        await open_account(harness)
         await engine.ready()
         with pytest.raises(Unsupported) as refused:
-            async with desk.service.open(desk.ask(limited(5, **asks))):
+            async with harness.service.open(harness.ask(limited(5, **asks))):
                 pass
         assert refused.value.param == field
         assert said in str(refused.value)
-        account = await desk.account()
+        account = await harness.account()
         assert (account.held_nusd, account.available_nusd) == (0, DOLLAR)
-        assert await desk.service.page(desk.caller) == []
+        assert await harness.service.page(harness.caller) == []
         assert engine.stats().emitted_tokens == 0
-        assert len((await desk.answer(limited(5))).choices[0].ids) == 5
-        await desk.balanced()
+        assert len((await harness.answer(limited(5))).choices[0].ids) == 5
+        await harness.balanced()

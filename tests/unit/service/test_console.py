@@ -18,7 +18,7 @@ from corral.service.measures import Measures
 from corral.service.webhooks.webhooks import Webhooks
 from corral.store.store import Store
 from tests.engines import scripted_engine
-from tests.unit.service.desk import deployments_of
+from tests.unit.service.harness import deployments_of
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ DOLLAR = 10**9
 
 
 @dataclass
-class Office:
+class ConsoleHarness:
     """Two accounts and a console; the engine is never started."""
 
     console: Console
@@ -44,24 +44,24 @@ class Office:
 
 
 @pytest.fixture
-async def office(database: Path) -> AsyncIterator[Office]:
+async def harness(database: Path) -> AsyncIterator[ConsoleHarness]:
     store, engine = Store.open(f"sqlite:///{database}"), scripted_engine()
     services = AccountServices.over(store, pepper=b"p" * 32, clock=time.time)
     measures = Measures(store=store, deployments=deployments_of(engine), clock=time.time)
     console = Console(services, measures, Webhooks(store, pepper=b"p" * 32, clock=time.time))
     ann = await services.accounts.create("Ann", credit_nusd=DOLLAR)
-    yield Office(console, services.accounts, services.keys, ann, await services.accounts.create("Bob"))
+    yield ConsoleHarness(console, services.accounts, services.keys, ann, await services.accounts.create("Bob"))
     await store.close()
 
 
-Deed = Callable[[Office, Caller], Awaitable[object]]
+ConsoleCall = Callable[[ConsoleHarness, Caller], Awaitable[object]]
 
 
-async def load(office: Office, caller: Caller) -> object:
-    return office.console.load(caller)
+async def load(harness: ConsoleHarness, caller: Caller) -> object:
+    return harness.console.load(caller)
 
 
-READING: dict[str, Deed] = {
+READING: dict[str, ConsoleCall] = {
     "account": lambda o, c: o.console.account(c),
     "spend": lambda o, c: o.console.spend(c),
     "usage": lambda o, c: o.console.usage(c, days=30),
@@ -71,7 +71,7 @@ READING: dict[str, Deed] = {
     "key": lambda o, c: o.console.key(c, c.key_id),
     "deliveries": lambda o, c: o.console.deliveries(c, "no-such-prediction"),
 }
-MANAGING: dict[str, Deed] = {
+MANAGING: dict[str, ConsoleCall] = {
     "create_key": lambda o, c: o.console.create_key(c, KeyTerms(name="new")),
     "revoke_key": lambda o, c: o.console.revoke_key(c, c.key_id),
     "accounts": lambda o, c: o.console.accounts(c),
@@ -85,89 +85,89 @@ MANAGING: dict[str, Deed] = {
 
 
 @pytest.mark.parametrize("name", READING)
-async def test_to_see_takes_the_scope_read(office: Office, name: str) -> None:
-    caller = await office.caller(office.ann, Scope.READ)
-    await READING[name](office, caller)
+async def test_to_see_takes_the_scope_read(harness: ConsoleHarness, name: str) -> None:
+    caller = await harness.caller(harness.ann, Scope.READ)
+    await READING[name](harness, caller)
     with pytest.raises(PermissionDenied, match="'read'"):
-        await READING[name](office, replace(caller, scopes=frozenset()))
+        await READING[name](harness, replace(caller, scopes=frozenset()))
 
 
-async def test_a_key_that_only_runs_sees_no_money(office: Office) -> None:
-    caller = await office.caller(office.ann, Scope.INFERENCE)
+async def test_a_key_that_only_runs_sees_no_money(harness: ConsoleHarness) -> None:
+    caller = await harness.caller(harness.ann, Scope.INFERENCE)
     for name in READING.keys() - {"deliveries"}:
         with pytest.raises(PermissionDenied, match="'read'"):
-            await READING[name](office, caller)
+            await READING[name](harness, caller)
 
 
-async def test_secret_and_replay_of_webhooks_are_for_keys_that_ask_for_them(office: Office) -> None:
+async def test_secret_and_replay_of_webhooks_are_for_keys_that_ask_for_them(harness: ConsoleHarness) -> None:
     runs, reads, manages = [
-        await office.caller(office.ann, scope) for scope in (Scope.INFERENCE, Scope.READ, Scope.ADMIN)
+        await harness.caller(harness.ann, scope) for scope in (Scope.INFERENCE, Scope.READ, Scope.ADMIN)
     ]
-    first = await office.console.webhook_secret(runs)
+    first = await harness.console.webhook_secret(runs)
     assert first.startswith("whsec_")
-    second = await office.console.rotate_webhook_secret(manages)
+    second = await harness.console.rotate_webhook_secret(manages)
     assert second != first
-    assert await office.console.webhook_secret(runs) == second
+    assert await harness.console.webhook_secret(runs) == second
     with pytest.raises(PermissionDenied):
-        await office.console.webhook_secret(reads)
+        await harness.console.webhook_secret(reads)
     with pytest.raises(PermissionDenied):
-        await office.console.replay(reads, "msg_any")
+        await harness.console.replay(reads, "msg_any")
     with pytest.raises(InvalidRequest, match="There is no delivery"):
-        await office.console.replay(runs, "msg_any")
+        await harness.console.replay(runs, "msg_any")
 
 
 @pytest.mark.parametrize("name", MANAGING)
-async def test_to_manage_takes_the_scope_admin(office: Office, name: str) -> None:
-    await MANAGING[name](office, await office.caller(office.ann, Scope.ADMIN))
-    caller = await office.caller(office.ann, Scope.READ, Scope.INFERENCE)
-    before = (await office.accounts.list(), await office.keys.list())
+async def test_to_manage_takes_the_scope_admin(harness: ConsoleHarness, name: str) -> None:
+    await MANAGING[name](harness, await harness.caller(harness.ann, Scope.ADMIN))
+    caller = await harness.caller(harness.ann, Scope.READ, Scope.INFERENCE)
+    before = (await harness.accounts.list(), await harness.keys.list())
     with pytest.raises(PermissionDenied, match="'admin'"):
-        await MANAGING[name](office, caller)
-    assert (await office.accounts.list(), await office.keys.list()) == before
+        await MANAGING[name](harness, caller)
+    assert (await harness.accounts.list(), await harness.keys.list()) == before
 
 
-async def test_an_account_sees_its_own_keys_only(office: Office) -> None:
-    ann = await office.caller(office.ann, Scope.READ)
-    bob = await office.caller(office.bob, Scope.READ)
-    admin = await office.caller(office.bob, Scope.ADMIN)
-    assert [key.id for key in await office.console.keys(ann)] == [ann.key_id]
-    assert {key.id for key in await office.console.keys(bob)} == {bob.key_id, admin.key_id}
-    assert [key.id for key in await office.console.keys(admin, office.ann.id)] == [ann.key_id]
-    assert (await office.console.key(admin, ann.key_id)).account_id == office.ann.id
+async def test_an_account_sees_its_own_keys_only(harness: ConsoleHarness) -> None:
+    ann = await harness.caller(harness.ann, Scope.READ)
+    bob = await harness.caller(harness.bob, Scope.READ)
+    admin = await harness.caller(harness.bob, Scope.ADMIN)
+    assert [key.id for key in await harness.console.keys(ann)] == [ann.key_id]
+    assert {key.id for key in await harness.console.keys(bob)} == {bob.key_id, admin.key_id}
+    assert [key.id for key in await harness.console.keys(admin, harness.ann.id)] == [ann.key_id]
+    assert (await harness.console.key(admin, ann.key_id)).account_id == harness.ann.id
     with pytest.raises(InvalidRequest, match="There is no key"):
-        await office.console.key(bob, ann.key_id)
+        await harness.console.key(bob, ann.key_id)
 
 
-async def test_keys_that_open_nothing_come_last(office: Office) -> None:
-    old = await office.caller(office.ann, Scope.READ)
-    gone = await office.caller(office.ann, Scope.READ)
-    new = await office.caller(office.ann, Scope.READ, Scope.ADMIN)
-    await office.console.revoke_key(new, gone.key_id)
-    listed = await office.console.keys(new)
+async def test_keys_that_open_nothing_come_last(harness: ConsoleHarness) -> None:
+    old = await harness.caller(harness.ann, Scope.READ)
+    gone = await harness.caller(harness.ann, Scope.READ)
+    new = await harness.caller(harness.ann, Scope.READ, Scope.ADMIN)
+    await harness.console.revoke_key(new, gone.key_id)
+    listed = await harness.console.keys(new)
     assert [key.id for key in listed] == [new.key_id, old.key_id, gone.key_id]
-    assert [office.console.is_over(key) for key in listed] == [False, False, True]
+    assert [harness.console.is_over(key) for key in listed] == [False, False, True]
     expired = replace(listed[0], expires_at_ms=1)
-    assert office.console.is_over(expired)
+    assert harness.console.is_over(expired)
 
 
-async def test_a_key_that_was_made_opens_until_it_is_revoked(office: Office) -> None:
-    admin = await office.caller(office.ann, Scope.ADMIN)
-    key, secret = await office.console.create_key(admin, KeyTerms(name="bob's"), office.bob.id)
-    caller = await office.keys.authenticate(secret)
+async def test_a_key_that_was_made_opens_until_it_is_revoked(harness: ConsoleHarness) -> None:
+    admin = await harness.caller(harness.ann, Scope.ADMIN)
+    key, secret = await harness.console.create_key(admin, KeyTerms(name="bob's"), harness.bob.id)
+    caller = await harness.keys.authenticate(secret)
     assert caller is not None
-    assert (caller.account_id, caller.key_id) == (office.bob.id, key.id)
-    await office.console.revoke_key(admin, key.id)
-    assert await office.keys.authenticate(secret) is None
+    assert (caller.account_id, caller.key_id) == (harness.bob.id, key.id)
+    await harness.console.revoke_key(admin, key.id)
+    assert await harness.keys.authenticate(secret) is None
 
 
-async def test_an_admin_gives_credit_and_limits_to_any_account(office: Office) -> None:
-    admin = await office.caller(office.ann, Scope.ADMIN)
-    await office.console.credit(admin, office.bob.id, 2 * DOLLAR, note="Welcome.", idempotency_key="gift")
-    await office.console.change_limits(admin, office.bob.id, {"requests_per_minute": 60})
-    account, spend = await office.console.any_account(admin, office.bob.id)
+async def test_an_admin_gives_credit_and_limits_to_any_account(harness: ConsoleHarness) -> None:
+    admin = await harness.caller(harness.ann, Scope.ADMIN)
+    await harness.console.credit(admin, harness.bob.id, 2 * DOLLAR, note="Welcome.", idempotency_key="gift")
+    await harness.console.change_limits(admin, harness.bob.id, {"requests_per_minute": 60})
+    account, spend = await harness.console.any_account(admin, harness.bob.id)
     assert (account.available_nusd, account.limits) == (2 * DOLLAR, Limits(requests_per_minute=60))
     assert (spend.today_nusd, spend.held_nusd) == (0, 0)
     with pytest.raises(InsufficientCredit):
-        await office.console.credit(admin, office.bob.id, -3 * DOLLAR, note=None, idempotency_key="withdrawal")
+        await harness.console.credit(admin, harness.bob.id, -3 * DOLLAR, note=None, idempotency_key="withdrawal")
     with pytest.raises(InvalidRequest, match="There is no account"):
-        await office.console.any_account(admin, "acct_nobody")
+        await harness.console.any_account(admin, "acct_nobody")

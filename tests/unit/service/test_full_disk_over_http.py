@@ -15,7 +15,7 @@ from corral.service.accounts.api_keys import KeyTerms
 from corral.service.runs import settler
 from tests.doors.known_keys import door_dependencies
 from tests.doors.live_server import serving
-from tests.unit.service.desk import Desk, open_desk
+from tests.unit.service.harness import ServiceHarness, open_harness
 from tests.unit.service.test_storage_failures import until
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +27,10 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 @asynccontextmanager
-async def http_to(desk: Desk) -> AsyncIterator[AsyncClient]:
-    """A client of the desk's account, and a server in front of the desk's service."""
-    _, secret = await desk.keys.create(desk.account_id, KeyTerms(name="http"))
-    app = create_app(door_dependencies(desk.service, keys=desk.keys, clock=desk.clock))
+async def http_to(harness: ServiceHarness) -> AsyncIterator[AsyncClient]:
+    """A client of the harness's account, and a server in front of the harness's service."""
+    _, secret = await harness.keys.create(harness.account_id, KeyTerms(name="http"))
+    app = create_app(door_dependencies(harness.service, keys=harness.keys, clock=harness.clock))
     async with serving(app) as live, live.http(key=secret) as http:
         yield http
 
@@ -44,9 +44,9 @@ def refusal_of(path: str) -> dict[str, Any]:
     return {"error": {"message": FULL, "type": "server_error", "param": None, "code": "storage_unavailable"}}
 
 
-async def limit_pages(desk: Desk, pages: int) -> None:
+async def limit_pages(harness: ServiceHarness, pages: int) -> None:
     """Let the file grow to so many pages, or no more if it has them: SQLite then answers as on a full disk."""
-    await desk.store.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
+    await harness.store.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
 
 
 async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_waits(
@@ -63,10 +63,10 @@ async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_
         ("/v1/models/corral/demo/predictions", {"input": {"prompt": "Hi", "max_new_tokens": 5}}),
     ]
     with structlog.testing.capture_logs() as logs:
-        async with open_desk(database, step_s=0.005) as desk, http_to(desk) as http:
+        async with open_harness(database, step_s=0.005) as harness, http_to(harness) as http:
             waiting = await http.post(asks[-1][0], json={"input": {"prompt": "Hi", "max_new_tokens": TOKENS}})
             assert waiting.status_code == 201, waiting.text
-            await limit_pages(desk, 1)
+            await limit_pages(harness, 1)
             await until(lambda: any(log["event"] == "settlement_retry" for log in logs))
 
             health = await http.get("/health")
@@ -76,14 +76,14 @@ async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_
                 refused = await http.post(path, json=body)
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "5"), path
                 assert refused.json() == refusal_of(path), path
-            assert (await desk.service.get(desk.caller, waiting.json()["id"])).status is Status.PROCESSING
+            assert (await harness.service.get(harness.caller, waiting.json()["id"])).status is Status.PROCESSING
             told = [log for log in logs if log["event"] == "database_unavailable"]
             assert {(log["log_level"], log["reason"]) for log in told} == {("error", FULL)}
 
-            await limit_pages(desk, 2**30)
-            settled = await desk.settled(waiting.json()["id"])
+            await limit_pages(harness, 2**30)
+            settled = await harness.settled(waiting.json()["id"])
             assert (settled.status, settled.completion_tokens) == (Status.SUCCEEDED, TOKENS)
-            await until(lambda: desk.service.ready)
+            await until(lambda: harness.service.ready)
             assert (await http.get("/health")).json() == {"status": "ready", "deployments": READY}
             for path, body in asks:
                 answered = await http.post(path, json=body)

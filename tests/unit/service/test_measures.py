@@ -8,13 +8,13 @@ import pytest
 
 from corral.service.measures import Latency, Measures, Percentiles, percentiles
 from tests.engines import DEADLINE_S
-from tests.unit.service.desk import Desk, collected, deployments_of, limited, open_desk
+from tests.unit.service.harness import ServiceHarness, collected, deployments_of, limited, open_harness
 
 pytestmark = pytest.mark.anyio
 
 
-def measures(desk: Desk) -> Measures:
-    return Measures(store=desk.store, deployments=deployments_of(desk.engine), clock=time.time)
+def measures(harness: ServiceHarness) -> Measures:
+    return Measures(store=harness.store, deployments=deployments_of(harness.engine), clock=time.time)
 
 
 @pytest.mark.parametrize(
@@ -32,17 +32,17 @@ def test_percentiles_are_nearest_ranks(values: list[float], expected: Percentile
 
 
 async def test_latency_is_that_of_the_accounts_stored_predictions(database: Path) -> None:
-    async with open_desk(database, step_s=0.01) as desk:
-        measured = measures(desk)
-        assert await measured.latency(desk.account_id) == Latency(runs=0, first_token_ms=None, token_ms=None)
-        await desk.answer(limited(20))
-        stored = await desk.newest()
+    async with open_harness(database, step_s=0.01) as harness:
+        measured = measures(harness)
+        assert await measured.latency(harness.account_id) == Latency(runs=0, first_token_ms=None, token_ms=None)
+        await harness.answer(limited(20))
+        stored = await harness.newest()
         assert stored.started_at_ms is not None
         assert stored.completed_at_ms is not None
         first_token_ms = stored.started_at_ms - stored.created_at_ms
         token_ms = (stored.completed_at_ms - stored.started_at_ms) / 19
         assert token_ms >= 10
-        assert await measured.latency(desk.account_id) == Latency(
+        assert await measured.latency(harness.account_id) == Latency(
             runs=1,
             first_token_ms=Percentiles(p50=first_token_ms, p90=first_token_ms, p99=first_token_ms),
             token_ms=Percentiles(p50=token_ms, p90=token_ms, p99=token_ms),
@@ -51,14 +51,14 @@ async def test_latency_is_that_of_the_accounts_stored_predictions(database: Path
 
 
 async def test_one_token_and_a_run_that_was_stopped_tell_nothing_of_the_time_between_tokens(database: Path) -> None:
-    async with open_desk(database, step_s=0.01) as desk:
-        await desk.answer(limited(1))
-        async with desk.service.open(desk.ask(limited(500))) as run:
+    async with open_harness(database, step_s=0.01) as harness:
+        await harness.answer(limited(1))
+        async with harness.service.open(harness.ask(limited(500))) as run:
             async for number, _ in run.events():
                 if number > 5:
                     break
-        await desk.settled(run.id)
-        latency = await measures(desk).latency(desk.account_id)
+        await harness.settled(run.id)
+        latency = await measures(harness).latency(harness.account_id)
         assert latency.runs == 2
         assert latency.first_token_ms is not None
         assert latency.token_ms is None
@@ -66,10 +66,10 @@ async def test_one_token_and_a_run_that_was_stopped_tell_nothing_of_the_time_bet
 
 async def test_the_load_is_what_the_engine_does(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corral.service.measures.SAMPLE_S", 0.02)
-    async with open_desk(database, step_s=0.005) as desk:
-        measured = measures(desk)
+    async with open_harness(database, step_s=0.005) as harness:
+        measured = measures(harness)
         assert measured.load().recent_tokens_per_s == ()
-        async with measured.run(), desk.service.open(desk.ask(limited(200))) as run:
+        async with measured.run(), harness.service.open(harness.ask(limited(200))) as run:
             async with asyncio.timeout(DEADLINE_S):
                 while not (measured.load().running and measured.load().tokens_per_s):
                     await asyncio.sleep(0.005)

@@ -14,17 +14,17 @@ from corral.core.generation import Delta, GenerationRequest, Sampling, Stopping
 from corral.core.prediction import Status, StoppedBy
 from corral.service.ports import PredictionEvents
 from tests.engines import scripted_engine
-from tests.unit.service.desk import (
+from tests.unit.service.harness import (
     ByteTokenizer,
-    Desk,
+    ServiceHarness,
     collected,
     limited,
     numbered,
     once,
-    seat,
+    open_account,
+    ready_engine,
     serving,
     text_of,
-    working,
 )
 
 pytestmark = pytest.mark.anyio
@@ -45,61 +45,61 @@ async def until_token(run: PredictionEvents, tokens: int) -> None:
 async def test_a_background_run_goes_on_after_a_restart_as_if_nothing_had_been(
     database: Path, request_: GenerationRequest
 ) -> None:
-    async with working(step_s=0.003) as engine:
-        async with serving(database, engine) as desk:
-            await seat(desk)
-            expected = await desk.answer(request_)
-            reference = await desk.newest()
-            async with desk.service.open(desk.ask(request_, background=True)) as run:
+    async with ready_engine(step_s=0.003) as engine:
+        async with serving(database, engine) as harness:
+            await open_account(harness)
+            expected = await harness.answer(request_)
+            reference = await harness.newest()
+            async with harness.service.open(harness.ask(request_, background=True)) as run:
                 await until_token(run, 20)
-            before = desk
-        async with serving(database, engine, drawn_seed=99) as desk:
-            desk.sit_down_again(before)
-            again = await desk.service.attach(before.caller, run.id)
+            before = harness
+        async with serving(database, engine, drawn_seed=99) as harness:
+            harness.use_account_of(before)
+            again = await harness.service.attach(before.caller, run.id)
             assert await collected(again) == expected
-            stored = await desk.settled(run.id)
+            stored = await harness.settled(run.id)
             assert stored.status is Status.SUCCEEDED
             assert stored.texts == reference.texts
             assert (stored.cost_nusd, stored.seed) == (reference.cost_nusd, reference.seed)
             assert stored.receipt is not None
             assert reference.receipt is not None
             assert stored.receipt["tokens_digest"] == reference.receipt["tokens_digest"]
-            await desk.balanced()
+            await harness.balanced()
 
 
 async def test_a_reader_goes_on_where_it_stopped_across_the_restart(database: Path) -> None:
-    async with working(step_s=0.003) as engine:
-        async with serving(database, engine) as desk:
-            await seat(desk)
-            async with desk.service.open(desk.ask(GREEDY)) as run:
+    async with ready_engine(step_s=0.003) as engine:
+        async with serving(database, engine) as harness:
+            await open_account(harness)
+            async with harness.service.open(harness.ask(GREEDY)) as run:
                 whole = await numbered(run)
                 text = text_of([pair async for pair in run.events()])
             read: list[tuple[int, object]] = []
-            async with desk.service.open(desk.ask(GREEDY, idempotency=once())) as run:
+            async with harness.service.open(harness.ask(GREEDY, idempotency=once())) as run:
                 async for number, event in run.events():
                     read.append((number, event))
                     if number > 30:
                         break
-            before = desk
-        async with serving(database, engine) as desk:
-            desk.sit_down_again(before)
-            again = await desk.service.attach(before.caller, run.id)
+            before = harness
+        async with serving(database, engine) as harness:
+            harness.use_account_of(before)
+            again = await harness.service.attach(before.caller, run.id)
             rest = await numbered(again, after=read[-1][0])
             assert rest == whole[read[-1][0] :]
             assert again.digest(read[-1][0]) == run.digest(read[-1][0])
-            stored = await desk.settled(run.id)
+            stored = await harness.settled(run.id)
             assert stored.texts == [text]
-            await desk.balanced()
+            await harness.balanced()
 
 
 async def test_readers_are_told_of_the_restart_and_a_run_with_a_reader_alone_is_settled(database: Path) -> None:
-    async with working(step_s=0.003) as engine:
-        async with serving(database, engine) as desk:
-            await seat(desk)
-            before = desk
+    async with ready_engine(step_s=0.003) as engine:
+        async with serving(database, engine) as harness:
+            await open_account(harness)
+            before = harness
 
             async def read(**terms: object) -> str:
-                async with desk.service.open(desk.ask(limited(300), **terms)) as run:
+                async with harness.service.open(harness.ask(limited(300), **terms)) as run:
                     with pytest.raises(ServerStopping):
                         async for _, event in run.events():
                             if isinstance(event, Delta):
@@ -111,65 +111,65 @@ async def test_readers_are_told_of_the_restart_and_a_run_with_a_reader_alone_is_
             background = asyncio.create_task(read(background=True))
             await seen.wait()
         alone_id, background_id = await alone, await background
-        async with serving(database, engine) as desk:
-            desk.sit_down_again(before)
-            stored = await desk.service.get(before.caller, alone_id)
+        async with serving(database, engine) as harness:
+            harness.use_account_of(before)
+            stored = await harness.service.get(before.caller, alone_id)
             assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.RESTART)
             assert stored.completion_tokens > 0
-            assert (await desk.settled(background_id)).completion_tokens == 300
-            await desk.balanced()
+            assert (await harness.settled(background_id)).completion_tokens == 300
+            await harness.balanced()
 
 
 async def test_a_run_that_waits_for_the_engine_to_load_can_be_cancelled_and_read(database: Path) -> None:
-    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
-        await seat(desk)
-        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+    async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
+        await open_account(harness)
+        async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
             await until_token(run, 20)
-        before = desk
+        before = harness
     loading = scripted_engine(vocab_size=ByteTokenizer.vocab_size, load_s=60)
-    async with loading.run(), serving(database, loading) as desk:
-        desk.sit_down_again(before)
-        waiting = await desk.service.get(before.caller, run.id)
+    async with loading.run(), serving(database, loading) as harness:
+        harness.use_account_of(before)
+        waiting = await harness.service.get(before.caller, run.id)
         assert waiting.status is Status.PROCESSING
-        cancelled = await desk.service.cancel(before.caller, run.id)
+        cancelled = await harness.service.cancel(before.caller, run.id)
         assert (cancelled.status, cancelled.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
         assert cancelled.output is not None
         assert cancelled.completion_tokens >= 20
         with pytest.raises(Canceled):
-            await collected(await desk.service.attach(before.caller, run.id))
-        await desk.balanced()
+            await collected(await harness.service.attach(before.caller, run.id))
+        await harness.balanced()
 
 
 async def test_a_run_is_left_for_the_next_start_when_there_is_no_engine(database: Path) -> None:
-    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
-        await seat(desk)
-        expected = await desk.answer(GREEDY)
-        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+    async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
+        await open_account(harness)
+        expected = await harness.answer(GREEDY)
+        async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
             await until_token(run, 20)
-        before = desk
+        before = harness
     broken = scripted_engine(vocab_size=ByteTokenizer.vocab_size, refuse_load=True)
-    async with broken.run(), serving(database, broken) as desk:
+    async with broken.run(), serving(database, broken) as harness:
         with pytest.raises(EngineUnavailable, match="resumes when the server restarts"):
-            await desk.service.attach(before.caller, run.id)
-    async with working() as engine, serving(database, engine) as desk:
-        desk.sit_down_again(before)
-        assert await collected(await desk.service.attach(before.caller, run.id)) == expected
-        await desk.balanced()
+            await harness.service.attach(before.caller, run.id)
+    async with ready_engine() as engine, serving(database, engine) as harness:
+        harness.use_account_of(before)
+        assert await collected(await harness.service.attach(before.caller, run.id)) == expected
+        await harness.balanced()
 
 
 async def test_a_run_is_settled_for_what_it_emitted_when_other_weights_are_served_now(database: Path) -> None:
-    async with working(step_s=0.003, weights_id="9f3c:int8") as engine, serving(database, engine) as desk:
-        await seat(desk)
-        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+    async with ready_engine(step_s=0.003, weights_id="9f3c:int8") as engine, serving(database, engine) as harness:
+        await open_account(harness)
+        async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
             await until_token(run, 20)
-        before = desk
-    async with working(weights_id="9f3c:int4") as engine, serving(database, engine) as desk:
-        desk.sit_down_again(before)
-        stored = await desk.settled(run.id)
+        before = harness
+    async with ready_engine(weights_id="9f3c:int4") as engine, serving(database, engine) as harness:
+        harness.use_account_of(before)
+        stored = await harness.settled(run.id)
         assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
         assert 20 <= stored.completion_tokens < 120
         assert (stored.receipt or {})["weights_id"] == "9f3c:int8"
-        await desk.balanced()
+        await harness.balanced()
 
 
 @pytest.mark.parametrize(
@@ -178,45 +178,45 @@ async def test_a_run_is_settled_for_what_it_emitted_when_other_weights_are_serve
 async def test_a_run_stored_by_an_earlier_version_is_settled_and_not_resumed(
     database: Path, column: str, missing: str
 ) -> None:
-    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
-        await seat(desk)
-        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+    async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
+        await open_account(harness)
+        async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
             await until_token(run, 20)
-        before = desk
+        before = harness
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(f"UPDATE predictions SET {column} = NULL")
     with capture_logs() as logs:
-        async with working() as engine, serving(database, engine) as desk:
-            desk.sit_down_again(before)
-            stored = await desk.settled(run.id)
+        async with ready_engine() as engine, serving(database, engine) as harness:
+            harness.use_account_of(before)
+            stored = await harness.settled(run.id)
             assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
-            await desk.balanced()
+            await harness.balanced()
     reasons = [entry["reason"] for entry in logs if entry["event"] == "run_not_resumed"]
     assert reasons == [f"an earlier version stored it, without {missing}"]
 
 
-async def begun_before_the_first_load(database: Path) -> tuple[Desk, str]:
-    """Start a background run whose weights are not known yet, and stop the server; its desk and the run's id."""
+async def begun_before_the_first_load(database: Path) -> tuple[ServiceHarness, str]:
+    """Start a background run whose weights are not known yet, and stop the server; its harness and the run's id."""
     unloaded = scripted_engine(vocab_size=ByteTokenizer.vocab_size)
-    async with serving(database, unloaded) as desk:
-        await seat(desk)
-        async with desk.service.open(desk.ask(GREEDY, background=True)) as run:
+    async with serving(database, unloaded) as harness:
+        await open_account(harness)
+        async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
             pass
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT weights_id FROM predictions").fetchall() == [(None,)]
-    return desk, run.id
+    return harness, run.id
 
 
 async def test_a_run_that_waited_for_the_first_load_is_computed_after_a_restart(database: Path) -> None:
     before, run_id = await begun_before_the_first_load(database)
-    async with working(weights_id="9f3c:int8") as engine, serving(database, engine, drawn_seed=99) as desk:
-        desk.sit_down_again(before)
-        result = await collected(await desk.service.attach(before.caller, run_id))
-        stored = await desk.settled(run_id)
+    async with ready_engine(weights_id="9f3c:int8") as engine, serving(database, engine, drawn_seed=99) as harness:
+        harness.use_account_of(before)
+        result = await collected(await harness.service.attach(before.caller, run_id))
+        stored = await harness.settled(run_id)
         assert (stored.status, stored.completion_tokens) == (Status.SUCCEEDED, 120)
         assert (stored.receipt or {})["weights_id"] == "9f3c:int8"
-        assert (await desk.answer(GREEDY)).choices[0].ids == result.choices[0].ids
-        await desk.balanced()
+        assert (await harness.answer(GREEDY)).choices[0].ids == result.choices[0].ids
+        await harness.balanced()
 
 
 async def test_a_run_that_waited_for_the_first_load_is_settled_for_nothing_if_its_prompt_is_another_now(
@@ -225,12 +225,12 @@ async def test_a_run_that_waited_for_the_first_load_is_settled_for_nothing_if_it
     before, run_id = await begun_before_the_first_load(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE predictions SET prompt_digest = ?", (bytes(32),))
-    async with working() as engine, serving(database, engine) as desk:
-        desk.sit_down_again(before)
-        stored = await desk.settled(run_id)
+    async with ready_engine() as engine, serving(database, engine) as harness:
+        harness.use_account_of(before)
+        stored = await harness.settled(run_id)
         assert (stored.status, stored.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
         assert (stored.completion_tokens, stored.cost_nusd) == (0, 0)
-        await desk.balanced()
+        await harness.balanced()
 
 
 async def test_a_server_that_still_loads_stops_at_once(database: Path) -> None:
@@ -242,10 +242,10 @@ async def test_a_server_that_still_loads_stops_at_once(database: Path) -> None:
 async def test_runs_of_this_process_are_not_taken_for_runs_of_an_earlier_one(database: Path) -> None:
     """Those that begin the moment the engine is ready, which is when unfinished ones are taken up."""
     engine = scripted_engine(vocab_size=ByteTokenizer.vocab_size, load_s=0.2)
-    async with engine.run(), serving(database, engine) as desk:
-        await seat(desk)
+    async with engine.run(), serving(database, engine) as harness:
+        await open_account(harness)
         await engine.ready()
-        answers = await asyncio.gather(*(desk.answer(limited(10)) for _ in range(20)))
+        answers = await asyncio.gather(*(harness.answer(limited(10)) for _ in range(20)))
         assert all(len(answer.choices[0].ids) == 10 for answer in answers)
-        assert {one.status for one in await desk.service.page(desk.caller)} == {Status.SUCCEEDED}
-        await desk.balanced()
+        assert {one.status for one in await harness.service.page(harness.caller)} == {Status.SUCCEEDED}
+        await harness.balanced()

@@ -25,7 +25,15 @@ from corral.store.runs import settlements, streams
 from corral.store.schema import engine_counters
 from corral.store.store import Store
 from tests.engines import DEADLINE_S
-from tests.unit.service.desk import Desk, limited, numbered, open_desk, seat, serving, working
+from tests.unit.service.harness import (
+    ServiceHarness,
+    limited,
+    numbered,
+    open_account,
+    open_harness,
+    ready_engine,
+    serving,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -67,21 +75,21 @@ async def test_a_full_disk_delays_the_settlement_and_refuses_new_runs_until_ther
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.05)
     on_disk = Path(shutil.copy(database, small_disk))
-    async with open_desk(on_disk, step_s=0.005) as desk:
-        async with desk.service.open(desk.ask(limited(40), background=True)) as run:
+    async with open_harness(on_disk, step_s=0.005) as harness:
+        async with harness.service.open(harness.ask(limited(40), background=True)) as run:
             await anext(run.events())
             filler = fill(small_disk)
-            await until(lambda: desk.service.status.state is ServerState.STORAGE_FAILED)
-            assert desk.service.status.reason == "The database cannot be written: database or disk is full."
+            await until(lambda: harness.service.status.state is ServerState.STORAGE_FAILED)
+            assert harness.service.status.reason == "The database cannot be written: database or disk is full."
             with pytest.raises(StorageUnavailable, match="database or disk is full"):
-                await desk.answer(limited(5))
-            await until(lambda: desk.engine.stats().delivered_tokens >= 40)
-            assert (await desk.service.get(desk.caller, run.id)).status is Status.PROCESSING
+                await harness.answer(limited(5))
+            await until(lambda: harness.engine.stats().delivered_tokens >= 40)
+            assert (await harness.service.get(harness.caller, run.id)).status is Status.PROCESSING
             filler.unlink()
         assert len(await numbered(run)) == 1 + 40 + 2
-        assert (await desk.settled(run.id)).completion_tokens == 40
-        await until(lambda: desk.service.status.state is ServerState.READY)
-        assert len((await desk.answer(limited(5))).choices[0].ids) == 5
+        assert (await harness.settled(run.id)).completion_tokens == 40
+        await until(lambda: harness.service.status.state is ServerState.READY)
+        assert len((await harness.answer(limited(5))).choices[0].ids) == 5
     assert "database or disk is full" in capsys.readouterr().out
 
 
@@ -99,21 +107,21 @@ async def test_a_run_whose_log_is_refused_holds_up_no_other_and_ends_without_out
 
     for module in (streams, settlements):
         monkeypatch.setattr(module, "append", refuse)
-    async with open_desk(database, step_s=0.005) as desk:
-        ask = desk.ask(limited(60), background=True)
-        async with desk.service.open(ask) as bad, desk.service.open(ask) as good:
+    async with open_harness(database, step_s=0.005) as harness:
+        ask = harness.ask(limited(60), background=True)
+        async with harness.service.open(ask) as bad, harness.service.open(ask) as good:
             bad_id = bad.id
             assert len(await numbered(good)) == 1 + 60 + 2
-        stored = await desk.settled(bad.id)
+        stored = await harness.settled(bad.id)
         assert (stored.status, stored.stopped_by, stored.cost_nusd) == (Status.FAILED, StoppedBy.ENGINE, 0)
         assert stored.error == "The result could not be stored."
-        stored = await desk.settled(good.id)
+        stored = await harness.settled(good.id)
         assert (stored.status, stored.completion_tokens) == (Status.SUCCEEDED, 60)
 
 
-async def lose_answers(desk: Desk, monkeypatch: pytest.MonkeyPatch, *, every: int) -> list[int]:
+async def lose_answers(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, *, every: int) -> list[int]:
     """Do the work of every write, but give no answer to one in *every*."""
-    write, writes = desk.store.write, [0]
+    write, writes = harness.store.write, [0]
 
     async def lossy(work: Callable[[Any], Any]) -> Any:
         done = await write(work)
@@ -122,7 +130,7 @@ async def lose_answers(desk: Desk, monkeypatch: pytest.MonkeyPatch, *, every: in
             raise StorageUnavailable("The database cannot be reached.")
         return done
 
-    monkeypatch.setattr(desk.store, "write", lossy)
+    monkeypatch.setattr(harness.store, "write", lossy)
     return writes
 
 
@@ -133,15 +141,15 @@ async def test_commits_whose_answers_are_lost_are_recognised(
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
     monkeypatch.setattr(runner, "CLAIM_AGAIN_S", 0.01)
-    async with open_desk(database, step_s=0.003) as desk:
-        writes = await lose_answers(desk, monkeypatch, every=every)
+    async with open_harness(database, step_s=0.003) as harness:
+        writes = await lose_answers(harness, monkeypatch, every=every)
 
         async def one(tokens: int) -> None:
-            async with desk.service.open(desk.ask(limited(tokens), background=True)) as run:
+            async with harness.service.open(harness.ask(limited(tokens), background=True)) as run:
                 live = await numbered(run)
             assert len(live) == 1 + tokens + 2
-            assert await numbered(await desk.service.attach(desk.caller, run.id)) == live
-            assert (await desk.settled(run.id)).completion_tokens == tokens
+            assert await numbered(await harness.service.attach(harness.caller, run.id)) == live
+            assert (await harness.settled(run.id)).completion_tokens == tokens
 
         for tokens in range(30, 90, 10):
             await one(tokens)
@@ -155,14 +163,14 @@ async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
     settle, states = Journal.settle, list[ServerState]()
 
     async def busy(journal: Any, *of_run: Any, **terms: Any) -> None:
-        states.append(desk.service.status.state)
+        states.append(harness.service.status.state)
         if len(states) < 4:
             raise Overloaded("The database is too busy.", retry_after_s=1)
         await settle(journal, *of_run, **terms)
 
     monkeypatch.setattr(Journal, "settle", busy)
-    async with open_desk(database) as desk:
-        assert len((await desk.answer(limited(5))).choices[0].ids) == 5
+    async with open_harness(database) as harness:
+        assert len((await harness.answer(limited(5))).choices[0].ids) == 5
     assert states == [ServerState.READY] * 4
 
 
@@ -170,8 +178,8 @@ async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
-    async with open_desk(database, step_s=0.003) as desk:
-        write, tries = desk.store.write, [0]
+    async with open_harness(database, step_s=0.003) as harness:
+        write, tries = harness.store.write, [0]
 
         async def failing(work: Callable[[Any], Any]) -> Any:
             tries[0] += 1
@@ -182,15 +190,15 @@ async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_
                 raise StorageUnavailable("The database cannot be reached.")
             return done
 
-        await desk.answer(limited(5))
-        await desk.balanced()
-        stats, asides = desk.engine.stats(), desk.engine.stats().discarded_tokens + 7
+        await harness.answer(limited(5))
+        await harness.balanced()
+        stats, asides = harness.engine.stats(), harness.engine.stats().discarded_tokens + 7
         more = replace(stats, emitted_tokens=stats.emitted_tokens + 7, discarded_tokens=asides)
-        monkeypatch.setattr(desk.store, "write", failing)
-        monkeypatch.setattr(desk.engine, "stats", lambda: more)
+        monkeypatch.setattr(harness.store, "write", failing)
+        monkeypatch.setattr(harness.engine, "stats", lambda: more)
         await until(lambda: tries[0] >= 3)
         sums = select(func.sum(engine_counters.c.delivered_tokens), func.sum(engine_counters.c.discarded_tokens))
-        stored = await desk.store.read(lambda connection: tuple(connection.execute(sums).one()))
+        stored = await harness.store.read(lambda connection: tuple(connection.execute(sums).one()))
         assert stored == (stats.delivered_tokens, asides)
 
 
@@ -202,31 +210,31 @@ async def test_a_server_stops_although_the_database_cannot_be_written(
     async def full(_work: Any) -> None:
         raise StorageUnavailable("The database cannot be written: database or disk is full.")
 
-    async with working() as engine, serving(database, engine) as desk:
-        await seat(desk)
-        await desk.answer(limited(5))
+    async with ready_engine() as engine, serving(database, engine) as harness:
+        await open_account(harness)
+        await harness.answer(limited(5))
         stats = engine.stats()
         monkeypatch.setattr(engine, "stats", lambda: replace(stats, discarded_tokens=stats.discarded_tokens + 7))
-        monkeypatch.setattr(desk.store, "write", full)
+        monkeypatch.setattr(harness.store, "write", full)
 
 
 async def test_what_an_earlier_process_left_is_settled_or_gone_on_with_once_the_database_works(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "AGAIN_S", 0.01)
-    async with working(step_s=0.005) as engine:
+    async with ready_engine(step_s=0.005) as engine:
         ids: list[str] = []
-        async with serving(database, engine) as desk:
-            await seat(desk)
+        async with serving(database, engine) as harness:
+            await open_account(harness)
             for _ in range(2):
-                async with desk.service.open(desk.ask(limited(200), background=True)) as run:
+                async with harness.service.open(harness.ask(limited(200), background=True)) as run:
                     await anext(run.events())
                 ids.append(run.id)
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute("UPDATE predictions SET background = 0 WHERE id = ?", [ids[0]])
         failed = fail_at_first(monkeypatch)
         async with serving(database, engine) as again:
-            again.sit_down_again(desk)
+            again.use_account_of(harness)
             given_up, gone_on = [await again.settled(prediction_id) for prediction_id in ids]
             await again.balanced()
             assert (await again.account()).held_nusd == 0

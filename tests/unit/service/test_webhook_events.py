@@ -17,22 +17,31 @@ from corral.store.runs import claims
 from corral.store.webhooks import outbox
 from tests.contract.store.books import wanted
 from tests.receiver import Receiver, receiving
-from tests.unit.service.desk import FIRST_BYTE_ID, PRICE, Desk, limited, open_desk, seat, serving, working
-from tests.unit.service.post_office import COMPLETED, LOGS, OUTPUT, START, delivering, ended, hook
+from tests.unit.service.harness import (
+    FIRST_BYTE_ID,
+    PRICE,
+    ServiceHarness,
+    limited,
+    open_account,
+    open_harness,
+    ready_engine,
+    serving,
+)
+from tests.unit.service.webhook_harness import COMPLETED, LOGS, OUTPUT, START, delivering, ended, hook
 
 pytestmark = pytest.mark.anyio
 
 
-def telling(desk: Desk, **options: Any) -> Any:
-    """Deliver what the desk's service has to tell, as it stands at that moment."""
-    return delivering(desk.store, clock=desk.clock, find=desk.service.find, **options)
+def telling(harness: ServiceHarness, **options: Any) -> Any:
+    """Deliver what the harness's service has to tell, as it stands at that moment."""
+    return delivering(harness.store, clock=harness.clock, find=harness.service.find, **options)
 
 
-async def run_in_background(desk: Desk, receiver: Receiver, *events: Any, tokens: int = 5) -> Prediction:
-    ask = desk.ask(limited(tokens), background=True, webhook=hook(receiver.url, *events))
-    async with desk.service.open(ask) as run:
+async def run_in_background(harness: ServiceHarness, receiver: Receiver, *events: Any, tokens: int = 5) -> Prediction:
+    ask = harness.ask(limited(tokens), background=True, webhook=hook(receiver.url, *events))
+    async with harness.service.open(ask) as run:
         pass
-    return await desk.settled(run.id)
+    return await harness.settled(run.id)
 
 
 def told(receiver: Receiver) -> list[str]:
@@ -40,8 +49,8 @@ def told(receiver: Receiver) -> list[str]:
 
 
 async def test_a_long_run_is_told_of_from_its_start_to_its_end(database: Path) -> None:
-    async with receiving() as receiver, open_desk(database, step_s=0.01) as desk, telling(desk) as webhooks:
-        stored = await run_in_background(desk, receiver, tokens=170)
+    async with receiving() as receiver, open_harness(database, step_s=0.01) as harness, telling(harness) as webhooks:
+        stored = await run_in_background(harness, receiver, tokens=170)
         await ended(webhooks, 1)
         while told(receiver)[-1:] != ["completed"]:
             await receiver.until(len(receiver.received) + 1)
@@ -61,8 +70,8 @@ async def test_a_long_run_is_told_of_from_its_start_to_its_end(database: Path) -
 
 
 async def test_a_short_run_is_told_of_in_full_and_in_order(database: Path) -> None:
-    async with receiving() as receiver, open_desk(database, "Hi") as desk, telling(desk):
-        stored = await run_in_background(desk, receiver)
+    async with receiving() as receiver, open_harness(database, "Hi") as harness, telling(harness):
+        stored = await run_in_background(harness, receiver)
         received = await receiver.until(4)
         assert told(receiver)[0] == START
         assert sorted(told(receiver)[1:3]) == [LOGS, OUTPUT]
@@ -73,8 +82,8 @@ async def test_a_short_run_is_told_of_in_full_and_in_order(database: Path) -> No
 
 @pytest.mark.parametrize("events", [(COMPLETED,), (START, COMPLETED), tuple(sorted(DEFAULT_EVENTS, reverse=True))])
 async def test_only_what_was_asked_for_is_told(database: Path, events: Any) -> None:
-    async with receiving() as receiver, open_desk(database, "Hi") as desk, telling(desk):
-        await run_in_background(desk, receiver, *events)
+    async with receiving() as receiver, open_harness(database, "Hi") as harness, telling(harness):
+        await run_in_background(harness, receiver, *events)
         await receiver.until(len(events))
         assert told(receiver) == [event.value for event in sorted(events, key=[START, OUTPUT, COMPLETED].index)]
 
@@ -82,89 +91,93 @@ async def test_only_what_was_asked_for_is_told(database: Path, events: Any) -> N
 async def test_who_is_told_of_nothing_costs_nothing(database: Path) -> None:
     calls: list[None] = []
     async with (
-        working(answer=(5, 6, 7)) as engine,
-        serving(database, engine, on_webhook=lambda: calls.append(None)) as desk,
+        ready_engine(answer=(5, 6, 7)) as engine,
+        serving(database, engine, on_webhook=lambda: calls.append(None)) as harness,
     ):
-        await seat(desk)
-        await desk.answer()
-        assert calls == await desk.store.read(outbox.deliveries) == []
-        async with desk.service.open(desk.ask(webhook=hook("http://127.0.0.1:9/x"), background=True)) as run:
+        await open_account(harness)
+        await harness.answer()
+        assert calls == await harness.store.read(outbox.deliveries) == []
+        async with harness.service.open(harness.ask(webhook=hook("http://127.0.0.1:9/x"), background=True)) as run:
             pass
-        await desk.settled(run.id)
-        await desk.balanced()
+        await harness.settled(run.id)
+        await harness.balanced()
         assert calls
 
 
 async def test_a_refused_input_and_a_cancelled_run_are_told_to_be_over(database: Path) -> None:
-    async with receiving() as receiver, open_desk(database, step_s=0.002) as desk, telling(desk):
-        failed = await desk.service.fail(desk.ask(webhook=hook(receiver.url)), "E1001 PromptTooLong")
+    async with receiving() as receiver, open_harness(database, step_s=0.002) as harness, telling(harness):
+        failed = await harness.service.fail(harness.ask(webhook=hook(receiver.url)), "E1001 PromptTooLong")
         (first,) = await receiver.until(1)
         assert first.json() == {
             "event": COMPLETED, "id": failed.id, "status": "failed", "output": None, "ended": True,
         }  # fmt: skip
-        ask = desk.ask(limited(3000), background=True, webhook=hook(receiver.url, COMPLETED))
-        async with desk.service.open(ask) as run:
+        ask = harness.ask(limited(3000), background=True, webhook=hook(receiver.url, COMPLETED))
+        async with harness.service.open(ask) as run:
             await anext(aiter(run.events()))
-        await desk.service.cancel(desk.caller, run.id)
+        await harness.service.cancel(harness.caller, run.id)
         last = (await receiver.until(2))[-1]
         assert (last.json()["id"], last.json()["status"]) == (run.id, "canceled")
 
 
 async def test_a_call_that_was_answered_with_an_error_is_told_of_nothing(database: Path) -> None:
     policy = QueuePolicy(max_waiting=1)
-    async with open_desk(database, policy=policy, max_sequences=1, step_s=0.002) as desk:
-        async with desk.service.open(desk.ask(limited(1000))), desk.service.open(desk.ask(limited(1000))):
+    async with open_harness(database, policy=policy, max_sequences=1, step_s=0.002) as harness:
+        async with harness.service.open(harness.ask(limited(1000))), harness.service.open(harness.ask(limited(1000))):
             with pytest.raises(Overloaded):
-                async with desk.service.open(desk.ask(background=True, webhook=hook("http://127.0.0.1:9/x"))):
+                async with harness.service.open(harness.ask(background=True, webhook=hook("http://127.0.0.1:9/x"))):
                     pass
-            (refused,) = await desk.not_admitted()
+            (refused,) = await harness.not_admitted()
         assert (refused.status, refused.webhook is None) == (Status.FAILED, False)
-        assert await desk.store.read(outbox.deliveries) == []
+        assert await harness.store.read(outbox.deliveries) == []
 
 
 async def test_a_run_that_was_accepted_and_then_failed_is_told_to_be_over(database: Path) -> None:
-    async with receiving() as receiver, open_desk(database, refused_id=FIRST_BYTE_ID + ord("Q")) as desk, telling(desk):
+    async with (
+        receiving() as receiver,
+        open_harness(database, refused_id=FIRST_BYTE_ID + ord("Q")) as harness,
+        telling(harness),
+    ):
         bad = replace(limited(5), prompt=RawPrompt("<s>Q"))
-        async with desk.service.open(desk.ask(bad, background=True, webhook=hook(receiver.url))):
+        async with harness.service.open(harness.ask(bad, background=True, webhook=hook(receiver.url))):
             pass
         (last,) = await receiver.until(1)
         assert (last.json()["event"], last.json()["status"]) == (COMPLETED, "failed")
 
 
 async def test_a_url_that_nothing_can_be_sent_to_is_refused_with_the_request(database: Path) -> None:
-    async with open_desk(database) as desk:
+    async with open_harness(database) as harness:
         for url in ("ftp://example.com/", "https://user:secret@example.com/", "nonsense"):
             with pytest.raises(InvalidRequest, match="webhook's URL") as refused:
-                async with desk.service.open(desk.ask(webhook=hook(url))):
+                async with harness.service.open(harness.ask(webhook=hook(url))):
                     pass
             assert refused.value.param == "webhook"
             assert "secret" not in str(refused.value)
             with pytest.raises(InvalidRequest):
-                await desk.service.fail(desk.ask(webhook=hook(url)), "reason")
-        assert await desk.service.page(desk.caller) == []
+                await harness.service.fail(harness.ask(webhook=hook(url)), "reason")
+        assert await harness.service.page(harness.caller) == []
 
 
 async def test_no_text_is_told_where_none_is_kept(database: Path) -> None:
     async with (
         receiving() as receiver,
-        open_desk(database, "secret", terms={"privacy": True}) as desk,
-        telling(desk),
+        open_harness(database, "secret", terms={"privacy": True}) as harness,
+        telling(harness),
     ):
-        await run_in_background(desk, receiver)
+        await run_in_background(harness, receiver)
         received = await receiver.until(4)
     assert {each.json()["output"] for each in received} == {None}
     assert all(b"secret" not in each.body for each in received)
 
 
 async def test_a_run_that_goes_on_after_a_restart_starts_once_and_ends(database: Path) -> None:
-    async with receiving() as receiver, working(step_s=0.005) as engine:
-        async with serving(database, engine) as desk, telling(desk):
-            await seat(desk)
-            ask = desk.ask(limited(150), background=True, webhook=hook(receiver.url))
-            async with desk.service.open(ask) as run:
+    async with receiving() as receiver, ready_engine(step_s=0.005) as engine:
+        async with serving(database, engine) as harness, telling(harness):
+            await open_account(harness)
+            ask = harness.ask(limited(150), background=True, webhook=hook(receiver.url))
+            async with harness.service.open(ask) as run:
                 await receiver.until(1)
         async with serving(database, engine) as again, telling(again):
-            again.sit_down_again(desk)
+            again.use_account_of(harness)
             stored = await again.settled(run.id)
             while told(receiver)[-1:] != ["completed"]:
                 await receiver.until(len(receiver.received) + 1)
@@ -173,13 +186,13 @@ async def test_a_run_that_goes_on_after_a_restart_starts_once_and_ends(database:
 
 
 async def test_a_run_that_is_written_off_after_a_restart_is_told_to_be_over(database: Path) -> None:
-    async with receiving() as receiver, working() as engine:
-        async with serving(database, engine) as desk:
-            await seat(desk)
-            account = await desk.account()
-            (key,) = await desk.keys.list(account.id)
+    async with receiving() as receiver, ready_engine() as engine:
+        async with serving(database, engine) as harness:
+            await open_account(harness)
+            account = await harness.account()
+            (key,) = await harness.keys.list(account.id)
             left = wanted(account, key, price=PRICE, model="corral/demo", input=None, webhook=hook(receiver.url))
-            await desk.store.write(partial(claims.claim, wanted=left, now_ms=int(desk.clock() * 1000)))
+            await harness.store.write(partial(claims.claim, wanted=left, now_ms=int(harness.clock() * 1000)))
         async with serving(database, engine) as again, telling(again):
             (last,) = await receiver.until(1)
     assert (last.json()["event"], last.json()["status"]) == (COMPLETED, "failed")
@@ -187,9 +200,9 @@ async def test_a_run_that_is_written_off_after_a_restart_is_told_to_be_over(data
 
 
 async def test_an_event_tells_of_the_prediction_as_it_was_then(database: Path) -> None:
-    async with open_desk(database, "Hi") as desk:
-        await desk.answer()
-        over = await desk.newest()
+    async with open_harness(database, "Hi") as harness:
+        await harness.answer()
+        over = await harness.newest()
     assert as_of_event(over, COMPLETED) is over
     assert over.status is Status.SUCCEEDED
     for event in (OUTPUT, LOGS):

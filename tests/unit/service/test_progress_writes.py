@@ -10,34 +10,34 @@ import pytest
 from corral.core.errors import Overloaded
 from corral.core.prediction import Status
 from corral.service.runs import background, settler
-from tests.unit.service.desk import Desk, apart, limited, numbered, open_desk
+from tests.unit.service.harness import ServiceHarness, limited, numbered, open_harness, split_deltas
 
 pytestmark = pytest.mark.anyio
 
 
-def delay_writes(desk: Desk, monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any]) -> None:
+def delay_writes(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any]) -> None:
     """Await *before* in front of every write from now on."""
-    write = desk.store.write
+    write = harness.store.write
 
     async def slow(work: Callable[[Any], Any]) -> Any:
         await before()
         return await write(work)
 
-    monkeypatch.setattr(desk.store, "write", slow)
+    monkeypatch.setattr(harness.store, "write", slow)
 
 
 async def test_runs_that_end_while_their_progress_is_stored_are_stored_once(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.001)
-    async with open_desk(database, step_s=0.001) as desk:
-        delay_writes(desk, monkeypatch, lambda: asyncio.sleep(0.02))
+    async with open_harness(database, step_s=0.001) as harness:
+        delay_writes(harness, monkeypatch, lambda: asyncio.sleep(0.02))
 
         async def one(tokens: int) -> None:
-            async with desk.service.open(desk.ask(limited(tokens))) as run:
+            async with harness.service.open(harness.ask(limited(tokens))) as run:
                 live = await numbered(run)
-            assert apart(await numbered(await desk.service.attach(desk.caller, run.id))) == live
-            stored = await desk.settled(run.id)
+            assert split_deltas(await numbered(await harness.service.attach(harness.caller, run.id))) == live
+            stored = await harness.settled(run.id)
             assert (stored.status, stored.completion_tokens) == (Status.SUCCEEDED, tokens)
 
         await asyncio.gather(*(one(tokens) for tokens in range(5, 105, 4)))
@@ -48,7 +48,7 @@ async def test_a_database_that_is_away_for_a_moment_only_delays_the_bill(
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
-    async with open_desk(database, step_s=0.005) as desk, desk.service.open(desk.ask(limited(50))) as run:
+    async with open_harness(database, step_s=0.005) as harness, harness.service.open(harness.ask(limited(50))) as run:
         away, asked = 20, 0
 
         async def fail_at_first() -> None:
@@ -57,18 +57,18 @@ async def test_a_database_that_is_away_for_a_moment_only_delays_the_bill(
             if asked <= away:
                 raise Overloaded("The database cannot answer now.", retry_after_s=1)
 
-        delay_writes(desk, monkeypatch, fail_at_first)
+        delay_writes(harness, monkeypatch, fail_at_first)
         assert len(await numbered(run)) == 1 + 50 + 2
         assert asked > away
-        assert (await desk.settled(run.id)).completion_tokens == 50
+        assert (await harness.settled(run.id)).completion_tokens == 50
 
 
 async def test_a_settlement_that_was_made_though_the_answer_was_lost_counts_once(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
-    async with open_desk(database) as desk, desk.service.open(desk.ask(limited(50))) as run:
-        write, lost = desk.store.write, 0
+    async with open_harness(database) as harness, harness.service.open(harness.ask(limited(50))) as run:
+        write, lost = harness.store.write, 0
 
         async def lose_the_first_answer(work: Callable[[Any], Any]) -> Any:
             nonlocal lost
@@ -78,7 +78,7 @@ async def test_a_settlement_that_was_made_though_the_answer_was_lost_counts_once
                 raise Overloaded("The database cannot answer now.", retry_after_s=1)
             return done
 
-        monkeypatch.setattr(desk.store, "write", lose_the_first_answer)
+        monkeypatch.setattr(harness.store, "write", lose_the_first_answer)
         await numbered(run)
         assert lost == 1
-        assert (await desk.settled(run.id)).completion_tokens == 50
+        assert (await harness.settled(run.id)).completion_tokens == 50

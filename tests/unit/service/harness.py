@@ -96,7 +96,7 @@ class Clock:
         return time.time() + self.ahead_s
 
 
-class Desk:
+class ServiceHarness:
     """One account's view of a running service, and of the books behind it."""
 
     def __init__(
@@ -111,9 +111,9 @@ class Desk:
         self.usage = services.usage
         self.caller: Caller
         self.account_id: str
-        self.given_nusd = 0
+        self.credited_nusd = 0
 
-    async def take_seat(self, account: Account, **terms: Any) -> Caller:
+    async def use_account(self, account: Account, **terms: Any) -> Caller:
         """Make a key of *account*, and ask with it from now on."""
         _, secret = await self.keys.create(account.id, KeyTerms(**{"name": "test", **terms}))
         caller = await self.keys.authenticate(secret)
@@ -121,14 +121,14 @@ class Desk:
         self.caller, self.account_id = caller, account.id
         return caller
 
-    async def give(self, credit_nusd: int) -> None:
+    async def add_credit(self, credit_nusd: int) -> None:
         """Put credit on the account."""
         await self.accounts.credit(self.account_id, credit_nusd)
-        self.given_nusd += credit_nusd
+        self.credited_nusd += credit_nusd
 
-    def sit_down_again(self, before: "Desk") -> None:
-        """Go on with the account of the desk *before*, which another process had."""
-        self.caller, self.account_id, self.given_nusd = before.caller, before.account_id, before.given_nusd
+    def use_account_of(self, before: "ServiceHarness") -> None:
+        """Go on with the account of the harness *before*, which another process had."""
+        self.caller, self.account_id, self.credited_nusd = before.caller, before.account_id, before.credited_nusd
 
     def ask(self, request: GenerationRequest = HELLO, **terms: Any) -> Ask:
         """A call of the account's key."""
@@ -179,7 +179,7 @@ class Desk:
         await until_idle(self.engine)
         account, made = await self.account(), await self.service.page(self.caller)
         paid_nusd = sum(prediction.cost_nusd or 0 for prediction in made)
-        unpaid_nusd = self.given_nusd - account.available_nusd - paid_nusd
+        unpaid_nusd = self.credited_nusd - account.available_nusd - paid_nusd
         running = [prediction.id for prediction in made if not prediction.status.terminal]
         return [*running, *([unpaid_nusd] if unpaid_nusd else []), *await self.usage.reconcile()]
 
@@ -195,7 +195,7 @@ async def serving(
     drawn_seed: int = SEED,
     on_webhook: Callable[[], None] = lambda: None,
     max_outage_s: float = 3600,
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[ServiceHarness]:
     """A service over an engine and a database (SQLite's file, or a URL), as one process of the server has it."""
     clock = clock or Clock()
     store = Store.open(database if isinstance(database, str) else f"sqlite:///{database}")
@@ -211,15 +211,15 @@ async def serving(
             max_outage_s=max_outage_s,
         )
         services = AccountServices.over(store, pepper=b"p" * 32, clock=clock)
-        desk = Desk(service, engine, store, services, clock)
+        harness = ServiceHarness(service, engine, store, services, clock)
         async with service.lifecycle.run():
-            yield desk
+            yield harness
     finally:
         await store.close()
 
 
 @asynccontextmanager
-async def working(policy: QueuePolicy | None = None, **options: Any) -> AsyncIterator[QueuedEngine]:
+async def ready_engine(policy: QueuePolicy | None = None, **options: Any) -> AsyncIterator[QueuedEngine]:
     """A scripted engine that is ready; *options* as in ScriptedOptions."""
     engine = scripted_engine(policy, vocab_size=ByteTokenizer.vocab_size, **options)
     async with engine.run():
@@ -228,7 +228,7 @@ async def working(policy: QueuePolicy | None = None, **options: Any) -> AsyncIte
 
 
 @asynccontextmanager
-async def open_desk(
+async def open_harness(
     database: Path | str,
     says: str = "",
     *,
@@ -237,22 +237,24 @@ async def open_desk(
     terms: dict[str, Any] | None = None,
     policy: QueuePolicy | None = None,
     **options: Any,
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[ServiceHarness]:
     """A service whose engine says *says*, or bytes without end; Ann has a dollar. Leaves with the books balanced."""
     answer = tuple(ByteTokenizer().encode(says))
-    async with working(policy, answer=answer, **options) as engine, serving(database, engine) as desk:
-        await seat(desk, credit_nusd=credit_nusd, limits=limits, **(terms or {}))
-        assert desk.service.ready
-        yield desk
-        await desk.balanced()
+    async with ready_engine(policy, answer=answer, **options) as engine, serving(database, engine) as harness:
+        await open_account(harness, credit_nusd=credit_nusd, limits=limits, **(terms or {}))
+        assert harness.service.ready
+        yield harness
+        await harness.balanced()
         assert engine.stats().restarts == 0
 
 
-async def seat(desk: Desk, *, credit_nusd: int = DOLLAR, limits: Limits | None = None, **terms: Any) -> None:
+async def open_account(
+    harness: ServiceHarness, *, credit_nusd: int = DOLLAR, limits: Limits | None = None, **terms: Any
+) -> None:
     """Make Ann's account with credit and a key, and ask with it."""
-    account = await desk.accounts.create("Ann", limits=limits)
-    await desk.take_seat(account, **terms)
-    await desk.give(credit_nusd)
+    account = await harness.accounts.create("Ann", limits=limits)
+    await harness.use_account(account, **terms)
+    await harness.add_credit(credit_nusd)
 
 
 def deployments_of(engine: Engine) -> Deployments:
@@ -286,10 +288,10 @@ async def collected(run: PredictionEvents) -> GenerationResult:
 
 async def numbered(run: PredictionEvents, *, after: int = 0) -> list[tuple[int, GenerationEvent]]:
     """Every event after one, one by one: joined deltas are taken apart again."""
-    return apart([pair async for pair in run.events(after=after)])
+    return split_deltas([pair async for pair in run.events(after=after)])
 
 
-def apart(events: list[tuple[int, GenerationEvent]]) -> list[tuple[int, GenerationEvent]]:
+def split_deltas(events: list[tuple[int, GenerationEvent]]) -> list[tuple[int, GenerationEvent]]:
     """Numbers and kinds without regard to how deltas were joined; text is compared by ``texts_of``."""
     taken: list[tuple[int, GenerationEvent]] = []
     for number, event in events:

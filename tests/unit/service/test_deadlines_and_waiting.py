@@ -13,16 +13,16 @@ from corral.core.generation import Delta
 from corral.core.prediction import Status, StoppedBy, Webhook, WebhookEvent
 from corral.service.ports import PageRequest
 from tests.engines import scripted_engine
-from tests.unit.service.desk import (
+from tests.unit.service.harness import (
     ByteTokenizer,
     collected,
     limited,
     numbered,
     once,
-    open_desk,
-    seat,
+    open_account,
+    open_harness,
+    ready_engine,
     serving,
-    working,
 )
 
 pytestmark = pytest.mark.anyio
@@ -30,12 +30,12 @@ HOOK = Webhook(url="https://example.org/hook", events=frozenset({WebhookEvent.ST
 
 
 async def test_a_run_is_stopped_at_its_deadline_and_billed_for_what_it_gave(database: Path) -> None:
-    async with open_desk(database, step_s=0.002) as desk:
+    async with open_harness(database, step_s=0.002) as harness:
         started_s = time.monotonic()
-        async with desk.service.open(desk.ask(limited(3000), background=True, cancel_after_s=0.3)) as run:
+        async with harness.service.open(harness.ask(limited(3000), background=True, cancel_after_s=0.3)) as run:
             with pytest.raises(Canceled):
                 await numbered(run)
-        stored = await desk.settled(run.id)
+        stored = await harness.settled(run.id)
         assert 0.25 < time.monotonic() - started_s < 3
         assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.DEADLINE)
         assert stored.deadline_at_ms == stored.created_at_ms + 300
@@ -44,37 +44,37 @@ async def test_a_run_is_stopped_at_its_deadline_and_billed_for_what_it_gave(data
 
 
 async def test_a_deadline_holds_after_a_restart(database: Path) -> None:
-    async with working(step_s=0.003) as engine:
-        async with serving(database, engine) as desk:
-            await seat(desk)
-            ask = desk.ask(limited(3000), background=True, cancel_after_s=1.0, webhook=HOOK, notes={"asked": "so"})
-            async with desk.service.open(ask) as run:
+    async with ready_engine(step_s=0.003) as engine:
+        async with serving(database, engine) as harness:
+            await open_account(harness)
+            ask = harness.ask(limited(3000), background=True, cancel_after_s=1.0, webhook=HOOK, notes={"asked": "so"})
+            async with harness.service.open(ask) as run:
                 await anext(aiter(run.events()))
         async with serving(database, engine) as again:
-            again.sit_down_again(desk)
+            again.use_account_of(harness)
             stored = await again.settled(run.id)
     assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.DEADLINE)
     assert (stored.webhook, stored.notes) == (HOOK, {"asked": "so"})
 
 
 async def test_a_deadline_that_passed_while_no_server_ran_stops_the_run_at_once(database: Path) -> None:
-    async with working(step_s=0.003) as engine:
-        async with serving(database, engine) as desk:
-            await seat(desk)
-            async with desk.service.open(desk.ask(limited(3000), background=True, cancel_after_s=0.2)) as run:
+    async with ready_engine(step_s=0.003) as engine:
+        async with serving(database, engine) as harness:
+            await open_account(harness)
+            async with harness.service.open(harness.ask(limited(3000), background=True, cancel_after_s=0.2)) as run:
                 pass
         await asyncio.sleep(0.25)
         async with serving(database, engine) as again:
-            again.sit_down_again(desk)
+            again.use_account_of(harness)
             stored = await again.settled(run.id)
     assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.DEADLINE)
 
 
 async def test_every_chunk_of_an_output_is_one_tokens_text_and_no_chunk_is_empty(database: Path) -> None:
-    async with open_desk(database, "a\U0001f999b") as desk:
-        async with desk.service.open(desk.ask()) as run:
+    async with open_harness(database, "a\U0001f999b") as harness:
+        async with harness.service.open(harness.ask()) as run:
             deltas = [event for _, event in await numbered(run) if isinstance(event, Delta)]
-        stored = await desk.settled(run.id)
+        stored = await harness.settled(run.id)
         assert stored.output == [["a", "\U0001f999", "b"]]
         assert len(deltas) == 7  # four of them for one character, and the end
         times_ms = (stored.created_at_ms, stored.admitted_at_ms, stored.started_at_ms, stored.completed_at_ms)
@@ -82,94 +82,96 @@ async def test_every_chunk_of_an_output_is_one_tokens_text_and_no_chunk_is_empty
 
 
 async def test_a_refused_input_is_a_prediction_that_failed_and_cost_nothing(database: Path) -> None:
-    async with open_desk(database) as desk:
-        ask = desk.ask(background=True, webhook=HOOK, shown_input={"prompt": "x"}, idempotency=once())
-        failed = await desk.service.fail(ask, "E1003 BadPromptTemplate")
+    async with open_harness(database) as harness:
+        ask = harness.ask(background=True, webhook=HOOK, shown_input={"prompt": "x"}, idempotency=once())
+        failed = await harness.service.fail(ask, "E1003 BadPromptTemplate")
         assert (failed.status, failed.error) == (Status.FAILED, "E1003 BadPromptTemplate")
         assert (failed.stopped_by, failed.cost_nusd, failed.prompt_tokens) == (StoppedBy.REFUSED, 0, 0)
         assert failed.webhook == HOOK
         assert failed.input is not None
         assert failed.input["shown"] == {"prompt": "x"}
-        assert await desk.service.get(desk.caller, failed.id) == failed
+        assert await harness.service.get(harness.caller, failed.id) == failed
         with pytest.raises(EngineFailed, match="E1003 BadPromptTemplate"):
-            await numbered(await desk.service.attach(desk.caller, failed.id))
-        assert (await desk.service.fail(ask, "E1003 BadPromptTemplate")).id == failed.id
+            await numbered(await harness.service.attach(harness.caller, failed.id))
+        assert (await harness.service.fail(ask, "E1003 BadPromptTemplate")).id == failed.id
         with pytest.raises(IdempotencyConflict):
-            await desk.service.fail(desk.ask(idempotency=once(body="other")), "E1004")
-        assert (await desk.settled(failed.id)).receipt is not None
+            await harness.service.fail(harness.ask(idempotency=once(body="other")), "E1004")
+        assert (await harness.settled(failed.id)).receipt is not None
 
 
 async def test_a_key_that_may_not_run_a_model_leaves_no_refusal_on_record(database: Path) -> None:
-    async with open_desk(database) as desk:
-        reader = Caller(account_id=desk.account_id, key_id=desk.caller.key_id, scopes=frozenset({Scope.READ}))
+    async with open_harness(database) as harness:
+        reader = Caller(account_id=harness.account_id, key_id=harness.caller.key_id, scopes=frozenset({Scope.READ}))
         with pytest.raises(PermissionDenied):
-            await desk.service.fail(desk.ask(caller=reader), "E1003")
-        assert await desk.service.page(desk.caller) == []
+            await harness.service.fail(harness.ask(caller=reader), "E1003")
+        assert await harness.service.page(harness.caller) == []
 
 
 async def test_waiting_gives_the_end_or_what_there_is_when_time_is_up(database: Path) -> None:
-    async with open_desk(database, "x" * 200, step_s=0.005) as desk:
-        async with desk.service.open(desk.ask(background=True)) as run:
+    async with open_harness(database, "x" * 200, step_s=0.005) as harness:
+        async with harness.service.open(harness.ask(background=True)) as run:
             pass
-        early = await desk.service.wait(desk.caller, run.id, timeout_s=0.1)
+        early = await harness.service.wait(harness.caller, run.id, timeout_s=0.1)
         assert not early.status.terminal
-        ended = await desk.service.wait(desk.caller, run.id, timeout_s=60)
+        ended = await harness.service.wait(harness.caller, run.id, timeout_s=60)
         assert (ended.status, ended.texts) == (Status.SUCCEEDED, ["x" * 200])
-        assert await desk.service.wait(desk.caller, run.id, timeout_s=60) == ended
+        assert await harness.service.wait(harness.caller, run.id, timeout_s=60) == ended
         with pytest.raises(UnknownPrediction):
-            await desk.service.wait(desk.caller, "0" * 26, timeout_s=60)
+            await harness.service.wait(harness.caller, "0" * 26, timeout_s=60)
 
 
 async def test_waiting_also_spans_the_start_of_a_server(database: Path) -> None:
-    async with working(step_s=0.003) as engine, serving(database, engine) as desk:
-        await seat(desk)
-        async with desk.service.open(desk.ask(limited(100), background=True)) as run:
+    async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
+        await open_account(harness)
+        async with harness.service.open(harness.ask(limited(100), background=True)) as run:
             await anext(aiter(run.events()))
     loading = scripted_engine(vocab_size=ByteTokenizer.vocab_size, load_s=0.5)
     async with loading.run(), serving(database, loading) as again:
-        again.sit_down_again(desk)
+        again.use_account_of(harness)
         assert (await again.service.wait(again.caller, run.id, timeout_s=0.05)).status is Status.PROCESSING
         assert (await again.service.wait(again.caller, run.id, timeout_s=60)).status is Status.SUCCEEDED
 
 
 async def test_a_capability_reads_whosever_prediction_it_names(database: Path) -> None:
-    async with open_desk(database, "Hello.") as desk:
-        async with desk.service.open(desk.ask()) as run:
+    async with open_harness(database, "Hello.") as harness:
+        async with harness.service.open(harness.ask()) as run:
             result = await collected(run)
-        assert await desk.service.find(run.id) == await desk.service.get(desk.caller, run.id)
-        assert await collected(await desk.service.replay(run.id)) == result
+        assert await harness.service.find(run.id) == await harness.service.get(harness.caller, run.id)
+        assert await collected(await harness.service.replay(run.id)) == result
         for unknown in ("0" * 26, "\x00", "\u00e9"):
             with pytest.raises(UnknownPrediction):
-                await desk.service.find(unknown)
+                await harness.service.find(unknown)
             with pytest.raises(UnknownPrediction):
-                await desk.service.replay(unknown)
+                await harness.service.replay(unknown)
 
 
 async def test_a_page_can_be_bounded_in_time_and_shows_what_runs(database: Path) -> None:
-    async with open_desk(database, "x" * 500, step_s=0.005) as desk:
-        await desk.answer(limited(2))
+    async with open_harness(database, "x" * 500, step_s=0.005) as harness:
+        await harness.answer(limited(2))
         await asyncio.sleep(0.01)
-        async with desk.service.open(desk.ask()) as run:
+        async with harness.service.open(harness.ask()) as run:
             async for number, _ in run.events():
                 if number > 5:
                     break
-            running, over = await desk.service.page(desk.caller)
+            running, over = await harness.service.page(harness.caller)
             assert running.output is not None
             assert running.status is Status.PROCESSING
-        old = await desk.service.page(desk.caller, PageRequest(created_before_ms=running.created_at_ms))
-        new = await desk.service.page(desk.caller, PageRequest(created_from_ms=running.created_at_ms))
+        old = await harness.service.page(harness.caller, PageRequest(created_before_ms=running.created_at_ms))
+        new = await harness.service.page(harness.caller, PageRequest(created_from_ms=running.created_at_ms))
         assert [one.id for one in old] == [over.id]
         assert [one.id for one in new] == [running.id]
-        assert [one.id for one in await desk.service.page(desk.caller, PageRequest(before=running.id))] == [over.id]
+        assert [one.id for one in await harness.service.page(harness.caller, PageRequest(before=running.id))] == [
+            over.id
+        ]
 
 
 async def test_runs_are_counted_by_model_and_the_count_is_seconds_old_at_most(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_desk(database, "Hi.") as desk:
-        assert await desk.service.run_counts() == {}
-        await desk.answer()
-        await desk.answer()
-        assert await desk.service.run_counts() == {}
+    async with open_harness(database, "Hi.") as harness:
+        assert await harness.service.run_counts() == {}
+        await harness.answer()
+        await harness.answer()
+        assert await harness.service.run_counts() == {}
         monkeypatch.setattr("corral.service.runs.reading.COUNT_AGE_S", 0.0)
-        assert await desk.service.run_counts() == {"corral/demo": 2}
+        assert await harness.service.run_counts() == {"corral/demo": 2}

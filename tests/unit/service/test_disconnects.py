@@ -10,7 +10,7 @@ from corral.core.errors import Canceled
 from corral.core.generation import Delta, Finished, Sampling
 from corral.core.prediction import Status, StoppedBy
 from corral.service.ports import PredictionEvents
-from tests.unit.service.desk import HELLO_TOKENS, PRICE, collected, limited, numbered, open_desk
+from tests.unit.service.harness import HELLO_TOKENS, PRICE, collected, limited, numbered, open_harness
 
 pytestmark = pytest.mark.anyio
 
@@ -23,10 +23,10 @@ async def read_until(run: PredictionEvents, tokens: int) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 10, 50])
 async def test_leaving_at_a_token_bills_what_was_emitted_until_then(database: Path, tokens: int) -> None:
-    async with open_desk(database, step_s=0.002) as desk:
-        async with desk.service.open(desk.ask(limited(50))) as run:
+    async with open_harness(database, step_s=0.002) as harness:
+        async with harness.service.open(harness.ask(limited(50))) as run:
             await read_until(run, tokens)
-        stored = await desk.settled(run.id)
+        stored = await harness.settled(run.id)
         assert tokens <= stored.completion_tokens <= 50
         if tokens == 50:
             assert stored.status is Status.SUCCEEDED
@@ -35,8 +35,8 @@ async def test_leaving_at_a_token_bills_what_was_emitted_until_then(database: Pa
             assert stored.status is Status.CANCELED
             assert stored.completion_tokens < 50
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + stored.completion_tokens * PRICE.output_nusd
-        assert desk.engine.stats().delivered_tokens == stored.completion_tokens
-        again = await desk.service.attach(desk.caller, run.id)
+        assert harness.engine.stats().delivered_tokens == stored.completion_tokens
+        again = await harness.service.attach(harness.caller, run.id)
         heard: list[int] = []
         try:
             async for _, event in again.events():
@@ -47,20 +47,20 @@ async def test_leaving_at_a_token_bills_what_was_emitted_until_then(database: Pa
 
 
 async def test_leaving_before_the_first_token_costs_nothing(database: Path) -> None:
-    async with open_desk(database, step_s=0.2) as desk:
-        async with desk.service.open(desk.ask(limited(50))) as run:
+    async with open_harness(database, step_s=0.2) as harness:
+        async with harness.service.open(harness.ask(limited(50))) as run:
             pass
-        stored = await desk.settled(run.id)
+        stored = await harness.settled(run.id)
         assert (stored.cost_nusd, stored.completion_tokens, stored.output) == (0, 0, None)
         assert stored.stopped_by is StoppedBy.DISCONNECT
         assert (stored.prompt_tokens, stored.admitted_at_ms, stored.started_at_ms) == (0, None, None)
 
 
 async def test_leaving_during_the_claim_leaves_nothing_held(database: Path) -> None:
-    async with open_desk(database) as desk:
+    async with open_harness(database) as harness:
 
         async def call() -> None:
-            async with desk.service.open(desk.ask(limited(1000))):
+            async with harness.service.open(harness.ask(limited(1000))):
                 pytest.fail("entered")
 
         for turns in range(8):  # every place at which it may be suspended
@@ -70,69 +70,69 @@ async def test_leaving_during_the_claim_leaves_nothing_held(database: Path) -> N
             calling.cancel()
             await asyncio.wait([calling])
             assert calling.cancelled()
-        await desk.answer(limited(1))  # claimed after all of those, for claims are made in turn
-        await desk.balanced()
-        made = {(one.stopped_by, one.completion_tokens) for one in await desk.service.page(desk.caller)}
+        await harness.answer(limited(1))  # claimed after all of those, for claims are made in turn
+        await harness.balanced()
+        made = {(one.stopped_by, one.completion_tokens) for one in await harness.service.page(harness.caller)}
         assert made == {(StoppedBy.LIMIT, 1), (StoppedBy.DISCONNECT, 0)}
 
 
 async def test_leaving_one_of_four_choices_stops_all_and_bills_all(database: Path) -> None:
-    async with open_desk(database, step_s=0.002) as desk:
+    async with open_harness(database, step_s=0.002) as harness:
         sampled = replace(limited(500), sampling=Sampling(temperature=1), choices=4)
-        async with desk.service.open(desk.ask(sampled)) as run:
+        async with harness.service.open(harness.ask(sampled)) as run:
             await read_until(run, 10)
-        stored = await desk.settled(run.id)
+        stored = await harness.settled(run.id)
         assert 37 <= stored.completion_tokens < 2000  # the other three may be a step behind
-        assert desk.engine.stats().delivered_tokens == stored.completion_tokens
+        assert harness.engine.stats().delivered_tokens == stored.completion_tokens
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + stored.completion_tokens * PRICE.output_nusd
 
 
 async def test_many_that_leave_at_different_tokens_are_each_billed_their_own(database: Path) -> None:
-    async with open_desk(database, step_s=0.001) as desk:
+    async with open_harness(database, step_s=0.001) as harness:
 
         async def one(tokens: int) -> str:
-            async with desk.service.open(desk.ask(limited(120))) as run:
+            async with harness.service.open(harness.ask(limited(120))) as run:
                 await read_until(run, tokens)
             return run.id
 
         ids = await asyncio.gather(*(one(3 * k) for k in range(40)))
-        stored = [await desk.settled(one_id) for one_id in ids]
+        stored = [await harness.settled(one_id) for one_id in ids]
         assert all(3 * k <= prediction.completion_tokens for k, prediction in enumerate(stored))
-        assert sum(one.completion_tokens for one in stored) == desk.engine.stats().delivered_tokens
+        assert sum(one.completion_tokens for one in stored) == harness.engine.stats().delivered_tokens
 
 
 async def test_a_run_in_the_background_goes_on_without_its_reader(database: Path) -> None:
-    async with open_desk(database, step_s=0.002) as desk:
-        undisturbed = await desk.answer(limited(50))
-        async with desk.service.open(desk.ask(limited(50), background=True)) as run:
+    async with open_harness(database, step_s=0.002) as harness:
+        undisturbed = await harness.answer(limited(50))
+        async with harness.service.open(harness.ask(limited(50), background=True)) as run:
             await read_until(run, 5)
-        result = await collected(await desk.service.attach(desk.caller, run.id))
+        result = await collected(await harness.service.attach(harness.caller, run.id))
         assert result == undisturbed
-        assert (await desk.settled(run.id)).status is Status.SUCCEEDED
+        assert (await harness.settled(run.id)).status is Status.SUCCEEDED
 
 
 async def test_a_cancelled_run_is_returned_settled_and_its_readers_are_told(database: Path) -> None:
-    async with open_desk(database, step_s=0.002) as desk:
-        async with desk.service.open(desk.ask(limited(1000), background=True)) as run:
+    async with open_harness(database, step_s=0.002) as harness:
+        async with harness.service.open(harness.ask(limited(1000), background=True)) as run:
             await read_until(run, 5)
-            cancelled = await desk.service.cancel(desk.caller, run.id)
+            cancelled = await harness.service.cancel(harness.caller, run.id)
             assert (cancelled.status, cancelled.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
             assert 5 <= cancelled.completion_tokens < 1000
             assert cancelled.hold_nusd == 0
             assert cancelled.output is not None
             with pytest.raises(Canceled):
                 await numbered(run)
-        again = await desk.service.cancel(desk.caller, run.id)
+        again = await harness.service.cancel(harness.caller, run.id)
         assert again == cancelled
         with pytest.raises(Canceled):
-            await numbered(await desk.service.attach(desk.caller, run.id))
+            await numbered(await harness.service.attach(harness.caller, run.id))
 
 
 async def test_cancelling_what_is_over_changes_nothing(database: Path) -> None:
-    async with open_desk(database, "all of it") as desk:
-        async with desk.service.open(desk.ask()) as run:
+    async with open_harness(database, "all of it") as harness:
+        async with harness.service.open(harness.ask()) as run:
             seen = await numbered(run)
             assert isinstance(seen[-1][1], Finished)
-        before = await desk.settled(run.id)
-        assert await desk.service.cancel(desk.caller, run.id) == before
+        before = await harness.settled(run.id)
+        assert await harness.service.cancel(harness.caller, run.id) == before
         assert before.texts == ["all of it"]

@@ -15,17 +15,17 @@ from corral.core.prediction import Status
 from corral.service.accounts.files import RETENTION_S, Files
 from corral.store.schema import files
 from tests.engines import DEADLINE_S
-from tests.unit.service.desk import (
+from tests.unit.service.harness import (
     HELLO,
     ByteTokenizer,
     Clock,
-    Desk,
+    ServiceHarness,
     collected,
     once,
-    open_desk,
-    seat,
+    open_account,
+    open_harness,
+    ready_engine,
     serving,
-    working,
 )
 
 pytestmark = pytest.mark.anyio
@@ -43,9 +43,9 @@ def stored_bytes(database: Path) -> bytes:
 
 
 async def test_without_privacy_prompt_and_answer_are_kept(database: Path) -> None:
-    async with open_desk(database, SAID) as desk:
-        await desk.answer(REQUEST, shown_input={"prompt": ASKED})
-        stored = await desk.newest()
+    async with open_harness(database, SAID) as harness:
+        await harness.answer(REQUEST, shown_input={"prompt": ASKED})
+        stored = await harness.newest()
         assert stored.texts == [SAID]
         assert stored.input is not None
         assert stored.input["shown"] == {"prompt": ASKED}
@@ -57,15 +57,15 @@ async def test_without_privacy_prompt_and_answer_are_kept(database: Path) -> Non
 @pytest.mark.parametrize("terms", [{}, {"background": True}, {"idempotency": once()}])
 async def test_a_privacy_key_leaves_no_text_in_the_database(database: Path, terms: dict[str, object]) -> None:
     answer = SAID * 10
-    async with open_desk(database, answer, terms={"privacy": True}, step_s=0.003) as desk:
-        result = await desk.answer(REQUEST, shown_input={"prompt": ASKED}, **terms)
+    async with open_harness(database, answer, terms={"privacy": True}, step_s=0.003) as harness:
+        result = await harness.answer(REQUEST, shown_input={"prompt": ASKED}, **terms)
         assert result.choices[0].text == answer
-        stored = await desk.settled((await desk.newest()).id)
+        stored = await harness.settled((await harness.newest()).id)
         assert (stored.input, stored.output, stored.data_removed) == (None, None, True)
         assert stored.completion_tokens == len(answer) + 1
         assert stored.cost_nusd
         with pytest.raises(DataRemoved):
-            await collected(await desk.service.attach(desk.caller, stored.id))
+            await collected(await harness.service.attach(harness.caller, stored.id))
     kept = stored_bytes(database)
     assert ASKED.encode() not in kept
     assert SAID.encode() not in kept
@@ -74,66 +74,66 @@ async def test_a_privacy_key_leaves_no_text_in_the_database(database: Path, term
 
 async def test_a_privacy_keys_prediction_shows_nothing_of_its_text_while_it_runs(database: Path) -> None:
     async with (
-        open_desk(database, SAID, terms={"privacy": True}, step_s=0.02) as desk,
-        desk.service.open(desk.ask(REQUEST)) as run,
+        open_harness(database, SAID, terms={"privacy": True}, step_s=0.02) as harness,
+        harness.service.open(harness.ask(REQUEST)) as run,
     ):
         async for number, _ in run.events():
             if number == 5:
-                stored = await desk.service.get(desk.caller, run.id)
+                stored = await harness.service.get(harness.caller, run.id)
                 assert (stored.input, stored.output, stored.status) == (None, None, Status.PROCESSING)
 
 
-async def removed(desk: Desk, prediction_id: str) -> None:
+async def removed(harness: ServiceHarness, prediction_id: str) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not (await desk.service.get(desk.caller, prediction_id)).data_removed:
+        while not (await harness.service.get(harness.caller, prediction_id)).data_removed:
             await asyncio.sleep(0.005)
 
 
 async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: Path) -> None:
     clock = Clock()
     answer = tuple(ByteTokenizer().encode(SAID))
-    async with working(answer=answer) as engine:
-        async with serving(database, engine, clock=clock, retention_s=3600) as desk:
-            await seat(desk)
-            await desk.answer(REQUEST, idempotency=once())
-            before = await desk.settled((await desk.newest()).id)
-            caller = desk.caller
+    async with ready_engine(answer=answer) as engine:
+        async with serving(database, engine, clock=clock, retention_s=3600) as harness:
+            await open_account(harness)
+            await harness.answer(REQUEST, idempotency=once())
+            before = await harness.settled((await harness.newest()).id)
+            caller = harness.caller
         clock.ahead_s = 3000
-        async with serving(database, engine, clock=clock, retention_s=3600) as desk:
-            assert (await desk.service.get(caller, before.id)).texts == [SAID]
+        async with serving(database, engine, clock=clock, retention_s=3600) as harness:
+            assert (await harness.service.get(caller, before.id)).texts == [SAID]
         clock.ahead_s = 3700
-        async with serving(database, engine, clock=clock, retention_s=3600) as desk:
-            desk.caller = caller
-            await removed(desk, before.id)
-            after = await desk.service.get(caller, before.id)
+        async with serving(database, engine, clock=clock, retention_s=3600) as harness:
+            harness.caller = caller
+            await removed(harness, before.id)
+            after = await harness.service.get(caller, before.id)
             assert after == replace(before, input=None, output=None, prompt_digest=None, data_removed=True)
             with pytest.raises(DataRemoved):
-                await collected(await desk.service.attach(caller, before.id))
-            assert await desk.usage.reconcile() == []
+                await collected(await harness.service.attach(caller, before.id))
+            assert await harness.usage.reconcile() == []
 
 
 async def test_files_are_removed_after_a_day_even_where_text_is_kept_for_ever(database: Path) -> None:
     clock = Clock()
     upload = Upload(name="a.txt", content_type="text/plain", metadata={}, content=SAID.encode())
-    async with working() as engine:
-        async with serving(database, engine, clock=clock, retention_s=0) as desk:
-            await seat(desk)
-            await Files(desk.store, clock=clock).keep(desk.account_id, upload)
+    async with ready_engine() as engine:
+        async with serving(database, engine, clock=clock, retention_s=0) as harness:
+            await open_account(harness)
+            await Files(harness.store, clock=clock).keep(harness.account_id, upload)
         assert SAID.encode() in stored_bytes(database)
         clock.ahead_s = RETENTION_S + 1
-        async with serving(database, engine, clock=clock, retention_s=0) as desk, asyncio.timeout(DEADLINE_S):
-            while await desk.store.read(lambda c: c.execute(select(files.c.id)).all()):
+        async with serving(database, engine, clock=clock, retention_s=0) as harness, asyncio.timeout(DEADLINE_S):
+            while await harness.store.read(lambda c: c.execute(select(files.c.id)).all()):
                 await asyncio.sleep(0.005)
     assert SAID.encode() not in stored_bytes(database)
 
 
 async def test_text_is_kept_for_ever_if_so_wished(database: Path) -> None:
     clock = Clock()
-    async with working(answer=tuple(ByteTokenizer().encode(SAID))) as engine:
-        async with serving(database, engine, clock=clock, retention_s=0) as desk:
-            await seat(desk)
-            await desk.answer(REQUEST)
-            caller, stored = desk.caller, await desk.newest()
+    async with ready_engine(answer=tuple(ByteTokenizer().encode(SAID))) as engine:
+        async with serving(database, engine, clock=clock, retention_s=0) as harness:
+            await open_account(harness)
+            await harness.answer(REQUEST)
+            caller, stored = harness.caller, await harness.newest()
         clock.ahead_s = 10 * 365 * 86400
-        async with serving(database, engine, clock=clock, retention_s=0) as desk:
-            assert (await desk.service.get(caller, stored.id)).texts == [SAID]
+        async with serving(database, engine, clock=clock, retention_s=0) as harness:
+            assert (await harness.service.get(caller, stored.id)).texts == [SAID]

@@ -26,7 +26,7 @@ from corral.store.webhooks.outbox import WebhookTarget
 from tests.contract.store.books import Books
 from tests.official_validators import check, needs_node, node_says
 from tests.receiver import Behaviour, Receiver, answer, babble, hang, hang_up, receiving
-from tests.unit.service.post_office import (
+from tests.unit.service.webhook_harness import (
     COMPLETED,
     LOOPBACK,
     OUTPUT,
