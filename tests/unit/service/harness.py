@@ -1,4 +1,4 @@
-"""The whole service in few words: the scripted engine in its real worker, a real SQLite file, an account with a key."""
+"""Test harness of the service: a scripted engine in a worker process, a SQLite file, an account with a key."""
 
 import asyncio
 import hashlib
@@ -77,17 +77,17 @@ HELLO_TOKENS = 1 + len("[INST] Hi [/INST]")
 
 
 def limited(max_tokens: int, **changes: Any) -> GenerationRequest:
-    """HELLO with so many tokens at most."""
+    """HELLO with *max_tokens*."""
     return replace(HELLO, stopping=Stopping(max_tokens=max_tokens), **changes)
 
 
 def once(key: str = "once", body: str = "body") -> Idempotency:
-    """An idempotency key, and what it stands for."""
+    """An idempotency key, with the digest of *body*."""
     return Idempotency(key=key, body_digest=hashlib.sha256(body.encode()).digest())
 
 
 class Clock:
-    """Unix time that a test can move on."""
+    """Unix time in seconds plus *ahead_s*."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -97,7 +97,7 @@ class Clock:
 
 
 class ServiceHarness:
-    """One account's view of a running service, and of the books behind it."""
+    """A running service with an account, and the store behind it."""
 
     def __init__(
         self, service: PredictionService, engine: QueuedEngine, store: Store, services: AccountServices, clock: Clock
@@ -114,7 +114,7 @@ class ServiceHarness:
         self.credited_nusd = 0
 
     async def use_account(self, account: Account, **terms: Any) -> Caller:
-        """Make a key of *account*, and ask with it from now on."""
+        """Create a key of *account* and use it for the next requests."""
         _, secret = await self.keys.create(account.id, KeyTerms(**{"name": "test", **terms}))
         caller = await self.keys.authenticate(secret)
         assert caller is not None
@@ -122,29 +122,29 @@ class ServiceHarness:
         return caller
 
     async def add_credit(self, credit_nusd: int) -> None:
-        """Put credit on the account."""
+        """Add credit to the account."""
         await self.accounts.credit(self.account_id, credit_nusd)
         self.credited_nusd += credit_nusd
 
     def use_account_of(self, before: "ServiceHarness") -> None:
-        """Go on with the account of the harness *before*, which another process had."""
+        """Use the account and key of *before*, the harness of an earlier server on the same database."""
         self.caller, self.account_id, self.credited_nusd = before.caller, before.account_id, before.credited_nusd
 
     def ask(self, request: GenerationRequest = HELLO, **terms: Any) -> Ask:
-        """A call of the account's key."""
+        """Build a request with the account's key."""
         return Ask(**{"caller": self.caller, "door": "openai", "request": request, **terms})
 
     async def answer(self, request: GenerationRequest = HELLO, **terms: Any) -> GenerationResult:
-        """The whole answer to a call."""
+        """Run a request and return its whole result."""
         async with self.service.open(self.ask(request, **terms)) as run:
             return await collected(run)
 
     async def newest(self) -> Prediction:
-        """The account's latest prediction."""
+        """Get the account's latest prediction."""
         return (await self.service.page(self.caller, PageRequest(limit=1)))[0]
 
     async def not_admitted(self) -> list[Prediction]:
-        """Settled predictions whose request was answered with an error; they are not listed. Waits for one."""
+        """Get the settled predictions of requests that the engine rejected, which are not listed. Waits for one."""
         wanted = select(predictions.c.id).where(predictions.c.stopped_by == StoppedBy.NOT_ADMITTED)
         async with asyncio.timeout(DEADLINE_S):
             while not (ids := await self.store.read(lambda c: list(c.execute(wanted).scalars()))):
@@ -152,7 +152,7 @@ class ServiceHarness:
         return [await self.service.get(self.caller, id_) for id_ in ids]
 
     async def settled(self, prediction_id: str) -> Prediction:
-        """A prediction once it is over."""
+        """Wait until a prediction has ended; check its receipt and return it."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 stored = await self.service.get(self.caller, prediction_id)
@@ -163,13 +163,13 @@ class ServiceHarness:
                 await asyncio.sleep(0.005)
 
     async def account(self) -> Account:
-        """As it stands."""
+        """Get the account."""
         return await self.accounts.get(self.account_id)
 
     async def balanced(self) -> None:
-        """Return when nothing runs or is held, the books agree with the engine's own count, and Ann paid what she got.
+        """Wait until nothing runs, the books agree with the engine, and the account paid for its predictions.
 
-        A claim may still be on its way when its caller is gone, so all of it is looked at until it holds.
+        A claim may be committed after its caller disconnected, so everything is checked again until it holds.
         """
         async with asyncio.timeout(DEADLINE_S):
             while await self._differences():
@@ -177,10 +177,10 @@ class ServiceHarness:
 
     async def _differences(self) -> list[object]:
         await until_idle(self.engine)
-        account, made = await self.account(), await self.service.page(self.caller)
-        paid_nusd = sum(prediction.cost_nusd or 0 for prediction in made)
+        account, page = await self.account(), await self.service.page(self.caller)
+        paid_nusd = sum(prediction.cost_nusd or 0 for prediction in page)
         unpaid_nusd = self.credited_nusd - account.available_nusd - paid_nusd
-        running = [prediction.id for prediction in made if not prediction.status.terminal]
+        running = [prediction.id for prediction in page if not prediction.status.terminal]
         return [*running, *([unpaid_nusd] if unpaid_nusd else []), *await self.usage.reconcile()]
 
 
@@ -196,7 +196,7 @@ async def serving(
     on_webhook: Callable[[], None] = lambda: None,
     max_outage_s: float = 3600,
 ) -> AsyncIterator[ServiceHarness]:
-    """A service over an engine and a database (SQLite's file, or a URL), as one process of the server has it."""
+    """Run the service over an engine and a database (an SQLite file or a URL), as one server process does."""
     clock = clock or Clock()
     store = Store.open(database if isinstance(database, str) else f"sqlite:///{database}")
     try:
@@ -220,7 +220,7 @@ async def serving(
 
 @asynccontextmanager
 async def ready_engine(policy: QueuePolicy | None = None, **options: Any) -> AsyncIterator[QueuedEngine]:
-    """A scripted engine that is ready; *options* as in ScriptedOptions."""
+    """Run a scripted engine and yield it when it is ready; *options* are those of ``ScriptedOptions``."""
     engine = scripted_engine(policy, vocab_size=ByteTokenizer.vocab_size, **options)
     async with engine.run():
         await engine.ready()
@@ -238,7 +238,7 @@ async def open_harness(
     policy: QueuePolicy | None = None,
     **options: Any,
 ) -> AsyncIterator[ServiceHarness]:
-    """A service whose engine says *says*, or bytes without end; Ann has a dollar. Leaves with the books balanced."""
+    """Run a service whose engine answers *says*, or bytes without end. At the end the books must be balanced."""
     answer = tuple(ByteTokenizer().encode(says))
     async with ready_engine(policy, answer=answer, **options) as engine, serving(database, engine) as harness:
         await open_account(harness, credit_nusd=credit_nusd, limits=limits, **(terms or {}))
@@ -251,19 +251,19 @@ async def open_harness(
 async def open_account(
     harness: ServiceHarness, *, credit_nusd: int = DOLLAR, limits: Limits | None = None, **terms: Any
 ) -> None:
-    """Make Ann's account with credit and a key, and ask with it."""
+    """Create the account Ann with credit and a key, and use it."""
     account = await harness.accounts.create("Ann", limits=limits)
     await harness.use_account(account, **terms)
     await harness.add_credit(credit_nusd)
 
 
 def deployments_of(engine: Engine) -> Deployments:
-    """A registry of one deployment, named as in ``catalog``."""
+    """Registry of one deployment, with the name that ``catalog`` uses."""
     return Deployments([Deployment(name="demo", engine=engine, prompts=encoder(ByteTokenizer()))])
 
 
 def catalog(price: Price) -> Catalog:
-    """One model, of that price."""
+    """Catalog of one model with this price."""
     return Catalog(
         [
             CatalogModel(
@@ -282,17 +282,17 @@ def catalog(price: Price) -> Catalog:
 
 
 async def collected(run: PredictionEvents) -> GenerationResult:
-    """Everything a run gives."""
+    """Read a run to its end and return the result."""
     return await collect(event async for _, event in run.events())
 
 
 async def numbered(run: PredictionEvents, *, after: int = 0) -> list[tuple[int, GenerationEvent]]:
-    """Every event after one, one by one: joined deltas are taken apart again."""
+    """Read all events with a number above *after*; merged deltas are split by token."""
     return split_deltas([pair async for pair in run.events(after=after)])
 
 
 def split_deltas(events: list[tuple[int, GenerationEvent]]) -> list[tuple[int, GenerationEvent]]:
-    """Numbers and kinds without regard to how deltas were joined; text is compared by ``texts_of``."""
+    """Split merged deltas by token and drop their text, which ``text_of`` compares."""
     taken: list[tuple[int, GenerationEvent]] = []
     for number, event in events:
         if not isinstance(event, Delta):
@@ -317,5 +317,5 @@ def split_deltas(events: list[tuple[int, GenerationEvent]]) -> list[tuple[int, G
 
 
 def text_of(events: list[tuple[int, GenerationEvent]], *, choice: int = 0) -> str:
-    """What a choice says."""
+    """Text of a choice."""
     return "".join(event.text for _, event in events if isinstance(event, Delta) and event.choice == choice)

@@ -1,4 +1,4 @@
-"""The path of an answer: text, counts, stops, choices, and what is billed for them."""
+"""Answers: text, token counts, stop strings, choices, and their bill."""
 
 import asyncio
 from dataclasses import replace
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 HELLO_ONLY = HELLO.prompt
 
 
-async def test_an_answer_is_billed_for_its_prompt_and_every_token_of_the_engine(database: Path) -> None:
+async def test_answer_is_billed_for_its_prompt_and_every_generated_token(database: Path) -> None:
     async with open_harness(database, "Hello, llama! 🦙") as harness:
         result = await harness.answer()
         (choice,) = result.choices
@@ -52,7 +52,7 @@ async def test_an_answer_is_billed_for_its_prompt_and_every_token_of_the_engine(
         assert stored.created_at_ms <= stored.started_at_ms <= stored.completed_at_ms
 
 
-async def test_events_are_started_then_tokens_in_whole_characters_then_the_ends(database: Path) -> None:
+async def test_events_are_started_then_whole_characters_then_finished(database: Path) -> None:
     async with open_harness(database, "añ🦙b", step_s=0.005) as harness, harness.service.open(harness.ask()) as run:
         seen = [event async for _, event in run.events()]
         assert isinstance(seen[0], Started)
@@ -63,7 +63,7 @@ async def test_events_are_started_then_tokens_in_whole_characters_then_the_ends(
         assert deltas[-1].completion_tokens == 9
 
 
-async def test_a_stop_string_ends_the_text_before_it_and_the_bill_after_it(database: Path) -> None:
+async def test_stop_string_is_billed_but_not_part_of_the_text(database: Path) -> None:
     async with open_harness(database, "one two three four") as harness:
         result = await harness.answer(replace(HELLO, stopping=Stopping(stop=("three", "four"))))
         (choice,) = result.choices
@@ -80,7 +80,7 @@ async def test_text_held_back_for_a_stop_string_is_released_at_the_end(database:
         assert result.choices[0].text == "almost END"
 
 
-async def test_a_character_cut_by_the_limit_is_shown_as_a_replacement(database: Path) -> None:
+async def test_character_cut_by_max_tokens_becomes_a_replacement_character(database: Path) -> None:
     async with open_harness(database, "a🦙") as harness:
         result = await harness.answer(limited(3))
         assert (result.choices[0].text, result.choices[0].reason) == ("a\ufffd", FinishReason.LENGTH)
@@ -88,29 +88,29 @@ async def test_a_character_cut_by_the_limit_is_shown_as_a_replacement(database: 
         assert (await harness.newest()).stopped_by is StoppedBy.LIMIT
 
 
-async def test_max_tokens_beyond_the_context_is_what_is_left_of_it(database: Path) -> None:
+async def test_max_tokens_is_clamped_to_the_rest_of_the_context(database: Path) -> None:
     async with open_harness(database, "x" * 100, context_tokens=64) as harness:
         result = await harness.answer(limited(1_000_000))
         assert result.usage.total_tokens == 64
         assert result.choices[0].reason is FinishReason.LENGTH
 
 
-async def test_a_prompt_that_fills_the_context_is_refused_with_both_counts(database: Path) -> None:
+async def test_prompt_that_fills_the_context_is_rejected_with_both_counts(database: Path) -> None:
     async with open_harness(database, "x", context_tokens=64) as harness:
         with pytest.raises(PromptTooLong, match=r"has at least 118 tokens.* holds 64"):
             await harness.answer(replace(HELLO, prompt=ChatPrompt((Message(role=Role.USER, content="y" * 102),))))
 
 
-async def test_a_raw_prompt_is_sent_without_a_template(database: Path) -> None:
+async def test_raw_prompt_is_encoded_without_a_template(database: Path) -> None:
     async with open_harness(database, "x") as harness:
         result = await harness.answer(replace(HELLO, prompt=RawPrompt("<s>Hello")))
         assert result.usage.prompt_tokens == 1 + len("Hello")
 
 
-async def test_any_integer_is_a_seed_and_is_stored_as_it_was_used(database: Path) -> None:
+async def test_any_integer_is_accepted_as_seed_and_the_used_value_is_stored(database: Path) -> None:
     async with open_harness(database, "x") as harness:
-        for given, used in ((-1, 2**64 - 1), (2**64 + 5, 5), (None, SEED)):
-            assert (await harness.answer(replace(HELLO, seed=given))).seed == used
+        for seed, used in ((-1, 2**64 - 1), (2**64 + 5, 5), (None, SEED)):
+            assert (await harness.answer(replace(HELLO, seed=seed))).seed == used
             assert (await harness.newest()).seed == used
 
 
@@ -125,7 +125,7 @@ async def test_any_integer_is_a_seed_and_is_stored_as_it_was_used(database: Path
         ({"choices": 5}, InvalidRequest, "n"),
     ],
 )
-async def test_what_the_caller_can_mend_is_raised_on_entering_and_leaves_no_trace(
+async def test_invalid_request_raises_before_the_run_and_stores_nothing(
     database: Path, change: dict[str, Any], error: type[CorralError], param: str | None
 ) -> None:
     async with open_harness(database, "x") as harness:
@@ -136,7 +136,7 @@ async def test_what_the_caller_can_mend_is_raised_on_entering_and_leaves_no_trac
         assert harness.engine.stats().emitted_tokens == 0
 
 
-async def test_a_request_waits_while_its_model_loads_and_holds_nothing_once_its_reader_left(database: Path) -> None:
+async def test_request_that_waits_for_a_model_load_releases_its_hold_on_disconnect(database: Path) -> None:
     engine = scripted_engine(load_s=60)
     async with engine.run(), serving(database, engine) as harness:
         await open_account(harness)
@@ -151,7 +151,7 @@ async def test_a_request_waits_while_its_model_loads_and_holds_nothing_once_its_
         assert (await harness.newest()).completion_tokens == 0
 
 
-async def test_three_choices_bill_the_prompt_once_and_each_token_of_each(database: Path) -> None:
+async def test_three_choices_are_billed_for_one_prompt_and_all_their_tokens(database: Path) -> None:
     async with open_harness(database) as harness:
         sampled = replace(limited(20), sampling=Sampling(temperature=1), seed=7)
         result = await harness.answer(replace(sampled, choices=3))
@@ -167,7 +167,7 @@ async def test_three_choices_bill_the_prompt_once_and_each_token_of_each(databas
         assert harness.engine.stats().delivered_tokens == 120
 
 
-async def test_each_choice_has_its_own_stop_and_its_own_count(database: Path) -> None:
+async def test_each_choice_stops_and_counts_on_its_own(database: Path) -> None:
     async with open_harness(database) as harness:
         sampled = replace(limited(200), sampling=Sampling(temperature=1), seed=7, choices=4)
         whole = await harness.answer(sampled)

@@ -1,4 +1,4 @@
-"""What the engine of a model cannot do is refused by field name before anything is held, charged or kept."""
+"""Features that a model's engine lacks are rejected by field name, before anything is held, charged or stored."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ RAW = RawPrompt("Hi")
 
 
 @pytest.mark.parametrize(
-    ("lacks", "asks", "field", "said"),
+    ("lacks", "asks", "field", "message"),
     [
         ({"echo": False}, {"echo": True}, "echo", "'echo' is not supported by the engine of this model: leave it out"),
         ({"logprobs": False}, {"pieces": True}, "logprobs", "'logprobs' is not supported by the engine of this model:"),
@@ -42,8 +42,8 @@ RAW = RawPrompt("Hi")
         ),
     ],
 )
-async def test_a_feature_that_the_engine_lacks_is_refused_by_field_and_costs_nothing(
-    database: Path, lacks: dict[str, Any], asks: dict[str, Any], field: str, said: str
+async def test_feature_that_the_engine_lacks_is_rejected_by_field_and_costs_nothing(
+    database: Path, lacks: dict[str, Any], asks: dict[str, Any], field: str, message: str
 ) -> None:
     engine = QueuedEngine(
         [scripted_worker(vocab_size=ByteTokenizer.vocab_size)],
@@ -57,7 +57,7 @@ async def test_a_feature_that_the_engine_lacks_is_refused_by_field_and_costs_not
             async with harness.service.open(harness.ask(limited(5, **asks))):
                 pass
         assert refused.value.param == field
-        assert said in str(refused.value)
+        assert message in str(refused.value)
         account = await harness.account()
         assert (account.held_nusd, account.available_nusd) == (0, DOLLAR)
         assert await harness.service.page(harness.caller) == []

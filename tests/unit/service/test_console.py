@@ -1,4 +1,4 @@
-"""What a signed-in person may see and change, and with which scope."""
+"""The console: which scope each method requires, and what it does."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,7 +36,7 @@ class ConsoleHarness:
     bob: Account
 
     async def caller(self, account: Account, *scopes: Scope) -> Caller:
-        """Someone with a key of *account*."""
+        """Create a key of *account* with *scopes* and return its caller."""
         terms = KeyTerms(name="signed in", scopes=frozenset(scopes))
         found = await self.keys.authenticate((await self.keys.create(account.id, terms))[1])
         assert found is not None
@@ -85,21 +85,21 @@ MANAGING: dict[str, ConsoleCall] = {
 
 
 @pytest.mark.parametrize("name", READING)
-async def test_to_see_takes_the_scope_read(harness: ConsoleHarness, name: str) -> None:
+async def test_reading_requires_the_scope_read(harness: ConsoleHarness, name: str) -> None:
     caller = await harness.caller(harness.ann, Scope.READ)
     await READING[name](harness, caller)
     with pytest.raises(PermissionDenied, match="'read'"):
         await READING[name](harness, replace(caller, scopes=frozenset()))
 
 
-async def test_a_key_that_only_runs_sees_no_money(harness: ConsoleHarness) -> None:
+async def test_key_with_only_the_scope_inference_cannot_read_usage_or_credit(harness: ConsoleHarness) -> None:
     caller = await harness.caller(harness.ann, Scope.INFERENCE)
     for name in READING.keys() - {"deliveries"}:
         with pytest.raises(PermissionDenied, match="'read'"):
             await READING[name](harness, caller)
 
 
-async def test_secret_and_replay_of_webhooks_are_for_keys_that_ask_for_them(harness: ConsoleHarness) -> None:
+async def test_webhook_secret_and_replay_require_the_scope_inference(harness: ConsoleHarness) -> None:
     runs, reads, manages = [
         await harness.caller(harness.ann, scope) for scope in (Scope.INFERENCE, Scope.READ, Scope.ADMIN)
     ]
@@ -117,7 +117,7 @@ async def test_secret_and_replay_of_webhooks_are_for_keys_that_ask_for_them(harn
 
 
 @pytest.mark.parametrize("name", MANAGING)
-async def test_to_manage_takes_the_scope_admin(harness: ConsoleHarness, name: str) -> None:
+async def test_managing_requires_the_scope_admin(harness: ConsoleHarness, name: str) -> None:
     await MANAGING[name](harness, await harness.caller(harness.ann, Scope.ADMIN))
     caller = await harness.caller(harness.ann, Scope.READ, Scope.INFERENCE)
     before = (await harness.accounts.list(), await harness.keys.list())
@@ -126,7 +126,7 @@ async def test_to_manage_takes_the_scope_admin(harness: ConsoleHarness, name: st
     assert (await harness.accounts.list(), await harness.keys.list()) == before
 
 
-async def test_an_account_sees_its_own_keys_only(harness: ConsoleHarness) -> None:
+async def test_account_lists_only_its_own_keys(harness: ConsoleHarness) -> None:
     ann = await harness.caller(harness.ann, Scope.READ)
     bob = await harness.caller(harness.bob, Scope.READ)
     admin = await harness.caller(harness.bob, Scope.ADMIN)
@@ -138,7 +138,7 @@ async def test_an_account_sees_its_own_keys_only(harness: ConsoleHarness) -> Non
         await harness.console.key(bob, ann.key_id)
 
 
-async def test_keys_that_open_nothing_come_last(harness: ConsoleHarness) -> None:
+async def test_revoked_and_expired_keys_are_listed_last(harness: ConsoleHarness) -> None:
     old = await harness.caller(harness.ann, Scope.READ)
     gone = await harness.caller(harness.ann, Scope.READ)
     new = await harness.caller(harness.ann, Scope.READ, Scope.ADMIN)
@@ -150,7 +150,7 @@ async def test_keys_that_open_nothing_come_last(harness: ConsoleHarness) -> None
     assert harness.console.is_over(expired)
 
 
-async def test_a_key_that_was_made_opens_until_it_is_revoked(harness: ConsoleHarness) -> None:
+async def test_created_key_authenticates_until_it_is_revoked(harness: ConsoleHarness) -> None:
     admin = await harness.caller(harness.ann, Scope.ADMIN)
     key, secret = await harness.console.create_key(admin, KeyTerms(name="bob's"), harness.bob.id)
     caller = await harness.keys.authenticate(secret)
@@ -160,7 +160,7 @@ async def test_a_key_that_was_made_opens_until_it_is_revoked(harness: ConsoleHar
     assert await harness.keys.authenticate(secret) is None
 
 
-async def test_an_admin_gives_credit_and_limits_to_any_account(harness: ConsoleHarness) -> None:
+async def test_admin_changes_credit_and_limits_of_any_account(harness: ConsoleHarness) -> None:
     admin = await harness.caller(harness.ann, Scope.ADMIN)
     await harness.console.credit(admin, harness.bob.id, 2 * DOLLAR, note="Welcome.", idempotency_key="gift")
     await harness.console.change_limits(admin, harness.bob.id, {"requests_per_minute": 60})

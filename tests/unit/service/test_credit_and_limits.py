@@ -1,4 +1,4 @@
-"""What must hold before a run: scopes, models, credit, caps and limits. A refusal costs and computes nothing."""
+"""Checks before a run: scopes, models, credit, cost limits and rate limits. A rejection costs and computes nothing."""
 
 import asyncio
 from dataclasses import replace
@@ -16,11 +16,11 @@ from tests.unit.service.harness import HELLO, HELLO_TOKENS, PRICE, ServiceHarnes
 pytestmark = pytest.mark.anyio
 
 WORST_NUSD = HELLO_TOKENS * PRICE.input_nusd + 10 * PRICE.output_nusd
-"""Of ten tokens."""
+"""Highest cost of a run with ten tokens."""
 
 
-async def refused(harness: ServiceHarness, error: type[CorralError], **terms: Any) -> CorralError:
-    """The refusal of ten tokens, after which everything is as before."""
+async def rejected(harness: ServiceHarness, error: type[CorralError], **terms: Any) -> CorralError:
+    """Check that a request for ten tokens is rejected and changes nothing; return the error."""
     emitted, before = harness.engine.stats().emitted_tokens, await harness.account()
     with pytest.raises(error) as caught:
         await harness.answer(limited(10), **terms)
@@ -29,7 +29,7 @@ async def refused(harness: ServiceHarness, error: type[CorralError], **terms: An
     return caught.value
 
 
-async def test_the_estimate_is_what_is_held(database: Path) -> None:
+async def test_estimate_equals_the_amount_held(database: Path) -> None:
     async with open_harness(database, step_s=0.005) as harness:
         ask = harness.ask(limited(10, choices=3))
         estimate = await harness.service.estimate(ask)
@@ -43,24 +43,24 @@ async def test_the_estimate_is_what_is_held(database: Path) -> None:
             assert run.price == estimate.price
 
 
-async def test_credit_for_the_worst_case_is_enough_and_a_nano_dollar_less_is_not(database: Path) -> None:
+async def test_run_requires_credit_for_its_worst_case_to_the_nano_dollar(database: Path) -> None:
     async with open_harness(database, credit_nusd=WORST_NUSD - 1) as harness:
-        await refused(harness, InsufficientCredit)
+        await rejected(harness, InsufficientCredit)
         await harness.add_credit(1)
         await harness.answer(limited(10))
         assert (await harness.account()).available_nusd == 0
 
 
-async def test_what_was_held_and_not_used_is_credit_again(database: Path) -> None:
+async def test_unused_part_of_a_hold_is_released(database: Path) -> None:
     async with open_harness(database, "four") as harness:
         await harness.answer(limited(1000))
         cost = HELLO_TOKENS * PRICE.input_nusd + (len("four") + 1) * PRICE.output_nusd
         assert (await harness.account()).available_nusd == 10**9 - cost
 
 
-async def test_the_callers_own_cap_is_kept_to_the_nano_dollar(database: Path) -> None:
+async def test_cost_limit_of_a_request_is_exact_to_the_nano_dollar(database: Path) -> None:
     async with open_harness(database) as harness:
-        await refused(harness, InsufficientCredit, max_cost_nusd=WORST_NUSD - 1)
+        await rejected(harness, InsufficientCredit, max_cost_nusd=WORST_NUSD - 1)
         await harness.answer(limited(10), max_cost_nusd=WORST_NUSD)
 
 
@@ -74,15 +74,15 @@ async def test_the_callers_own_cap_is_kept_to_the_nano_dollar(database: Path) ->
         (Limits(tokens_per_minute=HELLO_TOKENS + 15), {}, RateLimited),
     ],
 )
-async def test_the_second_run_is_one_too_many(
+async def test_second_run_exceeds_a_limit(
     database: Path, limits: Limits, terms: dict[str, Any], error: type[CorralError]
 ) -> None:
     async with open_harness(database, limits=limits, terms=terms) as harness:
         await harness.answer(limited(10))
-        await refused(harness, error)
+        await rejected(harness, error)
 
 
-async def test_no_more_run_at_once_than_the_account_may(database: Path) -> None:
+async def test_concurrent_runs_are_limited_per_account(database: Path) -> None:
     async with (
         open_harness(database, limits=Limits(concurrent_runs=2), step_s=0.01) as harness,
         harness.service.open(harness.ask(limited(500))),
@@ -101,15 +101,17 @@ async def test_no_more_run_at_once_than_the_account_may(database: Path) -> None:
         ({"models": ("meta/llama-2-7b-chat",)}, PermissionDenied),
     ],
 )
-async def test_a_key_runs_only_what_it_is_for(database: Path, terms: dict[str, Any], error: type[CorralError]) -> None:
+async def test_key_runs_only_with_its_scopes_and_models(
+    database: Path, terms: dict[str, Any], error: type[CorralError]
+) -> None:
     async with open_harness(database, terms=terms) as harness:
-        await refused(harness, error)
+        await rejected(harness, error)
         with pytest.raises(error):
             await harness.service.estimate(harness.ask(limited(10)))
         assert await harness.service.page(harness.caller) == []
 
 
-async def test_a_key_to_read_sees_and_does_not_stop_and_one_to_manage_sees_nothing(database: Path) -> None:
+async def test_read_key_cannot_cancel_and_admin_key_cannot_read_predictions(database: Path) -> None:
     async with open_harness(database, step_s=0.005) as harness, harness.service.open(harness.ask(limited(50))) as run:
         ann, account = harness.caller, await harness.account()
         reader = await harness.use_account(account, scopes=frozenset({Scope.READ}))
@@ -128,7 +130,7 @@ async def test_a_key_to_read_sees_and_does_not_stop_and_one_to_manage_sees_nothi
         harness.caller = ann
 
 
-async def test_a_revoked_key_runs_nothing_though_its_caller_was_let_in_before(database: Path) -> None:
+async def test_key_revoked_after_authentication_is_rejected_at_the_claim(database: Path) -> None:
     async with open_harness(database) as harness:
         ann, account = harness.caller, await harness.account()
         key, secret = await harness.keys.create(account.id, KeyTerms(name="lost"))
@@ -137,11 +139,11 @@ async def test_a_revoked_key_runs_nothing_though_its_caller_was_let_in_before(da
         harness.caller = caller
         await harness.answer(limited(10))
         await harness.keys.revoke(key.id)
-        await refused(harness, Unauthenticated)
+        await rejected(harness, Unauthenticated)
         harness.caller = ann
 
 
-async def test_of_forty_at_once_exactly_those_run_that_the_credit_covers(database: Path) -> None:
+async def test_credit_for_ten_runs_admits_ten_of_forty_concurrent_requests(database: Path) -> None:
     async with open_harness(database, credit_nusd=10 * WORST_NUSD, step_s=0.002) as harness:
         results = await asyncio.gather(*(harness.answer(limited(10)) for _ in range(40)), return_exceptions=True)
         done = [result for result in results if not isinstance(result, BaseException)]
@@ -151,7 +153,7 @@ async def test_of_forty_at_once_exactly_those_run_that_the_credit_covers(databas
         assert harness.engine.stats().emitted_tokens == 100
 
 
-async def test_without_a_limit_of_tokens_the_whole_context_is_held(database: Path) -> None:
+async def test_request_without_max_tokens_holds_the_whole_context(database: Path) -> None:
     async with open_harness(database, "short", context_tokens=128) as harness:
         estimate = await harness.service.estimate(harness.ask(replace(HELLO, stopping=Stopping())))
         assert estimate.max_completion_tokens == 128 - HELLO_TOKENS

@@ -1,7 +1,6 @@
-"""What doors with stored predictions need beside running them: deadlines, refusals on record, waiting, capabilities."""
+"""Stored predictions: deadlines, rejected inputs, waiting, reading without an account, pages, counts."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -29,21 +28,20 @@ pytestmark = pytest.mark.anyio
 HOOK = Webhook(url="https://example.org/hook", events=frozenset({WebhookEvent.START, WebhookEvent.COMPLETED}))
 
 
-async def test_a_run_is_stopped_at_its_deadline_and_billed_for_what_it_gave(database: Path) -> None:
+async def test_run_is_canceled_at_its_deadline_and_billed_for_its_output(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
-        started_s = time.monotonic()
         async with harness.service.open(harness.ask(limited(3000), background=True, cancel_after_s=0.3)) as run:
             with pytest.raises(Canceled):
                 await numbered(run)
         stored = await harness.settled(run.id)
-        assert 0.25 < time.monotonic() - started_s < 3
+        assert stored.completed_at_ms is not None
         assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.DEADLINE)
-        assert stored.deadline_at_ms == stored.created_at_ms + 300
+        assert stored.deadline_at_ms == stored.created_at_ms + 300 <= stored.completed_at_ms
         assert 0 < stored.completion_tokens < 3000
         assert stored.output is not None
 
 
-async def test_a_deadline_holds_after_a_restart(database: Path) -> None:
+async def test_deadline_applies_after_a_restart(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine:
         async with serving(database, engine) as harness:
             await open_account(harness)
@@ -57,7 +55,7 @@ async def test_a_deadline_holds_after_a_restart(database: Path) -> None:
     assert (stored.webhook, stored.notes) == (HOOK, {"asked": "so"})
 
 
-async def test_a_deadline_that_passed_while_no_server_ran_stops_the_run_at_once(database: Path) -> None:
+async def test_deadline_that_passed_during_downtime_cancels_the_run_at_the_start(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine:
         async with serving(database, engine) as harness:
             await open_account(harness)
@@ -70,7 +68,7 @@ async def test_a_deadline_that_passed_while_no_server_ran_stops_the_run_at_once(
     assert (stored.status, stored.stopped_by) == (Status.CANCELED, StoppedBy.DEADLINE)
 
 
-async def test_every_chunk_of_an_output_is_one_tokens_text_and_no_chunk_is_empty(database: Path) -> None:
+async def test_output_has_one_chunk_per_token_with_text(database: Path) -> None:
     async with open_harness(database, "a\U0001f999b") as harness:
         async with harness.service.open(harness.ask()) as run:
             deltas = [event for _, event in await numbered(run) if isinstance(event, Delta)]
@@ -81,7 +79,7 @@ async def test_every_chunk_of_an_output_is_one_tokens_text_and_no_chunk_is_empty
         assert list(times_ms) == sorted(times_ms, key=lambda time_ms: time_ms or 0)
 
 
-async def test_a_refused_input_is_a_prediction_that_failed_and_cost_nothing(database: Path) -> None:
+async def test_rejected_input_is_stored_as_a_failed_prediction_without_cost(database: Path) -> None:
     async with open_harness(database) as harness:
         ask = harness.ask(background=True, webhook=HOOK, shown_input={"prompt": "x"}, idempotency=once())
         failed = await harness.service.fail(ask, "E1003 BadPromptTemplate")
@@ -99,7 +97,7 @@ async def test_a_refused_input_is_a_prediction_that_failed_and_cost_nothing(data
         assert (await harness.settled(failed.id)).receipt is not None
 
 
-async def test_a_key_that_may_not_run_a_model_leaves_no_refusal_on_record(database: Path) -> None:
+async def test_rejected_input_of_a_key_without_permission_is_not_stored(database: Path) -> None:
     async with open_harness(database) as harness:
         reader = Caller(account_id=harness.account_id, key_id=harness.caller.key_id, scopes=frozenset({Scope.READ}))
         with pytest.raises(PermissionDenied):
@@ -107,7 +105,7 @@ async def test_a_key_that_may_not_run_a_model_leaves_no_refusal_on_record(databa
         assert await harness.service.page(harness.caller) == []
 
 
-async def test_waiting_gives_the_end_or_what_there_is_when_time_is_up(database: Path) -> None:
+async def test_wait_returns_at_the_end_or_after_its_timeout(database: Path) -> None:
     async with open_harness(database, "x" * 200, step_s=0.005) as harness:
         async with harness.service.open(harness.ask(background=True)) as run:
             pass
@@ -120,7 +118,7 @@ async def test_waiting_gives_the_end_or_what_there_is_when_time_is_up(database: 
             await harness.service.wait(harness.caller, "0" * 26, timeout_s=60)
 
 
-async def test_waiting_also_spans_the_start_of_a_server(database: Path) -> None:
+async def test_wait_covers_the_resumption_after_a_restart(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
         await open_account(harness)
         async with harness.service.open(harness.ask(limited(100), background=True)) as run:
@@ -132,7 +130,7 @@ async def test_waiting_also_spans_the_start_of_a_server(database: Path) -> None:
         assert (await again.service.wait(again.caller, run.id, timeout_s=60)).status is Status.SUCCEEDED
 
 
-async def test_a_capability_reads_whosever_prediction_it_names(database: Path) -> None:
+async def test_find_and_replay_read_predictions_of_any_account(database: Path) -> None:
     async with open_harness(database, "Hello.") as harness:
         async with harness.service.open(harness.ask()) as run:
             result = await collected(run)
@@ -145,7 +143,7 @@ async def test_a_capability_reads_whosever_prediction_it_names(database: Path) -
                 await harness.service.replay(unknown)
 
 
-async def test_a_page_can_be_bounded_in_time_and_shows_what_runs(database: Path) -> None:
+async def test_page_is_filtered_by_time_and_includes_running_predictions(database: Path) -> None:
     async with open_harness(database, "x" * 500, step_s=0.005) as harness:
         await harness.answer(limited(2))
         await asyncio.sleep(0.01)
@@ -165,9 +163,7 @@ async def test_a_page_can_be_bounded_in_time_and_shows_what_runs(database: Path)
         ]
 
 
-async def test_runs_are_counted_by_model_and_the_count_is_seconds_old_at_most(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_run_counts_by_model_are_cached_briefly(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_harness(database, "Hi.") as harness:
         assert await harness.service.run_counts() == {}
         await harness.answer()

@@ -1,4 +1,4 @@
-"""What becomes of a delivery, by what its receiver does: the table of docs/webhooks.md, on real sockets."""
+"""Outcome of webhook deliveries by the receiver's behaviour, as in the table of docs/webhooks.md, on real sockets."""
 
 import asyncio
 import re
@@ -57,13 +57,13 @@ def clock() -> Clock:
     return Clock()
 
 
-async def tell(books: Books, url: str, *events: object, clock: Clock) -> Prediction:
-    """A prediction of which *events* are to be told at *url*; ``completed`` also ends it."""
-    made = await books.claim(webhook=hook(url))
-    whom = WebhookTarget(prediction_id=made.id, account_id=made.account_id, webhook=hook(url, *events))
+async def enqueue(books: Books, url: str, *events: object, clock: Clock) -> Prediction:
+    """Create a prediction and enqueue deliveries of *events* to *url*."""
+    prediction = await books.claim(webhook=hook(url))
+    target = WebhookTarget(prediction_id=prediction.id, account_id=prediction.account_id, webhook=hook(url, *events))
     now_ms = int(clock() * 1000)
-    await books.store.write(lambda c: outbox.enqueue(c, whom, events, now_ms=now_ms))
-    return made
+    await books.store.write(lambda c: outbox.enqueue(c, target, events, now_ms=now_ms))
+    return prediction
 
 
 Outcome = tuple[str, int, int | str | None]
@@ -138,10 +138,10 @@ TABLE: dict[str, tuple[Callable[[Receiver], object], Outcome]] = {
 
 
 @pytest.mark.parametrize("which", TABLE)
-async def test_what_happens_when_the_receiver_is(which: str, books: Books, clock: Clock) -> None:
+async def test_outcome_of_a_delivery_to_a_receiver_that_is(which: str, books: Books, clock: Clock) -> None:
     situation, expected = TABLE[which]
     async with receiving() as receiver, situation(receiver) as (url, parts):
-        prediction = await tell(books, url, COMPLETED, clock=clock)
+        prediction = await enqueue(books, url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock, sender=sending(**{"policy": LOOPBACK, **parts})) as webhooks:
             (delivery,) = await ended(webhooks)
     assert outcome(delivery) == expected
@@ -149,15 +149,15 @@ async def test_what_happens_when_the_receiver_is(which: str, books: Books, clock
     assert len({each.headers["webhook-id"] for each in receiver.received}) <= 1
 
 
-def test_the_page_has_a_row_for_each_of_these() -> None:
+def test_docs_have_a_row_for_each_receiver() -> None:
     rows = re.findall(r"^\| ([^|]+?) +\|", PAGE.read_text(), flags=re.MULTILINE)
     assert set(TABLE) <= set(rows)
 
 
-async def test_a_delivery_bears_signatures_that_the_official_client_accepts(books: Books, clock: Clock) -> None:
+async def test_signature_is_accepted_by_the_official_python_client(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
         receiver.answers.append(answer(503))
-        prediction = await tell(books, receiver.url, COMPLETED, clock=clock)
+        prediction = await enqueue(books, receiver.url, COMPLETED, clock=clock)
         requests = await receiver.until(2)
         secret = await webhooks.secret(books.account.id)
         for each in requests:
@@ -168,23 +168,23 @@ async def test_a_delivery_bears_signatures_that_the_official_client_accepts(book
 
 
 @needs_node
-async def test_the_official_node_client_accepts_a_delivery_too(books: Books, clock: Clock) -> None:
+async def test_signature_is_accepted_by_the_official_node_client(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         (received,) = await receiver.until(1)
         secrets = [await webhooks.secret(books.account.id), "whsec_" + "A" * 32]
-        said = await asyncio.to_thread(node_says, received.headers, received.body, secrets)
-    assert said == [True, False]
+        accepted = await asyncio.to_thread(node_says, received.headers, received.body, secrets)
+    assert accepted == [True, False]
 
 
-async def test_after_a_rotation_both_secrets_hold_for_a_day(books: Books, clock: Clock) -> None:
+async def test_both_secrets_sign_for_a_day_after_a_rotation(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
         secrets = [await webhooks.secret(books.account.id)]
         secrets.append(await webhooks.rotate(books.account.id))
         assert secrets[1] == await webhooks.secret(books.account.id) != secrets[0]
         for count, (ahead_s, valid) in enumerate([(0, [1, 0]), (OVERLAP_S, [1])], start=1):
             clock.ahead_s = ahead_s
-            await tell(books, receiver.url, COMPLETED, clock=clock)
+            await enqueue(books, receiver.url, COMPLETED, clock=clock)
             last = (await receiver.until(count))[-1]
             signatures = last.headers["webhook-signature"].split(" ")
             assert len(signatures) == len(valid)
@@ -193,7 +193,7 @@ async def test_after_a_rotation_both_secrets_hold_for_a_day(books: Books, clock:
                 check(alone, last.body, secrets[index])
 
 
-async def test_secrets_of_accounts_and_of_servers_are_their_own(books: Books, clock: Clock) -> None:
+async def test_secrets_differ_by_account_and_by_pepper(books: Books, clock: Clock) -> None:
     webhooks = Webhooks(books.store, pepper=b"p" * 32, clock=clock)
     other = await Books.begin(books.store)
     assert await webhooks.secret(books.account.id) != await webhooks.secret(other.account.id)
@@ -203,10 +203,10 @@ async def test_secrets_of_accounts_and_of_servers_are_their_own(books: Books, cl
         Webhooks(books.store, pepper=b"", clock=clock)
 
 
-async def test_events_that_are_not_the_last_are_tried_once(books: Books, clock: Clock) -> None:
+async def test_events_before_completed_are_sent_once(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
         receiver.answers += [answer(500), answer(500)]
-        await tell(books, receiver.url, START, OUTPUT, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, START, OUTPUT, COMPLETED, clock=clock)
         log = await ended(webhooks, 3)
     assert [(each.event, *outcome(each)) for each in log] == [
         (START, "failed", 1, 500), (OUTPUT, "failed", 1, 500), (COMPLETED, "delivered", 1, 200),
@@ -214,21 +214,23 @@ async def test_events_that_are_not_the_last_are_tried_once(books: Books, clock: 
     assert [each.json()["event"] for each in receiver.received] == ["start", "output", "completed"]
 
 
-async def test_output_is_told_at_most_every_half_second(books: Books, clock: Clock) -> None:
+async def test_output_events_are_at_least_half_a_second_apart(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock):
-        made = await books.claim(webhook=hook(receiver.url))
-        whom = WebhookTarget(prediction_id=made.id, account_id=made.account_id, webhook=hook(receiver.url))
+        prediction = await books.claim(webhook=hook(receiver.url))
+        target = WebhookTarget(
+            prediction_id=prediction.id, account_id=prediction.account_id, webhook=hook(receiver.url)
+        )
         async with asyncio.timeout(60):
             while len(receiver.received) < 3:
                 now_ms = int(clock() * 1000)
-                await books.store.write(lambda c, at=now_ms: outbox.enqueue(c, whom, [OUTPUT], now_ms=at))
+                await books.store.write(lambda c, at=now_ms: outbox.enqueue(c, target, [OUTPUT], now_ms=at))
                 await asyncio.sleep(0.05)
     times_s = [each.at_s for each in receiver.received]
     gaps_s = [later - earlier for earlier, later in pairwise(times_s)]
     assert min(gaps_s) >= 0.499
 
 
-async def test_a_slow_receiver_holds_up_nobody_else(
+async def test_slow_receiver_does_not_delay_other_receivers(
     books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_CANDIDATES", 5)  # fewer than are due to it
@@ -236,15 +238,15 @@ async def test_a_slow_receiver_holds_up_nobody_else(
     async with receiving() as stuck, receiving() as quick:
         stuck.answers += [hang] * 10
         for _ in range(10):
-            await tell(books, stuck.url, COMPLETED, clock=clock)
-        last = await tell(books, quick.url, COMPLETED, clock=clock)
+            await enqueue(books, stuck.url, COMPLETED, clock=clock)
+        last = await enqueue(books, quick.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock, policy=policy):
             (received,) = await quick.until(1)
             assert received.json()["id"] == last.id
             assert stuck.connections <= policy.max_per_receiver
 
 
-async def test_one_account_does_not_take_every_place(
+async def test_deliveries_in_flight_are_limited_per_account(
     books: Books, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_CANDIDATES", 2)  # fewer than are due to it
@@ -253,8 +255,8 @@ async def test_one_account_does_not_take_every_place(
     async with receiving() as first, receiving() as second, receiving() as third, receiving() as others:
         for each in (first, second, third, third, third):
             each.answers.append(hang)
-            await tell(books, each.url, COMPLETED, clock=clock)
-        await tell(other, others.url, COMPLETED, clock=clock)
+            await enqueue(books, each.url, COMPLETED, clock=clock)
+        await enqueue(other, others.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock, policy=policy):
             await others.until(1)
             stuck = (first, second, third)
@@ -265,34 +267,34 @@ async def test_one_account_does_not_take_every_place(
             assert sum(each.connections for each in stuck) == policy.max_per_account
 
 
-async def test_many_are_sent_at_once(books: Books, clock: Clock) -> None:
+async def test_deliveries_to_one_receiver_are_concurrent_up_to_the_limit(books: Books, clock: Clock) -> None:
     policy = replace(QUICK, max_per_receiver=8)
     async with receiving() as receiver:
         receiver.answers += [hang] * 8
         for _ in range(12):
-            await tell(books, receiver.url, COMPLETED, clock=clock)
+            await enqueue(books, receiver.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock, policy=policy):
             await receiver.until(8)
             await asyncio.sleep(0.1)
             assert receiver.connections == 8
 
 
-async def test_a_woken_deliverer_sends_before_the_next_poll(books: Books, clock: Clock) -> None:
+async def test_woken_deliverer_sends_before_the_next_poll(books: Books, clock: Clock) -> None:
     wake = asyncio.Event()
     async with (
         receiving() as receiver,
         delivering(books.store, clock=clock, policy=replace(QUICK, poll_s=60), wake=wake),
     ):
         await asyncio.sleep(0.1)
-        await tell(books, receiver.url, START, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, START, COMPLETED, clock=clock)
         wake.set()
         await receiver.until(2, within_s=60)
 
 
-async def test_what_is_due_when_the_server_stops_is_sent_by_the_next(books: Books, clock: Clock) -> None:
+async def test_delivery_due_at_shutdown_is_sent_by_the_next_server(books: Books, clock: Clock) -> None:
     async with receiving() as receiver:
         receiver.answers.append(hang)
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock):
             await receiver.until(1)
         (left,) = await books.store.read(outbox.deliveries)
@@ -303,11 +305,9 @@ async def test_what_is_due_when_the_server_stops_is_sent_by_the_next(books: Book
     assert len({each.headers["webhook-id"] for each in receiver.received}) == 1
 
 
-async def test_a_delivery_that_its_server_did_not_survive_is_sent_when_the_lease_is_over(
-    books: Books, clock: Clock
-) -> None:
+async def test_delivery_of_a_killed_server_is_sent_when_its_lease_expires(books: Books, clock: Clock) -> None:
     async with receiving() as receiver:
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         now_ms = int(clock() * 1000)
         (due,) = await books.store.read(lambda c: outbox.due(c, now_ms=now_ms))
         await books.store.write(lambda c: outbox.lease(c, [due.id], now_ms=now_ms, until_ms=now_ms + 30_000))
@@ -319,9 +319,9 @@ async def test_a_delivery_that_its_server_did_not_survive_is_sent_when_the_lease
     assert outcome(delivery) == ("delivered", 2, 200)
 
 
-async def test_a_replay_sends_the_same_event_under_the_same_id(books: Books, clock: Clock) -> None:
+async def test_replay_sends_the_same_event_with_the_same_id(books: Books, clock: Clock) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         (before,) = await ended(webhooks)
         with pytest.raises(InvalidRequest, match="no delivery"):
             await webhooks.replay(before.id, account_id="acct_other")
@@ -335,10 +335,10 @@ async def test_a_replay_sends_the_same_event_under_the_same_id(books: Books, clo
     assert first.body == second.body
 
 
-async def test_the_log_never_holds_what_was_sent_or_answered(books: Books, clock: Clock, database: Path) -> None:
+async def test_delivery_log_stores_no_request_or_response_content(books: Books, clock: Clock, database: Path) -> None:
     async with receiving() as receiver, delivering(books.store, clock=clock) as webhooks:
         receiver.answers += [answer(500, "X-Answer: in a header", body=b"said in confidence")] * TRIES
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         await ended(webhooks)
     stored = b"".join(path.read_bytes() for path in database.parent.glob("*.db*"))
     assert b"said in confidence" not in stored
@@ -346,13 +346,13 @@ async def test_the_log_never_holds_what_was_sent_or_answered(books: Books, clock
     assert (await webhooks.secret(books.account.id)).encode() not in stored
 
 
-async def test_a_door_that_cannot_tell_stops_nobody_else(books: Books, clock: Clock) -> None:
+async def test_delivery_without_a_renderer_fails_without_delaying_others(books: Books, clock: Clock) -> None:
     async with receiving() as receiver:
-        mute = await books.claim(webhook=hook(receiver.url), door="mute")
-        whom = WebhookTarget(prediction_id=mute.id, account_id=mute.account_id, webhook=hook(receiver.url))
+        unknown = await books.claim(webhook=hook(receiver.url), door="unknown")
+        target = WebhookTarget(prediction_id=unknown.id, account_id=unknown.account_id, webhook=hook(receiver.url))
         now_ms = int(clock() * 1000)
-        await books.store.write(lambda c: outbox.enqueue(c, whom, [START, COMPLETED], now_ms=now_ms))
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await books.store.write(lambda c: outbox.enqueue(c, target, [START, COMPLETED], now_ms=now_ms))
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock) as webhooks:
             log = await ended(webhooks, 3)
     assert sorted(map(outcome, log)) == [
@@ -360,9 +360,9 @@ async def test_a_door_that_cannot_tell_stops_nobody_else(books: Books, clock: Cl
     ]  # fmt: skip
 
 
-async def test_the_log_is_kept_for_a_while(books: Books, clock: Clock) -> None:
+async def test_delivery_log_is_purged_after_its_retention(books: Books, clock: Clock) -> None:
     async with receiving() as receiver:
-        await tell(books, receiver.url, COMPLETED, clock=clock)
+        await enqueue(books, receiver.url, COMPLETED, clock=clock)
         async with delivering(books.store, clock=clock) as webhooks:
             await ended(webhooks)
         clock.ahead_s += DeliveryPolicy().log_retention_s + 60
@@ -371,7 +371,7 @@ async def test_the_log_is_kept_for_a_while(books: Books, clock: Clock) -> None:
                 await asyncio.sleep(0.01)
 
 
-def test_the_last_attempt_begins_about_a_minute_after_the_end() -> None:
+def test_last_attempt_starts_about_a_minute_after_the_event() -> None:
     policy = DeliveryPolicy()
     assert 55 <= sum(policy.retry_delays_s) <= 70
     assert policy.jitter > 0

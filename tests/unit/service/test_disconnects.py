@@ -1,4 +1,4 @@
-"""Who goes away pays for what the engine emitted until then, no more and no less."""
+"""A client that disconnects pays for the tokens that the engine emitted until then."""
 
 import asyncio
 from dataclasses import replace
@@ -22,7 +22,7 @@ async def read_until(run: PredictionEvents, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 10, 50])
-async def test_leaving_at_a_token_bills_what_was_emitted_until_then(database: Path, tokens: int) -> None:
+async def test_disconnect_is_billed_for_the_tokens_emitted_until_then(database: Path, tokens: int) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(limited(50))) as run:
             await read_until(run, tokens)
@@ -37,16 +37,16 @@ async def test_leaving_at_a_token_bills_what_was_emitted_until_then(database: Pa
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + stored.completion_tokens * PRICE.output_nusd
         assert harness.engine.stats().delivered_tokens == stored.completion_tokens
         again = await harness.service.attach(harness.caller, run.id)
-        heard: list[int] = []
+        token_ids: list[int] = []
         try:
             async for _, event in again.events():
-                heard += event.ids if isinstance(event, Delta) else ()
+                token_ids += event.ids if isinstance(event, Delta) else ()
         except Canceled:
             assert stored.status is Status.CANCELED
-        assert len(heard) == stored.completion_tokens
+        assert len(token_ids) == stored.completion_tokens
 
 
-async def test_leaving_before_the_first_token_costs_nothing(database: Path) -> None:
+async def test_disconnect_before_the_first_token_costs_nothing(database: Path) -> None:
     async with open_harness(database, step_s=0.2) as harness:
         async with harness.service.open(harness.ask(limited(50))) as run:
             pass
@@ -56,7 +56,7 @@ async def test_leaving_before_the_first_token_costs_nothing(database: Path) -> N
         assert (stored.prompt_tokens, stored.admitted_at_ms, stored.started_at_ms) == (0, None, None)
 
 
-async def test_leaving_during_the_claim_leaves_nothing_held(database: Path) -> None:
+async def test_disconnect_during_the_claim_releases_the_hold(database: Path) -> None:
     async with open_harness(database) as harness:
 
         async def call() -> None:
@@ -72,11 +72,11 @@ async def test_leaving_during_the_claim_leaves_nothing_held(database: Path) -> N
             assert calling.cancelled()
         await harness.answer(limited(1))  # claimed after all of those, for claims are made in turn
         await harness.balanced()
-        made = {(one.stopped_by, one.completion_tokens) for one in await harness.service.page(harness.caller)}
-        assert made == {(StoppedBy.LIMIT, 1), (StoppedBy.DISCONNECT, 0)}
+        ends = {(one.stopped_by, one.completion_tokens) for one in await harness.service.page(harness.caller)}
+        assert ends == {(StoppedBy.LIMIT, 1), (StoppedBy.DISCONNECT, 0)}
 
 
-async def test_leaving_one_of_four_choices_stops_all_and_bills_all(database: Path) -> None:
+async def test_disconnect_stops_and_bills_all_choices(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         sampled = replace(limited(500), sampling=Sampling(temperature=1), choices=4)
         async with harness.service.open(harness.ask(sampled)) as run:
@@ -87,7 +87,7 @@ async def test_leaving_one_of_four_choices_stops_all_and_bills_all(database: Pat
         assert stored.cost_nusd == HELLO_TOKENS * PRICE.input_nusd + stored.completion_tokens * PRICE.output_nusd
 
 
-async def test_many_that_leave_at_different_tokens_are_each_billed_their_own(database: Path) -> None:
+async def test_concurrent_disconnects_are_each_billed_for_their_own_tokens(database: Path) -> None:
     async with open_harness(database, step_s=0.001) as harness:
 
         async def one(tokens: int) -> str:
@@ -101,7 +101,7 @@ async def test_many_that_leave_at_different_tokens_are_each_billed_their_own(dat
         assert sum(one.completion_tokens for one in stored) == harness.engine.stats().delivered_tokens
 
 
-async def test_a_run_in_the_background_goes_on_without_its_reader(database: Path) -> None:
+async def test_background_run_continues_without_its_reader(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         undisturbed = await harness.answer(limited(50))
         async with harness.service.open(harness.ask(limited(50), background=True)) as run:
@@ -111,7 +111,7 @@ async def test_a_run_in_the_background_goes_on_without_its_reader(database: Path
         assert (await harness.settled(run.id)).status is Status.SUCCEEDED
 
 
-async def test_a_cancelled_run_is_returned_settled_and_its_readers_are_told(database: Path) -> None:
+async def test_cancel_returns_the_settled_run_and_ends_its_readers(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(limited(1000), background=True)) as run:
             await read_until(run, 5)
@@ -128,7 +128,7 @@ async def test_a_cancelled_run_is_returned_settled_and_its_readers_are_told(data
             await numbered(await harness.service.attach(harness.caller, run.id))
 
 
-async def test_cancelling_what_is_over_changes_nothing(database: Path) -> None:
+async def test_cancel_of_a_finished_run_changes_nothing(database: Path) -> None:
     async with open_harness(database, "all of it") as harness:
         async with harness.service.open(harness.ask()) as run:
             seen = await numbered(run)

@@ -1,4 +1,4 @@
-"""What HTTP clients are told while the database cannot grow, and that everything goes on once it can."""
+"""Responses of every API while the disk is full, and recovery when it has space again."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,15 +28,15 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 @asynccontextmanager
 async def http_to(harness: ServiceHarness) -> AsyncIterator[AsyncClient]:
-    """A client of the harness's account, and a server in front of the harness's service."""
+    """HTTP server over the harness's service, and a client with a key of its account."""
     _, secret = await harness.keys.create(harness.account_id, KeyTerms(name="http"))
     app = create_app(door_dependencies(harness.service, keys=harness.keys, clock=harness.clock))
     async with serving(app) as live, live.http(key=secret) as http:
         yield http
 
 
-def refusal_of(path: str) -> dict[str, Any]:
-    """What the door of *path* answers."""
+def error_of(path: str) -> dict[str, Any]:
+    """Error response of the API of *path*."""
     if path.startswith("/v1/inference/"):
         return {"error": FULL}
     if path.endswith("/predictions"):
@@ -45,11 +45,11 @@ def refusal_of(path: str) -> dict[str, Any]:
 
 
 async def limit_pages(harness: ServiceHarness, pages: int) -> None:
-    """Let the file grow to so many pages, or no more if it has them: SQLite then answers as on a full disk."""
+    """Limit the size of the database file: SQLite then fails as on a full disk."""
     await harness.store.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
 
 
-async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_waits(
+async def test_every_door_reports_a_full_disk_and_settlements_wait(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.05)
@@ -75,10 +75,10 @@ async def test_clients_of_every_door_are_told_of_a_full_disk_and_the_settlement_
             for path, body in asks:
                 refused = await http.post(path, json=body)
                 assert (refused.status_code, refused.headers["retry-after"]) == (503, "5"), path
-                assert refused.json() == refusal_of(path), path
+                assert refused.json() == error_of(path), path
             assert (await harness.service.get(harness.caller, waiting.json()["id"])).status is Status.PROCESSING
-            told = [log for log in logs if log["event"] == "database_unavailable"]
-            assert {(log["log_level"], log["reason"]) for log in told} == {("error", FULL)}
+            outages = [log for log in logs if log["event"] == "database_unavailable"]
+            assert {(log["log_level"], log["reason"]) for log in outages} == {("error", FULL)}
 
             await limit_pages(harness, 2**30)
             settled = await harness.settled(waiting.json()["id"])

@@ -1,4 +1,4 @@
-"""Requests with one key are one request: one run, one charge, whenever they come."""
+"""Requests with the same idempotency key are one run with one charge."""
 
 import asyncio
 from dataclasses import replace
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 SAMPLED = replace(limited(30), sampling=Sampling(temperature=1))
 
 
-async def test_the_same_request_attaches_to_the_run_while_it_goes_and_after_it(database: Path) -> None:
+async def test_repeated_request_attaches_to_the_run_during_and_after_it(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         ask = harness.ask(SAMPLED, idempotency=once())
         async with harness.service.open(ask) as first, harness.service.open(ask) as second:
@@ -43,7 +43,7 @@ async def test_the_same_request_attaches_to_the_run_while_it_goes_and_after_it(d
         assert spent == HELLO_TOKENS * PRICE.input_nusd + 30 * PRICE.output_nusd
 
 
-async def test_twenty_at_the_same_moment_are_one_run(database: Path) -> None:
+async def test_twenty_concurrent_requests_with_one_key_are_one_run(database: Path) -> None:
     async with open_harness(database, step_s=0.001) as harness:
         answers = await asyncio.gather(*(harness.answer(SAMPLED, idempotency=once()) for _ in range(20)))
         assert len(set(answers)) == 1
@@ -51,7 +51,7 @@ async def test_twenty_at_the_same_moment_are_one_run(database: Path) -> None:
         assert harness.engine.stats().emitted_tokens == 30
 
 
-async def test_a_run_with_a_key_goes_on_when_its_client_goes_away(database: Path) -> None:
+async def test_run_with_an_idempotency_key_continues_after_a_disconnect(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         undisturbed = await harness.answer(limited(40))
         async with harness.service.open(harness.ask(limited(40), idempotency=once())) as run:
@@ -61,7 +61,7 @@ async def test_a_run_with_a_key_goes_on_when_its_client_goes_away(database: Path
         assert harness.engine.stats().emitted_tokens == 80
 
 
-async def test_a_client_that_goes_away_during_the_claim_finds_the_run_again(database: Path) -> None:
+async def test_request_repeated_after_a_disconnect_during_the_claim_is_one_run(database: Path) -> None:
     async with open_harness(database) as harness:
         for turns in range(6):
             key = once(f"key {turns}")
@@ -74,7 +74,7 @@ async def test_a_client_that_goes_away_during_the_claim_finds_the_run_again(data
         assert harness.engine.stats().emitted_tokens == 6 * 40
 
 
-async def test_the_same_key_with_another_body_is_refused_and_changes_nothing(database: Path) -> None:
+async def test_idempotency_key_with_another_body_is_rejected(database: Path) -> None:
     async with open_harness(database) as harness:
         await harness.answer(limited(5), idempotency=once())
         with pytest.raises(IdempotencyConflict):
@@ -83,7 +83,7 @@ async def test_the_same_key_with_another_body_is_refused_and_changes_nothing(dat
         assert harness.engine.stats().emitted_tokens == 5
 
 
-async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(database: Path) -> None:
+async def test_idempotency_keys_are_separate_per_account(database: Path) -> None:
     async with open_harness(database) as harness:
         await harness.answer(limited(5), idempotency=once())
         ann = harness.caller
@@ -93,7 +93,7 @@ async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(dat
         harness.caller, harness.account_id = ann, ann.account_id
 
 
-async def test_a_request_that_the_engine_has_no_room_for_may_be_made_again(database: Path) -> None:
+async def test_request_rejected_by_a_full_queue_can_be_repeated(database: Path) -> None:
     policy = QueuePolicy(max_waiting=1)
     async with open_harness(database, policy=policy, max_sequences=1, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(limited(1000))), harness.service.open(harness.ask(limited(1000))):
@@ -106,7 +106,7 @@ async def test_a_request_that_the_engine_has_no_room_for_may_be_made_again(datab
         assert len((await harness.answer(limited(5), idempotency=once())).choices[0].ids) == 5
 
 
-async def test_a_request_that_the_engine_refuses_may_be_made_again(database: Path) -> None:
+async def test_request_rejected_by_the_engine_can_be_repeated(database: Path) -> None:
     async with open_harness(database, refused_id=3 + ord("Q")) as harness:
         bad = replace(limited(5), prompt=RawPrompt("<s>Q"))
         for _ in range(2):
@@ -117,7 +117,7 @@ async def test_a_request_that_the_engine_refuses_may_be_made_again(database: Pat
         assert first.cost_nusd == second.cost_nusd == 0
 
 
-async def test_a_cancelled_run_stays_cancelled_for_those_who_ask_again(database: Path) -> None:
+async def test_repeated_request_of_a_canceled_run_is_canceled(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(limited(1000), idempotency=once())) as run:
             await harness.service.cancel(harness.caller, run.id)
@@ -126,7 +126,7 @@ async def test_a_cancelled_run_stays_cancelled_for_those_who_ask_again(database:
         assert len(await harness.service.page(harness.caller)) == 1
 
 
-async def test_what_a_privacy_key_asked_is_not_told_again_and_not_run_again(database: Path) -> None:
+async def test_repeated_request_of_a_privacy_key_returns_no_text_and_does_not_run(database: Path) -> None:
     async with open_harness(database, "secret", terms={"privacy": True}) as harness:
         assert (await harness.answer(idempotency=once())).choices[0].text == "secret"
         async with harness.service.open(harness.ask(idempotency=once())) as run:

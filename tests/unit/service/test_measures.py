@@ -1,4 +1,4 @@
-"""What is told of the server's speed and load."""
+"""Latency percentiles and current load."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ def test_percentiles_are_nearest_ranks(values: list[float], expected: Percentile
     assert percentiles(values) == expected
 
 
-async def test_latency_is_that_of_the_accounts_stored_predictions(database: Path) -> None:
+async def test_latency_is_computed_from_the_accounts_predictions(database: Path) -> None:
     async with open_harness(database, step_s=0.01) as harness:
         measured = measures(harness)
         assert await measured.latency(harness.account_id) == Latency(runs=0, first_token_ms=None, token_ms=None)
@@ -50,7 +50,7 @@ async def test_latency_is_that_of_the_accounts_stored_predictions(database: Path
         assert (await measured.latency("acct_nobody")).runs == 0
 
 
-async def test_one_token_and_a_run_that_was_stopped_tell_nothing_of_the_time_between_tokens(database: Path) -> None:
+async def test_one_token_runs_and_stopped_runs_do_not_count_in_the_time_per_token(database: Path) -> None:
     async with open_harness(database, step_s=0.01) as harness:
         await harness.answer(limited(1))
         async with harness.service.open(harness.ask(limited(500))) as run:
@@ -64,7 +64,7 @@ async def test_one_token_and_a_run_that_was_stopped_tell_nothing_of_the_time_bet
         assert latency.token_ms is None
 
 
-async def test_the_load_is_what_the_engine_does(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_load_reports_the_engines_current_figures(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corral.service.measures.SAMPLE_S", 0.02)
     async with open_harness(database, step_s=0.005) as harness:
         measured = measures(harness)

@@ -1,4 +1,4 @@
-"""Runs while no engine can be started, and while it recovers from crashes: who waits, who is told, who fails."""
+"""Runs while no engine can be started, and while it recovers from crashes: which wait and which fail."""
 
 import asyncio
 import os
@@ -25,21 +25,23 @@ SAMPLED = limited(300, sampling=Sampling(temperature=1.0), seed=7)
 
 
 @asynccontextmanager
-async def fragile(tmp_path: Path, *, max_outage_s: float = 3600) -> AsyncIterator[tuple[ServiceHarness, Path]]:
-    """A service, and the file that keeps its engine from starting again."""
-    closed = tmp_path / "no engine"
+async def serving_with_outages(
+    tmp_path: Path, *, max_outage_s: float = 3600
+) -> AsyncIterator[tuple[ServiceHarness, Path]]:
+    """A service, and a file that prevents its engine from starting again while it exists."""
+    block_file = tmp_path / "no engine"
     policy = QueuePolicy(max_failed_starts=1, max_restart_delay_s=0.1)
     async with (
-        ready_engine(policy, step_s=0.005, no_start_file=str(closed)) as engine,
+        ready_engine(policy, step_s=0.005, no_start_file=str(block_file)) as engine,
         serving(tmp_path / "corral.db", engine, max_outage_s=max_outage_s) as harness,
     ):
         await open_account(harness)
-        yield harness, closed
+        yield harness, block_file
 
 
-async def end_engine(engine: QueuedEngine, closed: Path) -> None:
-    """Kill the worker; return when callers are told that no other can be started."""
-    closed.touch()
+async def end_engine(engine: QueuedEngine, block_file: Path) -> None:
+    """Kill the worker; return when the engine reports that no other can be started."""
+    block_file.touch()
     pid = worker_pid(engine)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -68,53 +70,51 @@ async def until_token(run: PredictionEvents, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("terms", [{"background": True}, {"idempotency": once()}], ids=["background", "idempotent"])
-async def test_a_run_that_goes_on_waits_for_an_engine_and_a_plain_one_fails(
-    tmp_path: Path, terms: dict[str, object]
-) -> None:
-    async with fragile(tmp_path) as (harness, closed):
+async def test_durable_run_waits_for_an_engine_and_a_plain_run_fails(tmp_path: Path, terms: dict[str, object]) -> None:
+    async with serving_with_outages(tmp_path) as (harness, block_file):
         expected = await harness.answer(SAMPLED)
         async with (
             harness.service.open(harness.ask(SAMPLED)) as plain,
             harness.service.open(harness.ask(SAMPLED, **terms)) as run,
         ):
             await asyncio.gather(until_token(plain, 20), until_token(run, 20))
-            await end_engine(harness.engine, closed)
+            await end_engine(harness.engine, block_file)
             with pytest.raises(EngineUnavailable, match="could not be started"):
                 await collected(plain)
             with pytest.raises(LoadFailed, match="could not be loaded"):
                 await harness.answer()
             waiting = await harness.service.get(harness.caller, run.id)
             assert not waiting.status.terminal
-            closed.unlink()
+            block_file.unlink()
             assert await collected(run) == expected
         await harness.balanced()
 
 
-async def test_a_run_that_goes_on_fails_when_the_engine_is_away_for_too_long(tmp_path: Path) -> None:
-    async with fragile(tmp_path, max_outage_s=0.8) as (harness, closed):
+async def test_durable_run_fails_after_the_longest_outage(tmp_path: Path) -> None:
+    async with serving_with_outages(tmp_path, max_outage_s=0.8) as (harness, block_file):
         async with harness.service.open(harness.ask(SAMPLED, background=True)) as run:
             await until_token(run, 20)
-            await end_engine(harness.engine, closed)
+            await end_engine(harness.engine, block_file)
             with pytest.raises(EngineUnavailable, match="could not be started"):
                 await collected(run)
         failed = await harness.settled(run.id)
         assert (failed.status, failed.stopped_by) == (Status.FAILED, StoppedBy.ENGINE)
         assert failed.completion_tokens >= 20
-        closed.unlink()
+        block_file.unlink()
         await engine_again(harness.engine)
         await harness.balanced()
 
 
-async def test_a_run_that_waits_for_an_engine_can_be_cancelled(tmp_path: Path) -> None:
-    async with fragile(tmp_path) as (harness, closed):
+async def test_run_that_waits_for_an_engine_can_be_canceled(tmp_path: Path) -> None:
+    async with serving_with_outages(tmp_path) as (harness, block_file):
         async with harness.service.open(harness.ask(SAMPLED, background=True)) as run:
             await until_token(run, 20)
-        await end_engine(harness.engine, closed)
+        await end_engine(harness.engine, block_file)
         cancelled = await harness.service.cancel(harness.caller, run.id)
         assert (cancelled.status, cancelled.stopped_by) == (Status.CANCELED, StoppedBy.CALLER)
 
 
-async def test_the_state_says_that_the_engine_recovers(database: Path) -> None:
+async def test_server_state_is_recovering_after_worker_crashes(database: Path) -> None:
     # A run that must be replayed stays alone for a second; nothing else tells when that is over.
     async with ready_engine(step_s=0.005) as engine, serving(database, engine) as harness:
         await open_account(harness)

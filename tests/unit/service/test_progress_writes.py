@@ -1,4 +1,4 @@
-"""A database that is slow, or away for a moment: every event and every token is stored once all the same."""
+"""A slow or briefly unavailable database: every event and token is stored exactly once."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def delay_writes(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, befor
     monkeypatch.setattr(harness.store, "write", slow)
 
 
-async def test_runs_that_end_while_their_progress_is_stored_are_stored_once(
+async def test_run_that_ends_during_a_progress_write_is_stored_once(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.001)
@@ -43,7 +43,7 @@ async def test_runs_that_end_while_their_progress_is_stored_are_stored_once(
         await asyncio.gather(*(one(tokens) for tokens in range(5, 105, 4)))
 
 
-async def test_a_database_that_is_away_for_a_moment_only_delays_the_bill(
+async def test_short_database_outage_only_delays_the_settlement(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
@@ -63,9 +63,7 @@ async def test_a_database_that_is_away_for_a_moment_only_delays_the_bill(
         assert (await harness.settled(run.id)).completion_tokens == 50
 
 
-async def test_a_settlement_that_was_made_though_the_answer_was_lost_counts_once(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_settlement_with_a_lost_response_counts_once(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     async with open_harness(database) as harness, harness.service.open(harness.ask(limited(50))) as run:
         write, lost = harness.store.write, 0

@@ -1,4 +1,4 @@
-"""One run, many readers: live, late, slow, resumed after any event, and after the end."""
+"""Readers of a run: live, late, slow, resumed after any event, and after the end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ async def raw(run: PredictionEvents) -> list[tuple[int, GenerationEvent]]:
     return [pair async for pair in run.events()]
 
 
-async def test_every_event_has_a_number_and_a_delta_that_of_its_last_token(database: Path) -> None:
+async def test_events_are_numbered_and_a_delta_has_the_number_of_its_last_token(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness, harness.service.open(harness.ask(limited(30))) as run:
         seen = await raw(run)
         assert [number for number, _ in split_deltas(seen)] == list(range(1, 34))  # Started, 30 tokens, two ends
@@ -31,7 +31,7 @@ async def test_every_event_has_a_number_and_a_delta_that_of_its_last_token(datab
         assert numbers == sorted(set(numbers))
 
 
-async def test_two_live_readers_and_a_late_one_see_the_same(database: Path) -> None:
+async def test_two_live_readers_and_a_late_reader_get_the_same_events(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness, harness.service.open(harness.ask(TWO)) as run:
 
         async def late() -> list[tuple[int, GenerationEvent]]:
@@ -47,7 +47,7 @@ async def test_two_live_readers_and_a_late_one_see_the_same(database: Path) -> N
             assert text_of(first, choice=choice) == text_of(second, choice=choice) == text_of(third, choice=choice)
 
 
-async def test_reading_after_any_event_gives_exactly_the_rest_live_and_stored(database: Path) -> None:
+async def test_reading_after_any_event_returns_the_rest(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(TWO)) as run:
             whole = await numbered(run)
@@ -57,7 +57,7 @@ async def test_reading_after_any_event_gives_exactly_the_rest_live_and_stored(da
         assert [await numbered(again, after=k) for k in range(len(whole) + 1)] == live
 
 
-async def test_readers_that_resume_while_it_runs_miss_nothing_and_see_nothing_twice(database: Path) -> None:
+async def test_reader_that_reconnects_gets_every_event_once(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness, harness.service.open(harness.ask(limited(60))) as run:
 
         async def in_parts() -> list[tuple[int, GenerationEvent]]:
@@ -75,7 +75,7 @@ async def test_readers_that_resume_while_it_runs_miss_nothing_and_see_nothing_tw
         assert text_of(parts) == text_of(whole)
 
 
-async def test_a_slow_reader_gets_fewer_longer_deltas_and_the_same_text(database: Path) -> None:
+async def test_slow_reader_gets_merged_deltas_with_the_same_text(database: Path) -> None:
     async with open_harness(database) as harness, harness.service.open(harness.ask(limited(100))) as run:
         slow = run.events()
         first = await anext(slow)
@@ -88,7 +88,7 @@ async def test_a_slow_reader_gets_fewer_longer_deltas_and_the_same_text(database
         assert choice == text_of(quick)
 
 
-async def test_a_finished_run_is_read_again_from_the_store_as_it_was(database: Path) -> None:
+async def test_finished_run_is_read_from_the_store_unchanged(database: Path) -> None:
     async with open_harness(database, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(replace(TWO, pieces=True))) as run:
             live = await raw(run)
@@ -99,7 +99,7 @@ async def test_a_finished_run_is_read_again_from_the_store_as_it_was(database: P
         assert [text_of(stored, choice=k) for k in (0, 1)] == [text_of(live, choice=k) for k in (0, 1)]
 
 
-async def test_a_running_prediction_shows_what_it_has_said_so_far(database: Path) -> None:
+async def test_running_prediction_has_its_output_so_far(database: Path) -> None:
     async with open_harness(database, "x" * 100, step_s=0.005) as harness, harness.service.open(harness.ask()) as run:
         async for number, _ in run.events():
             if number > 10:
@@ -111,7 +111,7 @@ async def test_a_running_prediction_shows_what_it_has_said_so_far(database: Path
                 break
 
 
-async def test_waiting_for_a_place_is_told_with_the_position_and_not_kept(database: Path) -> None:
+async def test_queue_position_is_sent_but_not_logged(database: Path) -> None:
     async with (
         open_harness(database, max_sequences=1, step_s=0.005) as harness,
         harness.service.open(harness.ask(limited(2000))),
@@ -134,7 +134,7 @@ async def cancel_first(harness: ServiceHarness) -> None:
     await harness.service.cancel(harness.caller, oldest.id)
 
 
-async def test_nobody_sees_another_accounts_runs(database: Path) -> None:
+async def test_predictions_of_another_account_are_unknown(database: Path) -> None:
     async with open_harness(database, "x" * 100, step_s=0.005) as harness, harness.service.open(harness.ask()) as run:
         ann = harness.caller
         eve = await harness.use_account(await harness.accounts.create("Eve"))
@@ -154,7 +154,7 @@ LOOKS: dict[str, Callable[[ServiceHarness, str], Awaitable[Prediction]]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-async def test_a_run_that_ends_while_its_row_is_read_is_shown_as_it_ended(
+async def test_run_that_ends_while_its_row_is_read_is_returned_as_ended(
     database: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[ServiceHarness, str], Awaitable[Prediction]]
 ) -> None:
     async with open_harness(database, "hello", step_s=0.002) as harness, harness.service.open(harness.ask()) as run:

@@ -1,4 +1,4 @@
-"""A server that stops and starts again: runs that are to go on do, all others are settled, and the books agree."""
+"""Restarts: durable runs resume, all others are settled, and the books agree."""
 
 import asyncio
 import sqlite3
@@ -42,7 +42,7 @@ async def until_token(run: PredictionEvents, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("request_", [GREEDY, SEEDED, STOPPING], ids=["greedy", "seeded", "three choices"])
-async def test_a_background_run_goes_on_after_a_restart_as_if_nothing_had_been(
+async def test_background_run_resumes_after_a_restart_with_the_same_result(
     database: Path, request_: GenerationRequest
 ) -> None:
     async with ready_engine(step_s=0.003) as engine:
@@ -67,7 +67,7 @@ async def test_a_background_run_goes_on_after_a_restart_as_if_nothing_had_been(
             await harness.balanced()
 
 
-async def test_a_reader_goes_on_where_it_stopped_across_the_restart(database: Path) -> None:
+async def test_reader_resumes_where_it_stopped_across_a_restart(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine:
         async with serving(database, engine) as harness:
             await open_account(harness)
@@ -92,7 +92,7 @@ async def test_a_reader_goes_on_where_it_stopped_across_the_restart(database: Pa
             await harness.balanced()
 
 
-async def test_readers_are_told_of_the_restart_and_a_run_with_a_reader_alone_is_settled(database: Path) -> None:
+async def test_stop_ends_all_readers_and_settles_only_the_plain_run(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine:
         async with serving(database, engine) as harness:
             await open_account(harness)
@@ -120,7 +120,7 @@ async def test_readers_are_told_of_the_restart_and_a_run_with_a_reader_alone_is_
             await harness.balanced()
 
 
-async def test_a_run_that_waits_for_the_engine_to_load_can_be_cancelled_and_read(database: Path) -> None:
+async def test_unfinished_run_can_be_canceled_and_read_while_the_engine_loads(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
         await open_account(harness)
         async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
@@ -140,7 +140,7 @@ async def test_a_run_that_waits_for_the_engine_to_load_can_be_cancelled_and_read
         await harness.balanced()
 
 
-async def test_a_run_is_left_for_the_next_start_when_there_is_no_engine(database: Path) -> None:
+async def test_run_stays_unfinished_until_a_start_with_an_engine(database: Path) -> None:
     async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
         await open_account(harness)
         expected = await harness.answer(GREEDY)
@@ -157,7 +157,7 @@ async def test_a_run_is_left_for_the_next_start_when_there_is_no_engine(database
         await harness.balanced()
 
 
-async def test_a_run_is_settled_for_what_it_emitted_when_other_weights_are_served_now(database: Path) -> None:
+async def test_run_is_settled_for_its_output_if_other_weights_are_served_now(database: Path) -> None:
     async with ready_engine(step_s=0.003, weights_id="9f3c:int8") as engine, serving(database, engine) as harness:
         await open_account(harness)
         async with harness.service.open(harness.ask(GREEDY, background=True)) as run:
@@ -175,7 +175,7 @@ async def test_a_run_is_settled_for_what_it_emitted_when_other_weights_are_serve
 @pytest.mark.parametrize(
     ("column", "missing"), [("weights_id", "the id of its weights"), ("prompt_digest", "the digest of its prompt")]
 )
-async def test_a_run_stored_by_an_earlier_version_is_settled_and_not_resumed(
+async def test_run_stored_by_an_earlier_version_is_settled_and_not_resumed(
     database: Path, column: str, missing: str
 ) -> None:
     async with ready_engine(step_s=0.003) as engine, serving(database, engine) as harness:
@@ -196,7 +196,7 @@ async def test_a_run_stored_by_an_earlier_version_is_settled_and_not_resumed(
 
 
 async def begun_before_the_first_load(database: Path) -> tuple[ServiceHarness, str]:
-    """Start a background run whose weights are not known yet, and stop the server; its harness and the run's id."""
+    """Start a background run before its weights are loaded; stop the server; return its harness and the run's id."""
     unloaded = scripted_engine(vocab_size=ByteTokenizer.vocab_size)
     async with serving(database, unloaded) as harness:
         await open_account(harness)
@@ -207,7 +207,7 @@ async def begun_before_the_first_load(database: Path) -> tuple[ServiceHarness, s
     return harness, run.id
 
 
-async def test_a_run_that_waited_for_the_first_load_is_computed_after_a_restart(database: Path) -> None:
+async def test_run_that_waited_for_the_first_load_is_computed_after_a_restart(database: Path) -> None:
     before, run_id = await begun_before_the_first_load(database)
     async with ready_engine(weights_id="9f3c:int8") as engine, serving(database, engine, drawn_seed=99) as harness:
         harness.use_account_of(before)
@@ -219,7 +219,7 @@ async def test_a_run_that_waited_for_the_first_load_is_computed_after_a_restart(
         await harness.balanced()
 
 
-async def test_a_run_that_waited_for_the_first_load_is_settled_for_nothing_if_its_prompt_is_another_now(
+async def test_run_that_waited_for_the_first_load_costs_nothing_if_its_prompt_ids_changed(
     database: Path,
 ) -> None:
     before, run_id = await begun_before_the_first_load(database)
@@ -233,14 +233,14 @@ async def test_a_run_that_waited_for_the_first_load_is_settled_for_nothing_if_it
         await harness.balanced()
 
 
-async def test_a_server_that_still_loads_stops_at_once(database: Path) -> None:
+async def test_server_stops_at_once_while_it_loads(database: Path) -> None:
     loading = scripted_engine(load_s=600)
     async with loading.run(), asyncio.timeout(60), serving(database, loading):
         pass
 
 
-async def test_runs_of_this_process_are_not_taken_for_runs_of_an_earlier_one(database: Path) -> None:
-    """Those that begin the moment the engine is ready, which is when unfinished ones are taken up."""
+async def test_recovery_ignores_runs_of_this_process(database: Path) -> None:
+    """The runs start when the engine becomes ready, which is when recovery starts."""
     engine = scripted_engine(vocab_size=ByteTokenizer.vocab_size, load_s=0.2)
     async with engine.run(), serving(database, engine) as harness:
         await open_account(harness)

@@ -1,4 +1,4 @@
-"""How long text is kept, and for whom never; counts and cost stay."""
+"""Retention of text: how long it is stored, and that privacy keys store none. Counts and costs stay."""
 
 import asyncio
 import json
@@ -33,16 +33,16 @@ pytestmark = pytest.mark.anyio
 ASKED = "xylophone-in-the-attic"
 SAID = "quetzal-on-the-roof"
 SAID_BY_TOKEN = json.dumps(list(SAID), separators=(",", ":"))[1:-1]
-"""As the store has it: the engine of these tests gives a token a byte."""
+"""SAID as it is stored: one chunk per token, which is a byte here."""
 REQUEST = replace(HELLO, prompt=RawPrompt(ASKED))
 
 
 def stored_bytes(database: Path) -> bytes:
-    """All that the database has on disk, write-ahead log included."""
+    """Content of the database files, including the write-ahead log."""
     return b"".join(path.read_bytes() for path in database.parent.glob("corral.db*"))
 
 
-async def test_without_privacy_prompt_and_answer_are_kept(database: Path) -> None:
+async def test_prompt_and_answer_are_stored_without_privacy(database: Path) -> None:
     async with open_harness(database, SAID) as harness:
         await harness.answer(REQUEST, shown_input={"prompt": ASKED})
         stored = await harness.newest()
@@ -55,7 +55,7 @@ async def test_without_privacy_prompt_and_answer_are_kept(database: Path) -> Non
 
 
 @pytest.mark.parametrize("terms", [{}, {"background": True}, {"idempotency": once()}])
-async def test_a_privacy_key_leaves_no_text_in_the_database(database: Path, terms: dict[str, object]) -> None:
+async def test_privacy_key_leaves_no_text_in_the_database(database: Path, terms: dict[str, object]) -> None:
     answer = SAID * 10
     async with open_harness(database, answer, terms={"privacy": True}, step_s=0.003) as harness:
         result = await harness.answer(REQUEST, shown_input={"prompt": ASKED}, **terms)
@@ -72,7 +72,7 @@ async def test_a_privacy_key_leaves_no_text_in_the_database(database: Path, term
     assert SAID_BY_TOKEN.encode() not in kept
 
 
-async def test_a_privacy_keys_prediction_shows_nothing_of_its_text_while_it_runs(database: Path) -> None:
+async def test_running_prediction_of_a_privacy_key_shows_no_text(database: Path) -> None:
     async with (
         open_harness(database, SAID, terms={"privacy": True}, step_s=0.02) as harness,
         harness.service.open(harness.ask(REQUEST)) as run,
@@ -83,13 +83,13 @@ async def test_a_privacy_keys_prediction_shows_nothing_of_its_text_while_it_runs
                 assert (stored.input, stored.output, stored.status) == (None, None, Status.PROCESSING)
 
 
-async def removed(harness: ServiceHarness, prediction_id: str) -> None:
+async def until_removed(harness: ServiceHarness, prediction_id: str) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not (await harness.service.get(harness.caller, prediction_id)).data_removed:
             await asyncio.sleep(0.005)
 
 
-async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: Path) -> None:
+async def test_text_is_purged_after_its_retention_and_the_bill_stays(database: Path) -> None:
     clock = Clock()
     answer = tuple(ByteTokenizer().encode(SAID))
     async with ready_engine(answer=answer) as engine:
@@ -104,7 +104,7 @@ async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: 
         clock.ahead_s = 3700
         async with serving(database, engine, clock=clock, retention_s=3600) as harness:
             harness.caller = caller
-            await removed(harness, before.id)
+            await until_removed(harness, before.id)
             after = await harness.service.get(caller, before.id)
             assert after == replace(before, input=None, output=None, prompt_digest=None, data_removed=True)
             with pytest.raises(DataRemoved):
@@ -112,7 +112,7 @@ async def test_text_is_removed_when_its_time_is_up_and_the_bill_stays(database: 
             assert await harness.usage.reconcile() == []
 
 
-async def test_files_are_removed_after_a_day_even_where_text_is_kept_for_ever(database: Path) -> None:
+async def test_files_are_deleted_after_a_day_even_if_text_is_kept_forever(database: Path) -> None:
     clock = Clock()
     upload = Upload(name="a.txt", content_type="text/plain", metadata={}, content=SAID.encode())
     async with ready_engine() as engine:
@@ -127,7 +127,7 @@ async def test_files_are_removed_after_a_day_even_where_text_is_kept_for_ever(da
     assert SAID.encode() not in stored_bytes(database)
 
 
-async def test_text_is_kept_for_ever_if_so_wished(database: Path) -> None:
+async def test_retention_of_zero_keeps_text_forever(database: Path) -> None:
     clock = Clock()
     async with ready_engine(answer=tuple(ByteTokenizer().encode(SAID))) as engine:
         async with serving(database, engine, clock=clock, retention_s=0) as harness:

@@ -29,7 +29,7 @@ async def texts(log: RunLog, *, after: int) -> list[tuple[int, str]]:
     return [(number, event.text) async for number, event in log.read(after=after) if isinstance(event, Delta)]
 
 
-async def test_a_reader_beyond_the_end_gets_nothing_until_the_log_is_longer() -> None:
+async def test_reader_beyond_the_end_waits_until_the_log_is_longer() -> None:
     log = log_of(*map(delta, range(1, 5)))  # as stored by a server that was killed
     reader = log.read(after=8)
     waiting = asyncio.ensure_future(anext(reader))
@@ -42,7 +42,7 @@ async def test_a_reader_beyond_the_end_gets_nothing_until_the_log_is_longer() ->
     assert (number, isinstance(event, Delta) and event.text) == (12, "<8><9><10><11>")
 
 
-async def test_a_delta_of_several_tokens_is_cut_at_the_token() -> None:
+async def test_reading_from_within_a_merged_delta_splits_it_at_the_token() -> None:
     joined = join(list(map(delta, range(1, 6))))
     log = log_of(joined)
     assert len(log) == 6
@@ -52,7 +52,7 @@ async def test_a_delta_of_several_tokens_is_cut_at_the_token() -> None:
     assert [(event.ids, event.completion_tokens) for event in rest] == [((103, 104, 105), 5)]
 
 
-async def test_digests_are_equal_live_joined_and_stored_and_differ_where_a_token_does() -> None:
+async def test_digests_depend_on_the_tokens_and_not_on_how_they_are_merged() -> None:
     end = ChoiceEnded(choice=0, reason=FinishReason.STOP)
     events = [delta(1), delta(1, choice=1), delta(2), end, delta(2, choice=1)]
     live = log_of(*events)

@@ -1,4 +1,4 @@
-"""A database that cannot be written: nothing is forgotten, the state says so, and one bad run holds up no other."""
+"""A database that cannot be written: nothing is lost, the server state reports it, and one bad run delays no other."""
 
 import asyncio
 import shutil
@@ -52,7 +52,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(place: Path) -> Path:
-    """A file that takes all the space that is left."""
+    """Create a file that takes all remaining space."""
     filler = place / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (65536, 4096, 1):
@@ -70,7 +70,7 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_full_disk_delays_the_settlement_and_refuses_new_runs_until_there_is_room(
+async def test_full_disk_delays_settlements_and_rejects_new_runs_until_there_is_space(
     small_disk: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.05)
@@ -93,7 +93,7 @@ async def test_a_full_disk_delays_the_settlement_and_refuses_new_runs_until_ther
     assert "database or disk is full" in capsys.readouterr().out
 
 
-async def test_a_run_whose_log_is_refused_holds_up_no_other_and_ends_without_output(
+async def test_run_whose_log_cannot_be_stored_fails_without_delaying_others(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
@@ -119,8 +119,8 @@ async def test_a_run_whose_log_is_refused_holds_up_no_other_and_ends_without_out
         assert (stored.status, stored.completion_tokens) == (Status.SUCCEEDED, 60)
 
 
-async def lose_answers(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, *, every: int) -> list[int]:
-    """Do the work of every write, but give no answer to one in *every*."""
+async def lose_responses(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch, *, every: int) -> list[int]:
+    """Commit every write, but raise an error after one in *every*."""
     write, writes = harness.store.write, [0]
 
     async def lossy(work: Callable[[Any], Any]) -> Any:
@@ -135,14 +135,14 @@ async def lose_answers(harness: ServiceHarness, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("every", [2, 3, 4])
-async def test_commits_whose_answers_are_lost_are_recognised(
+async def test_commits_with_a_lost_response_are_recognised(
     database: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
     monkeypatch.setattr(runner, "CLAIM_AGAIN_S", 0.01)
     async with open_harness(database, step_s=0.003) as harness:
-        writes = await lose_answers(harness, monkeypatch, every=every)
+        writes = await lose_responses(harness, monkeypatch, every=every)
 
         async def one(tokens: int) -> None:
             async with harness.service.open(harness.ask(limited(tokens), background=True)) as run:
@@ -156,9 +156,7 @@ async def test_commits_whose_answers_are_lost_are_recognised(
         assert writes[0] > 20
 
 
-async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_busy_database_does_not_change_the_server_state(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settler, "SETTLE_AGAIN_S", 0.01)
     settle, states = Journal.settle, list[ServerState]()
 
@@ -174,9 +172,7 @@ async def test_a_database_that_is_busy_for_a_moment_is_no_storage_failure(
     assert states == [ServerState.READY] * 4
 
 
-async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_fail(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_engine_counters_are_exact_after_failed_writes(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", 0.01)
     async with open_harness(database, step_s=0.003) as harness:
         write, tries = harness.store.write, [0]
@@ -202,7 +198,7 @@ async def test_the_engines_own_count_is_neither_lost_nor_doubled_by_writes_that_
         assert stored == (stats.delivered_tokens, asides)
 
 
-async def test_a_server_stops_although_the_database_cannot_be_written(
+async def test_server_stops_although_the_database_cannot_be_written(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "FLUSH_INTERVAL_S", DEADLINE_S)
@@ -218,9 +214,7 @@ async def test_a_server_stops_although_the_database_cannot_be_written(
         monkeypatch.setattr(harness.store, "write", full)
 
 
-async def test_what_an_earlier_process_left_is_settled_or_gone_on_with_once_the_database_works(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_recovery_retries_until_the_database_works(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "AGAIN_S", 0.01)
     async with ready_engine(step_s=0.005) as engine:
         ids: list[str] = []
@@ -235,16 +229,16 @@ async def test_what_an_earlier_process_left_is_settled_or_gone_on_with_once_the_
         failed = fail_at_first(monkeypatch)
         async with serving(database, engine) as again:
             again.use_account_of(harness)
-            given_up, gone_on = [await again.settled(prediction_id) for prediction_id in ids]
+            abandoned, resumed = [await again.settled(prediction_id) for prediction_id in ids]
             await again.balanced()
             assert (await again.account()).held_nusd == 0
-    assert (given_up.status, given_up.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
-    assert (gone_on.status, gone_on.completion_tokens) == (Status.SUCCEEDED, 200)
+    assert (abandoned.status, abandoned.stopped_by) == (Status.FAILED, StoppedBy.RESTART)
+    assert (resumed.status, resumed.completion_tokens) == (Status.SUCCEEDED, 200)
     assert failed == {ids[0]: 2, ids[1]: 2, "settle_unfinished": 2}
 
 
 def fail_at_first(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Let recovery's reads and writes fail twice, a write once of them after it is done; what failed, how often."""
+    """Let reads and writes of recovery fail twice, one write after its commit; return the failures by name."""
     read, write, failed = Store.read, Store.write, Counter[str]()
     gone = StorageUnavailable("The database cannot be reached.")
 

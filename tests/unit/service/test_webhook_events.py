@@ -1,4 +1,4 @@
-"""What a run's receiver is told: in order, as filtered, not too often, and to the end whatever becomes of the run."""
+"""Webhook events of a run: which are sent, in which order, how often, and that the last one is always sent."""
 
 from dataclasses import replace
 from functools import partial
@@ -32,8 +32,8 @@ from tests.unit.service.webhook_harness import COMPLETED, LOGS, OUTPUT, START, d
 pytestmark = pytest.mark.anyio
 
 
-def telling(harness: ServiceHarness, **options: Any) -> Any:
-    """Deliver what the harness's service has to tell, as it stands at that moment."""
+def delivering_events(harness: ServiceHarness, **options: Any) -> Any:
+    """Deliver the webhook events of the harness's service."""
     return delivering(harness.store, clock=harness.clock, find=harness.service.find, **options)
 
 
@@ -44,15 +44,19 @@ async def run_in_background(harness: ServiceHarness, receiver: Receiver, *events
     return await harness.settled(run.id)
 
 
-def told(receiver: Receiver) -> list[str]:
+def received_events(receiver: Receiver) -> list[str]:
     return [each.json()["event"] for each in receiver.received]
 
 
-async def test_a_long_run_is_told_of_from_its_start_to_its_end(database: Path) -> None:
-    async with receiving() as receiver, open_harness(database, step_s=0.01) as harness, telling(harness) as webhooks:
+async def test_long_run_sends_start_output_logs_and_completed(database: Path) -> None:
+    async with (
+        receiving() as receiver,
+        open_harness(database, step_s=0.01) as harness,
+        delivering_events(harness) as webhooks,
+    ):
         stored = await run_in_background(harness, receiver, tokens=170)
         await ended(webhooks, 1)
-        while told(receiver)[-1:] != ["completed"]:
+        while received_events(receiver)[-1:] != ["completed"]:
             await receiver.until(len(receiver.received) + 1)
         begun, *between, last = receiver.received
         assert begun.json() == {"event": START, "id": stored.id, "status": "processing", "output": None, "ended": False}
@@ -69,26 +73,28 @@ async def test_a_long_run_is_told_of_from_its_start_to_its_end(database: Path) -
         assert min(later.at_s - earlier.at_s for earlier, later in pairwise(between)) >= 0.499
 
 
-async def test_a_short_run_is_told_of_in_full_and_in_order(database: Path) -> None:
-    async with receiving() as receiver, open_harness(database, "Hi") as harness, telling(harness):
+async def test_short_run_sends_every_event_in_order(database: Path) -> None:
+    async with receiving() as receiver, open_harness(database, "Hi") as harness, delivering_events(harness):
         stored = await run_in_background(harness, receiver)
         received = await receiver.until(4)
-        assert told(receiver)[0] == START
-        assert sorted(told(receiver)[1:3]) == [LOGS, OUTPUT]
-        assert told(receiver)[3] == COMPLETED
+        assert received_events(receiver)[0] == START
+        assert sorted(received_events(receiver)[1:3]) == [LOGS, OUTPUT]
+        assert received_events(receiver)[3] == COMPLETED
         assert [each.json()["ended"] for each in received] == [False, False, False, True]
         assert received[3].json()["output"] == stored.texts == ["Hi"]
 
 
 @pytest.mark.parametrize("events", [(COMPLETED,), (START, COMPLETED), tuple(sorted(DEFAULT_EVENTS, reverse=True))])
-async def test_only_what_was_asked_for_is_told(database: Path, events: Any) -> None:
-    async with receiving() as receiver, open_harness(database, "Hi") as harness, telling(harness):
+async def test_only_the_chosen_events_are_sent(database: Path, events: Any) -> None:
+    async with receiving() as receiver, open_harness(database, "Hi") as harness, delivering_events(harness):
         await run_in_background(harness, receiver, *events)
         await receiver.until(len(events))
-        assert told(receiver) == [event.value for event in sorted(events, key=[START, OUTPUT, COMPLETED].index)]
+        assert received_events(receiver) == [
+            event.value for event in sorted(events, key=[START, OUTPUT, COMPLETED].index)
+        ]
 
 
-async def test_who_is_told_of_nothing_costs_nothing(database: Path) -> None:
+async def test_run_without_a_webhook_enqueues_no_delivery(database: Path) -> None:
     calls: list[None] = []
     async with (
         ready_engine(answer=(5, 6, 7)) as engine,
@@ -104,8 +110,8 @@ async def test_who_is_told_of_nothing_costs_nothing(database: Path) -> None:
         assert calls
 
 
-async def test_a_refused_input_and_a_cancelled_run_are_told_to_be_over(database: Path) -> None:
-    async with receiving() as receiver, open_harness(database, step_s=0.002) as harness, telling(harness):
+async def test_rejected_input_and_canceled_run_send_completed(database: Path) -> None:
+    async with receiving() as receiver, open_harness(database, step_s=0.002) as harness, delivering_events(harness):
         failed = await harness.service.fail(harness.ask(webhook=hook(receiver.url)), "E1001 PromptTooLong")
         (first,) = await receiver.until(1)
         assert first.json() == {
@@ -119,7 +125,7 @@ async def test_a_refused_input_and_a_cancelled_run_are_told_to_be_over(database:
         assert (last.json()["id"], last.json()["status"]) == (run.id, "canceled")
 
 
-async def test_a_call_that_was_answered_with_an_error_is_told_of_nothing(database: Path) -> None:
+async def test_request_answered_with_an_error_sends_no_event(database: Path) -> None:
     policy = QueuePolicy(max_waiting=1)
     async with open_harness(database, policy=policy, max_sequences=1, step_s=0.002) as harness:
         async with harness.service.open(harness.ask(limited(1000))), harness.service.open(harness.ask(limited(1000))):
@@ -131,11 +137,11 @@ async def test_a_call_that_was_answered_with_an_error_is_told_of_nothing(databas
         assert await harness.store.read(outbox.deliveries) == []
 
 
-async def test_a_run_that_was_accepted_and_then_failed_is_told_to_be_over(database: Path) -> None:
+async def test_run_that_fails_after_its_acceptance_sends_completed(database: Path) -> None:
     async with (
         receiving() as receiver,
         open_harness(database, refused_id=FIRST_BYTE_ID + ord("Q")) as harness,
-        telling(harness),
+        delivering_events(harness),
     ):
         bad = replace(limited(5), prompt=RawPrompt("<s>Q"))
         async with harness.service.open(harness.ask(bad, background=True, webhook=hook(receiver.url))):
@@ -144,7 +150,7 @@ async def test_a_run_that_was_accepted_and_then_failed_is_told_to_be_over(databa
         assert (last.json()["event"], last.json()["status"]) == (COMPLETED, "failed")
 
 
-async def test_a_url_that_nothing_can_be_sent_to_is_refused_with_the_request(database: Path) -> None:
+async def test_request_with_an_invalid_webhook_url_is_rejected(database: Path) -> None:
     async with open_harness(database) as harness:
         for url in ("ftp://example.com/", "https://user:secret@example.com/", "nonsense"):
             with pytest.raises(InvalidRequest, match="webhook's URL") as refused:
@@ -157,11 +163,11 @@ async def test_a_url_that_nothing_can_be_sent_to_is_refused_with_the_request(dat
         assert await harness.service.page(harness.caller) == []
 
 
-async def test_no_text_is_told_where_none_is_kept(database: Path) -> None:
+async def test_events_of_a_privacy_key_have_no_text(database: Path) -> None:
     async with (
         receiving() as receiver,
         open_harness(database, "secret", terms={"privacy": True}) as harness,
-        telling(harness),
+        delivering_events(harness),
     ):
         await run_in_background(harness, receiver)
         received = await receiver.until(4)
@@ -169,23 +175,23 @@ async def test_no_text_is_told_where_none_is_kept(database: Path) -> None:
     assert all(b"secret" not in each.body for each in received)
 
 
-async def test_a_run_that_goes_on_after_a_restart_starts_once_and_ends(database: Path) -> None:
+async def test_run_resumed_after_a_restart_sends_start_and_completed_once(database: Path) -> None:
     async with receiving() as receiver, ready_engine(step_s=0.005) as engine:
-        async with serving(database, engine) as harness, telling(harness):
+        async with serving(database, engine) as harness, delivering_events(harness):
             await open_account(harness)
             ask = harness.ask(limited(150), background=True, webhook=hook(receiver.url))
             async with harness.service.open(ask) as run:
                 await receiver.until(1)
-        async with serving(database, engine) as again, telling(again):
+        async with serving(database, engine) as again, delivering_events(again):
             again.use_account_of(harness)
             stored = await again.settled(run.id)
-            while told(receiver)[-1:] != ["completed"]:
+            while received_events(receiver)[-1:] != ["completed"]:
                 await receiver.until(len(receiver.received) + 1)
-    assert (told(receiver).count(START), told(receiver).count(COMPLETED)) == (1, 1)
+    assert (received_events(receiver).count(START), received_events(receiver).count(COMPLETED)) == (1, 1)
     assert receiver.received[-1].json()["output"] == stored.texts
 
 
-async def test_a_run_that_is_written_off_after_a_restart_is_told_to_be_over(database: Path) -> None:
+async def test_run_abandoned_after_a_restart_sends_completed(database: Path) -> None:
     async with receiving() as receiver, ready_engine() as engine:
         async with serving(database, engine) as harness:
             await open_account(harness)
@@ -193,13 +199,13 @@ async def test_a_run_that_is_written_off_after_a_restart_is_told_to_be_over(data
             (key,) = await harness.keys.list(account.id)
             left = wanted(account, key, price=PRICE, model="corral/demo", input=None, webhook=hook(receiver.url))
             await harness.store.write(partial(claims.claim, wanted=left, now_ms=int(harness.clock() * 1000)))
-        async with serving(database, engine) as again, telling(again):
+        async with serving(database, engine) as again, delivering_events(again):
             (last,) = await receiver.until(1)
     assert (last.json()["event"], last.json()["status"]) == (COMPLETED, "failed")
     assert last.json()["id"] == left.prediction_id
 
 
-async def test_an_event_tells_of_the_prediction_as_it_was_then(database: Path) -> None:
+async def test_event_shows_the_prediction_as_of_its_time(database: Path) -> None:
     async with open_harness(database, "Hi") as harness:
         await harness.answer()
         over = await harness.newest()

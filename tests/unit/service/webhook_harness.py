@@ -1,4 +1,4 @@
-"""A deliverer over a store in few words, with a door of its own and a policy that does not keep a test waiting."""
+"""Test harness of webhook delivery: a deliverer over a store, with a renderer and short retry delays."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ START, OUTPUT, LOGS, COMPLETED = WebhookEvent
 
 
 class Clock:
-    """Unix time in seconds: from NOON on, and what the test adds."""
+    """Unix time in seconds: NOON at the start, plus *ahead_s*."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -38,12 +38,12 @@ class Clock:
 
 
 def hook(url: str, *events: WebhookEvent) -> Webhook:
-    """Told of *events*, by default of all."""
+    """Webhook with *events*, by default all."""
     return Webhook(url=url, events=frozenset(events or WebhookEvent))
 
 
 def render(prediction: Prediction, event: WebhookEvent) -> bytes:
-    """A body in which a test finds what it looks for."""
+    """Render a body that shows the event and the prediction's state."""
     shown: dict[str, Any] = {"event": event, "id": prediction.id, "status": prediction.status}
     ended = prediction.completed_at_ms is not None
     return orjson.dumps({**shown, "output": prediction.texts, "ended": ended})
@@ -60,7 +60,7 @@ async def delivering(
     wake: asyncio.Event | None = None,
     door: str = "openai",
 ) -> AsyncIterator[Webhooks]:
-    """What is due in *store* is delivered for as long as the block lasts."""
+    """Deliver what is due in *store* while the block is active."""
 
     async def stored(prediction_id: str) -> Prediction:
         return await store.read(partial(predictions.find, prediction_id=prediction_id))
@@ -81,12 +81,12 @@ async def delivering(
 
 
 def sending(policy: AddressPolicy = LOOPBACK, *, total_s: float = 5, **parts: Any) -> PinnedSender:
-    """A sender that reaches loopback."""
+    """Sender that may connect to loopback."""
     return PinnedSender(policy, user_agent="corral/test", limits=SendLimits(connect_s=2, total_s=total_s), **parts)
 
 
 async def ended(webhooks: Webhooks, count: int = 1, **which: Any) -> Sequence[Delivery]:
-    """The log, oldest first, once *count* deliveries are over."""
+    """Wait until *count* deliveries have ended; return the log, oldest first."""
     async with asyncio.timeout(60):
         while True:
             log = await webhooks.deliveries(**which)
