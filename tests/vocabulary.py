@@ -53,7 +53,19 @@ def write_with_vocabulary(model: TinyLlama, directory: Path) -> Path:
     checkpoint = replace(model, vocab=len(PIECES) + 5).write(directory)
     document = {
         "added_tokens": [{"id": n, "content": piece, "special": True} for n, piece in enumerate(PIECES[:3])],
-        "model": {"type": "BPE", "vocab": {piece: n for n, piece in enumerate(PIECES)}, "merges": []},
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": WORD_BORDER},
+                {"type": "Replace", "pattern": {"String": " "}, "content": WORD_BORDER},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "byte_fallback": True,
+            "vocab": {piece: n for n, piece in enumerate(PIECES)},
+            "merges": [],
+        },
     }
     (checkpoint / "tokenizer.json").write_text(json.dumps(document))
     return checkpoint

@@ -1,83 +1,68 @@
-"""Rebuild a SentencePiece model from the vocabulary in a GGUF file.
+"""Convert the vocabulary in a GGUF file to the document that it was made from.
 
-A GGUF file contains the pieces, scores and types of the original ``tokenizer.model``. SentencePiece loads the rebuilt
-model, so that text encodes to the same ids. The message format is
+SentencePiece vocabularies (``tokenizer.ggml.model`` is ``llama``) have the pieces, scores and types of the original
+``tokenizer.model``. SentencePiece loads the rebuilt model, so that text encodes to the same ids. The message format is
 https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto, encoded as in
-https://protobuf.dev/programming-guides/encoding/.
+https://protobuf.dev/programming-guides/encoding/. Byte-level ones (``gpt2``) become a ``tokenizer.json``.
 """
 
 import struct
 from array import array
-from collections.abc import Mapping
+from collections.abc import Sequence
 from math import isfinite
 from typing import Final
 
+from corral.checkpoints.config import as_written
 from corral.checkpoints.gguf import GgufFile
-from corral.checkpoints.gguf_values import Numbers, Value
+from corral.checkpoints.gguf_values import Numbers
+from corral.checkpoints.tokenizers.gguf_byte_level import byte_level_vocabulary
+from corral.checkpoints.tokenizers.gguf_tokens import GgufTokens, numbers, read_tokens
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused
 
-_PREFIX: Final = "tokenizer.ggml."
-_MOST_PIECES: Final = 2**20
-_CONTROL: Final = 3
-_KINDS: Final = range(1, 7)
-"""Normal, unknown, control, user-defined, unused, byte: the same numbers in both formats."""
-_EXPECTED: Final = {
-    "model": "llama",
-    "add_space_prefix": True,
-    "remove_extra_whitespaces": False,
-    "escape_whitespaces": True,
-}
-"""Values of Llama 2's tokenizer. Only the first is required."""
+_MODEL: Final = "tokenizer.ggml.model"
+_EXPECTED: Final = {"add_space_prefix": True, "remove_extra_whitespaces": False, "escape_whitespaces": True}
+"""Values of Llama 2's tokenizer. None is required."""
 _BPE: Final = 2
 _FLOATS: Final = "f"
-_INTEGERS: Final = "bBhHiIqQ"
 
 
 def gguf_vocabulary(file: GgufFile) -> Vocabulary:
-    """Convert the file's vocabulary to a SentencePiece model.
+    """Convert the file's vocabulary.
 
     Raises:
         CheckpointRefused: it is missing or not supported; the message names the key and its value.
     """
-    metadata = {key.removeprefix(_PREFIX): v for key, v in file.metadata.items() if key.startswith(_PREFIX)}
+    match file.metadata.get(_MODEL):
+        case "llama":
+            return _sentencepiece_vocabulary(read_tokens(file))
+        case "gpt2":
+            return byte_level_vocabulary(read_tokens(file))
+        case value:
+            said = f"is {as_written(value)}" if _MODEL in file.metadata else "is missing"
+            raise CheckpointRefused(
+                f'{file.path.name}: {_MODEL} {said}; only "llama" (SentencePiece) and "gpt2" (byte-level) are read.'
+            )
+
+
+def _sentencepiece_vocabulary(tokens: GgufTokens) -> Vocabulary:
     for field, expected in _EXPECTED.items():
-        value = metadata.get(field, None if field == "model" else expected)
+        value = tokens.metadata.get(field, expected)
         if isinstance(value, list | array) or value != expected:
-            raise _refused(file, field, f"is {value!r:.100}; only {expected!r} is supported")
-    if "precompiled_charsmap" in metadata:
-        raise _refused(file, "precompiled_charsmap", "would change characters, which Llama 2's tokenizer never does")
-    pieces = metadata.get("tokens")
-    if not isinstance(pieces, list) or not 0 < len(pieces) <= _MOST_PIECES:
-        raise _refused(file, "tokens", f"is no list of 1 to {_MOST_PIECES} strings")
-    if any("\0" in piece for piece in pieces):
-        raise _refused(file, "tokens", "holds a piece with a zero byte in it")
-    scores = _numbers(file, "scores", metadata, _FLOATS, len(pieces))
-    kinds = _numbers(file, "token_type", metadata, _INTEGERS, len(pieces))
+            raise tokens.refused(field, f"is {as_written(value)}; only {as_written(expected)} is supported")
+    if "precompiled_charsmap" in tokens.metadata:
+        raise tokens.refused("precompiled_charsmap", "would change characters, which Llama 2's tokenizer never does")
+    if any("\0" in piece for piece in tokens.tokens):
+        raise tokens.refused("tokens", "holds a piece with a zero byte in it")
+    scores = numbers(tokens, "scores", _FLOATS, len(tokens.tokens))
     if not all(map(isfinite, scores)):
-        raise _refused(file, "scores", "holds a value that is not finite")
-    if not set(kinds).issubset(_KINDS):
-        raise _refused(file, "token_type", f"holds a value outside [{_KINDS[0]}, {_KINDS[-1]}]")
-    _check_ends(file, metadata, kinds)
-    return Vocabulary(file=file.path.name, kind="sentencepiece", content=_serialize(pieces, scores, kinds))
+        raise tokens.refused("scores", "holds a value that is not finite")
+    declared = tokens.declared(adds_bos=True, bos=1, end=2)
+    content = _serialize(tokens.tokens, scores, tokens.types_with(declared))
+    return Vocabulary(file=tokens.file, kind="sentencepiece", content=content, declared=declared)
 
 
-def _numbers(file: GgufFile, field: str, metadata: Mapping[str, Value], types: str, count: int) -> Numbers:
-    values = metadata.get(field)
-    if not isinstance(values, array) or values.typecode not in types or len(values) != count:
-        raise _refused(file, field, f"is no array of {count} numbers, one for each of the tokens")
-    return values
-
-
-def _check_ends(file: GgufFile, metadata: Mapping[str, Value], kinds: Numbers) -> None:
-    """Check that BOS and EOS are control pieces, so that no text encodes to them."""
-    for field, default in (("bos_token_id", 1), ("eos_token_id", 2)):
-        value = metadata.get(field, default)
-        if type(value) is not int or not 0 <= value < len(kinds) or kinds[value] != _CONTROL:
-            raise _refused(file, field, f"is {value!r:.100}, which is no control token")
-
-
-def _serialize(pieces: list[str], scores: Numbers, kinds: Numbers) -> bytes:
+def _serialize(pieces: Sequence[str], scores: Numbers, kinds: Numbers) -> bytes:
     """Encode a ``ModelProto``: BPE with byte fallback, identity normalization with an added leading space."""
     message = bytearray()
     for piece, score, kind in zip(pieces, scores, kinds, strict=True):
@@ -104,7 +89,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     groups.append(value)
     return bytes(groups)
-
-
-def _refused(file: GgufFile, field: str, what: str) -> CheckpointRefused:
-    return CheckpointRefused(f"{file.path.name}: {_PREFIX}{field} {what}.")

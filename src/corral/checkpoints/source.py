@@ -4,7 +4,7 @@ Engines read the tensors themselves.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
@@ -16,7 +16,8 @@ from corral.checkpoints.gguf_config import gguf_config
 from corral.checkpoints.gguf_names import model_name, part_paths
 from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
 from corral.checkpoints.regular_file import read_whole
-from corral.checkpoints.vocabulary import Vocabulary, VocabularyKind
+from corral.checkpoints.tokenizers.declared import TOKENIZER_CONFIG, read_declared
+from corral.checkpoints.vocabulary import Declared, Vocabulary, VocabularyKind
 from corral.core.errors import CheckpointRefused
 
 _MOST_JSON_BYTES: Final = 8 * 2**20
@@ -61,11 +62,15 @@ class CheckpointSource(Protocol):
         """
         ...
 
-    def vocabularies(self) -> Iterator[Vocabulary]:
-        """Yield the vocabularies of the checkpoint, the preferred one first.
+    def vocabulary_files(self) -> Sequence[str]:
+        """List the files with a vocabulary, the preferred one first; see ``choose_vocabulary``."""
+        ...
+
+    def read_vocabulary(self, file: str) -> Vocabulary:
+        """Read the vocabulary in one of ``vocabulary_files``.
 
         Raises:
-            CheckpointRefused: one cannot be read; the message names the file.
+            CheckpointRefused: it cannot be read; the message names the file.
         """
         ...
 
@@ -116,13 +121,6 @@ class DirectorySource:
         path = self._path / "generation_config.json"
         return Config(file=path.name, values=read_json(path)) if path.exists() else None
 
-    def vocabularies(self) -> Iterator[Vocabulary]:
-        """Yield ``tokenizer.json``, then ``tokenizer.model``."""
-        for name, kind in _TOKENIZERS.items():
-            path = self._path / name
-            if path.is_file():
-                yield Vocabulary(file=name, kind=kind, content=read_whole(path, _MOST_TOKENIZER_BYTES))
-
     def chat_template(self) -> str | None:
         """Read ``chat_template.jinja``, else the default template of ``tokenizer_config.json``."""
         path = self._path / "chat_template.jinja"
@@ -130,6 +128,20 @@ class DirectorySource:
             return read_whole(path, _MOST_TEMPLATE_BYTES).decode(errors="replace")
         config = self._path / "tokenizer_config.json"
         return _default_template(read_json(config).get("chat_template")) if config.exists() else None
+
+    def vocabulary_files(self) -> Sequence[str]:
+        """List ``tokenizer.json`` and ``tokenizer.model``, those that are there."""
+        return [name for name in _TOKENIZERS if (self._path / name).is_file()]
+
+    def read_vocabulary(self, file: str) -> Vocabulary:
+        """Read one of the files, and what ``tokenizer_config.json`` says beside it."""
+        config = self._path / TOKENIZER_CONFIG
+        return Vocabulary(
+            file=file,
+            kind=_TOKENIZERS[file],
+            content=read_whole(self._path / file, _MOST_TOKENIZER_BYTES),
+            declared=read_declared(read_json(config)) if config.exists() else Declared(),
+        )
 
 
 class GgufSource:
@@ -158,11 +170,14 @@ class GgufSource:
         """Return None: the metadata is one configuration."""
         return None
 
-    def vocabularies(self) -> Iterator[Vocabulary]:
-        """Yield the vocabulary in the metadata."""
-        with GgufFile(self._path) as file:
-            vocabulary = gguf_vocabulary(file)
-        yield vocabulary
+    def vocabulary_files(self) -> Sequence[str]:
+        """List the file itself: its metadata contains the vocabulary."""
+        return [self._path.name]
+
+    def read_vocabulary(self, file: str) -> Vocabulary:  # noqa: ARG002 - there is only one
+        """Convert the vocabulary in the metadata."""
+        with GgufFile(self._path) as opened:
+            return gguf_vocabulary(opened)
 
     def chat_template(self) -> str | None:
         """Read ``tokenizer.chat_template`` in the metadata."""

@@ -1,15 +1,10 @@
-"""Interface of tokenizers, and helpers for byte-fallback BPE."""
+"""Interface of tokenizers."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
-WORD_BORDER = "\u2581"
-"""Represents a space in pieces; encoding adds one before each text."""
-
-BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-"""Pieces of single bytes, for characters that are not in the vocabulary."""
-
-_BYTES_BY_PIECE = {piece: bytes([byte]) for byte, piece in enumerate(BYTE_PIECES)}
+_CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
+"""Bytes that begin no character of UTF-8."""
 
 
 class Tokenizer(Protocol):
@@ -42,15 +37,18 @@ class Tokenizer(Protocol):
 
     @property
     def longest_piece_chars(self) -> int:
-        """Characters of the longest piece."""
+        """Most characters that one token stands for: a text of n characters has at least n divided by it tokens."""
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Encode text without control tokens: also ``</s>`` in it is plain text. Lone surrogates are not allowed."""
+        """Encode text without control tokens: also ``</s>`` in it is plain text. Lone surrogates are not allowed.
+
+        Tokens that are not control tokens may be found in text as a whole, such as ``<think>``.
+        """
         ...
 
     def piece_bytes(self, token_id: int) -> bytes:
-        """Get the UTF-8 bytes of a token with its spaces; one byte for byte tokens, empty for control tokens.
+        """Get the UTF-8 bytes of a token with its spaces, maybe a part of a character; empty for control tokens.
 
         Also empty for ids of ``vocab_size`` or above: checkpoints pad their embedding, and a sampled padding id must
         not fail a stream.
@@ -58,17 +56,6 @@ class Tokenizer(Protocol):
         ...
 
 
-def bytes_of_piece(piece: str) -> bytes:
-    """Get the UTF-8 bytes of a normal or byte piece."""
-    return _BYTES_BY_PIECE.get(piece) or piece.replace(WORD_BORDER, " ").encode()
-
-
 def longest_piece_chars(pieces: Iterable[bytes]) -> int:
-    """Get the number of characters of the longest piece, given the bytes of each."""
-    return max(len(piece.decode(errors="replace")) for piece in pieces)
-
-
-def missing_byte_piece(pieces: Iterable[str]) -> str | None:
-    """Get the first byte piece that is missing in *pieces*, or None. Without it some text could not be encoded."""
-    present = frozenset(pieces)
-    return next((piece for piece in BYTE_PIECES if piece not in present), None)
+    """Get the most characters that begin in one piece, given the bytes of each. At least 1."""
+    return max(len(piece.translate(None, _CONTINUATIONS)) for piece in (b" ", *pieces))

@@ -11,8 +11,8 @@ from sentencepiece import SentencePieceProcessor
 
 from corral.core.errors import CheckpointRefused
 from corral.text.load import load_tokenizer
-from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from corral.text.tokenizer import Tokenizer
+from tests.documents import from_sentencepiece
 from tests.oracle.gguf_llama import finish, vocabulary_metadata, write_metadata
 from tests.vocabulary import PIECES, WORD_BORDER
 
@@ -78,7 +78,7 @@ def test_ids_are_those_of_the_original_model(original: SentencePieceProcessor, f
 def test_pieces_and_control_ids_are_those_of_the_original_file(
     original: SentencePieceProcessor, from_gguf: Tokenizer
 ) -> None:
-    file = SentencePieceTokenizer(LLAMA2_MODEL.read_bytes())
+    file = from_sentencepiece(LLAMA2_MODEL.read_bytes())
     assert (from_gguf.vocab_size, from_gguf.bos_token_id, from_gguf.end_ids) == (original.GetPieceSize(), 1, {2})
     assert [from_gguf.piece_bytes(n) for n in range(32_001)] == [file.piece_bytes(n) for n in range(32_001)]
 
@@ -100,18 +100,21 @@ def test_pieces_of_padding_are_never_found_in_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model": "gpt2"}, "tokenizer.ggml.model is 'gpt2'; only 'llama' is supported"),
-        ({"model": None}, "tokenizer.ggml.model is None"),
-        ({"model": ["llama"]}, "tokenizer.ggml.model is ['llama']"),
-        ({"add_space_prefix": False}, "tokenizer.ggml.add_space_prefix is False"),
-        ({"remove_extra_whitespaces": True}, "tokenizer.ggml.remove_extra_whitespaces is True"),
+        (
+            {"model": "bert"},
+            'tokenizer.ggml.model is "bert"; only "llama" (SentencePiece) and "gpt2" (byte-level) are read',
+        ),
+        ({"model": None}, "tokenizer.ggml.model is missing"),
+        ({"model": ["llama"]}, 'tokenizer.ggml.model is ["llama"]'),
+        ({"add_space_prefix": False}, "tokenizer.ggml.add_space_prefix is false; only true is supported"),
+        ({"remove_extra_whitespaces": True}, "tokenizer.ggml.remove_extra_whitespaces is true"),
         ({"precompiled_charsmap": [1, 2]}, "tokenizer.ggml.precompiled_charsmap would change characters"),
         ({"tokens": None}, "tokenizer.ggml.tokens is no list"),
         ({"tokens": "text"}, "tokenizer.ggml.tokens is no list"),
         ({"tokens": [*PIECES[:-1], "a\0"]}, "tokenizer.ggml.tokens holds a piece with a zero byte"),
         ({"tokens": [*PIECES[:-1], PIECES[-2]]}, "no SentencePiece model"),
         ({"tokens": [*PIECES[:-1], ""]}, "no SentencePiece model"),
-        ({"tokens": PIECES[:100]}, "tokenizer.ggml.scores is no array of 100 numbers"),
+        ({"tokens": PIECES[:100]}, "tokenizer.ggml.token_type is no array of 100 numbers"),
         ({"scores": None}, "tokenizer.ggml.scores is no array"),
         ({"scores": [1] * len(PIECES)}, "tokenizer.ggml.scores is no array"),
         ({"scores": [float("nan")] * len(PIECES)}, "tokenizer.ggml.scores holds a value that is not finite"),
@@ -121,9 +124,9 @@ def test_pieces_of_padding_are_never_found_in_text(tmp_path: Path) -> None:
         ({"token_type": [7] * len(PIECES)}, "tokenizer.ggml.token_type holds a value outside [1, 6]"),
         ({"token_type": [2, 1, 3, *[6] * 256, *[1] * (len(PIECES) - 259)]}, "tokenizer.ggml.bos_token_id is 1"),
         ({"token_type": [2, 3, 3, *[1] * (len(PIECES) - 3)]}, "no SentencePiece model"),
-        ({"eos_token_id": 300}, "tokenizer.ggml.eos_token_id is 300, which is no control token"),
+        ({"eos_token_id": 300}, 'tokenizer.ggml.eos_token_id is 300, but "J" is an ordinary piece'),
         ({"eos_token_id": 10**6}, "tokenizer.ggml.eos_token_id is 1000000"),
-        ({"eos_token_id": "2"}, "tokenizer.ggml.eos_token_id is '2'"),
+        ({"eos_token_id": "2"}, 'tokenizer.ggml.eos_token_id is "2"'),
     ],
 )
 def test_a_foreign_tokenizer_is_refused_by_key_and_value(change: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from corral.catalog.catalog import demo_checkpoint
-from corral.text.hf_tokenizer import HfTokenizer
+from corral.checkpoints.tokenizers.byte_fallback import BYTE_PIECES, WORD_BORDER
 from corral.text.load import load_tokenizer
-from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER, Tokenizer
+from corral.text.tokenizer import Tokenizer
+from tests.byte_level_vocabulary import byte_level_bytes
+from tests.documents import from_json, from_sentencepiece
 
 LLAMA2_MODEL = Path(__file__).parents[4] / "shared" / "data" / "llama2-tokenizer.model"
 
@@ -67,9 +68,9 @@ def llama2_bytes() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def llama2(llama2_bytes: bytes) -> SentencePieceTokenizer:
+def llama2(llama2_bytes: bytes) -> Tokenizer:
     """The real tokenizer, from ``tokenizer.model``."""
-    return SentencePieceTokenizer(llama2_bytes)
+    return from_sentencepiece(llama2_bytes)
 
 
 @pytest.fixture(scope="session")
@@ -90,15 +91,21 @@ def llama2_document(llama2_bytes: bytes) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def llama2_from_json(llama2_document: bytes) -> HfTokenizer:
+def llama2_from_json(llama2_document: bytes) -> Tokenizer:
     """The real tokenizer, from ``tokenizer.json``."""
-    return HfTokenizer(llama2_document)
+    return from_json(llama2_document)
 
 
 @pytest.fixture(scope="session")
-def tiny() -> HfTokenizer:
+def tiny() -> Tokenizer:
     """A small tokenizer with the control and byte ids of Llama 2, which is always at hand."""
-    return HfTokenizer(json.dumps(make_tiny_document()).encode())
+    return from_json(make_tiny_document())
+
+
+@pytest.fixture(scope="session", params=["gpt-2", "llama-bpe", "qwen2", "smollm", "tekken"])
+def byte_level(request: pytest.FixtureRequest) -> Tokenizer:
+    """A small byte-level tokenizer of each family."""
+    return from_json(byte_level_bytes(request.param))
 
 
 @pytest.fixture(scope="session")

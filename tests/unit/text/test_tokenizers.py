@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from corral.checkpoints.tokenizers.byte_fallback import WORD_BORDER
 from corral.core.errors import CheckpointRefused
-from corral.text.hf_tokenizer import HfTokenizer
 from corral.text.load import load_tokenizer
-from corral.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from corral.text.tokenizer import WORD_BORDER, Tokenizer
+from corral.text.tokenizer import Tokenizer
+from tests.documents import from_json, from_sentencepiece
 
 TRICKY = st.sampled_from(
     ["<s>", "</s>", "<unk>", "<0x0A>", "[INST]", " ", "  ", "\n", WORD_BORDER, "é", "👩‍🚀", "\x00"]
@@ -24,14 +24,12 @@ TEXT = st.lists(TRICKY | st.text(max_size=8) | st.text("abcde nt", max_size=12))
 @example(text=" leading")
 @example(text="trailing ")
 @example(text="")
-def test_both_files_of_a_tokenizer_give_the_same_ids(
-    llama2: SentencePieceTokenizer, llama2_from_json: HfTokenizer, text: str
-) -> None:
+def test_both_files_of_a_tokenizer_give_the_same_ids(llama2: Tokenizer, llama2_from_json: Tokenizer, text: str) -> None:
     assert llama2_from_json.encode(text) == llama2.encode(text)
 
 
 def test_both_files_of_a_tokenizer_give_the_same_bytes_and_control_ids(
-    llama2: SentencePieceTokenizer, llama2_from_json: HfTokenizer
+    llama2: Tokenizer, llama2_from_json: Tokenizer
 ) -> None:
     assert llama2.vocab_size == llama2_from_json.vocab_size == 32_000
     assert (llama2.bos_token_id, llama2.end_ids) == (1, {2})
@@ -53,23 +51,38 @@ def test_control_tokens_and_padding_ids_stand_for_nothing(any_tokenizer: Tokeniz
     assert any_tokenizer.piece_bytes(3 + 0xF0) == b"\xf0"
 
 
-def test_added_tokens_are_not_found_in_text(tiny_document: dict[str, Any]) -> None:
-    plain = HfTokenizer(json.dumps(tiny_document).encode())
+def test_special_added_tokens_are_not_found_in_text(tiny_document: dict[str, Any]) -> None:
+    plain = from_json(tiny_document)
+    added = plain.vocab_size
+    tiny_document["added_tokens"] += [
+        {"id": added, "content": "<pad>", "special": True},
+        {"id": added + 1, "content": "<|im_end|>", "special": False},
+    ]
+    tokenizer = from_json(tiny_document)
+    text = "<pad></s><|im_end|>"
+    assert tokenizer.encode(text) == plain.encode(text)
+    assert tokenizer.vocab_size == added + 2
+    assert [tokenizer.piece_bytes(added), tokenizer.piece_bytes(added + 1)] == [b"", b""]
+    assert {"<pad>": added, "<|im_end|>": added + 1}.items() <= tokenizer.control_ids.items()
+
+
+def test_added_tokens_that_are_not_special_are_found_in_text(tiny_document: dict[str, Any]) -> None:
+    plain = from_json(tiny_document)
     added = plain.vocab_size
     tiny_document["added_tokens"] += [
         {"id": added, "content": "[TOOL]", "special": False},
-        {"id": added + 1, "content": "<pad>", "special": True},
+        {"id": added + 1, "content": "[A B]", "special": False},
     ]
-    tokenizer = HfTokenizer(json.dumps(tiny_document).encode())
-    text = "[TOOL]<pad></s>"
-    assert tokenizer.encode(text) == plain.encode(text)
-    assert tokenizer.vocab_size == added + 2
-    assert tokenizer.piece_bytes(added) == b"[TOOL]"
-    assert tokenizer.piece_bytes(added + 1) == b""
+    tokenizer = from_json(tiny_document)
+    [hello] = plain.encode("hello")
+    text = "hello[TOOL] hello[A B]"
+    assert tokenizer.encode(text) == [hello, added, hello, added + 1]
+    assert b"".join(map(tokenizer.piece_bytes, tokenizer.encode(text))) == f" {text}".encode()
+    assert not {"[TOOL]", "[A B]"}.intersection(tokenizer.control_ids)
 
 
 def test_the_metaspace_spelling_gives_the_ids_of_the_normalizer_spelling(tiny_document: dict[str, Any]) -> None:
-    expected = HfTokenizer(json.dumps(tiny_document).encode())
+    expected = from_json(tiny_document)
     tiny_document["normalizer"] = None
     tiny_document["pre_tokenizer"] = {
         "type": "Metaspace",
@@ -77,36 +90,44 @@ def test_the_metaspace_spelling_gives_the_ids_of_the_normalizer_spelling(tiny_do
         "prepend_scheme": "first",
         "split": False,
     }
-    tokenizer = HfTokenizer(json.dumps(tiny_document).encode())
+    tokenizer = from_json(tiny_document)
     for text in ("hello", " hello hello", "", "  "):
         assert tokenizer.encode(text) == expected.encode(text)
 
 
 def test_merges_may_be_strings_or_pairs(tiny_document: dict[str, Any]) -> None:
-    pairs = HfTokenizer(json.dumps(tiny_document).encode())
+    pairs = from_json(tiny_document)
     tiny_document["model"]["merges"] = [" ".join(pair) for pair in tiny_document["model"]["merges"]]
-    assert HfTokenizer(json.dumps(tiny_document).encode()).encode("hello </s>") == pairs.encode("hello </s>")
+    assert from_json(tiny_document).encode("hello </s>") == pairs.encode("hello </s>")
 
 
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
         ("model.type", "WordPiece", 'model.type is "WordPiece"'),
-        ("pre_tokenizer", {"type": "ByteLevel"}, 'pre_tokenizer.type is "ByteLevel"'),
-        ("pre_tokenizer", {"type": "Metaspace", "split": True}, "pre_tokenizer.replacement is None"),
-        ("normalizer", {"type": "NFKC"}, "normalizer is 'NFKC'"),
-        ("normalizer", None, "normalizer is None"),
+        ("pre_tokenizer", {"type": "Whitespace"}, 'pre_tokenizer.type is "Whitespace"'),
+        ("pre_tokenizer", {"type": "Metaspace", "split": True}, "pre_tokenizer.replacement is missing"),
+        ("normalizer", {"type": "NFKC"}, 'normalizer is {"type": "NFKC"}'),
+        ("normalizer", None, "normalizer is null"),
         ("model.byte_fallback", False, "model.byte_fallback is false"),
-        ("model.ignore_merges", True, "model.ignore_merges is True"),
+        ("model.ignore_merges", True, "model.ignore_merges is true"),
         ("model.dropout", 0.1, "model.dropout is 0.1"),
         ("model.merges", [["h", "x"]], "model.merges[0]"),
-        ("model.merges", [["</", "s"]], "model.merges[0]"),
-        ("model.vocab", {"<s>": 1, "</s>": 2}, "no <0x00>"),
-        ("model.vocab", {"<s>": 1, "</s>": 1}, "gives '</s>' a second id"),
+        ("model.merges", "h e", 'model.merges is "h e"; a list is needed'),
+        ("model.merges", [["h", "e", "l"]], "model.merges[0]"),
+        ("model.vocab", {"<s>": 1, "</s>": 2}, "model.vocab has no piece <0x00>"),
+        ("model.vocab", {"<s>": 1, "</s>": 1}, 'added_tokens[2].id is 2; "</s>" has the id 1 already'),
         ("model.vocab", {"a": 5, "b": 5}, "one id to two pieces"),
         ("model.vocab", {"a": -1}, "ids in [0, 1000000)"),
         ("model.vocab", {"a": 10**12}, "ids in [0, 1000000)"),
-        ("model.vocab", {"a": "b"}, "$.model.vocab"),
+        ("model.vocab", {"a": "b"}, 'model.vocab gives "a" the id "b"'),
+        ("model.vocab", {"a": True}, 'model.vocab gives "a" the id true'),
+        ("model.vocab", {"\ud800": 5}, "model.vocab has a piece that is not valid Unicode"),
+        ("added_tokens", [{"id": 7, "content": ""}], 'added_tokens[0].content is ""; it must not be empty'),
+        ("added_tokens", [{"content": "a"}], "added_tokens[0].id is missing"),
+        ("added_tokens", ["a"], 'added_tokens[0] is "a"; an object is needed'),
+        ("added_tokens", [{"id": 900, "content": "a b", "rstrip": True}], "added_tokens[0].rstrip is true"),
+        ("post_processor", {"type": "BertProcessing"}, 'post_processor.type is "BertProcessing"'),
     ],
 )
 def test_unsupported_tokenizer_json_is_rejected_by_field_and_value(
@@ -120,16 +141,24 @@ def test_unsupported_tokenizer_json_is_rejected_by_field_and_value(
     if path == "model.vocab":
         tiny_document["model"]["merges"] = []
     with pytest.raises(CheckpointRefused) as refusal:
-        HfTokenizer(json.dumps(tiny_document).encode())
+        from_json(tiny_document)
     assert named in str(refusal.value)
 
 
-def test_a_merge_that_would_make_a_control_token_out_of_text_is_refused(tiny_document: dict[str, Any]) -> None:
+def test_merges_that_would_make_a_control_token_out_of_text_are_left_out(tiny_document: dict[str, Any]) -> None:
     model = tiny_document["model"]
     model["vocab"]["</s"] = len(model["vocab"])
     model["merges"] += [["</", "s"], ["</s", ">"]]
-    with pytest.raises(CheckpointRefused, match="no text may become"):
-        HfTokenizer(json.dumps(tiny_document).encode())
+    ids = from_json(tiny_document).encode("</s>")
+    assert ids == [model["vocab"][piece] for piece in (WORD_BORDER, "</s", ">")]
+
+
+def test_a_merge_that_would_make_a_byte_out_of_text_is_refused(tiny_document: dict[str, Any]) -> None:
+    model = tiny_document["model"]
+    model["vocab"] |= {"<0x0": 900, "A>": 901}
+    model["merges"] += [["<0x0", "A>"]]
+    with pytest.raises(CheckpointRefused, match="so that text would become a byte"):
+        from_json(tiny_document)
 
 
 @pytest.mark.parametrize("piece", ["<s>", "</s>"])
@@ -137,19 +166,19 @@ def test_a_tokenizer_without_begin_or_end_is_refused(tiny_document: dict[str, An
     tiny_document["added_tokens"] = []
     del tiny_document["model"]["vocab"][piece]
     with pytest.raises(CheckpointRefused, match=piece):
-        HfTokenizer(json.dumps(tiny_document).encode())
+        from_json(tiny_document)
 
 
 @pytest.mark.parametrize("document", [b"", b"{", b"[]", b'{"model": 1}', b'{"a":' * 100_000])
 def test_a_damaged_tokenizer_json_is_refused(document: bytes) -> None:
     with pytest.raises(CheckpointRefused, match=r"tokenizer\.json"):
-        HfTokenizer(document)
+        from_json(document)
 
 
 @pytest.mark.parametrize("keep", [0, 1_000, 499_000])
 def test_a_damaged_tokenizer_model_is_refused(llama2_bytes: bytes, keep: int) -> None:
     with pytest.raises(CheckpointRefused, match=r"tokenizer\.model"):
-        SentencePieceTokenizer(llama2_bytes[:keep])
+        from_sentencepiece(llama2_bytes[:keep])
 
 
 def test_the_json_file_is_preferred(tmp_path: Path, tiny_document: dict[str, Any], llama2_bytes: bytes) -> None:

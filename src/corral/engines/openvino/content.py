@@ -40,4 +40,7 @@ def weights_id(content: Mapping[str, object], weights: WeightsFormat) -> str:
 
 def digest_vocabulary(vocabulary: Vocabulary) -> str:
     """Digest of a tokenizer."""
-    return digest_fields({"kind": vocabulary.kind, "content": hashlib.sha256(vocabulary.content).hexdigest()})
+    fields: dict[str, object] = {"kind": vocabulary.kind, "content": hashlib.sha256(vocabulary.content).hexdigest()}
+    if vocabulary.kind == "tokenizer.json":  # which of its tokens are control tokens is also stated beside it
+        fields["declared"] = [vocabulary.declared.bos, *vocabulary.declared.ends]
+    return digest_fields(fields)

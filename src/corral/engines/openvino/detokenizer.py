@@ -1,42 +1,25 @@
 """Write a checkpoint's vocabulary as a detokenizer model, which GenAI needs for structured output.
 
-GenAI uses only the vocabulary in it. The tokenizer is not checked here: the server refuses unsupported tokenizers
-before an engine starts.
+GenAI uses only the vocabulary in it: grammars match the bytes of the pieces.
 """
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-import msgspec
 import openvino as ov
 from openvino import opset13, opset15
 from openvino_tokenizers.tokenizer_pipeline import FuseStep, VocabDecoderStep
 from sentencepiece import SentencePieceProcessor
 
+from corral.checkpoints.tokenizers.bpe import read_bpe
+from corral.checkpoints.tokenizers.byte_fallback import bytes_of_piece
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused
 
 DETOKENIZER = "openvino_detokenizer.xml"
-_CONTROL_PIECES = {"<unk>", "<s>", "</s>"}
-_BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
-_NO_UTF8 = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))
+_NO_UTF8: Final = bytes((0xC0, 0xC1, *range(0xF5, 0x100)))
 """Bytes that never occur in UTF-8. Grammar engines would accept them as start of overlong characters."""
-_WORD_BORDER = "\u2581"
-
-
-class _AddedToken(msgspec.Struct):
-    id: int
-    content: str
-    special: bool = False
-
-
-class _Model(msgspec.Struct):
-    vocab: dict[str, int]
-
-
-class _File(msgspec.Struct):
-    model: _Model
-    added_tokens: list[_AddedToken] = []
 
 
 def read_pieces(vocabulary: Vocabulary, vocab_size: int) -> list[bytes]:
@@ -45,43 +28,25 @@ def read_pieces(vocabulary: Vocabulary, vocab_size: int) -> list[bytes]:
     Raises:
         CheckpointRefused: the vocabulary cannot be read.
     """
-    pieces = [b""] * vocab_size
     match vocabulary.kind:
         case "tokenizer.json":
-            found = _json_pieces(vocabulary)
+            found: Sequence[bytes] = read_bpe(vocabulary).pieces
         case "sentencepiece":
             found = _model_pieces(vocabulary)
-    for piece, token_id in found.items():
-        if 0 <= token_id < vocab_size:
-            pieces[token_id] = _bytes_of(piece)
-    return pieces
+    pieces = [b"" if piece.translate(None, _NO_UTF8) != piece else piece for piece in found[:vocab_size]]
+    return pieces + [b""] * (vocab_size - len(pieces))
 
 
-def _bytes_of(piece: str) -> bytes:
-    if _BYTE_PIECE.fullmatch(piece):
-        byte = int(piece[3:5], 16)
-        return b"" if byte in _NO_UTF8 else bytes([byte])
-    return piece.replace(_WORD_BORDER, " ").encode()
-
-
-def _json_pieces(vocabulary: Vocabulary) -> dict[str, int]:
-    try:
-        file = msgspec.json.decode(vocabulary.content, type=_File)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise CheckpointRefused(f"{vocabulary.file} cannot be read: {error}") from error
-    ids = file.model.vocab | {token.content: token.id for token in file.added_tokens}
-    control = _CONTROL_PIECES | {token.content for token in file.added_tokens if token.special}
-    return {piece: token_id for piece, token_id in ids.items() if piece not in control}
-
-
-def _model_pieces(vocabulary: Vocabulary) -> dict[str, int]:
+def _model_pieces(vocabulary: Vocabulary) -> list[bytes]:
     processor = SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(vocabulary.content)
     except RuntimeError as error:
         raise CheckpointRefused(f"{vocabulary.file} is not a SentencePiece model, or is damaged.") from error
-    ids = range(processor.GetPieceSize())
-    return {processor.IdToPiece(n): n for n in ids if not processor.IsControl(n) and not processor.IsUnknown(n)}
+    return [
+        b"" if processor.IsControl(n) or processor.IsUnknown(n) else bytes_of_piece(processor.IdToPiece(n))
+        for n in range(processor.GetPieceSize())
+    ]
 
 
 def save_detokenizer(pieces: list[bytes], directory: Path) -> None:

@@ -14,6 +14,7 @@ from corral.checkpoints.architectures.shape import ModelShape
 from corral.checkpoints.directory import find_weight_files
 from corral.checkpoints.source import DirectorySource
 from corral.checkpoints.vocabulary import Vocabulary
+from corral.checkpoints.vocabulary_choice import choose_vocabulary
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.safetensors import READABLE_DTYPES, SafetensorsFile
 from corral.engines.openvino.tensors import HeldForm, Rows
@@ -51,8 +52,9 @@ class SafetensorsCheckpoint:
         return [file.path for file in self._files]
 
     def vocabulary(self) -> Vocabulary | None:
-        """Get ``tokenizer.json``, else ``tokenizer.model``; None if there is neither."""
-        return next(DirectorySource(self.path).vocabularies(), None)
+        """Get the vocabulary that prompts are encoded with; None if there is none."""
+        source = DirectorySource(self.path)
+        return choose_vocabulary(source).vocabulary if source.vocabulary_files() else None
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
         """Read rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""

@@ -1,0 +1,1 @@
+"""Vocabularies of checkpoints, checked and in one form, whatever file they come from."""
