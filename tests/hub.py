@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 import anyio
 import uvicorn
 
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
+from corral.checkpoints.tokenizers.byte_fallback import BYTE_PIECES, WORD_BORDER
 from tests.oracle.llama import TinyLlama
 from tests.unit.text.conftest import document_of
 

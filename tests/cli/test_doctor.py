@@ -15,10 +15,10 @@ import pytest
 import typer
 
 from corral.assembly import survey
+from corral.checkpoints.tokenizers.byte_fallback import BYTE_PIECES, WORD_BORDER
 from corral.cli.server import doctor
 from corral.cli.server.doctor import Check, Installation, Verdict, doctor_command
 from corral.settings import load_settings
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.cli.fake_server import FakeServer
 from tests.cli.processes import Result, run_in_pipes
 from tests.oracle.gguf_llama import GgufLlama

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from corral import bootstrap, engine_kinds
 from corral.bootstrap import open_accounts, open_store
+from corral.checkpoints.tokenizers.byte_fallback import BYTE_PIECES, WORD_BORDER
 from corral.core.caller import Caller
 from corral.core.prediction import Prediction
 from corral.service.accounts.api_keys import KeyTerms
@@ -24,7 +25,6 @@ from corral.service.accounts.services import AccountServices
 from corral.settings import Settings, load_settings
 from corral.store.runs import predictions
 from corral.store.store import Store
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, LiveServer, serving
 from tests.oracle.llama import TinyLlama
 from tests.server.gateway import renderers, scripted

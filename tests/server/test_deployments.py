@@ -14,10 +14,10 @@ import structlog
 from httpx2 import AsyncClient
 
 from corral import bootstrap
+from corral.checkpoints.tokenizers.byte_fallback import BYTE_PIECES, WORD_BORDER
 from corral.core.errors import BadSetting
 from corral.engines.stats import EnginePhase
 from corral.settings import Settings, load_settings
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, serving
 from tests.oracle.llama import TinyLlama
 from tests.server.calls import DOORS, Call

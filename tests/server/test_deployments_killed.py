@@ -20,10 +20,10 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.bootstrap import Server, build
+from corral.checkpoints.tokenizers.byte_fallback import BYTE_PIECES, WORD_BORDER
 from corral.deployments.deployment import Deployment
 from corral.engines.stats import EnginePhase
 from corral.settings import load_settings
-from corral.text.tokenizer import BYTE_PIECES, WORD_BORDER
 from tests.doors.live_server import SECRET, serving
 from tests.engines import DEADLINE_S
 from tests.oracle.llama import GQA, MHA, TinyLlama
