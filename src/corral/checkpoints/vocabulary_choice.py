@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from corral.checkpoints.source import CheckpointSource
+from corral.checkpoints.source import open_source
 from corral.checkpoints.tokenizers.bpe import BpeVocabulary, read_bpe
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.core.errors import CheckpointRefused
@@ -22,7 +23,7 @@ class ChosenVocabulary:
     """Files that were not tried."""
 
 
-def choose_vocabulary(source: CheckpointSource) -> ChosenVocabulary:
+def choose_vocabulary(checkpoint: Path) -> ChosenVocabulary:
     """Read the vocabularies of a checkpoint in their order, up to the first that is supported.
 
     A SentencePiece model is taken as it is: the library that can check it is not used here.
@@ -30,6 +31,7 @@ def choose_vocabulary(source: CheckpointSource) -> ChosenVocabulary:
     Raises:
         CheckpointRefused: there is none, or none is supported; the message names each file.
     """
+    source = open_source(checkpoint)
     files = source.vocabulary_files()
     refused: dict[str, CheckpointRefused] = {}
     for index, file in enumerate(files):
@@ -41,7 +43,7 @@ def choose_vocabulary(source: CheckpointSource) -> ChosenVocabulary:
         else:
             return ChosenVocabulary(vocabulary=vocabulary, bpe=bpe, refused=refused, others=files[index + 1 :])
     if not refused:
-        raise CheckpointRefused(f"{source.name} holds neither tokenizer.json nor tokenizer.model.")
+        raise CheckpointRefused(f"{checkpoint} holds neither tokenizer.json nor tokenizer.model.")
     raise joined_refusal(refused)
 
 

@@ -42,8 +42,7 @@ def load_tokenizer(checkpoint: Path) -> Tokenizer:
     Raises:
         CheckpointRefused: there is no supported tokenizer; the message names the file, field and value.
     """
-    chosen = choose_vocabulary(open_source(checkpoint))
-    return _load_chosen(chosen)
+    return _load_chosen(choose_vocabulary(checkpoint))
 
 
 def load_with_warnings(checkpoint: Path) -> LoadedTokenizer:
@@ -52,13 +51,12 @@ def load_with_warnings(checkpoint: Path) -> LoadedTokenizer:
     Raises:
         CheckpointRefused: there is no supported tokenizer; the message names the file, field and value.
     """
-    source = open_source(checkpoint)
-    chosen = choose_vocabulary(source)
+    chosen = choose_vocabulary(checkpoint)
     tokenizer = _load_chosen(chosen)
     file = chosen.vocabulary.file
     warnings = [f"{file} is used instead of {name}: {error}" for name, error in chosen.refused.items()]
     for other in chosen.others:
-        warnings += _differences(tokenizer, file, source, other)
+        warnings += _differences(tokenizer, file, open_source(checkpoint), other)
     return LoadedTokenizer(tokenizer=tokenizer, file=file, warnings=warnings)
 
 

@@ -53,8 +53,8 @@ class SafetensorsCheckpoint:
 
     def vocabulary(self) -> Vocabulary | None:
         """Get the vocabulary that prompts are encoded with; None if there is none."""
-        source = DirectorySource(self.path)
-        return choose_vocabulary(source).vocabulary if source.vocabulary_files() else None
+        is_there = DirectorySource(self.path).vocabulary_files()
+        return choose_vocabulary(self.path).vocabulary if is_there else None
 
     def read_rows(self, name: str, start: int, stop: int) -> Rows:
         """Read rows ``[start, stop)`` of a tensor as float32 ``(rows, columns)``; a vector is one row."""
