@@ -19,8 +19,7 @@ from corral.engine_kinds import available_memory_bytes, engine_kinds
 from corral.engines.stepper import Progress
 from corral.settings import Settings
 from corral.text.chat.encoder import PromptEncoder
-from corral.text.chat.format import chat_formats
-from corral.text.chat.recognition import Recognised
+from corral.text.chat.recognition import recognise
 from corral.text.load import load_tokenizer
 from corral.text.tokenizer import Tokenizer
 from corral.weights import ChosenDeployment, ListedDeployment, choose_deployments, listed_deployments
@@ -205,8 +204,7 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
 
 
 def _prompts(tokenizer: Tokenizer) -> PromptEncoder:
-    llama2 = chat_formats()["llama-2"]
-    return PromptEncoder(tokenizer, Recognised(format=llama2, default_system=None, evidence="The vocabulary fits it."))
+    return PromptEncoder(tokenizer, recognise(None, tokenizer, suggested="llama-2"))
 
 
 def _suggestions(catalog: Catalog, plans: Sequence[_Plan]) -> dict[str, str]:

@@ -5,14 +5,14 @@ from typing import Final
 
 from corral.core.errors import Unsupported
 from corral.core.generation import Message
+from corral.core.llama2_prompts import parse_llama2_prompt
 from corral.text.chat.control_tokens import ControlTokens
-from corral.text.chat.format import chat_formats
-from corral.text.chat.recognition import Recognised
+from corral.text.chat.recognition import Recognised, fitting_formats
 from corral.text.chat.render import ChatRenderer
 from corral.text.chat.runs import ControlToken, Run, encode_runs, least_tokens
 from corral.text.tokenizer import Tokenizer
 
-_NO_TEXT: Final = ""
+_LLAMA2: Final = "llama-2"
 
 
 class PromptEncoder:
@@ -22,24 +22,24 @@ class PromptEncoder:
     before it is encoded: encoding takes seconds for megabytes.
     """
 
-    def __init__(self, tokenizer: Tokenizer, chat: Recognised | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, chat: Recognised) -> None:
         """Prepare the encoder.
 
         Args:
             tokenizer: the deployment's.
-            chat: its chat format; None refuses chats. The vocabulary must have the format's control tokens.
+            chat: its chat format, which fits the vocabulary.
         """
         self.tokenizer: Final = tokenizer
         self.chat: Final = chat
         self._control = ControlTokens(tokenizer.control_ids)
-        self._renderer = None if chat is None else ChatRenderer(chat.format, default_system=chat.default_system)
-        ends = () if chat is None else chat.format.end
+        self._renderer = None if chat.format is None else ChatRenderer(chat.format, default_system=chat.default_system)
+        ends = () if chat.format is None else chat.format.end
         self._format_ends = [tokenizer.control_ids[token] for token in ends if token in tokenizer.control_ids]
 
     @property
     def format_name(self) -> str | None:
         """Name of the chat format; None if chats are refused."""
-        return None if self.chat is None else self.chat.format.name
+        return None if self.chat.format is None else self.chat.format.name
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -50,17 +50,17 @@ class PromptEncoder:
     def bos_text(self) -> str:
         """Text of the token at the start of each prompt; empty if there is none."""
         bos = self.tokenizer.bos_token_id
-        return _NO_TEXT if bos is None else self.control_text(bos)
+        return "" if bos is None else self.control_text(bos)
 
     @property
     def eos_text(self) -> str:
         """Text of the token that usually ends an answer; empty if there is none."""
         ends = self._format_ends or sorted(self.tokenizer.end_ids)
-        return self.control_text(ends[0]) if ends else _NO_TEXT
+        return self.control_text(ends[0]) if ends else ""
 
     def control_text(self, token_id: int) -> str:
         """Get the text that raw prompts write for a control token; empty for other tokens."""
-        return self._control.texts.get(token_id, _NO_TEXT)
+        return self._control.texts.get(token_id, "")
 
     def chat_runs(self, messages: Sequence[Message]) -> list[Run]:
         """Render a conversation for the model to answer.
@@ -72,10 +72,19 @@ class PromptEncoder:
         if self._renderer is None:
             raise Unsupported(
                 "The chat format of this model is not known, so it answers raw prompts only. Its operator can set "
-                f"chat_format to one of {', '.join(chat_formats())}.",
+                f"chat_format to one of {', '.join(fitting_formats(self.tokenizer))}.",
                 param="messages",
             )
         return self._renderer.render(messages)
+
+    def parse_llama2(self, text: str) -> tuple[Message, ...] | None:
+        """Parse a raw prompt in Llama 2's format to messages, for a deployment of another chat format.
+
+        None if the deployment has no other format, or *text* is not such a prompt.
+        """
+        if self.format_name in (None, _LLAMA2):
+            return None
+        return parse_llama2_prompt(text)
 
     def raw_runs(self, text: str) -> list[Run]:
         """Split a raw prompt at the control tokens that it writes, such as ``</s>``; one BOS counts at its start."""

@@ -64,6 +64,10 @@ class ChatFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Text between messages that are joined."""
     strip: bool = False
     """Whether white space around the content of each turn is removed."""
+    forget_before: str = ""
+    """Answers before the last question are written without what stands before the last such text: thoughts."""
+    continuing: str = ""
+    """Text in front of a final answer that is continued, unless ``forget_before`` is in it."""
     parameters: Mapping[str, str] = {}
     """Values of the names in ``system.opening``."""
     vocabulary: VocabularyEvidence | None = None

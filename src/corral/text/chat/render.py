@@ -47,6 +47,7 @@ class ChatRenderer:
         if not messages:
             raise InvalidRequest("messages must not be empty.", param="messages")
         turns = self._turns(messages)
+        self._forget_thoughts(turns)
         if turns[-1:] and turns[-1].role is Role.ASSISTANT:
             *closed, last = turns
         else:
@@ -68,6 +69,8 @@ class ChatRenderer:
 
     def _open(self, turn: _Turn) -> Iterator[Run]:
         yield from self._affixes[turn.role].prefix
+        if turn.text and self._format.forget_before not in turn.text:
+            yield self._format.continuing
         yield turn.text.lstrip() if self._format.strip else turn.text
 
     def _turns(self, messages: Sequence[Message]) -> list[_Turn]:
@@ -88,6 +91,15 @@ class ChatRenderer:
         affixes = self._format.system
         spoken[at] = _Turn(Role.USER, affixes.prefix + system + affixes.suffix + spoken[at].text)
         return spoken
+
+    def _forget_thoughts(self, turns: list[_Turn]) -> None:
+        thought_end = self._format.forget_before
+        if not thought_end:
+            return
+        last_question = max((index for index, turn in enumerate(turns) if turn.role is Role.USER), default=0)
+        for index, turn in enumerate(turns[:last_question]):
+            if turn.role is Role.ASSISTANT and thought_end in turn.text:
+                turns[index] = _Turn(turn.role, turn.text.rpartition(thought_end)[2].lstrip("\n"))
 
     def _split_system(self, turns: Iterable[_Turn]) -> tuple[str | None, list[_Turn]]:
         """Join the system messages of all positions, or take the default; and list the other turns."""

@@ -8,6 +8,7 @@ from corral.core.generation import Message
 from corral.core.llama2_prompts import MARKERS
 from corral.text.chat.encoder import PromptEncoder
 from corral.text.chat.format import chat_formats, parse_format
+from corral.text.chat.recognition import Recognised
 from corral.text.chat.render import ChatRenderer
 from tests.prompts import assistant, encoder, system, user
 from tests.unit.text.chat.byte_level import ByteLevelTokenizer
@@ -91,6 +92,13 @@ def written(name: str, messages: list[Message]) -> str:
             "Be kind.\n\n### Instruction:\nHi\n\n### Response:\nHello.\n\n### Instruction:\nBye\n\n### Response:\n",
             f"{ALPACA}\n\n### Instruction:\nHi\n\n### Response:\nThe answer is",
         ),
+        (
+            "qwen-3",
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+            "<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nThe answer is",
+        ),
         ("plain", "Hi\n\n", "Be kind.\n\nHi\n\nHello.\n\nBye\n\n", "Hi\n\nThe answer is"),
     ],
 )  # fmt: skip
@@ -154,6 +162,16 @@ def test_each_role_can_start_a_conversation() -> None:
     assert written("mistral-v3", [system("a")]) == "[INST]a\n\n[/INST]"
 
 
+def test_thoughts_of_earlier_answers_are_left_out_where_the_format_says_so() -> None:
+    thought, thinking = "<think>\nhm </think> no\n</think>\n\nb", "<think>\nso\n</think>\n\nd"
+    told = [user("a"), assistant(thought), user("c"), assistant(thinking)]
+    assert written("qwen-3", told) == (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+        "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n" + thinking
+    )
+    assert thought in written("chatml", told)
+
+
 @pytest.mark.parametrize("name", sorted(chat_formats()))
 def test_an_empty_conversation_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="messages must not be empty"):
@@ -202,8 +220,8 @@ def test_a_format_does_not_fit_a_vocabulary_that_has_its_markers_as_control_toke
 
 
 def test_a_deployment_without_a_format_refuses_chats_and_names_the_formats() -> None:
-    prompts = PromptEncoder(ByteLevelTokenizer([]), None)
-    with pytest.raises(Unsupported, match=r"chat_format to one of alpaca, chatml, llama-2, .*zephyr") as refusal:
+    prompts = PromptEncoder(ByteLevelTokenizer(["</s>"]), Recognised(format=None, evidence="The test says so."))
+    with pytest.raises(Unsupported, match="chat_format to one of alpaca, mistral-v1, plain, vicuna, zephyr") as refusal:
         prompts.chat_ids(HI)
     assert refusal.value.param == "messages"
     assert prompts.format_name is None
