@@ -128,13 +128,13 @@ def assemble(settings: Settings, on_progress: Callable[[Progress], None]) -> Ass
     """
     chosen = choose_deployments(settings)
     served = [_served(one) for one in chosen]
-    catalog = served_catalog(served, _price_book(settings, served))
     budget_bytes = settings.memory_budget or available_memory_bytes()
     kinds, cache_bytes = engine_kinds(settings), budget_bytes // _CACHE_SHARE // len(chosen)
     plans = [
         _plan(one, where.deployment, kinds[one.kind], cache_bytes=cache_bytes)
         for one, where in zip(chosen, served, strict=True)
     ]
+    catalog = served_catalog(_with_contexts(served, plans), _price_book(settings, served))
     _check_memory(plans, budget_bytes)
     gate = asyncio.Lock()
 
@@ -155,6 +155,14 @@ def assemble(settings: Settings, on_progress: Callable[[Progress], None]) -> Ass
 def _served(chosen: ChosenDeployment) -> ServedCheckpoint:
     served = ServedCheckpoint(deployment=chosen.name, path=chosen.path, names=chosen.names, stands_in=chosen.stands_in)
     return replace(served, deployment=deployment_name(served))
+
+
+def _with_contexts(served: Sequence[ServedCheckpoint], plans: Sequence[_Plan]) -> list[ServedCheckpoint]:
+    """Add the context that each engine serves, which may be shorter than that of the configuration."""
+    return [
+        replace(one, context_tokens=plan.kind.limits(plan.chosen.path, plan.options).context_tokens)
+        for one, plan in zip(served, plans, strict=True)
+    ]
 
 
 def _plan(chosen: ChosenDeployment, name: str, kind: EngineKind, *, cache_bytes: int) -> _Plan:

@@ -97,6 +97,8 @@ class ServedCheckpoint:
     """What the operator says that the weights are, or what they were pulled as."""
     stands_in: bool = False
     """Let them answer to the names of known models that no deployment holds, free and marked as a stand-in."""
+    context_tokens: int | None = None
+    """Context that their engine serves; None is that of the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +193,7 @@ def _look_at(checkpoint: ServedCheckpoint) -> _Weights:
             name="demo",
             held=(DEMO,),
             digest=weights_digest(checkpoint.path),
-            context_tokens=card.context_tokens,
+            context_tokens=checkpoint.context_tokens or card.context_tokens,
             created=card.created,
             stands_in=checkpoint.stands_in,
         )
@@ -204,7 +206,8 @@ def _look_at(checkpoint: ServedCheckpoint) -> _Weights:
         name=held[0].rpartition("/")[2],
         held=held,
         digest=weights_digest(checkpoint.path),
-        context_tokens=_positive(config.get("max_position_embeddings"), otherwise=DEFAULT_CONTEXT_TOKENS),
+        context_tokens=checkpoint.context_tokens
+        or _positive(config.get("max_position_embeddings"), otherwise=DEFAULT_CONTEXT_TOKENS),
         created=source.modified_s,
         stands_in=checkpoint.stands_in,
     )

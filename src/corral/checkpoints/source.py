@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from corral.checkpoints.config import Config
-from corral.checkpoints.config_kinds import check_kind
 from corral.checkpoints.directory import CONFIG, check_described, list_names
 from corral.checkpoints.gguf import GgufFile
 from corral.checkpoints.gguf_config import gguf_config
 from corral.checkpoints.gguf_names import model_name, part_paths
 from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
+from corral.checkpoints.quantization import check_unquantized
 from corral.checkpoints.regular_file import read_whole
 from corral.checkpoints.tokenizers.declared import TOKENIZER_CONFIG, read_declared
 from corral.checkpoints.vocabulary import Declared, Vocabulary, VocabularyKind
@@ -113,7 +113,7 @@ class DirectorySource:
         """Read ``config.json``."""
         check_described(self._path, list_names(self._path))
         config = Config(file=CONFIG, values=read_json(self._path / CONFIG))
-        check_kind(config)
+        check_unquantized(config)
         return config
 
     def read_generation_config(self) -> Config | None:

@@ -206,18 +206,6 @@ def test_quantized_weights_are_refused_with_what_to_use(config: dict[str, object
     assert "Use the model's original repository (BF16, F16 or F32 safetensors)" in message
 
 
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"vision_config": {"hidden_size": 1024}}, "vision_config says that the model reads images or sound"),
-        ({"audio_config": {}}, "audio_config says that the model reads"),
-        ({"is_encoder_decoder": True}, "is_encoder_decoder is true; only models with a decoder alone"),
-    ],
-)
-def test_models_of_more_than_text_are_refused(config: dict[str, object], said: str, tmp_path: Path) -> None:
-    assert said in refusal(directory_of(tmp_path, ["model.safetensors"], **config))
-
-
 def test_null_quantization_is_no_quantization(tmp_path: Path) -> None:
     replace(MHA, extra_config={"quantization_config": None}).write(tmp_path)
     with open_checkpoint(tmp_path):

@@ -1,5 +1,6 @@
 """What a load will take and give, from a checkpoint's files alone: for the gateway, which loads nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.engines.openvino.content import model_key, weights_content, weights_id
 from corral.engines.openvino.options import OpenVinoOptions
-from corral.engines.openvino.quantize import plan_tensors
+from corral.engines.openvino.quantize import StoredTensor, plan_tensors
 
 WORKER_BYTES = 192 * 2**20
 """A worker without weights and KV cache: 140 MiB were measured, most of them OpenVINO's code."""
@@ -35,7 +36,6 @@ def look_ahead(options: OpenVinoOptions) -> Outlook:
     try:
         with open_checkpoint(path) as checkpoint:
             plan = plan_tensors(checkpoint.shape, options.weights, checkpoint.held)
-            largest_elements = max(tensor.rows * tensor.columns for tensor in plan)
             cache = ModelCache(Path(options.cache_dir))
             digest = cache.recall_files(checkpoint.files)
             content = None if digest is None else weights_content(checkpoint, digest)
@@ -44,9 +44,14 @@ def look_ahead(options: OpenVinoOptions) -> Outlook:
     is_converted = content is not None and cache.has(model_key(content, options.weights))
     return Outlook(
         weights_bytes=plan[-1].end,
-        conversion_bytes=0 if is_converted else plan[-1].end + 8 * largest_elements,
+        conversion_bytes=0 if is_converted else conversion_bytes(plan),
         weights_id=None if content is None else weights_id(content, options.weights),
     )
+
+
+def conversion_bytes(plan: Sequence[StoredTensor]) -> int:
+    """Compute the peak memory of a conversion: the written weights, and the largest tensor twice as float32."""
+    return plan[-1].end + 8 * max(tensor.rows * tensor.columns for tensor in plan)
 
 
 def _size_bytes(path: Path) -> int:

@@ -1,7 +1,4 @@
-"""Recognise checkpoints by fields of ``config.json`` whose weights are no plain floats, or no text model's.
-
-Architectures are checked where the sizes are read; this finds what would be refused there without saying why.
-"""
+"""Recognise weights that were quantized by another program, from ``config.json``."""
 
 from collections.abc import Mapping
 from typing import Final, cast
@@ -9,38 +6,27 @@ from typing import Final, cast
 from corral.checkpoints.config import Config, as_written
 from corral.core.errors import CheckpointRefused
 
-_QUANTIZATIONS: Final = ("quantization_config", "compression_config")
+_FIELDS: Final = ("quantization_config", "compression_config")
 _MLX: Final = "quantization"
-_OTHER_INPUTS: Final = ("vision_config", "audio_config")
 _INSTEAD: Final = (
     "Use the model's original repository (BF16, F16 or F32 safetensors), which `--quantize int8` or `int4` stores "
     "smaller, or a GGUF file of it"
 )
 
 
-def check_kind(config: Config) -> None:
-    """Refuse a configuration of quantized weights, or of a model that is not for text alone.
+def check_unquantized(config: Config) -> None:
+    """Refuse a configuration of quantized weights.
 
     Raises:
-        CheckpointRefused: the message names the field and its value.
+        CheckpointRefused: the message names the field, its value, and what to use instead.
     """
-    for field in _QUANTIZATIONS:
+    for field in _FIELDS:
         value = config.get(field)
         if isinstance(value, dict):
             raise _quantized(config, field, cast("Mapping[str, object]", value))
     mlx = config.get(_MLX)
     if isinstance(mlx, dict) and "bits" in mlx:
         raise _quantized(config, _MLX, cast("Mapping[str, object]", mlx))
-    for field in _OTHER_INPUTS:
-        if isinstance(config.get(field), dict):
-            raise CheckpointRefused(
-                f"{config.file}: {field} says that the model reads images or sound; only models of text are served. "
-                "Use the text model that it was made from."
-            )
-    if config.get("is_encoder_decoder") is True:
-        raise CheckpointRefused(
-            f"{config.file}: is_encoder_decoder is true; only models with a decoder alone are served, such as Llama."
-        )
 
 
 def _quantized(config: Config, field: str, value: Mapping[str, object]) -> CheckpointRefused:
