@@ -20,8 +20,7 @@ from corral.engines.stepper import Progress
 from corral.settings import Settings
 from corral.text.chat.encoder import PromptEncoder
 from corral.text.chat.recognition import recognise
-from corral.text.load import load_tokenizer
-from corral.text.tokenizer import Tokenizer
+from corral.text.served_tokenizer import ServedTokenizer, load_served_tokenizer
 from corral.weights import ChosenDeployment, ListedDeployment, choose_deployments, listed_deployments
 
 _CACHE_SHARE = 4
@@ -105,7 +104,7 @@ def _look_at(
     chosen = plan = fault = None
     try:
         chosen = listed.choose()
-        load_tokenizer(chosen.path)
+        load_served_tokenizer(chosen.path)
         plan = _plan(chosen, _served(chosen).deployment, kinds[chosen.kind], cache_bytes=cache_bytes)
     except CorralError as error:
         fault = error
@@ -201,7 +200,7 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
     return Deployment(
         name=plan.name,
         engine=plan.kind.build(path, plan.options, terms),
-        prompts=_prompts(load_tokenizer(path)),
+        prompts=_prompts(load_served_tokenizer(path)),
         kind=plan.chosen.kind,
         load=LoadPolicy(plan.chosen.load),
         idle_unload_s=plan.chosen.idle_unload_s,
@@ -211,8 +210,9 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
     )
 
 
-def _prompts(tokenizer: Tokenizer) -> PromptEncoder:
-    return PromptEncoder(tokenizer, recognise(None, tokenizer, suggested="llama-2"))
+def _prompts(loaded: ServedTokenizer) -> PromptEncoder:
+    tokenizer = loaded.tokenizer
+    return PromptEncoder(tokenizer, recognise(None, tokenizer, suggested="llama-2"), config_ends=loaded.end_ids)
 
 
 def _suggestions(catalog: Catalog, plans: Sequence[_Plan]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from corral.engines.openvino.memory import BLOCK_TOKENS
 from corral.engines.openvino.options import KvPrecision, OpenVinoOptions, WeightsFormat
 from corral.engines.stepper import Report
 from corral.settings import DeploymentSettings, OpenVinoSettings, Settings
-from corral.text.load import load_tokenizer
+from corral.text.served_tokenizer import load_served_tokenizer
 
 if TYPE_CHECKING:
     from corral.catalog.hub import Hub
@@ -222,12 +222,12 @@ class _OpenVinoCheckpoints:
 
     def check_description(self, directory: Path) -> None:
         check_config(directory)
-        load_tokenizer(directory)
+        load_served_tokenizer(directory)
 
     def convert(self, path: Path, quantize: Quantization, report: Report) -> None:
         from corral.engines.openvino.stepper import convert_ahead  # noqa: PLC0415 - loads OpenVINO; a server never does
 
-        load_tokenizer(path)
+        load_served_tokenizer(path)
         options = OpenVinoOptions(
             checkpoint=str(path.absolute()),
             cache_dir=str(cache_dir(self._settings)),

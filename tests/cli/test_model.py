@@ -103,6 +103,8 @@ def bend(checkpoint: Path, how: str) -> None:
             (checkpoint / "tokenizer.json").unlink()
         case "no weights":
             (checkpoint / "model.safetensors").unlink()
+        case "another tokenizer":
+            (checkpoint / "tokenizer.json").write_text(json.dumps(document_of([*PIECES, "more"], [])))
         case "cut weights":
             weights = checkpoint / "model.safetensors"
             weights.write_bytes(weights.read_bytes()[:-100])
@@ -114,6 +116,7 @@ def bend(checkpoint: Path, how: str) -> None:
     ("how", "what"),
     [
         ("no tokenizer", "holds neither tokenizer.json nor tokenizer.model"),
+        ("another tokenizer", f"the model in config.json has {len(PIECES)} (vocab_size)"),
         ("no weights", "holds no weights"),
         ("cut weights", "model.safetensors"),
         ("nothing at all", "is neither a directory nor a file"),

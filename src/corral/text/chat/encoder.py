@@ -1,6 +1,6 @@
 """Encode chats and raw prompts for one deployment."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from corral.core.errors import Unsupported
@@ -22,18 +22,20 @@ class PromptEncoder:
     before it is encoded: encoding takes seconds for megabytes.
     """
 
-    def __init__(self, tokenizer: Tokenizer, chat: Recognised) -> None:
+    def __init__(self, tokenizer: Tokenizer, chat: Recognised, *, config_ends: Collection[int] = ()) -> None:
         """Prepare the encoder.
 
         Args:
             tokenizer: the deployment's.
             chat: its chat format, which fits the vocabulary.
+            config_ends: tokens that end an answer by the checkpoint's configuration.
         """
         self.tokenizer: Final = tokenizer
         self.chat: Final = chat
         self._control = ControlTokens(tokenizer.control_ids)
         self._renderer = None if chat.format is None else ChatRenderer(chat.format, default_system=chat.default_system)
         ends = () if chat.format is None else chat.format.end
+        self._config_ends = frozenset(config_ends)
         self._format_ends = [tokenizer.control_ids[token] for token in ends if token in tokenizer.control_ids]
 
     @property
@@ -43,8 +45,8 @@ class PromptEncoder:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: those of the chat format and those of the vocabulary."""
-        return self.tokenizer.end_ids.union(self._format_ends)
+        """Tokens that end an answer: those of the chat format, the vocabulary and the configuration."""
+        return self.tokenizer.end_ids.union(self._format_ends, self._config_ends)
 
     @property
     def bos_text(self) -> str:
