@@ -72,6 +72,7 @@ def request(
     ignore_eos: bool = False,
     flow: str = "",
     constraint: Constraint | None = None,
+    low_priority: bool = False,
 ) -> EngineRequest:
     """An engine request with defaults fit for tests."""
     return EngineRequest(
@@ -84,6 +85,7 @@ def request(
         ignore_eos=ignore_eos,
         flow=flow,
         constraint=constraint,
+        low_priority=low_priority,
     )
 
 

@@ -1,16 +1,18 @@
 """Admission: which waiting sequence joins which worker's batch, and when.
 
 A sequence is submitted to one worker whose own free room holds it: room is never added up over workers. Sequences
-whose worker died come first, and move to whichever worker takes them.
+whose worker died come first, and move to whichever worker takes them. Sequences of low priority come last: they are
+submitted while no other sequence waits, and leave their worker for one that needs the room.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from corral.engines.base import EngineInfo
+from corral.engines.base import EngineInfo, EngineRequest
 from corral.engines.batch import WorkerBatch
 from corral.engines.fair_queue import FairQueue
 from corral.engines.placement import Placement
+from corral.engines.preemption import interrupted_readers, may_read, victims_for
 from corral.engines.sequences import QueuedSequence
 
 SUSPECT_DEATHS = 2
@@ -25,6 +27,7 @@ class Admission:
         self._batches = batches
         self._placement = placement
         self._queue = FairQueue()
+        self._low_priority = FairQueue()
         self._returned: deque[QueuedSequence] = deque()
         """Sequences whose worker died; served before all others."""
         self._next_key = 1
@@ -34,7 +37,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Sequences that are not submitted."""
-        return len(self._queue) + len(self._returned)
+        return len(self._queue) + len(self._returned) + len(self._low_priority)
 
     @property
     def submitted(self) -> int:
@@ -62,18 +65,27 @@ class Admission:
         reserved = self._reserved()
         return self.has_suspects and not any(self._is_open(batch, reserved) for batch in self._batches)
 
-    def waiting_of(self, flow: str) -> int:
-        """Sequences of one flow that wait for their first worker."""
-        return self._queue.waiting_of(flow)
+    def may_wait(self, request: EngineRequest, *, max_waiting: int) -> bool:
+        """Whether one more sequence may wait, of *max_waiting* of its priority.
+
+        A flow may have as many as it leaves places for others.
+        """
+        queue = self._queue_of(request)
+        waiting = len(queue) if request.low_priority else len(queue) + len(self._returned)
+        return queue.waiting_of(request.flow) < max_waiting - waiting
+
+    def _queue_of(self, request: EngineRequest) -> FairQueue:
+        return self._low_priority if request.low_priority else self._queue
 
     def append(self, sequence: QueuedSequence) -> None:
         """Add a sequence at the end of its flow."""
-        self._queue.append(sequence)
+        self._queue_of(sequence.request).append(sequence)
 
     def in_order(self) -> Iterator[QueuedSequence]:
         """Waiting sequences in the order in which they would be served if each fitted and none came or left."""
         yield from self._returned
         yield from self._queue
+        yield from self._low_priority
 
     def admit(self) -> Iterator[tuple[WorkerBatch, int, QueuedSequence]]:
         """Submit sequences while they fit; yields each with its batch and its new key.
@@ -86,7 +98,7 @@ class Admission:
             if sequence in self._returned:
                 self._returned.remove(sequence)
             else:
-                self._queue.take(sequence)
+                self._queue_of(sequence.request).take(sequence)
             self._placement.placed(batch, sequence)
             yield batch, self._submit(sequence, batch), sequence
 
@@ -103,8 +115,9 @@ class Admission:
             return None if batch is None else (returned, batch)
         if self.is_paused:
             return None
+        queue = self._queue if len(self._queue) else self._low_priority
         held_up: list[QueuedSequence] = []
-        for sequence in self._queue.heads():
+        for sequence in queue.heads():
             is_patient = all(one.overtaken_tokens + sequence.cost_tokens <= one.cost_tokens for one in held_up)
             if is_patient and (batch := self._choose(sequence, reserved)) is not None:
                 for one in held_up:
@@ -118,6 +131,8 @@ class Admission:
             candidates = [batch for batch in self._batches if not batch.submitted and batch.has_room(sequence)]
         else:
             candidates = [b for b in self._batches if self._is_open(b, reserved) and b.has_room(sequence)]
+        if sequence.request.low_priority:
+            candidates = [batch for batch in candidates if may_read(sequence, batch)]
         return self._placement.choose(sequence, candidates, self._batches)
 
     def _is_open(self, batch: WorkerBatch, reserved: WorkerBatch | None) -> bool:
@@ -132,6 +147,24 @@ class Admission:
         return min(
             expected, key=lambda batch: (not batch.computes_suspect, batch.submitted, not batch.is_ready), default=None
         )
+
+    def make_room(self) -> list[tuple[WorkerBatch, int]]:
+        """Take sequences of low priority off their workers for others; returns batch and key of each, to be cancelled.
+
+        Their blocks stay reserved until the workers confirm, one step later.
+        """
+        victims = list(interrupted_readers(self._batches))
+        if len(self._queue) and not self.is_paused and any(batch.low_priority for batch in self._batches):
+            reserved = self._reserved()
+            victims += victims_for(self._queue, [b for b in self._batches if self._is_open(b, reserved)])
+        cancelled: list[tuple[WorkerBatch, int]] = []
+        for batch, sequence in victims:
+            key = sequence.key
+            if key is not None and batch.cancel(key):
+                sequence.evictions += 1
+                self._low_priority.put_back(sequence)
+                cancelled.append((batch, key))
+        return cancelled
 
     def resubmit(self, sequence: QueuedSequence, batch: WorkerBatch) -> int:
         """Give a submitted sequence a new key in the same batch. The caller cancels the old key."""
@@ -154,7 +187,7 @@ class Admission:
         if sequence in self._returned:
             self._returned.remove(sequence)
         else:
-            self._queue.remove(sequence)
+            self._queue_of(sequence.request).remove(sequence)
         return None
 
     def worker_ready(self, batch: WorkerBatch, info: EngineInfo) -> None:
@@ -166,7 +199,10 @@ class Admission:
         batch.is_lost = True
 
     def worker_died(self, batch: WorkerBatch) -> list[QueuedSequence]:
-        """Put a worker's sequences back in front, suspects first, in their old order; returns them."""
+        """Put a worker's sequences back in front, suspects first, in their old order; returns them.
+
+        Those of low priority go to the front of their own queue, unless they are suspects.
+        """
         self._placement.died(batch, blamed=batch.computes_suspect)
         orphans = batch.clear()
         for sequence in orphans:
@@ -174,7 +210,11 @@ class Admission:
             sequence.suspicion += 1
             sequence.is_suspect = sequence.suspicion >= SUSPECT_DEATHS
         orphans.sort(key=lambda sequence: not sequence.is_suspect)
-        self._returned.extendleft(reversed(orphans))
+        for sequence in reversed(orphans):
+            if sequence.request.low_priority and not sequence.is_suspect:
+                self._low_priority.put_back(sequence)
+            else:
+                self._returned.appendleft(sequence)
         return orphans
 
     def acquit(self, sequence: QueuedSequence) -> None:
@@ -207,7 +247,7 @@ class Admission:
 
     def drain_waiting(self) -> list[QueuedSequence]:
         """Forget the sequences that wait for their first worker; returns them."""
-        return self._queue.clear()
+        return [*self._queue.clear(), *self._low_priority.clear()]
 
     def drain(self) -> list[QueuedSequence]:
         """Forget all sequences; returns them."""

@@ -40,6 +40,8 @@ class EngineRequest:
     again. Fewer than the whole answer."""
     flow: str = ""
     """Queue share that this counts against: the account."""
+    low_priority: bool = False
+    """Start only while no request of normal priority waits, and make way for one that needs the room."""
     ignore_eos: bool = False
     """Generate ``max_new_tokens``, whatever ``stop_ids`` says: benchmarks and tests."""
 

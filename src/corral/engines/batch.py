@@ -1,7 +1,7 @@
 """The sequences of one worker, and the room it has left: KV blocks and places in its batch.
 
-A sequence holds, from the moment it is submitted, KV blocks for its prompt and its whole answer. So nothing that runs
-has to be preempted, and no engine ever ends a sequence for lack of cache.
+A sequence holds, from the moment it is submitted, KV blocks for its prompt and its whole answer. So no engine ever ends
+a sequence for lack of cache, and only sequences of low priority are ever taken off a worker: see ``preemption``.
 """
 
 from collections.abc import Collection
@@ -52,11 +52,35 @@ class WorkerBatch:
         return sum(sequence.cost_tokens - len(sequence.emitted) for sequence in self._submitted.values())
 
     @property
+    def low_priority(self) -> list[QueuedSequence]:
+        """Submitted sequences of low priority that still have a reader, in the order of submission."""
+        return [sequence for sequence in self._submitted.values() if sequence.request.low_priority]
+
+    @property
+    def leaving(self) -> int:
+        """Cancelled sequences whose end the worker has not confirmed."""
+        return len(self._leaving)
+
+    @property
+    def leaving_blocks(self) -> int:
+        """Blocks that these still hold."""
+        return sum(self._leaving.values())
+
+    @property
     def missing_tokens(self) -> int:
-        """Tokens reserved minus all there is room for: negative while there is room, 0 without KV blocks."""
+        """Tokens reserved for normal priority minus all there is room for: negative while there is room.
+
+        0 without KV blocks.
+        """
         if self.info is None or self.info.kv_blocks is None or self.info.kv_block_tokens is None:
             return 0
-        return (self.kv_blocks_reserved - self.info.kv_blocks) * self.info.kv_block_tokens
+        held_blocks = self.kv_blocks_reserved - sum(map(self.blocks_of, self.low_priority))
+        return (held_blocks - self.info.kv_blocks) * self.info.kv_block_tokens
+
+    @property
+    def missing_places(self) -> int:
+        """Sequences of normal priority minus the places in the batch: negative while there is one."""
+        return self.submitted - len(self.low_priority) - self.max_sequences
 
     def blocks_of(self, sequence: QueuedSequence) -> int:
         """Blocks for the prompt and the whole answer, rounded up; 0 for an engine without KV blocks."""

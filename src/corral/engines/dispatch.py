@@ -84,18 +84,25 @@ class Dispatcher:
                 self._step_began_s[batch.index] = asyncio.get_running_loop().time()
             sequence.place(0)
             self.workers[batch.index].worker.submit(key, sequence.submission())
+        for left in self.admission.make_room():
+            self._cancel(left)
         self._positions.schedule()
 
     def estimate_wait_s(self, sequence: QueuedSequence) -> float | None:
-        """Tell a waiting sequence its position; returns the expected seconds until its turn, None if unknown."""
+        """Tell a waiting sequence its position; returns the expected seconds until its turn, None if unknown.
+
+        The turn of one of low priority cannot be foreseen: it depends on who comes until then.
+        """
         ahead = list(takewhile(lambda one: one is not sequence, self.admission.in_order()))
         sequence.place(len(ahead) + 1)
+        if sequence.request.low_priority:
+            return None
         batches = [worker.batch for worker in self.workers if not worker.batch.is_lost]
         return self.estimator.wait_s(
-            running=[one for batch in batches for one in batch.sequences],
+            running=[one for batch in batches for one in batch.sequences if not one.request.low_priority],
             ahead=ahead,
             tokens=sum(one.cost_tokens for one in (*ahead, sequence)) + sum(batch.missing_tokens for batch in batches),
-            sequences=len(ahead) + 1 + sum(batch.submitted - batch.max_sequences for batch in batches),
+            sequences=len(ahead) + 1 + sum(batch.missing_places for batch in batches),
             workers=max(1, len(batches)),
         )
 

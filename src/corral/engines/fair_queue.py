@@ -79,6 +79,13 @@ class FairQueue:
             }
         flow.tag += sequence.cost_tokens
 
+    def put_back(self, sequence: QueuedSequence) -> None:
+        """Return a sequence that was served to the front of its flow, and its cost to the flow."""
+        flow = self._flows.setdefault(sequence.request.flow, _Flow(self._served_tag))
+        flow.tag -= sequence.cost_tokens
+        flow.waiting.appendleft(sequence)
+        self._waiting += 1
+
     def remove(self, sequence: QueuedSequence) -> None:
         """Remove a sequence that no longer wants to be served, if it is here."""
         flow = self._flows.get(sequence.request.flow)

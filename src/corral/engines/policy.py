@@ -9,9 +9,10 @@ class QueuePolicy:
     """Limits of waiting, and of retries after workers died."""
 
     max_waiting: int = 1024
-    """Most waiting sequences. A flow may have as many as it leaves places for others: alone half of these."""
+    """Most waiting sequences of each priority. A flow may have as many as it leaves places for others: alone half."""
     max_queue_wait_s: float = 60.0
-    """A request is refused if it is expected to wait longer for its turn, or for the load of the model."""
+    """A request is refused if it is expected to wait longer for its turn, or for the load of the model. Requests of low
+    priority wait for any time."""
     max_deaths: int = 3
     """A sequence fails after this many workers died on it without progress; after twice as many with progress."""
     max_recovery_s: float = 30.0

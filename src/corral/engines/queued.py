@@ -203,13 +203,12 @@ class QueuedEngine:
     @asynccontextmanager
     async def open(self, request: EngineRequest) -> AsyncGenerator[EngineRun]:
         """Compute one request; see ``Engine.open``."""
-        self._check_open()
+        self._check_open(is_patient=request.low_priority)
         check_request(request, self.limits)
         if request.constraint is not None and not self._policy.takes_unchecked:
             request = await self._checked(request)
-            self._check_open()
-        admission = self._dispatcher.admission
-        if admission.waiting_of(request.flow) >= self._policy.max_waiting - admission.waiting:
+            self._check_open(is_patient=request.low_priority)
+        if not self._dispatcher.admission.may_wait(request, max_waiting=self._policy.max_waiting):
             raise Overloaded("Too many requests are waiting; try again soon.", retry_after_s=RETRY_AFTER_S)
         sequence = QueuedSequence(request, can_replay=self.capabilities.deterministic_replay)
         self._dispatcher.enqueue(sequence)
@@ -224,14 +223,14 @@ class QueuedEngine:
             raise InvalidRequest("Answers of this model cannot be constrained.", param="response_format")
         return replace(request, constraint=await self._checker.check(request))
 
-    def _check_open(self) -> None:
-        """Refuse a request that could not be computed, or not soon enough."""
+    def _check_open(self, *, is_patient: bool) -> None:
+        """Refuse a request that could not be computed, or not soon enough unless *is_patient*."""
         self._dispatcher.load.check()
         if self._is_closed or not (self._is_running or self._policy.accepts_while_unloaded):
             raise EngineUnavailable("The engine is shut down.")
         self._dispatcher.recovery.check_open()
         expected_s = self._expected_load_s() if self._dispatcher.load.is_pending else None
-        if expected_s is not None:
+        if expected_s is not None and not is_patient:
             self._check_patience(expected_s, "until the model is loaded", ModelLoading)
 
     def _check_wait(self, sequence: QueuedSequence) -> None:

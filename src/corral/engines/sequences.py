@@ -41,6 +41,10 @@ class QueuedSequence:
         """All tokens so far, those of an earlier process included."""
         self.continued = False
         """See ``EngineRun.continued``."""
+        self.reads_prompt = False
+        """Whether a worker has the sequence and has not answered yet: it computes the prompt."""
+        self.evictions = 0
+        """Times it was taken off a worker for a sequence of normal priority."""
         self._replayed: list[int] | None = None
         self._can_replay = can_replay
         self._prefixes: tuple[int, ...] | None = None
@@ -60,6 +64,17 @@ class QueuedSequence:
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self._end is not None or self._error is not None
+
+    @property
+    def can_make_way(self) -> bool:
+        """Whether it may be taken off its worker for a sequence of normal priority, to go on later."""
+        can_go_on = self._can_replay or not self.emitted or self.request.constraint is None
+        return self.request.low_priority and not self.is_suspect and can_go_on
+
+    @property
+    def known_tokens(self) -> int:
+        """Tokens that a worker reads before it gives a new one: the prompt and what was emitted before."""
+        return len(self.request.prompt_ids) + len(self.emitted)
 
     @property
     def unread_tokens(self) -> int:
@@ -112,6 +127,7 @@ class QueuedSequence:
         replayed from its start if the engine gives the same tokens again, and those that the reader has are dropped.
         """
         request = replace(self.request, echo=self._echo_due)
+        self.reads_prompt = True
         if not self.emitted:
             return request
         sampling = request.sampling
@@ -135,6 +151,7 @@ class QueuedSequence:
         None: a replay gave other tokens; the sequence must be submitted anew, unless it is over.
         """
         ids, logprobs = list(output.ids), list(output.logprobs)
+        self.reads_prompt = False
         if output.prompt_logprobs is not None and self._echo_due:
             self._echo_due = False
             self._prompt_logprobs = output.prompt_logprobs[: len(self.request.prompt_ids) - 1]
