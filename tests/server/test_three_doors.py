@@ -50,7 +50,7 @@ async def made(tmp_path: Path) -> AsyncIterator[Server]:
 async def _tokens(server: Server, http: AsyncClient, path: str, body: dict[str, Any]) -> tuple[object, ...]:
     answer = await http.post(path, json=body, headers={"prefer": "wait"})
     assert answer.status_code in (200, 201), answer.text
-    caller = await server.keys.authenticate(SECRET)
+    caller = await server.account_services.keys.authenticate(SECRET)
     assert caller is not None
     newest = (await server.predictions.page(caller))[0]
     assert newest.receipt is not None
