@@ -6,20 +6,20 @@ import pytest
 
 from corral.text.chat.format import ChatFormat, chat_formats
 from corral.text.tokenizer import Tokenizer
-from tests.unit.text.chat.byte_level import ByteLevelTokenizer
+from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
 
-def byte_level(chat_format: ChatFormat, *, bos: bool) -> ByteLevelTokenizer:
+def made_for(chat_format: ChatFormat, *, bos: bool) -> Tokenizer:
     """A byte-level tokenizer with the control tokens of a format."""
     control = ["<|begin|>", *dict.fromkeys((*chat_format.control, *chat_format.end)), "<|other|>"]
-    return ByteLevelTokenizer(control, bos="<|begin|>" if bos else None, ends=chat_format.end[:1])
+    return byte_level_tokenizer(control, bos="<|begin|>" if bos else None, ends=chat_format.end[:1])
 
 
 @pytest.fixture(scope="session")
 def vocabularies(demo: Tokenizer) -> Callable[[ChatFormat], list[Tokenizer]]:
     """Get the tokenizers that fit a format: the demo's, and byte-level ones with and without a BOS."""
     made = {
-        name: [byte_level(chat_format, bos=True), byte_level(chat_format, bos=False)]
+        name: [made_for(chat_format, bos=True), made_for(chat_format, bos=False)]
         for name, chat_format in chat_formats().items()
     }
 

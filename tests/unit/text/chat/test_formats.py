@@ -11,7 +11,7 @@ from corral.text.chat.format import chat_formats, parse_format
 from corral.text.chat.recognition import Recognised
 from corral.text.chat.render import ChatRenderer
 from tests.prompts import assistant, encoder, system, user
-from tests.unit.text.chat.byte_level import ByteLevelTokenizer
+from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
 HI = [user("Hi")]
 FULL = [system("Be kind."), user("Hi"), assistant("Hello."), user("Bye")]
@@ -206,21 +206,21 @@ def test_a_format_that_is_not_valid_is_refused_by_its_key(document: str, said: s
 
 def test_a_format_needs_its_control_tokens_in_the_vocabulary() -> None:
     chatml = chat_formats()["chatml"]
-    assert chatml.misfit(ByteLevelTokenizer(["<|im_start|>", "<|im_end|>"])) is None
-    assert chatml.misfit(ByteLevelTokenizer(["<|im_start|>"])) == (
+    assert chatml.misfit(byte_level_tokenizer(["<|im_start|>", "<|im_end|>"])) is None
+    assert chatml.misfit(byte_level_tokenizer(["<|im_start|>"])) == (
         "The chat format chatml needs the control token <|im_end|>, which is not in the vocabulary."
     )
 
 
 def test_a_format_does_not_fit_a_vocabulary_that_has_its_markers_as_control_tokens() -> None:
-    assert chat_formats()["zephyr"].misfit(ByteLevelTokenizer(["</s>", "<|user|>"])) == (
+    assert chat_formats()["zephyr"].misfit(byte_level_tokenizer(["</s>", "<|user|>"])) == (
         "The chat format zephyr writes <|user|> as text, but it is a control token of the vocabulary."
     )
-    assert chat_formats()["mistral-v1"].misfit(ByteLevelTokenizer(["</s>", "[INST]", "[/INST]"])) is not None
+    assert chat_formats()["mistral-v1"].misfit(byte_level_tokenizer(["</s>", "[INST]", "[/INST]"])) is not None
 
 
 def test_a_deployment_without_a_format_refuses_chats_and_names_the_formats() -> None:
-    prompts = PromptEncoder(ByteLevelTokenizer(["</s>"]), Recognised(format=None, evidence="The test says so."))
+    prompts = PromptEncoder(byte_level_tokenizer(["</s>"]), Recognised(format=None, evidence="The test says so."))
     with pytest.raises(Unsupported, match="chat_format to one of alpaca, mistral-v1, plain, vicuna, zephyr") as refusal:
         prompts.chat_ids(HI)
     assert refusal.value.param == "messages"
@@ -229,11 +229,11 @@ def test_a_deployment_without_a_format_refuses_chats_and_names_the_formats() -> 
 
 
 def test_the_end_ids_are_those_of_the_format_and_of_the_vocabulary() -> None:
-    tokenizer = ByteLevelTokenizer(["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|stop|>"], ends=["<|stop|>"])
+    tokenizer = byte_level_tokenizer(["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|stop|>"], ends=["<|stop|>"])
     assert encoder(tokenizer, "chatml").end_ids == {
         tokenizer.control_ids[text] for text in ("<|im_end|>", "<|endoftext|>", "<|stop|>")
     }
     assert encoder(tokenizer, "plain").end_ids == tokenizer.end_ids
     assert encoder(tokenizer, "chatml").eos_text == "<|im_end|>"
     assert encoder(tokenizer, "plain").eos_text == "<|stop|>"
-    assert encoder(ByteLevelTokenizer([]), "plain").eos_text == ""
+    assert encoder(byte_level_tokenizer([]), "plain").eos_text == ""

@@ -10,11 +10,11 @@ from corral.text.chat.encoder import PromptEncoder
 from corral.text.chat.recognition import Recognised
 from corral.text.chat.runs import ControlToken
 from tests.prompts import encoder, system, user
-from tests.unit.text.chat.byte_level import ByteLevelTokenizer
+from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
 CONTROL = ["<|begin|>", "<|im_start|>", "<|im_end|>", "<|im_end|>>", "<unk>"]
-WITH_BOS = ByteLevelTokenizer(CONTROL, bos="<|begin|>", ends=["<|im_end|>"])
-WITHOUT = ByteLevelTokenizer(CONTROL, ends=["<|im_end|>"])
+WITH_BOS = byte_level_tokenizer(CONTROL, bos="<|begin|>", ends=["<|im_end|>"])
+WITHOUT = byte_level_tokenizer(CONTROL, ends=["<|im_end|>"])
 WRITTEN = st.lists(st.sampled_from([*CONTROL, "<|im_", "<", "|>", ">", " ", "user", "\n", "\u00e9", "\U0001f999"])).map(
     "".join
 )
@@ -83,7 +83,7 @@ def test_a_prompt_for_llama_2_is_read_where_the_deployment_has_another_format() 
     text = "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST]"
     assert encoder(WITHOUT, "chatml").parse_llama2(text) == (system("Be kind."), user("Hi"))
     assert encoder(WITHOUT, "chatml").parse_llama2("Hi") is None
-    llama2 = ByteLevelTokenizer(["<s>", "</s>"], bos="<s>")
+    llama2 = byte_level_tokenizer(["<s>", "</s>"], bos="<s>")
     assert encoder(llama2, "llama-2").parse_llama2(text) is None
     assert encoder(llama2, "zephyr").parse_llama2(text) is not None
     assert PromptEncoder(llama2, Recognised(format=None, evidence="The test says so.")).parse_llama2(text) is None

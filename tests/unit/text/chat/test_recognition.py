@@ -11,9 +11,9 @@ from corral.text.chat.format import chat_formats
 from corral.text.chat.recognition import KnownTemplate, known_templates, recognise
 from corral.text.chat.template_digest import template_digest
 from corral.text.tokenizer import Tokenizer
-from tests.unit.text.chat.byte_level import ByteLevelTokenizer
+from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
-CHATML = ByteLevelTokenizer(["<|im_start|>", "<|im_end|>"], ends=["<|im_end|>"])
+CHATML = byte_level_tokenizer(["<|im_start|>", "<|im_end|>"], ends=["<|im_end|>"])
 OWN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -43,7 +43,7 @@ def test_the_setting_goes_before_the_template(known: KnownTemplate) -> None:
 
 
 def test_a_known_template_that_the_vocabulary_cannot_have_does_not_decide(known: KnownTemplate) -> None:
-    found = recognise(OWN, ByteLevelTokenizer([]))
+    found = recognise(OWN, byte_level_tokenizer([]))
     assert found.format is None
     assert "alpaca, plain" in found.evidence
     assert known.label not in found.evidence
@@ -66,7 +66,7 @@ def test_the_name_of_the_model_goes_before_the_vocabulary() -> None:
     ],
 )
 def test_control_tokens_decide_where_only_one_format_has_them(control: list[str], name: str) -> None:
-    found = recognise(None, ByteLevelTokenizer(control))
+    found = recognise(None, byte_level_tokenizer(control))
     assert found.format is chat_formats()[name]
     assert found.evidence.startswith(
         f"The vocabulary has the control tokens {control[-2] if name == 'x' else ''}".strip()
@@ -86,7 +86,7 @@ def test_control_tokens_decide_where_only_one_format_has_them(control: list[str]
     ],
 )
 def test_a_vocabulary_of_several_formats_or_none_leaves_the_format_open(control: list[str]) -> None:
-    found = recognise(None, ByteLevelTokenizer(control))
+    found = recognise(None, byte_level_tokenizer(control))
     assert found.format is None
     assert found.evidence.startswith(
         "The checkpoint has no chat template, and its vocabulary fits several chat formats"
@@ -108,7 +108,7 @@ def test_an_unknown_template_is_told_with_its_digest() -> None:
         f"The checkpoint's own chat template (digest {digest}) is not known; it may write other prompts than the "
         "format chatml."
     )
-    assert f"an unknown template (digest {digest})" in recognise(OWN, ByteLevelTokenizer([])).evidence
+    assert f"an unknown template (digest {digest})" in recognise(OWN, byte_level_tokenizer([])).evidence
 
 
 def test_a_setting_that_is_no_format_or_does_not_fit_is_refused_with_those_that_do() -> None:
