@@ -5,14 +5,11 @@ from typing import Final
 
 from corral.core.errors import Unsupported
 from corral.core.generation import Message
-from corral.core.llama2_prompts import parse_llama2_prompt
 from corral.text.chat.control_tokens import ControlTokens
 from corral.text.chat.recognition import Recognised, fitting_formats
 from corral.text.chat.render import ChatRenderer
 from corral.text.chat.runs import ControlToken, Run, encode_runs, least_tokens
 from corral.text.tokenizer import Tokenizer
-
-_LLAMA2: Final = "llama-2"
 
 
 class PromptEncoder:
@@ -78,15 +75,6 @@ class PromptEncoder:
                 param="messages",
             )
         return self._renderer.render(messages)
-
-    def parse_llama2(self, text: str) -> tuple[Message, ...] | None:
-        """Parse a raw prompt in Llama 2's format to messages, for a deployment of another chat format.
-
-        None if the deployment has no other format, or *text* is not such a prompt.
-        """
-        if self.format_name in (None, _LLAMA2):
-            return None
-        return parse_llama2_prompt(text)
 
     def raw_runs(self, text: str) -> list[Run]:
         """Split a raw prompt at the control tokens that it writes, such as ``</s>``; one BOS counts at its start."""

@@ -1,5 +1,8 @@
 """The chat formats: how each writes a conversation, and what its file may say."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -170,6 +173,12 @@ def test_thoughts_of_earlier_answers_are_left_out_where_the_format_says_so() -> 
         "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n" + thinking
     )
     assert thought in written("chatml", told)
+
+
+def test_every_format_has_a_row_in_the_documentation() -> None:
+    page = Path(__file__).parents[4] / "docs" / "chat-formats.md"
+    rows = re.findall(r"^\| `([^`]+)` \|", page.read_text(encoding="utf-8"), re.M)
+    assert sorted(rows) == sorted(chat_formats())
 
 
 @pytest.mark.parametrize("name", sorted(chat_formats()))

