@@ -66,8 +66,12 @@ def recognise(
         suggested: name of the format of the known model that the checkpoint is, by the operator's word.
 
     Raises:
-        BadSetting: there is no format *setting*, or the vocabulary cannot have it.
+        BadSetting: there is no format *setting* or *suggested*, or the vocabulary cannot have *setting*.
     """
+    if suggested is not None and suggested not in chat_formats():
+        raise BadSetting(
+            f"The model's card names the chat format '{suggested[:100]}'. There are: {', '.join(chat_formats())}."
+        )
     known = None if template is None else known_templates().get(template_digest(template))
     if setting is not None:
         return _recognised(_set_format(setting, tokenizer), "It is set as chat_format.", template, known)

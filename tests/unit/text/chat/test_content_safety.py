@@ -53,7 +53,8 @@ def check_frame(prompts: PromptEncoder, messages: Sequence[Message]) -> None:
     ids, frame = prompts.chat_ids(messages), prompts.chat_ids(harmless)
     control = set(prompts.tokenizer.control_ids.values())
     assert [each for each in ids if each in control] == [each for each in frame if each in control]
-    assert prompts.chat is not None
+    assert prompts.least_tokens(prompts.chat_runs(messages)) <= len(ids)
+    assert prompts.chat.format is not None
     for marker in map("".join, prompts.chat.format.markers):
         assert count(marker, ids, prompts.tokenizer) == count(marker, frame, prompts.tokenizer)
 

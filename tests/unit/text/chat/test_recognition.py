@@ -123,6 +123,11 @@ def test_a_setting_that_is_no_format_or_does_not_fit_is_refused_with_those_that_
     )
 
 
+def test_a_name_that_stands_for_no_format_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"card names the chat format 'llama2'\. There are: alpaca, chatml"):
+        recognise(None, CHATML, suggested="llama2")
+
+
 def test_every_known_template_is_of_a_format_that_there_is() -> None:
     assert len(known_templates()) > 20
     for digest, known in known_templates().items():
