@@ -1,10 +1,11 @@
-"""Convert normalised JSON Schemas of ``engines.schemas`` to EBNF for the grammar engine in GenAI.
+"""Convert normalised JSON Schemas and regular expressions of ``engines`` to EBNF for the grammar engine in GenAI.
 
 The grammar engine's own conversion of JSON Schema allows unlimited white space between tokens, which a model may emit
 until ``max_tokens``. Here white space is limited to nothing, one space, or a new line with its indentation.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Final, cast
@@ -16,6 +17,8 @@ _INDENT_SPACES: Final = 16
 _DIGITS: Final = 15
 """Most digits of an integer or a fraction: those of double precision."""
 _MOST_INTEGER: Final = 10**_DIGITS - 1
+_BEYOND_ASCII: Final = re.compile(r"\\U|\\u(?!00[0-7])")
+"""An escape for a character that takes several bytes, as ``_spell`` writes it."""
 _SHARED: Final = {
     "gap": f'"" | " " | "\\n" [ ]{{0,{_INDENT_SPACES}}}',
     "integer": f'"-"? ("0" | [1-9] [0-9]{{0,{_DIGITS - 1}}})',
@@ -32,13 +35,56 @@ def schema_grammar(source: str) -> str:
     Args:
         source: result of ``engines.schemas.read_schema``.
     """
-    return _Writer(cast("Node", json.loads(source))).write()
+    return _SchemaWriter(cast("Node", json.loads(source))).write()
 
 
-class _Writer:
+def pattern_grammar(source: str) -> str:
+    """Convert a regular expression to EBNF; the rule ``root`` matches whole texts.
+
+    Args:
+        source: result of ``engines.patterns.read_pattern``.
+    """
+    rules = _Rules()
+    rules.named["root"] = _pattern(source, rules)
+    return rules.text()
+
+
+class _Rules:
+    """The rules of a grammar."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, str] = {}
+        """Bodies by name."""
+        self._classes: dict[str, str] = {}
+
+    def add(self, body: str) -> str:
+        """Add a rule; return its name."""
+        name = f"r{len(self.named)}"
+        self.named[name] = body
+        return name
+
+    def character_class(self, members: str) -> str:
+        """Get an expression for one of the characters, a rule of its own if some take several bytes.
+
+        The grammar engine precomputes the tokens that may end one rule and begin what follows it. Where a class of
+        such characters follows directly, it takes tokens for valid that it then cannot match.
+        """
+        if not _BEYOND_ASCII.search(members):
+            return f"[{members}]"
+        if members not in self._classes:
+            self._classes[members] = self.add(f"[{members}]")
+        return self._classes[members]
+
+    def text(self) -> str:
+        """Write the grammar."""
+        return "\n".join(f"{name} ::= {body}" for name, body in self.named.items())
+
+
+class _SchemaWriter:
     def __init__(self, schema: Node) -> None:
         self._schema = schema
-        self._rules: dict[str, str] = {}
+        self._rules = _Rules()
+        self._rule = self._rules.add
         self._references: dict[str, str] = {}
         """Rule names of the definitions, by ``$ref``."""
 
@@ -46,16 +92,11 @@ class _Writer:
         groups = [(key, cast("dict[str, Node]", self._schema.get(key, {}))) for key in ("$defs", "definitions")]
         definitions = {f"#/{key}/{name}": node for key, group in groups for name, node in group.items()}
         self._references = {name: f"d{number}" for number, name in enumerate(definitions)}
-        self._rules["root"] = self._value(self._schema)
+        self._rules.named["root"] = self._value(self._schema)
         for name, node in definitions.items():
-            self._rules[self._references[name]] = self._value(node)
-        return "\n".join(f"{name} ::= {body}" for name, body in (self._rules | _SHARED).items())
-
-    def _rule(self, body: str) -> str:
-        """Add a rule; return its name."""
-        name = f"r{len(self._rules)}"
-        self._rules[name] = body
-        return name
+            self._rules.named[self._references[name]] = self._value(node)
+        self._rules.named |= _SHARED
+        return self._rules.text()
 
     def _value(self, node: Node) -> str:
         match node:
@@ -71,7 +112,7 @@ class _Writer:
     def _typed(self, node: Node) -> str:
         match node:
             case {"type": "string"}:
-                return f'"\\"" {_pattern(cast("str", node["pattern"]))} "\\""'
+                return f'"\\"" {_pattern(cast("str", node["pattern"]), self._rules)} "\\""'
             case {"type": "integer", "minimum": int(least)}:
                 most = cast("int | None", node.get("maximum"))
                 return self._one_of(_integers(least, _MOST_INTEGER if most is None else most))
@@ -100,7 +141,7 @@ class _Writer:
     def _object(self, node: Node) -> str:
         if "patternProperties" in node:
             ((pattern, value),) = cast("dict[str, Node]", node["patternProperties"]).items()
-            member = f'"\\"" {_pattern(pattern)} "\\":" [ ]? {self._rule(self._value(value))}'
+            member = f'"\\"" {_pattern(pattern, self._rules)} "\\":" [ ]? {self._rule(self._value(value))}'
             return _listed('"{"', self._rule(member), '"}"', 0, None)
         required = cast("list[str]", node["required"])
         properties = cast("dict[str, Node]", node["properties"])
@@ -146,14 +187,14 @@ def _spell(character: str) -> str:
     return f"\\u{code:04x}" if code < 2**16 else f"\\U{code:08x}"
 
 
-def _pattern(pattern: str) -> str:
+def _pattern(pattern: str, rules: _Rules) -> str:
     """Convert a normalised regular expression of ``engines.patterns`` to an expression of the grammar."""
     parts: list[str] = []
     characters = iter(pattern.removeprefix("^").removesuffix("$"))
     for character in characters:
         match character:
             case "[":
-                parts.append(f" [{_class(characters)}]")
+                parts.append(f" {rules.character_class(_class(characters))}")
             case "\\":
                 parts.append(f' "{_spell(_unescaped(next(characters)))}"')
             case "{":

@@ -10,7 +10,7 @@ import openvino_genai as genai
 
 from corral.core.generation import Constraint
 from corral.engines.base import EngineRequest
-from corral.engines.openvino.grammar import schema_grammar
+from corral.engines.openvino.grammar import pattern_grammar, schema_grammar
 from corral.engines.openvino.options import KvPrecision
 
 _GREEDY_BELOW = 1e-4
@@ -99,7 +99,7 @@ def make_structure(constraint: Constraint) -> genai.StructuredOutputConfig:
         case "json_schema":
             structure.grammar = schema_grammar(constraint.source)
         case "regex":
-            structure.regex = constraint.source
+            structure.grammar = pattern_grammar(constraint.source)
     return structure
 
 
