@@ -102,7 +102,7 @@ async def run_example(server: Server, caller: Caller, model: CatalogModel, given
 async def main() -> None:
     """Rewrite every file and print the answers."""
     with tempfile.TemporaryDirectory() as data_dir:
-        server = build(load_settings({"data_dir": data_dir}, {}), lambda _: None)
+        server = build(load_settings({"model": "corral/demo", "data_dir": data_dir}, {}), lambda _: None)
         async with server.run():
             await server.engine.ready()
             caller = await server.account_services.keys.authenticate(server.api_key)

@@ -3,7 +3,7 @@
 Apart from ``bootstrap``, so that commands which only handle files start without the server's libraries.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corral.catalog.cards import known_card, model_cards
 from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name
+from corral.catalog.packaged import SMOLLM2, SMOLLM2_NAME, smollm2_checkpoint
 from corral.core.errors import BadSetting
 from corral.deployments.library import Library
 from corral.engines.openvino.cache import ModelCache
@@ -75,8 +76,9 @@ class ListedDeployment:
 def listed_deployments(settings: Settings) -> tuple[ListedDeployment, ...]:
     """Return the configured deployments: a list, or one model."""
     if not settings.deployments:
-        return (ListedDeployment(name=settings.model, choose=partial(_choose_one, settings)),)
-    demo_may_stand_in = not any(entry.stands_in for entry in settings.deployments)
+        model = settings.model or default_model()
+        return (ListedDeployment(name=model, choose=partial(_choose_one, settings, model)),)
+    standing_in = _standing_in(settings.deployments)
     return tuple(
         ListedDeployment(
             name=entry.name or entry.weights,
@@ -85,7 +87,7 @@ def listed_deployments(settings: Settings) -> tuple[ListedDeployment, ...]:
                 settings,
                 entry,
                 origin=_origin(entry, number),
-                stands_in=entry.stands_in is None and demo_may_stand_in,
+                stands_in=entry is standing_in,
             ),
         )
         for number, entry in enumerate(settings.deployments, start=1)
@@ -101,11 +103,28 @@ def choose_deployments(settings: Settings) -> tuple[ChosenDeployment, ...]:
     return tuple(listed.choose() for listed in listed_deployments(settings))
 
 
-def _choose_one(settings: Settings) -> ChosenDeployment:
+def default_model() -> str:
+    """The model that is served if the settings name none: SmolLM2 if it is installed, else the demo model."""
+    return DEMO if smollm2_checkpoint() is None else SMOLLM2
+
+
+def _standing_in(deployments: Sequence[DeploymentSettings]) -> DeploymentSettings | None:
+    """The deployment that stands in for known models although its settings do not say so."""
+    if any(entry.stands_in for entry in deployments):
+        return None
+    shipped = (entry for entry in deployments if entry.stands_in is None and _stands_in_by_itself(entry.weights))
+    return next(shipped, None)
+
+
+def _stands_in_by_itself(weights: str) -> bool:
+    return weights == DEMO or weights.lower() == SMOLLM2
+
+
+def _choose_one(settings: Settings, model: str) -> ChosenDeployment:
     for setting, flag in (("served_as", "--as"), ("stands_in", "--stands-in")):
-        if settings.model == DEMO and getattr(settings, setting):
-            raise BadSetting(f"{setting} ({flag}): it is about a checkpoint of yours, and {DEMO} is served.")
-    entry = DeploymentSettings.of_one_model(settings.model, served_as=settings.served_as, stands_in=settings.stands_in)
+        if _stands_in_by_itself(model) and getattr(settings, setting):
+            raise BadSetting(f"{setting} ({flag}): it is about a checkpoint of yours, and {model} is served.")
+    entry = DeploymentSettings.of_one_model(model, served_as=settings.served_as, stands_in=settings.stands_in)
     return _choose(settings, entry, origin="model", names="served_as (--as)", stands_in=True)
 
 
@@ -122,18 +141,19 @@ def _choose(
         settings: of the server.
         entry: the deployment.
         origin: what to call ``weights`` in messages.
-        stands_in: whether the demo model stands in if the entry does not say.
+        stands_in: whether it stands in if it is a shipped model and the entry does not say.
         names: what to call ``models`` in messages.
     """
     path, registered = _find(settings, entry.weights, origin)
-    is_demo = entry.weights == DEMO
-    if is_demo and entry.models:
-        raise BadSetting(f"models of deployment {entry.name or DEMO}: {DEMO} answers to its own name; leave them out.")
+    is_shipped = _stands_in_by_itself(entry.weights)
+    if is_shipped and entry.models:
+        where = f"models of deployment {entry.name or entry.weights}"
+        raise BadSetting(f"{where}: {entry.weights} answers to its own name; leave them out.")
     held = tuple(
         _checked(name, names or f"models of deployment {entry.name or entry.weights}") for name in entry.models
     )
-    if is_demo:
-        held = (DEMO,)
+    if is_shipped:
+        held = (DEMO if entry.weights == DEMO else SMOLLM2_NAME,)
     elif not held and registered is not None:
         held = (registered.name,)
     quantize = entry.quantize
@@ -143,7 +163,7 @@ def _choose(
         name=entry.name,
         path=path,
         names=held,
-        stands_in=(is_demo and stands_in) if entry.stands_in is None else entry.stands_in,
+        stands_in=(is_shipped and stands_in) if entry.stands_in is None else entry.stands_in,
         kind=entry.engine,
         options=entry.scripted if entry.engine == "scripted" else _openvino(settings, entry.openvino, quantize),
         load=entry.load,
@@ -164,12 +184,20 @@ def _find(settings: Settings, weights: str, origin: str) -> tuple[Path, LocalMod
         return demo_checkpoint(), None
     if (path := _local_path(weights, origin)) is not None:
         return path, None
+    if weights.lower() == SMOLLM2:
+        return _packaged(origin), None
     registered = LocalModels(settings.data_dir).find(weights)
     if registered is None:
         raise BadSetting(_absent(weights, origin))
     if not registered.path.exists():
         raise BadSetting(f"{origin}: {registered.name} was at {registered.path}, which is not there any more.")
     return registered.path, registered
+
+
+def _packaged(origin: str) -> Path:
+    if (path := smollm2_checkpoint()) is None:
+        raise BadSetting(f"{origin}: {SMOLLM2} is not installed. `corral pull {SMOLLM2}` installs it.")
+    return path
 
 
 def _openvino(settings: Settings, own: OpenVinoSettings, quantize: Quantization | None) -> dict[str, Any]:

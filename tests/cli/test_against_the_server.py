@@ -10,9 +10,9 @@ from anyio.to_thread import run_sync
 
 from corral.bootstrap import build
 from corral.cli.main import app
-from corral.settings import load_settings
 from tests.cli.entry import commands
 from tests.cli.processes import Result, run_in_pipes
+from tests.demo_server import demo_settings
 from tests.doors.live_server import SECRET, LiveServer, serving
 
 NAME = "meta-llama/Llama-2-70b-chat-hf"
@@ -48,7 +48,10 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveServer]:
     """The server that ``corral serve`` creates, in this process."""
-    made = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
+    made = build(
+        demo_settings(tmp_path_factory.mktemp("data"), api_key=SECRET),
+        lambda _: None,
+    )
     async with made.run():
         await made.engine.ready()
         async with serving(made.app) as live:

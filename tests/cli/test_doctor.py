@@ -21,6 +21,7 @@ from corral.cli.server.doctor import Check, Installation, Verdict, doctor_comman
 from corral.settings import load_settings
 from tests.cli.fake_server import FakeServer
 from tests.cli.processes import Result, run_in_pipes
+from tests.demo_server import demo_settings
 from tests.oracle.gguf_llama import GgufLlama
 from tests.oracle.llama import TinyLlama
 from tests.unit.text.conftest import document_of
@@ -52,7 +53,7 @@ def installation(tmp_path: Path) -> Installation:
         host="127.0.0.1",
         port=port,
         demo_dir=demo_dir,
-        survey=survey(load_settings({"data_dir": str(data_dir), "memory_budget": "4GiB"}, {})),
+        survey=survey(demo_settings(str(data_dir), memory_budget="4GiB")),
     )
 
 

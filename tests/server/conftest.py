@@ -11,8 +11,8 @@ from corral.engines.base import Engine
 from corral.service.accounts.accounts import Accounts
 from corral.service.accounts.api_keys import ApiKeys
 from corral.service.ports import Predictions
-from corral.settings import load_settings
 from tests.contract.store.conftest import fresh_postgres_url, postgres_server
+from tests.demo_server import demo_settings
 from tests.doors.live_server import SECRET, LiveServer, serving
 
 __all__ = ["fresh_postgres_url", "postgres_server"]
@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RealServer]:
     """The server that ``corral serve`` creates, in this process."""
-    settings = load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {})
+    settings = demo_settings(tmp_path_factory.mktemp("data"), api_key=SECRET)
     made = build(settings, lambda _: None)
     async with made.run():
         await made.engine.ready()

@@ -8,7 +8,7 @@ from corral.bootstrap import Server, build
 from corral.catalog.catalog import demo_catalog
 from corral.catalog.page import Example
 from corral.core.caller import Caller
-from corral.settings import load_settings
+from tests.demo_server import demo_settings
 from tools.demo_examples import run_example
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ EXAMPLES = {
 @pytest.fixture(scope="module")
 async def server_and_caller(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Server, Caller]]:
     """The service that ``corral serve`` creates, without HTTP."""
-    server = build(load_settings({"data_dir": tmp_path_factory.mktemp("data")}, {}), lambda _: None)
+    server = build(demo_settings(tmp_path_factory.mktemp("data")), lambda _: None)
     async with server.run():
         await server.engine.ready()
         caller = await server.account_services.keys.authenticate(server.api_key)

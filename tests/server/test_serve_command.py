@@ -27,7 +27,7 @@ DEMO = Path(__file__).parents[2] / "src" / "corral" / "demo"
 
 def environment(**settings: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CORRAL_")}
-    return {**clean, "NO_COLOR": "1", **settings}
+    return {**clean, "NO_COLOR": "1", "CORRAL_MODEL": "corral/demo", **settings}
 
 
 @contextmanager

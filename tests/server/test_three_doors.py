@@ -8,7 +8,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.bootstrap import Server, build
-from corral.settings import load_settings
+from tests.demo_server import demo_settings
 from tests.doors.live_server import SECRET, serving
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[Server]:
     """The server that ``corral serve`` creates."""
-    server = build(load_settings({"data_dir": tmp_path, "api_key": SECRET}, {}), lambda _: None)
+    server = build(demo_settings(tmp_path, api_key=SECRET), lambda _: None)
     async with server.run():
         await server.engine.ready()
         yield server

@@ -7,7 +7,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.bootstrap import Server, build
-from corral.settings import load_settings
+from tests.demo_server import demo_settings
 from tests.doors.live_server import SECRET, LiveServer, serving
 
 
@@ -31,7 +31,10 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageServer]:
     """Server built as ``corral serve`` builds it."""
-    built = build(load_settings({"data_dir": tmp_path_factory.mktemp("data"), "api_key": SECRET}, {}), lambda _: None)
+    built = build(
+        demo_settings(tmp_path_factory.mktemp("data"), api_key=SECRET),
+        lambda _: None,
+    )
     try:
         await built.account_services.keys.ensure_local_key(SECRET)
         async with serving(built.app) as http_server:

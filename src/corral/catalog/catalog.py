@@ -238,7 +238,7 @@ def _held_models(weights: _Weights) -> Iterator[CatalogModel]:
 
 def _names_of_others() -> Iterator[tuple[ModelCard, str]]:
     """Every name that a stand-in may answer to, with its card."""
-    return ((card, alias) for card in model_cards() if DEMO not in card.names for alias in card.names)
+    return ((card, alias) for card in model_cards() if card.allows_stand_in for alias in card.names)
 
 
 def _priced(price_book: PriceBook, models: Iterable[CatalogModel]) -> Catalog:

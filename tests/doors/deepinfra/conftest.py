@@ -41,6 +41,7 @@ def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def built_server(tmp_path_factory: pytest.TempPathFactory, prices: Path) -> AsyncIterator[Server]:
     """Server built as ``corral serve`` builds it, in this process."""
     chosen = {
+        "model": "corral/demo",
         "data_dir": tmp_path_factory.mktemp("data"),
         "api_key": SECRET,
         "prices": prices,

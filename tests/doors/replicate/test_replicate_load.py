@@ -9,7 +9,7 @@ import pytest
 from httpx2 import AsyncClient
 
 from corral.bootstrap import Server, build
-from corral.settings import load_settings
+from tests.demo_server import demo_settings
 from tests.doors.live_server import SECRET, serving
 from tests.doors.replicate.replicate_client import CHAT, create, poll_until
 from tests.engines import until_idle
@@ -33,7 +33,7 @@ async def built_server(tmp_path: Path) -> AsyncIterator[Server]:
         f'[["{CHAT}"]]\nsince = 2026-01-01\n'
         f'input_usd_per_million = "{INPUT_NUSD / 1000}"\noutput_usd_per_million = "{OUTPUT_NUSD / 1000}"\n'
     )
-    settings = load_settings({"data_dir": tmp_path / "data", "prices": prices, "api_key": SECRET}, {})
+    settings = demo_settings(tmp_path / "data", prices=prices, api_key=SECRET)
     built_server = build(settings, lambda _: None)
     async with built_server.run():
         await built_server.engine.ready()

@@ -14,8 +14,8 @@ from corral import demo, engine_kinds
 from corral.bootstrap import Server, build
 from corral.core.prediction import Prediction
 from corral.service.ports import PageRequest
-from corral.settings import load_settings
 from corral.text.load import load_tokenizer
+from tests.demo_server import demo_settings
 from tests.doors.live_server import SECRET, serving
 from tests.e2e.pages.tcp_proxy import TcpProxy, proxy_to
 from tests.server.gateway import scripted
@@ -108,7 +108,7 @@ class BrowserTestServer:
 @asynccontextmanager
 async def demo_server(data_dir: Path) -> AsyncGenerator[BrowserTestServer]:
     """Run the server with the demo model in this process, built as ``corral serve`` builds it."""
-    built = build(load_settings({"data_dir": data_dir, "api_key": SECRET}, {}), lambda _: None)
+    built = build(demo_settings(data_dir, api_key=SECRET), lambda _: None)
     async with built.run():
         await built.engine.ready()
         async with serving(built.app) as live, proxy_to(live.port) as proxy:

@@ -16,6 +16,7 @@ NOW_S = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
 def test_the_llama_prices_are_the_published_ones_in_nano_dollars_per_token() -> None:
     prices = {card.names[0]: card.prices[-1].price for card in model_cards()}
     assert {name: (price.input_nusd, price.output_nusd) for name, price in prices.items()} == {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": (0, 0),
         "corral/demo": (0, 0),
         "meta/llama-2-7b-chat": (50, 250),
         "meta/llama-2-13b-chat": (100, 500),
