@@ -201,6 +201,7 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
         name=plan.name,
         engine=plan.kind.build(path, plan.options, terms),
         prompts=_prompts(load_served_tokenizer(path)),
+        llama2_prompts=plan.chosen.llama2_prompts,
         kind=plan.chosen.kind,
         load=LoadPolicy(plan.chosen.load),
         idle_unload_s=plan.chosen.idle_unload_s,

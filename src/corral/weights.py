@@ -14,6 +14,7 @@ from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.catalog.local import LocalModel, LocalModels, Quantization, check_name
 from corral.catalog.packaged import SMOLLM2, SMOLLM2_NAME, smollm2_checkpoint
 from corral.core.errors import BadSetting
+from corral.core.llama2_prompts import Llama2Prompts
 from corral.deployments.library import Library
 from corral.engines.openvino.cache import ModelCache
 from corral.engines.openvino.checkpoint import check_config
@@ -61,6 +62,9 @@ class ChosenDeployment:
     """Of the engine."""
     load: str
     idle_unload_s: float | None
+    chat_format: str
+    """Name of the chat format; empty recognises it."""
+    llama2_prompts: Llama2Prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +125,12 @@ def _stands_in_by_itself(weights: str) -> bool:
 
 
 def _choose_one(settings: Settings, model: str) -> ChosenDeployment:
-    for setting, flag in (("served_as", "--as"), ("stands_in", "--stands-in")):
+    for setting, flag in (("served_as", "--as"), ("stands_in", "--stands-in"), ("chat_format", "--chat-format")):
         if _stands_in_by_itself(model) and getattr(settings, setting):
             raise BadSetting(f"{setting} ({flag}): it is about a checkpoint of yours, and {model} is served.")
-    entry = DeploymentSettings.of_one_model(model, served_as=settings.served_as, stands_in=settings.stands_in)
+    entry = DeploymentSettings.of_one_model(
+        model, served_as=settings.served_as, stands_in=settings.stands_in, chat_format=settings.chat_format
+    )
     return _choose(settings, entry, origin="model", names="served_as (--as)", stands_in=True)
 
 
@@ -168,6 +174,11 @@ def _choose(
         options=entry.scripted if entry.engine == "scripted" else _openvino(settings, entry.openvino, quantize),
         load=entry.load,
         idle_unload_s=entry.idle_unload_s,
+        chat_format=entry.chat_format,
+        llama2_prompts=Llama2Prompts(
+            read=entry.llama2_prompts or settings.llama2_prompts,
+            refuses_others=(entry.llama2_others or settings.llama2_others) == "refuse",
+        ),
     )
 
 

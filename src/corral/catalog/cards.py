@@ -41,6 +41,8 @@ class ModelCard:
     """Defaults that differ from those of the APIs: ``system_prompt``, ``max_tokens`` or a field of ``Sampling``."""
     hub: str = ""
     """Its repository on the Hugging Face Hub, if it is there."""
+    chat_format: str = ""
+    """Name of the chat format that programs write in raw prompts for it; empty if that is not known."""
     allows_stand_in: bool = True
     """Whether other weights may answer to its names, marked as a stand-in; false for models that all can have."""
 

@@ -286,6 +286,7 @@ def _served(card: ModelCard, name: str, weights: _Weights, *, stands_in: bool = 
         list_prices=card.prices,
         versions=(_version(name, weights), *card.known_versions.get(name, ())),
         page=card.page.of_weights(weights.digest),
+        chat_format=card.chat_format,
         input_defaults=card.input_defaults,
     )
 

@@ -34,6 +34,8 @@ class CatalogModel:
     versions: tuple[ModelVersion, ...] = (UNVERSIONED,)
     """The current one, then public ids that are accepted as aliases of it, newest first."""
     page: ModelPage = field(default_factory=ModelPage)
+    chat_format: str = ""
+    """See ``ModelCard.chat_format``."""
     input_defaults: Mapping[str, str | float] = field(default_factory=dict[str, str | float])
     """Defaults that differ from those of the APIs; see ``ModelCard.input_defaults``."""
 

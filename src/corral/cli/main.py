@@ -64,13 +64,13 @@ def main(
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 - one option for each setting that people change
     models: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
             help="Catalog names, or paths of checkpoints: a directory or a .gguf file each.",
-            show_default="demo model",
+            show_default="smollm2 if installed, else corral/demo",
         ),
     ] = None,
     served_as: Annotated[
@@ -79,6 +79,10 @@ def serve(
     ] = None,
     stands_in: Annotated[
         bool | None, typer.Option("--stands-in", help="Also serve it under known models' names, free and marked.")
+    ] = None,
+    chat_format: Annotated[
+        str | None,
+        typer.Option(help="Chat format of the checkpoint, such as chatml.", show_default="recognised"),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
@@ -102,7 +106,8 @@ def serve(
         chosen["deployments"] = [{"weights": model} for model in models]
     elif models:
         chosen["model"] = models[0]
-    start(load_settings({**chosen, "served_as": served_as, "stands_in": stands_in, "log_level": log_level}))
+    chosen |= {"served_as": served_as, "stands_in": stands_in, "chat_format": chat_format, "log_level": log_level}
+    start(load_settings(chosen))
 
 
 @app.command("version")

@@ -36,9 +36,11 @@ class ChatPrompt:
 
 @dataclass(frozen=True, slots=True)
 class RawPrompt:
-    """A raw prompt, used without a chat format. ``<s>`` and ``</s>`` in it are control tokens."""
+    """A raw prompt, used without a chat format. Control tokens that it writes, such as ``</s>``, count as such."""
 
     text: str
+    is_llama2: bool = False
+    """Whether the API, and not the caller, wrote it in Llama 2's chat format; another model is given its own format."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ markers may be missing.
 """
 
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from corral.core.generation import Message, Role
 from corral.core.markers import Markers
@@ -25,6 +26,16 @@ _TAG: Final = re.compile(r"(\[/?INST\]|</?s>)")
 """Alternatives of fixed length: splitting takes linear time."""
 _CONTROL_TOKEN: Final = re.compile("<(/?)s>")
 _MARKERS: Final = Markers(MARKERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Llama2Prompts:
+    """How a deployment of another chat format reads raw prompts that are written in Llama 2's."""
+
+    read: Literal["auto", "always", "never"] = "auto"
+    """Auto: for models that are known to be prompted so, which it stands in for or is named as."""
+    refuses_others: bool = False
+    """Whether a prompt that is not in that format is refused; else it is used as it is."""
 
 
 class Turn(NamedTuple):

@@ -142,7 +142,8 @@ class Prediction:
     weights_id: str | None = None
     """Weights that compute it, see ``EngineInfo.weights_id``. None if it was never admitted or predates the field."""
     prompt_format: str | None = None
-    """How the prompt was tokenized: name of the chat format, ``raw`` or ``tokens``."""
+    """How the prompt was encoded: name of the chat format, ``raw``, ``tokens``, or ``llama-2 → …`` for a prompt that
+    was parsed and rendered in the model's own format."""
     prompt_digest: bytes | None = None
     """SHA-256 of the prompt's token ids; None if purged or in privacy mode."""
     notes: dict[str, Any] | None = None

@@ -1,8 +1,9 @@
 """A deployment: one set of weights under a name, on one engine, with its tokenizer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from corral.core.llama2_prompts import Llama2Prompts
 from corral.engines.base import Capabilities, EngineLimits
 from corral.engines.queued import QueuedEngine
 from corral.text.chat.encoder import PromptEncoder
@@ -27,6 +28,7 @@ class Deployment:
     engine: QueuedEngine
     prompts: PromptEncoder
     """Encodes prompts with its tokenizer, in its chat format."""
+    llama2_prompts: Llama2Prompts = field(default_factory=Llama2Prompts)
     kind: str = "openvino"
     """Kind of engine, as the settings name it."""
     load: LoadPolicy = LoadPolicy.START

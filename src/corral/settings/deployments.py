@@ -9,15 +9,18 @@ from corral.core.errors import BadSetting
 from corral.settings.values import expected, nearest, shown
 
 QUANTIZATIONS = Literal["int8", "int4", "bf16", "f32"]
+LLAMA2_PROMPTS = Literal["auto", "always", "never"]
+LLAMA2_OTHERS = Literal["raw", "refuse"]
 KV_PRECISIONS = Literal["auto", "u8", "f16", "f32"]
 MAX_DEPLOYMENTS: Final = 64
-_OF_ONE_MODEL: Final = ("model", "served_as", "stands_in")
+_OF_ONE_MODEL: Final = ("model", "served_as", "stands_in", "chat_format")
 """Settings about the one model that is served where there is no list of deployments."""
 _ON_COMMAND_LINE: Final = {
     "deployments": "the models on the command line",
     "model": "the model on the command line",
     "served_as": "--as",
     "stands_in": "--stands-in",
+    "chat_format": "--chat-format",
 }
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9])?"
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, strict=True)
@@ -69,16 +72,23 @@ class DeploymentSettings(BaseModel):
         None, gt=0, le=10**7, description="Seconds without a run after which it is unloaded."
     )
     quantize: QUANTIZATIONS | None = Field(None, description="How weights are stored; by default the server's setting.")
+    chat_format: str = Field("", max_length=100, description="Chat format of the model; empty recognises it.")
+    llama2_prompts: LLAMA2_PROMPTS | None = Field(
+        None, description="Which models' raw prompts in Llama 2's format are rendered in the model's own."
+    )
+    llama2_others: LLAMA2_OTHERS | None = Field(None, description="What becomes of their other raw prompts.")
     openvino: OpenVinoSettings = Field(
         default_factory=OpenVinoSettings.model_construct, description="Options of the engine `openvino`."
     )
     scripted: dict[str, Any] = Field(default_factory=dict[str, Any], description="Options of the engine `scripted`.")
 
     @classmethod
-    def of_one_model(cls, weights: str, *, served_as: str, stands_in: bool) -> Self:
+    def of_one_model(cls, weights: str, *, served_as: str, stands_in: bool, chat_format: str) -> Self:
         """Convert the settings of a single model to one deployment."""
         models = [served_as] if served_as else []
-        return cls.model_validate({"weights": weights, "models": models, "stands_in": stands_in or None})
+        return cls.model_validate(
+            {"weights": weights, "models": models, "stands_in": stands_in or None, "chat_format": chat_format}
+        )
 
     @field_validator("models", mode="before")
     @classmethod
@@ -105,7 +115,7 @@ def check_one_way(values: dict[str, Any], origins: Mapping[str, str], chosen: Ma
         BadSetting: names both.
     """
     if "deployments" in chosen:
-        for name in ("served_as", "stands_in"):
+        for name in ("served_as", "stands_in", "chat_format"):
             if name in chosen:
                 raise BadSetting(
                     f"{_ON_COMMAND_LINE[name]} is about one checkpoint, and {len(chosen['deployments'])} are given. "

@@ -18,6 +18,8 @@ from corral.core.addresses import base_url, host_name, is_any_address
 from corral.core.errors import BadSetting
 from corral.settings.deployments import (
     KV_PRECISIONS,
+    LLAMA2_OTHERS,
+    LLAMA2_PROMPTS,
     QUANTIZATIONS,
     DeploymentSettings,
     check_one_way,
@@ -73,6 +75,18 @@ class Settings(BaseModel):
     )
     stands_in: bool = Field(
         False, description="Let the checkpoint answer to the names of known models too, free and marked as a stand-in."
+    )
+    chat_format: str = Field(
+        "", max_length=100, description="Chat format of the checkpoint, such as `chatml`. Empty recognises it."
+    )
+    llama2_prompts: LLAMA2_PROMPTS = Field(
+        "auto",
+        description="Raw prompts in Llama 2's chat format are rendered in the format of the model that answers: for "
+        "models named as Llama 2 (`auto`), for all (`always`) or for none (`never`).",
+    )
+    llama2_others: LLAMA2_OTHERS = Field(
+        "raw",
+        description="Whether other raw prompts for these models are used as they are (`raw`) or refused (`refuse`).",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` or `::` for every one.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

@@ -137,7 +137,7 @@ class RunDriver:
 
     def _echo(self, logprobs: Sequence[float]) -> Echo:
         prepared, prompt = self._run.prepared, self._run.ask.request.prompt
-        text = prompt.text if isinstance(prompt, RawPrompt) else None
+        text = prompt.text if isinstance(prompt, RawPrompt) and prepared.prompt_format == "raw" else None
         pieces = prepared.deployment.prompts.written_pieces(prepared.prompt_ids, text=text)
         whole = b"".join(pieces).decode(errors="replace") if text is None else text
         return Echo(text=whole, ids=prepared.prompt_ids, pieces=tuple(pieces), logprobs=(None, *logprobs))

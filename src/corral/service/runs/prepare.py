@@ -1,30 +1,25 @@
 """From what a door asks to what an engine runs: every open question is closed here, and nowhere else."""
 
-import asyncio
 import hashlib
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from corral.catalog.catalog import Catalog
 from corral.catalog.model import CatalogModel
 from corral.core.errors import InvalidRequest, PromptTooLong
-from corral.core.generation import ChatPrompt, GenerationRequest, Message, Prompt, RawPrompt, TokenPrompt
+from corral.core.generation import ChatPrompt, GenerationRequest
 from corral.core.pricing import Price
 from corral.deployments.deployment import Deployment
 from corral.deployments.registry import Deployments
 from corral.engines.base import EngineRequest, check_sampling
 from corral.service.runs.capabilities import check_capabilities
-from corral.text.chat.encoder import PromptEncoder
-from corral.text.chat.runs import Run
+from corral.service.runs.encode import encode_prompt
 from corral.text.stop import StopFilter
 
 MAX_CHOICES: Final = 4
-_LONG_PROMPT_CHARS: Final = 2000
-"""From here on a prompt is encoded in a thread: encoding so many Chinese characters takes two milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +33,7 @@ class Prepared:
     weights_id: str | None
     """Which weights will compute it; see ``EngineInfo.weights_id``. None before their first load."""
     prompt_format: str
-    """What made ``prompt_ids``: a chat format, ``raw`` or ``tokens``."""
+    """What made ``prompt_ids``; see ``EncodedPrompt.format``."""
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
     """Of each choice; 0 only with echo."""
@@ -100,12 +95,12 @@ class Preparer:
         deployment = self._deployments.serving(model)
         check_capabilities(request, deployment.capabilities)
         context_tokens = deployment.limits.room_tokens
-        prompt_ids = tuple(await _prompt_ids(request.prompt, deployment.prompts, context_tokens))
-        max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(prompt_ids))
+        encoded = await encode_prompt(request.prompt, model, deployment)
+        max_new_tokens = _max_new_tokens(request, context_tokens, prompt_tokens=len(encoded.ids))
         seed = (self._draw_seed() if request.seed is None else request.seed) % 2**64
         engine_requests = tuple(
             EngineRequest(
-                prompt_ids=prompt_ids,
+                prompt_ids=encoded.ids,
                 max_new_tokens=max_new_tokens,
                 min_new_tokens=max(0, min(request.stopping.min_tokens, max_new_tokens)),
                 seed=(seed + choice) % 2**64,
@@ -122,52 +117,11 @@ class Preparer:
             deployment=deployment,
             seed=seed,
             weights_id=deployment.weights_id,
-            prompt_format=_format_of(request.prompt, deployment.prompts),
-            prompt_ids=prompt_ids,
+            prompt_format=encoded.format,
+            prompt_ids=encoded.ids,
             max_new_tokens=max_new_tokens,
             engine_requests=engine_requests,
         )
-
-
-async def _prompt_ids(prompt: Prompt, prompts: PromptEncoder, context_tokens: int) -> list[int]:
-    match prompt:
-        case TokenPrompt(ids=ids):
-            return list(ids)
-        case ChatPrompt(messages=messages):
-            work = partial(_chat_ids, messages, prompts, context_tokens)
-            chars = sum(len(message.content) for message in messages)
-        case RawPrompt(text=text):
-            work, chars = partial(_raw_ids, text, prompts, context_tokens), len(text)
-    return work() if chars < _LONG_PROMPT_CHARS else await asyncio.to_thread(work)
-
-
-def _chat_ids(messages: Sequence[Message], prompts: PromptEncoder, context_tokens: int) -> list[int]:
-    return _ids(prompts.chat_runs(messages), prompts, context_tokens, param="messages")
-
-
-def _raw_ids(text: str, prompts: PromptEncoder, context_tokens: int) -> list[int]:
-    return _ids(prompts.raw_runs(text), prompts, context_tokens, param="prompt")
-
-
-def _ids(runs: Sequence[Run], prompts: PromptEncoder, context_tokens: int, *, param: str) -> list[int]:
-    _refuse_by_length(prompts.least_tokens(runs), context_tokens, param=param)
-    return prompts.encode(runs, param=param)
-
-
-def _format_of(prompt: Prompt, prompts: PromptEncoder) -> str:
-    match prompt:
-        case TokenPrompt():
-            return "tokens"
-        case ChatPrompt():
-            return prompts.format_name or "raw"
-        case RawPrompt():
-            return "raw"
-
-
-def _refuse_by_length(least_tokens: int, context_tokens: int, *, param: str) -> None:
-    """Refuse what cannot fit before it is tokenized: that would take seconds for megabytes."""
-    if least_tokens >= context_tokens:
-        raise PromptTooLong(prompt_tokens=least_tokens, context_tokens=context_tokens, param=param, is_estimate=True)
 
 
 def _max_new_tokens(request: GenerationRequest, context_tokens: int, *, prompt_tokens: int) -> int:

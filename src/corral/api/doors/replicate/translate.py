@@ -6,6 +6,7 @@ from typing import Any, Final
 from corral.api.doors.replicate.chunks import LEAD
 from corral.api.doors.replicate.dialogue import as_reference
 from corral.api.doors.replicate.faults import ModelErrorCode, ModelRefusal
+from corral.api.doors.replicate.input_table import DEFAULT_TEMPLATE
 from corral.api.doors.replicate.inputs import stops
 from corral.api.doors.replicate.template import fill
 from corral.core.generation import GenerationRequest, RawPrompt, Sampling, Stopping
@@ -29,7 +30,10 @@ def to_core(model: str, values: Mapping[str, Any], *, default_template: str) -> 
     max_tokens, min_tokens = _max_tokens(values), _min_tokens(values)
     return GenerationRequest(
         model=model,
-        prompt=RawPrompt(formatted(values, default_template=default_template)),
+        prompt=RawPrompt(
+            formatted(values, default_template=default_template),
+            is_llama2=values["prompt_template"] == default_template == DEFAULT_TEMPLATE,
+        ),
         sampling=_sampling(values),
         stopping=Stopping(max_tokens=max_tokens, min_tokens=min_tokens, stop=stops(values), hidden_lead=LEAD),
         seed=values["seed"] or None,  # 0 draws one, as it does there
