@@ -18,9 +18,7 @@ from corral.deployments.registry import Deployments
 from corral.engine_kinds import available_memory_bytes, engine_kinds
 from corral.engines.stepper import Progress
 from corral.settings import Settings
-from corral.text.chat.encoder import PromptEncoder
-from corral.text.chat.recognition import recognise
-from corral.text.served_tokenizer import ServedTokenizer, load_served_tokenizer
+from corral.text.chat.load import LoadedPrompts, load_prompts
 from corral.weights import ChosenDeployment, ListedDeployment, choose_deployments, listed_deployments
 
 _CACHE_SHARE = 4
@@ -49,6 +47,7 @@ class _Plan:
     options: EngineOptions
     """Settled."""
     memory: MemoryEstimate
+    prompts: LoadedPrompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +103,6 @@ def _look_at(
     chosen = plan = fault = None
     try:
         chosen = listed.choose()
-        load_served_tokenizer(chosen.path)
         plan = _plan(chosen, _served(chosen).deployment, kinds[chosen.kind], cache_bytes=cache_bytes)
     except CorralError as error:
         fault = error
@@ -171,7 +169,17 @@ def _plan(chosen: ChosenDeployment, name: str, kind: EngineKind, *, cache_bytes:
         raise BadSetting(f"deployment {name}: {error}") from None
     options = kind.settle(chosen.path, chosen.options, cache_bytes=cache_bytes)
     memory = kind.estimate(chosen.path, options)
-    return _Plan(chosen=chosen, name=name, kind=kind, options=options, memory=memory)
+    prompts = _prompts(chosen, name)
+    return _Plan(chosen=chosen, name=name, kind=kind, options=options, memory=memory, prompts=prompts)
+
+
+def _prompts(chosen: ChosenDeployment, name: str) -> LoadedPrompts:
+    cards = [card for card in map(known_card, chosen.names) if card is not None]
+    suggested = next((card.chat_format for card in cards), "")
+    try:
+        return load_prompts(chosen.path, chat_format=chosen.chat_format, suggested=suggested)
+    except BadSetting as error:
+        raise BadSetting(f"deployment {name}: {error}") from None
 
 
 def _check_memory(plans: Sequence[_Plan], budget_bytes: int) -> None:
@@ -200,8 +208,9 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
     return Deployment(
         name=plan.name,
         engine=plan.kind.build(path, plan.options, terms),
-        prompts=_prompts(load_served_tokenizer(path)),
+        prompts=plan.prompts.prompts,
         llama2_prompts=plan.chosen.llama2_prompts,
+        warnings=plan.prompts.warnings,
         kind=plan.chosen.kind,
         load=LoadPolicy(plan.chosen.load),
         idle_unload_s=plan.chosen.idle_unload_s,
@@ -209,11 +218,6 @@ def _deployment(plan: _Plan, terms: LoadTerms) -> Deployment:
         load_bytes=plan.memory.peak,
         known_weights_id=plan.kind.known_weights_id(path, plan.options),
     )
-
-
-def _prompts(loaded: ServedTokenizer) -> PromptEncoder:
-    tokenizer = loaded.tokenizer
-    return PromptEncoder(tokenizer, recognise(None, tokenizer, suggested="llama-2"), config_ends=loaded.end_ids)
 
 
 def _suggestions(catalog: Catalog, plans: Sequence[_Plan]) -> dict[str, str]:

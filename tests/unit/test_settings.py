@@ -18,7 +18,8 @@ def test_the_command_line_wins_over_the_environment_which_wins_over_the_file(tmp
 
 def test_every_setting_can_be_set_by_its_variable() -> None:
     values = {
-        "model": "x", "served_as": "a/b", "stands_in": "true",
+        "model": "x", "served_as": "a/b", "stands_in": "true", "chat_format": "chatml",
+        "llama2_prompts": "never", "llama2_others": "refuse",
         "host": "::1", "port": "9", "data_dir": "/d", "api_key": "k" * 12, "url": "http://u", "allowed_hosts": "a, b",
         "log_level": "error", "quantize": "int4", "kv_cache": "u8", "kv_cache_tokens": "64", "max_queue_wait_s": "5",
         "memory_budget": "6GiB",

@@ -29,6 +29,8 @@ class Deployment:
     prompts: PromptEncoder
     """Encodes prompts with its tokenizer, in its chat format."""
     llama2_prompts: Llama2Prompts = field(default_factory=Llama2Prompts)
+    warnings: tuple[str, ...] = ()
+    """Sentences for operators about the checkpoint's files."""
     kind: str = "openvino"
     """Kind of engine, as the settings name it."""
     load: LoadPolicy = LoadPolicy.START

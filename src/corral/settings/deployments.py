@@ -65,7 +65,7 @@ class DeploymentSettings(BaseModel):
     stands_in: bool | None = Field(
         None,
         description="Answer to the names of known models that nothing else holds, free and marked; by default only the "
-        "demo model does.",
+        "first shipped model does.",
     )
     load: Literal["start", "on-demand"] = Field("start", description="Load with the server, or at the first request.")
     idle_unload_s: float | None = Field(

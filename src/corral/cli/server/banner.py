@@ -9,7 +9,7 @@ from typing import Final
 from corral.bootstrap import Server
 from corral.catalog.catalog import DEMO
 from corral.core.addresses import reachable_host
-from corral.deployments.status import DeploymentStatus
+from corral.deployments.deployment import Deployment
 from corral.engines.stats import EnginePhase
 from corral.settings import Settings, default_data_dir
 from corral.store.key_file import KEY_FILE
@@ -43,7 +43,7 @@ def banner(server: Server, settings: Settings, *, port: int, link: str) -> str:
         "",
         f"Corral answers at {public}",
         *([f"  here     {local}"] if public != local else []),
-        *(line for status in server.deployments.statuses() for line in _deployment(server, status, settings)),
+        *(line for deployment in server.deployments for line in _deployment(server, deployment, settings)),
         f"  API key  {key.shown}",
         f"  pages    {public}/sign-in#{link}  (signs in once, for {LINK_S // 60} minutes)",
         "",
@@ -97,15 +97,21 @@ def _data_dir_variable(settings: Settings) -> str:
     return f"CORRAL_DATA_DIR={shlex.quote(str(directory))} "
 
 
-def _deployment(server: Server, status: DeploymentStatus, settings: Settings) -> list[str]:
-    """Lines about one deployment: its first model, and notes."""
+def _deployment(server: Server, deployment: Deployment, settings: Settings) -> list[str]:
+    """Lines about one deployment: its first model, its chat format, and notes."""
+    status = server.deployments.status(deployment.name)
     models = [model for model in server.catalog.models() if model.deployment == status.name]
     held = next(model for model in models if not model.stands_in)
     stand_ins = [model.id for model in models if model.stands_in]
     what = "the demo model" if held.id == DEMO else held.id
+    chat = deployment.prompts.chat
     weights = f"{status.weights}, " if status.weights else ""
     state = "" if status.state.phase is EnginePhase.READY else f", {status.state}"
-    lines = [f"  model    {held.id} ({status.engine}, {weights}context {status.context_tokens} tokens{state})"]
+    lines = [
+        f"  model    {held.id} ({status.engine}, {weights}context {status.context_tokens} tokens{state})",
+        f"  chat     {deployment.prompts.format_name or 'refused'}: {chat.evidence}",
+        *(f"  note     {warning}" for warning in deployment.warnings),
+    ]
     if stand_ins:
         lines.append(f"  note     {what} stands in for {', '.join(stand_ins)}")
     if (name := server.suggestions.get(status.name)) is not None:
