@@ -67,6 +67,7 @@ class ServerHarness:
         """Settings as command line options."""
         return {
             "model": str(self.directory / "tiny"),
+            "chat_format": "llama-2",
             "data_dir": str(self.directory / "data"),
             "prices": str(self.directory / "prices.toml"),
             "database_url": self.database_url,

@@ -26,7 +26,13 @@ MISTRAL = replace(TINY, architecture="mistral", context_tokens=4096, extra_confi
 async def test_context_of_a_known_name_is_that_of_the_weights(model: TinyLlama, tmp_path: Path) -> None:
     checkpoint = model.write(tmp_path / "tiny")
     (checkpoint / "tokenizer.json").write_text(json.dumps(document_of(PIECES, [])))
-    chosen = {"model": str(checkpoint), "stands_in": True, "data_dir": tmp_path / "data", "api_key": SECRET}
+    chosen = {
+        "model": str(checkpoint),
+        "stands_in": True,
+        "chat_format": "llama-2",
+        "data_dir": tmp_path / "data",
+        "api_key": SECRET,
+    }
     server = build(load_settings(chosen, {}), lambda _: None)
     async with server.run(), serving(server.app) as live, live.http() as http:
         await server.engine.ready()

@@ -47,7 +47,7 @@ def three(tmp_path: Path) -> list[str]:
 def settings_of(directory: Path, weights: Sequence[str], load: str = "start", memory: str = "8GiB") -> Settings:
     lines = [f'api_key = "{SECRET}"', f'data_dir = "{directory / "data"}"', f'memory_budget = "{memory}"']
     for one in weights:
-        lines += ["[[deployments]]", f'weights = "{one}"', f'load = "{load}"']
+        lines += ["[[deployments]]", f'weights = "{one}"', f'load = "{load}"', 'chat_format = "llama-2"']
     (directory / "corral.toml").write_text("\n".join(lines))
     return load_settings({}, {"CORRAL_CONFIG": str(directory / "corral.toml")})
 

@@ -86,10 +86,12 @@ weights = "corral/demo"
 [[deployments]]
 name = "mha"
 weights = "{mha}"
+chat_format = "llama-2"
 
 [[deployments]]
 name = "gqa"
 weights = "{gqa}"
+chat_format = "llama-2"
 """
     )
     chosen = {"data_dir": str(tmp_path / "data"), "api_key": SECRET}

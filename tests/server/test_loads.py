@@ -31,7 +31,7 @@ async def served(directory: Path, scripts: dict[str, dict[str, Any]], **more: An
     lines = [f"{name} = {value}" for name, value in more.items()]
     for name, script in scripts.items():
         lines += ["[[deployments]]", f'name = "{name}"', f'models = ["local/{name}"]', f'weights = "{directory}/tiny"']
-        lines += ['engine = "scripted"', 'load = "on-demand"', "[deployments.scripted]"]
+        lines += ['engine = "scripted"', 'load = "on-demand"', 'chat_format = "llama-2"', "[deployments.scripted]"]
         lines += [f"{option} = {value}" for option, value in {**SCRIPT, **script}.items()]
     (directory / "corral.toml").write_text("\n".join(lines))
     chosen = {"data_dir": str(directory / "data"), "api_key": SECRET}

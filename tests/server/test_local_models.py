@@ -48,7 +48,7 @@ def test_a_pulled_model_is_served_by_the_name_it_was_pulled_as(
     for variable, value in places.items():
         monkeypatch.setenv(variable, value)
     assert run_in_pipes(app, ["pull", NAME, "--quantize", "f32"], b"").status == 0
-    with serve("ACME/tiny-chat", CORRAL_API_KEY=KEY, **places) as process:
+    with serve("ACME/tiny-chat", "--chat-format", "llama-2", CORRAL_API_KEY=KEY, **places) as process:
         banner = banner_of(process)
         assert "(openvino, f32, context 512 tokens)" in banner
         url = next(line.split()[-1] for line in banner.splitlines() if line.startswith("Corral answers at"))

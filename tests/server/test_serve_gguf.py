@@ -69,7 +69,8 @@ def pieces_and_scores(vocab: dict[str, int], merges: list[list[str]]) -> tuple[l
 
 
 def test_gguf_file_gives_the_chat_answer_of_the_original_model(demo_file: Path, tmp_path: Path) -> None:
-    with serve(str(demo_file), "--data-dir", str(tmp_path), CORRAL_API_KEY=KEY) as process:
+    chosen = ("--data-dir", str(tmp_path), "--chat-format", "llama-2")
+    with serve(str(demo_file), *chosen, CORRAL_API_KEY=KEY) as process:
         banner = banner_of(process)
         assert "local/corral-demo.Q8_0 (openvino, int8 from Q8_0, context 4096 tokens)" in banner
         url = next(line.split()[-1] for line in banner.splitlines() if line.startswith("Corral answers at"))
@@ -108,6 +109,7 @@ def test_symlink_gives_the_model_its_name(demo_file: Path, tmp_path: Path) -> No
 
 def test_gguf_shape_and_name_only_suggest_a_known_model(tmp_path: Path) -> None:
     metadata = {"llama.embedding_length": 4096, "llama.block_count": 32, "llama.context_length": 2048}
+    metadata["llama.attention.layer_norm_rms_epsilon"] = 1e-5
     metadata["general.name"] = "meta-llama/Llama-2-7b-chat-hf"
     writer = gguf.GGUFWriter(tmp_path / "mine.gguf", "llama")
     write_metadata(writer, metadata | vocabulary_metadata(["<unk>", "<s>", "</s>", *"abc"], [0.0] * 6))

@@ -77,11 +77,19 @@ class Trace:
 
 
 def bare_environment(home: Path, **settings: str) -> Mapping[str, str]:
-    """An environment as a newcomer has it: *home* is all that is theirs, no settings, and no CI that turns things off.
+    """An environment as a newcomer has it: *home* is all that is theirs, no settings, and no CI that turns things off; the demo
+    model is served.
 
     Python writes no bytecode, which it would beside the sources.
     """
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     places = {"HOME": str(home), "TMPDIR": str(home / "tmp"), "XDG_CACHE_HOME": str(home / "cache")}
     (home / "tmp").mkdir(parents=True, exist_ok=True)
-    return {**kept, **places, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **settings}
+    return {
+        **kept,
+        **places,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
+        "CORRAL_MODEL": "corral/demo",
+        **settings,
+    }
