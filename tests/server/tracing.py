@@ -77,8 +77,7 @@ class Trace:
 
 
 def bare_environment(home: Path, **settings: str) -> Mapping[str, str]:
-    """An environment as a newcomer has it: *home* is all that is theirs, no settings, and no CI that turns things off; the demo
-    model is served.
+    """An environment as a newcomer has it: *home* is all that is theirs, no settings, and no CI that turns things off.
 
     Python writes no bytecode, which it would beside the sources.
     """
