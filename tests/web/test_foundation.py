@@ -242,7 +242,7 @@ def test_vendored_files_are_unmodified() -> None:
 
 async def test_home_page_lists_each_model_once_and_searches(anonymous_client: AsyncClient) -> None:
     html = (await anonymous_client.get("/")).text
-    assert html.count('<li class="card">') == 4
+    assert html.count('<li class="card">') == 5  # SmolLM2 too, which is not served: how to get it
     for text in ('href="/meta/llama-2-70b-chat"', 'href="/meta-llama/Llama-2-70b-chat-hf"', "$0.65 in, $2.75 out"):
         assert text in html
     assert "corral pull meta-llama/Llama-2-70b-chat-hf" in html
