@@ -10,13 +10,17 @@ from enum import StrEnum
 from itertools import chain
 from typing import Literal
 
+from corral.core.tools import Tool, ToolCall, ToolChoice
+
 
 class Role(StrEnum):
-    """Role of a chat message: system, user or assistant."""
+    """Role of a chat message."""
 
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
+    """The result of a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,10 @@ class Message:
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls that an assistant message makes after its content."""
+    tool_call_id: str | None = None
+    """Of a tool message: the call whose result it is, one of the assistant message before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,24 @@ class ChatPrompt:
     """A conversation, to be rendered in the model's chat format."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    """Functions that the answer may call; see ``core.tools``."""
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    parallel_tool_calls: bool = True
+    """Whether one answer may make several calls."""
+
+    @property
+    def offered_tools(self) -> tuple[Tool, ...]:
+        """Tools that the answer may call."""
+        if self.tool_choice.mode == "none":
+            return ()
+        names = self.tool_choice.names
+        return tuple(tool for tool in self.tools if tool.name in names) if names else self.tools
+
+    @property
+    def requires_call(self) -> bool:
+        """Whether the answer must be one or more calls."""
+        return self.tool_choice.mode == "required"
 
 
 @dataclass(frozen=True, slots=True)
