@@ -5,10 +5,12 @@ from typing import Final
 
 from corral.core.errors import Unsupported
 from corral.core.generation import Message
+from corral.core.tools import Tool
 from corral.text.chat.control_tokens import ControlTokens
 from corral.text.chat.recognition import Recognised, fitting_formats
 from corral.text.chat.render import ChatRenderer
 from corral.text.chat.runs import ControlToken, Run, encode_runs, least_tokens
+from corral.text.chat.tool_format import ToolFormat
 from corral.text.tokenizer import Tokenizer
 
 
@@ -30,7 +32,11 @@ class PromptEncoder:
         self.tokenizer: Final = tokenizer
         self.chat: Final = chat
         self._control = ControlTokens(tokenizer.control_ids)
-        self._renderer = None if chat.format is None else ChatRenderer(chat.format, default_system=chat.default_system)
+        self._renderer = (
+            None
+            if chat.format is None
+            else ChatRenderer(chat.format, default_system=chat.default_system, vocabulary=tokenizer.control_ids)
+        )
         ends = () if chat.format is None else chat.format.end
         self._config_ends = frozenset(config_ends)
         self._format_ends = [tokenizer.control_ids[token] for token in ends if token in tokenizer.control_ids]
@@ -61,8 +67,21 @@ class PromptEncoder:
         """Get the text that raw prompts write for a control token; empty for other tokens."""
         return self._control.texts.get(token_id, "")
 
-    def chat_runs(self, messages: Sequence[Message]) -> list[Run]:
-        """Render a conversation for the model to answer.
+    @property
+    def tool_format(self) -> ToolFormat | None:
+        """Convention for tools; None if chats are refused."""
+        return None if self._renderer is None else self._renderer.tool_format
+
+    @property
+    def tool_tokens(self) -> dict[int, str]:
+        """Control tokens of the convention for tools, which readers of an answer need to see as text."""
+        tokens = () if self._renderer is None else self._renderer.tool_tokens
+        return {self.tokenizer.control_ids[token]: token for token in tokens}
+
+    def chat_runs(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, requires_call: bool = False
+    ) -> list[Run]:
+        """Render a conversation for the model to answer; see ``ChatRenderer.render``.
 
         Raises:
             Unsupported: the deployment has no chat format.
@@ -74,7 +93,7 @@ class PromptEncoder:
                 f"chat_format to one of {', '.join(fitting_formats(self.tokenizer))}.",
                 param="messages",
             )
-        return self._renderer.render(messages)
+        return self._renderer.render(messages, tools, requires_call=requires_call)
 
     def raw_runs(self, text: str) -> list[Run]:
         """Split a raw prompt at the control tokens that it writes, such as ``</s>``; one BOS counts at its start."""

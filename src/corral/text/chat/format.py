@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from corral.core.errors import BadSetting
+from corral.text.chat.tool_format import PLAIN, tool_formats
 from corral.text.tokenizer import Tokenizer
 
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -68,6 +69,8 @@ class ChatFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Answers before the last question are written without what stands before the last such text: thoughts."""
     continuing: str = ""
     """Text in front of a final answer that is continued, unless ``forget_before`` is in it."""
+    tools: str = PLAIN
+    """Name of the convention for tools."""
     parameters: Mapping[str, str] = {}
     """Values of the names in ``system.opening``."""
     vocabulary: VocabularyEvidence | None = None
@@ -92,6 +95,8 @@ class ChatFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError("system has control tokens, but stands in a user turn")
         if self.split(self.system.opening)[1:]:
             raise ValueError("system.opening has control tokens")
+        if self.tools not in tool_formats():
+            raise ValueError(f"tools is {self.tools!r}, which is none of {', '.join(tool_formats())}")
         if unknown := set(_PARAMETER.findall(self.system.opening)) - self.parameters.keys():
             raise ValueError(f"system.opening has {{{unknown.pop()}}}, which parameters do not give")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from corral.text.chat.format import ChatFormat, chat_formats
+from corral.text.chat.tool_format import tool_formats
 from corral.text.tokenizer import Tokenizer
 from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
@@ -28,3 +29,14 @@ def vocabularies(demo: Tokenizer) -> Callable[[ChatFormat], list[Tokenizer]]:
         return [tokenizer for tokenizer in every if chat_format.misfit(tokenizer) is None]
 
     return fitting
+
+
+@pytest.fixture(scope="session")
+def tool_vocabularies() -> Callable[[ChatFormat], list[Tokenizer]]:
+    """Get byte-level tokenizers that fit a format, with and without the control tokens of its convention for tools."""
+    made: dict[str, list[Tokenizer]] = {}
+    for name, chat_format in chat_formats().items():
+        convention = tool_formats()[chat_format.tools]
+        tokens = dict.fromkeys((*chat_format.control, *chat_format.end, *convention.control, *convention.tokens))
+        made[name] = [ByteLevelTokenizer(list(tokens)), byte_level(chat_format, bos=False)]
+    return lambda chat_format: made[chat_format.name]
