@@ -38,5 +38,5 @@ def tool_vocabularies() -> Callable[[ChatFormat], list[Tokenizer]]:
     for name, chat_format in chat_formats().items():
         convention = tool_formats()[chat_format.tools]
         tokens = dict.fromkeys((*chat_format.control, *chat_format.end, *convention.control, *convention.tokens))
-        made[name] = [ByteLevelTokenizer(list(tokens)), byte_level(chat_format, bos=False)]
+        made[name] = [byte_level_tokenizer(list(tokens)), made_for(chat_format, bos=False)]
     return lambda chat_format: made[chat_format.name]

@@ -18,7 +18,7 @@ from corral.text.chat.runs import ControlToken
 from corral.text.chat.tool_format import parse_tool_format, tool_formats
 from corral.text.tokenizer import Tokenizer
 from tests.prompts import assistant, encoder, system, user
-from tests.unit.text.chat.byte_level import ByteLevelTokenizer
+from tests.unit.text.chat.byte_level import byte_level_tokenizer
 
 MISTRAL = tool_formats()["mistral-v3"].control
 WEATHER = Tool(
@@ -183,12 +183,12 @@ def test_thoughts_before_the_last_question_are_forgotten_and_those_since_are_kep
 
 def test_a_tag_that_is_a_control_token_of_the_vocabulary_is_written_as_one() -> None:
     tags = tool_formats()["hermes"].tokens
-    tokenizer = ByteLevelTokenizer(["<|im_start|>", "<|im_end|>", *tags])
+    tokenizer = byte_level_tokenizer(["<|im_start|>", "<|im_end|>", *tags])
     prompts = encoder(tokenizer, "chatml")
     ids = prompts.encode(prompts.chat_runs(TURNS, [WEATHER]), param="messages")
     assert [ids.count(tokenizer.control_ids[tag]) for tag in tags] == [4, 4, 2, 2]
     assert prompts.tool_tokens == {tokenizer.control_ids[tag]: tag for tag in tags}
-    assert encoder(ByteLevelTokenizer(["<|im_start|>", "<|im_end|>"]), "chatml").tool_tokens == {}
+    assert encoder(byte_level_tokenizer(["<|im_start|>", "<|im_end|>"]), "chatml").tool_tokens == {}
 
 
 def test_markers_of_tools_are_neutralised_only_in_conversations_with_tools() -> None:
