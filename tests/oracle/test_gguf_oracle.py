@@ -38,7 +38,7 @@ def test_greedy_tokens_of_a_gguf_file_in_f32_equal_a_naive_forward_pass(model: G
     np.testing.assert_allclose(answer.logprobs, np.log(exact.max(axis=-1)), atol=1e-3)
 
 
-KL_LIMITS = {"Q4_0": 1e-3, "Q8_0": 1e-3, "Q4_K": 1e-3, "Q6_K": 1e-3, "F16": 1e-3}
+KL_LIMITS = {"Q4_0": 1e-3, "Q4_1": 1e-5, "Q5_0": 1e-3, "Q8_0": 1e-3, "Q4_K": 1e-3, "Q6_K": 1e-3, "F16": 1e-3}
 """In nats, with everything as served by default: kept or made int8, and activations quantized in groups of 32."""
 
 
@@ -58,6 +58,7 @@ def test_engine_reports_the_stored_weight_formats_of_a_gguf_file(tmp_path: Path)
     mixture = replace(WIDE, kind="Q4_K", mixture=Q4_K_M)
     assert build_gguf(mixture, tmp_path / "mixture").info.weights == "int8 from Q4_K"
     assert build_gguf(replace(WIDE, kind="Q4_0"), tmp_path / "q4").info.weights == "int4 from Q4_0"
+    assert build_gguf(replace(WIDE, kind="Q4_1"), tmp_path / "q4_1").info.weights == "int4 from Q4_1"
     assert build_gguf(replace(WIDE, kind="BF16"), tmp_path / "bf16", weights=WeightsFormat.INT4).info.weights == "int4"
 
 

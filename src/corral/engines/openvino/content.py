@@ -9,7 +9,7 @@ from corral.engines.openvino.cache import digest_fields
 from corral.engines.openvino.options import WeightsFormat
 from corral.engines.openvino.tensors import Checkpoint
 
-CONVERTER_VERSION = 4
+CONVERTER_VERSION = 5
 """Raise with every change that makes another graph or other numbers from the same checkpoint."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.engines.openvino.tensors import Rows, Scales, Stored
+from corral.engines.openvino.tensors import Encoded, Rows, Scales
 
 Blocks = NDArray[np.void]
 Bytes = NDArray[np.uint8]
@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 FLOATS: Final = ("F32", "F16", "BF16")
 """Types without blocks."""
-EXACT: Final = ("Q4_0", "Q8_0")
+EXACT: Final = ("Q4_0", "Q4_1", "Q5_0", "Q8_0")
 """Types that ``encode_exactly`` supports."""
 
 _LOW: Final = np.uint8(0xF)
@@ -51,8 +51,8 @@ def decode_rows(raw: Bytes, kind: str) -> Rows:
                 return _DECODERS[kind](raw.view(_LAYOUTS[kind])).reshape(len(raw), -1)
 
 
-def encode_exactly(raw: Bytes, kind: str) -> tuple[Stored, Scales]:
-    """Convert Q8_0 to int8 and Q4_0 to int4 without loss; return the values and the scales ``(rows, blocks)``.
+def encode_exactly(raw: Bytes, kind: str) -> Encoded:
+    """Convert Q8_0 and Q5_0 to int8, and Q4_0 and Q4_1 to int4, the last with zero points, without loss.
 
     Raises:
         ValueError: a scale is not finite.
@@ -61,11 +61,35 @@ def encode_exactly(raw: Bytes, kind: str) -> tuple[Stored, Scales]:
     scales: Scales = np.ascontiguousarray(blocks["d"])
     if not np.isfinite(scales).all():
         raise ValueError("a scale that is not finite")
-    if kind == "Q8_0":
-        return blocks["q"].reshape(len(raw), -1), scales
-    # The file stores value + 8, int4 is two's complement: they differ in the highest bit.
-    nibbles = _nibbles(blocks["q"]).reshape(len(raw), -1) ^ np.uint8(8)
-    return nibbles[:, 0::2] | nibbles[:, 1::2] << _FOUR, scales
+    match kind:
+        case "Q8_0":
+            return Encoded(values=blocks["q"].reshape(len(raw), -1), scales=scales)
+        case "Q5_0":
+            return Encoded(values=_five_bits(blocks).view(np.int8).reshape(len(raw), -1) - np.int8(16), scales=scales)
+        case "Q4_0":
+            # The file stores value + 8, int4 is two's complement: they differ in the highest bit.
+            return Encoded(values=_packed(_nibbles(blocks["q"]) ^ np.uint8(8)), scales=scales)
+        case _:
+            return _with_zeros(_nibbles(blocks["q"]), scales, np.ascontiguousarray(blocks["m"]))
+
+
+def _with_zeros(values: Bytes, scales: Scales, least: Scales) -> Encoded:
+    """Turn ``scale * value + least`` into ``(value - zero) * scale``, equal to within the rounding of float32."""
+    if not np.isfinite(least).all():
+        raise ValueError("a scale that is not finite")
+    # A block of equal values has no scale: one of ``least``, a value of 0 and a zero of -1 give the same.
+    is_flat = scales == 0
+    scales = np.where(is_flat, least, scales)
+    values = np.where(is_flat[..., None], np.uint8(0), values)
+    wide = scales.astype(np.float32)
+    zeros = np.divide(-least.astype(np.float32), wide, out=np.zeros_like(wide), where=wide != 0)
+    return Encoded(values=_packed(values), scales=scales, zeros=zeros)
+
+
+def _packed(nibbles: Bytes) -> Bytes:
+    """Pack values of ``(rows, blocks, 32)`` in pairs, the first in the low half: ``(rows, bytes)``."""
+    flat = nibbles.reshape(len(nibbles), -1)
+    return flat[:, 0::2] | flat[:, 1::2] << _FOUR
 
 
 def _q4_0(blocks: Blocks) -> Floats:

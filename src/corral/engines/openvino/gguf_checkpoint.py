@@ -21,7 +21,7 @@ from corral.checkpoints.gguf_vocabulary import gguf_vocabulary
 from corral.checkpoints.vocabulary import Vocabulary
 from corral.engines.openvino.gguf_blocks import EXACT, FLOATS, decode_rows, encode_exactly
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored
+from corral.engines.openvino.tensors import Encoded, HeldForm, Rows
 
 _GROUP: Final = 32
 """Columns that share a scale."""
@@ -93,8 +93,8 @@ class GgufCheckpoint:
             return rows[:, _rows_in_file(np.arange(self._tensors[name].shape[0]), self.shape.attention.head_dim)]
         return rows
 
-    def read_encoded(self, name: str, start: int, stop: int) -> tuple[Stored, Scales]:
-        """Read rows ``[start, stop)`` of an exactly stored matrix: values, and scales ``(rows, columns / 32)``."""
+    def read_encoded(self, name: str, start: int, stop: int) -> Encoded:
+        """Read rows ``[start, stop)`` of an exactly stored matrix, in groups of 32 columns."""
         return encode_exactly(self._read_blocks(name, start, stop), self._tensors[name].type.name)
 
     def _read_blocks(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
@@ -150,5 +150,5 @@ def _rows_in_file(rows: NDArray[np.int64], head_dim: int) -> NDArray[np.int64]:
 
 def _held_form(tensor: GgufTensor) -> HeldForm:
     kind = tensor.type.name
-    form = WeightsFormat.INT4 if kind == "Q4_0" else WeightsFormat.INT8
-    return HeldForm(kind=kind, format=form, group=_GROUP, exact=kind in EXACT)
+    form = WeightsFormat.INT4 if kind in ("Q4_0", "Q4_1") else WeightsFormat.INT8
+    return HeldForm(kind=kind, format=form, group=_GROUP, exact=kind in EXACT, has_zeros=kind == "Q4_1")

@@ -64,7 +64,7 @@ class BlobWeights:
             case WeightsFormat.INT8:
                 return self._groups(tensor, ov.Type.i8)
             case WeightsFormat.INT4:
-                return self._groups(tensor, ov.Type.i4)
+                return self._groups(tensor, ov.Type.u4 if tensor.zeros_bytes else ov.Type.i4)
 
     def _groups(self, tensor: StoredTensor, kind: ov.Type) -> Node:
         rows, columns = tensor.rows, tensor.columns
@@ -79,7 +79,10 @@ class BlobWeights:
     ) -> Node:
         values = self._constant(tensor.offset, tensor.size_bytes, shape, kind)
         scales = self._constant(tensor.scales_offset, tensor.scales_bytes, scales_shape, ov.Type.f16)
-        return ops.multiply(ops.convert(values, "f16"), scales)
+        if not tensor.zeros_bytes:
+            return ops.multiply(ops.convert(values, "f16"), scales)
+        zeros = self._constant(tensor.zeros_offset, tensor.zeros_bytes, scales_shape, ov.Type.f32)
+        return ops.multiply(ops.subtract(ops.convert(values, "f32"), zeros), ops.convert(scales, "f32"))
 
     def _constant(self, offset: int, size_bytes: int, shape: tuple[int, ...], kind: ov.Type) -> Node:
         raw = self._blob[offset : offset + size_bytes]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from corral.checkpoints.architectures.shape import ModelShape
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.options import WeightsFormat
-from corral.engines.openvino.tensors import HeldForm, Rows, Scales, Stored, TensorSource
+from corral.engines.openvino.tensors import Encoded, HeldForm, Rows, Scales, Stored, TensorSource, Zeros
 
 _ITEM_ELEMENTS = 2**18
 _ALIGNMENT_BYTES = 64
@@ -50,9 +50,19 @@ class StoredTensor:
     """Format in the checkpoint, if it determined the stored format."""
 
     @property
+    def zeros_offset(self) -> int:
+        """Position of the float32 zero points, shaped as the scales."""
+        return _aligned(self.scales_offset + self.scales_bytes)
+
+    @property
+    def zeros_bytes(self) -> int:
+        """Size of the zero points; 0 if there are none."""
+        return 2 * self.scales_bytes if self.held is not None and self.held.has_zeros else 0
+
+    @property
     def end(self) -> int:
-        """Position after the tensor and its scales."""
-        return self.scales_offset + self.scales_bytes
+        """Position after the tensor, its scales and its zero points."""
+        return self.zeros_offset + self.zeros_bytes if self.zeros_bytes else self.scales_offset + self.scales_bytes
 
 
 def plan_tensors(
@@ -141,16 +151,13 @@ def write_tensors(source: TensorSource, plan: list[StoredTensor], path: Path, ad
 
                 for _ in pool.map(encode_item, _row_ranges(tensor)):
                     pass
-                advance(tensor.size_bytes + tensor.scales_bytes)
+                advance(tensor.size_bytes + tensor.scales_bytes + tensor.zeros_bytes)
     finally:
         os.close(descriptor)
 
 
-def encode_rows(values: Rows, form: WeightsFormat, group: int) -> tuple[Stored, Scales | None]:
+def encode_rows(values: Rows, form: WeightsFormat, group: int) -> Encoded:
     """Encode float32 ``(rows, columns)``.
-
-    Returns:
-        The values as stored (int4: two to a byte, the first in the low half) and the scales ``(rows, columns/group)``.
 
     Raises:
         ValueError: a value is not finite, or its scale does not fit float16.
@@ -159,7 +166,7 @@ def encode_rows(values: Rows, form: WeightsFormat, group: int) -> tuple[Stored, 
         case WeightsFormat.F32 | WeightsFormat.BF16:
             if not np.isfinite(values).all():
                 raise ValueError("a value that is not finite")
-            return (values if form is WeightsFormat.F32 else _to_bf16(values)), None
+            return Encoded(values=values if form is WeightsFormat.F32 else _to_bf16(values))
         case WeightsFormat.INT8:
             return _to_int8(values, group)
         case WeightsFormat.INT4:
@@ -168,21 +175,23 @@ def encode_rows(values: Rows, form: WeightsFormat, group: int) -> tuple[Stored, 
 
 def _write_rows(descriptor: int, source: TensorSource, tensor: StoredTensor, start: int, stop: int) -> None:
     try:
-        values, scales = _encode(source, tensor, start, stop)
+        encoded = _encode(source, tensor, start, stop)
     except ValueError as error:
         raise CheckpointRefused(f"Tensor {tensor.name} holds {error} in rows {start} to {stop}.") from error
-    _write_all(descriptor, values, tensor.offset + start * _row_bytes(tensor.format, tensor.columns))
-    if scales is not None:
-        _write_all(descriptor, scales, tensor.scales_offset + start * (tensor.columns // tensor.group) * 2)
+    _write_all(descriptor, encoded.values, tensor.offset + start * _row_bytes(tensor.format, tensor.columns))
+    if encoded.scales is not None:
+        _write_all(descriptor, encoded.scales, tensor.scales_offset + start * (tensor.columns // tensor.group) * 2)
+    if encoded.zeros is not None:
+        _write_all(descriptor, encoded.zeros, tensor.zeros_offset + start * (tensor.columns // tensor.group) * 4)
 
 
-def _encode(source: TensorSource, tensor: StoredTensor, start: int, stop: int) -> tuple[Stored, Scales | None]:
+def _encode(source: TensorSource, tensor: StoredTensor, start: int, stop: int) -> Encoded:
     if tensor.held is not None and tensor.held.exact:
         return source.read_encoded(tensor.name, start, stop)
     return encode_rows(source.read_rows(tensor.name, start, stop), tensor.format, tensor.group)
 
 
-def _write_all(descriptor: int, values: Stored | Scales, offset: int) -> None:
+def _write_all(descriptor: int, values: Stored | Scales | Zeros, offset: int) -> None:
     view, done = np.ascontiguousarray(values).data.cast("B"), 0
     while done < len(view):
         done += os.pwrite(descriptor, view[done:], offset + done)
@@ -226,17 +235,18 @@ def _to_bf16(values: Rows) -> NDArray[np.uint16]:
     return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
 
 
-def _to_int8(values: Rows, group: int) -> tuple[NDArray[np.int8], Scales]:
+def _to_int8(values: Rows, group: int) -> Encoded:
     rows, columns = values.shape
     grouped = values.reshape(rows, columns // group, group)
     scales = _round_scales(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(127))
     integers = grouped * _reciprocal(scales)
     np.rint(integers, out=integers)
     np.clip(integers, -127, 127, out=integers)
-    return integers.astype(np.int8).reshape(rows, columns), scales.reshape(rows, columns // group)
+    stored = integers.astype(np.int8).reshape(rows, columns)
+    return Encoded(values=stored, scales=scales.reshape(rows, columns // group))
 
 
-def _to_int4(values: Rows, group: int) -> tuple[NDArray[np.uint8], Scales]:
+def _to_int4(values: Rows, group: int) -> Encoded:
     """Quantize to int4. The value of largest magnitude maps to -8, so that all sixteen values are used."""
     rows, columns = values.shape
     grouped = values.reshape(rows, columns // group, group)
@@ -248,7 +258,7 @@ def _to_int4(values: Rows, group: int) -> tuple[NDArray[np.uint8], Scales]:
     np.rint(integers, out=integers)
     nibbles = np.clip(integers, -8, 7, out=integers).astype(np.int8).view(np.uint8).reshape(rows, columns) & 0xF
     packed = np.bitwise_or(nibbles[:, 0::2], nibbles[:, 1::2] << 4, dtype=np.uint8)
-    return packed, scales.reshape(rows, columns // group)
+    return Encoded(values=packed, scales=scales.reshape(rows, columns // group))
 
 
 def _round_scales(exact: NDArray[np.float32]) -> Scales:

@@ -16,6 +16,18 @@ Rows = NDArray[np.float32]
 Stored = NDArray[np.float32] | NDArray[np.uint16] | NDArray[np.int8] | NDArray[np.uint8]
 """Values of a converted model; int4 has two values per byte, the first in the low half."""
 Scales = NDArray[np.float16]
+Zeros = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """Rows as a converted model stores them: each value is ``(stored - zero) * scale``, of its group of columns."""
+
+    values: Stored
+    scales: Scales | None = None
+    """``(rows, columns / group)``; None for floats."""
+    zeros: Zeros | None = None
+    """``(rows, columns / group)``; None: all zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +41,8 @@ class HeldForm:
     """Columns that share a scale."""
     exact: bool
     """Whether ``read_encoded`` returns this format; otherwise it is quantized from floats, with a small loss."""
+    has_zeros: bool = False
+    """Whether ``read_encoded`` returns zero points; the values are then unsigned."""
 
 
 class TensorSource(Protocol):
@@ -43,8 +57,8 @@ class TensorSource(Protocol):
         """Read rows ``[start, stop)`` as float32 ``(rows, columns)``; a vector is one row."""
         ...
 
-    def read_encoded(self, name: str, start: int, stop: int) -> tuple[Stored, Scales]:
-        """Read rows ``[start, stop)`` of an exactly stored matrix: values, and scales ``(rows, columns / group)``."""
+    def read_encoded(self, name: str, start: int, stop: int) -> Encoded:
+        """Read rows ``[start, stop)`` of an exactly stored matrix."""
         ...
 
 

@@ -65,15 +65,20 @@ def decoded(blob: bytes, tensor: StoredTensor) -> Rows:
         integers = raw.view(np.int8)
     else:
         nibbles = np.stack([raw & 0xF, raw >> 4], axis=-1).reshape(-1).astype(np.int8)
-        integers = np.where(nibbles > 7, nibbles - 16, nibbles)
+        integers = nibbles if tensor.zeros_bytes else np.where(nibbles > 7, nibbles - 16, nibbles)
     scales = np.frombuffer(blob, np.float16, tensor.scales_bytes // 2, tensor.scales_offset).astype(np.float32)
-    values = integers.astype(np.float32).reshape(len(scales), tensor.group) * scales[:, None]
+    values = integers.astype(np.float32).reshape(len(scales), tensor.group)
+    if tensor.zeros_bytes:
+        values = values - np.frombuffer(blob, np.float32, len(scales), tensor.zeros_offset)[:, None]
+    values = values * scales[:, None]
     return values.reshape(tensor.rows, tensor.columns)
 
 
-@pytest.mark.parametrize(("kind", "form"), [("Q8_0", "int8"), ("Q4_0", "int4")])
+@pytest.mark.parametrize(("kind", "form"), [("Q8_0", "int8"), ("Q5_0", "int8"), ("Q4_0", "int4")])
 @pytest.mark.parametrize("weights", [WeightsFormat.INT8, WeightsFormat.INT4])
-def test_q8_0_and_q4_0_are_kept_bit_for_bit(kind: str, form: str, weights: WeightsFormat, tmp_path: Path) -> None:
+def test_blocks_of_scaled_integers_are_kept_bit_for_bit(
+    kind: str, form: str, weights: WeightsFormat, tmp_path: Path
+) -> None:
     model = replace(TINY, kind=kind)
     found = stored(model, weights, tmp_path)
     for name, exact in model.tensors().items():
@@ -82,7 +87,31 @@ def test_q8_0_and_q4_0_are_kept_bit_for_bit(kind: str, form: str, weights: Weigh
         assert (tensor.format, tensor.group) == ((form, 32) if exact.ndim == 2 else ("f32", 0))
 
 
-@pytest.mark.parametrize("kind", ["Q4_1", "Q5_0", "Q5_1", *K_QUANTS])
+@pytest.mark.parametrize("weights", [WeightsFormat.INT8, WeightsFormat.INT4])
+def test_q4_1_is_kept_to_within_the_rounding_of_float32(weights: WeightsFormat, tmp_path: Path) -> None:
+    model = replace(TINY, kind="Q4_1")
+    found = stored(model, weights, tmp_path)
+    for name, exact in model.tensors().items():
+        tensor, values = found[name]
+        if exact.ndim == 2:
+            assert (tensor.format, tensor.group, tensor.zeros_bytes) == ("int4", 32, exact.size // 32 * 4)
+            largest = np.abs(exact.reshape(len(exact), -1, 32)).max(axis=2).repeat(32, axis=1)
+            assert (np.abs(values - exact) <= largest * 2**-21).all()
+
+
+@pytest.mark.parametrize(("scale", "least"), [(0.0, 0.75), (0.0, 0.0), (2.0**-24, 60000.0), (-0.5, 3.0), (0.25, -2.0)])
+def test_a_block_with_an_offset_means_the_same_whatever_its_numbers(scale: float, least: float) -> None:
+    packed = np.random.default_rng(0).integers(0, 256, 16, np.uint8)
+    block = np.concatenate([np.array([scale, least], "<f2").view(np.uint8), packed])[None]
+    encoded = encode_exactly(block, "Q4_1")
+    assert encoded.scales is not None
+    assert encoded.zeros is not None
+    integers = np.stack([encoded.values & 0xF, encoded.values >> 4], axis=-1).reshape(1, 32).astype(np.float32)
+    values = (integers - encoded.zeros) * encoded.scales.astype(np.float32)
+    np.testing.assert_allclose(values, decode_rows(block, "Q4_1"), rtol=2**-21)
+
+
+@pytest.mark.parametrize("kind", ["Q5_1", *K_QUANTS])
 def test_other_blocks_become_int8_in_groups_of_32(kind: str, tmp_path: Path) -> None:
     model = replace(WIDE, kind=kind)
     found = stored(model, WeightsFormat.INT8, tmp_path)
@@ -112,7 +141,7 @@ def test_floats_can_be_asked_for_instead(weights: WeightsFormat, tmp_path: Path)
     assert activation_group(plan) == 0
 
 
-@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q5_1", "Q4_K"])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0", "Q5_1", "Q4_K"])
 @pytest.mark.parametrize("scale", [np.nan, np.inf])
 def test_a_scale_that_is_not_finite_is_refused_by_tensor(kind: str, scale: float, tmp_path: Path) -> None:
     path = replace(WIDE, kind=kind).write_gguf(tmp_path / "tiny.gguf")
@@ -129,9 +158,10 @@ def test_a_scale_that_is_not_finite_is_refused_by_tensor(kind: str, scale: float
 
 def test_int4_counts_up_from_minus_eight() -> None:
     block = np.array([*np.array([2.0], "<f2").view(np.uint8), *[0x0F] * 8, *[0x80] * 8], np.uint8)[None]
-    values, scales = encode_exactly(block, "Q4_0")
-    assert scales.tolist() == [[2.0]]
-    assert values.tolist() == [[*[0x77] * 4, *[0x88] * 4, *[0x88] * 4, *[0x00] * 4]]
+    encoded = encode_exactly(block, "Q4_0")
+    assert encoded.scales is not None
+    assert encoded.scales.tolist() == [[2.0]]
+    assert encoded.values.tolist() == [[*[0x77] * 4, *[0x88] * 4, *[0x88] * 4, *[0x00] * 4]]
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q6_K"])

@@ -38,7 +38,8 @@ def decode_int4(packed: np.ndarray, scales: np.ndarray, group: int) -> Rows:
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(-6, 8))
 def test_int8_is_within_half_a_step_of_the_source(seed: int, exponent: int) -> None:
     values = random_rows(4, 96, seed, 2.0**exponent)
-    stored, scales = encode_rows(values, WeightsFormat.INT8, 96)
+    encoded = encode_rows(values, WeightsFormat.INT8, 96)
+    stored, scales = encoded.values, encoded.scales
     assert scales is not None
     assert np.abs(stored).max() <= 127
     step = scales.astype(np.float32)
@@ -49,7 +50,8 @@ def test_int8_is_within_half_a_step_of_the_source(seed: int, exponent: int) -> N
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(-6, 8))
 def test_int4_is_within_a_step_of_the_source_and_exact_at_the_extreme(seed: int, exponent: int) -> None:
     values = random_rows(4, 128, seed, 2.0**exponent)
-    stored, scales = encode_rows(values, WeightsFormat.INT4, 64)
+    encoded = encode_rows(values, WeightsFormat.INT4, 64)
+    stored, scales = encoded.values, encoded.scales
     assert scales is not None
     decoded = decode_int4(stored, scales, 64)
     step = np.abs(scales.astype(np.float32)).repeat(64, axis=1)
@@ -63,7 +65,7 @@ def test_int4_is_within_a_step_of_the_source_and_exact_at_the_extreme(seed: int,
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=64))
 def test_bf16_rounds_to_the_nearest_with_ties_to_even(numbers: list[float]) -> None:
     values = np.array([numbers], np.float32)
-    stored, _ = encode_rows(values, WeightsFormat.BF16, 0)
+    stored = encode_rows(values, WeightsFormat.BF16, 0).values
     expected = values.view(np.uint32) >> 16
     remainder = values.view(np.uint32) & 0xFFFF
     up = (remainder > 0x8000) | ((remainder == 0x8000) & (expected & 1 == 1))
@@ -72,9 +74,9 @@ def test_bf16_rounds_to_the_nearest_with_ties_to_even(numbers: list[float]) -> N
 
 @pytest.mark.parametrize("form", WeightsFormat)
 def test_zeros_stay_zeros(form: WeightsFormat) -> None:
-    stored, scales = encode_rows(np.zeros((2, 64), np.float32), form, 64 if "int" in form else 0)
-    assert not stored.any()
-    assert scales is None or not scales.any()
+    encoded = encode_rows(np.zeros((2, 64), np.float32), form, 64 if "int" in form else 0)
+    assert not encoded.values.any()
+    assert encoded.scales is None or not encoded.scales.any()
 
 
 @pytest.mark.parametrize("form", WeightsFormat)
