@@ -112,7 +112,7 @@ def main() -> None:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         prompt_ids = tokenizer.encode(text, add_special_tokens=False)
         ids = answer(model, prompt_ids)
-        answers.append({"question": question, "prompt_ids": prompt_ids, "ids": ids, "text": tokenizer.decode(ids)})
+        answers.append({"question": question, "prompt_ids": prompt_ids, "ids": ids})
     document = {
         "made_by": "python -m training.reference.smollm2",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
