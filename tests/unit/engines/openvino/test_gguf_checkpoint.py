@@ -106,7 +106,8 @@ def test_a_block_with_an_offset_means_the_same_whatever_its_numbers(scale: float
     encoded = encode_exactly(block, "Q4_1")
     assert encoded.scales is not None
     assert encoded.zeros is not None
-    integers = np.stack([encoded.values & 0xF, encoded.values >> 4], axis=-1).reshape(1, 32).astype(np.float32)
+    pairs = encoded.values.view(np.uint8)
+    integers = np.stack([pairs & 0xF, pairs >> 4], axis=-1).reshape(1, 32).astype(np.float32)
     values = (integers - encoded.zeros) * encoded.scales.astype(np.float32)
     np.testing.assert_allclose(values, decode_rows(block, "Q4_1"), rtol=2**-21)
 
