@@ -174,10 +174,8 @@ def _plan(chosen: ChosenDeployment, name: str, kind: EngineKind, *, cache_bytes:
 
 
 def _prompts(chosen: ChosenDeployment, name: str) -> LoadedPrompts:
-    cards = [card for card in map(known_card, chosen.names) if card is not None]
-    suggested = next((card.chat_format for card in cards), "")
     try:
-        return load_prompts(chosen.path, chat_format=chosen.chat_format, suggested=suggested)
+        return load_prompts(chosen.path, chat_format=chosen.chat_format, suggested=chosen.suggested_format)
     except BadSetting as error:
         raise BadSetting(f"deployment {name}: {error}") from None
 

@@ -66,6 +66,12 @@ class ChosenDeployment:
     """Name of the chat format; empty recognises it."""
     llama2_prompts: Llama2Prompts
 
+    @property
+    def suggested_format(self) -> str:
+        """Name of the chat format of the known model that the weights are; empty if they are none."""
+        cards = (card for card in map(known_card, self.names) if card is not None)
+        return next((card.chat_format for card in cards), "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedDeployment:
@@ -105,6 +111,16 @@ def choose_deployments(settings: Settings) -> tuple[ChosenDeployment, ...]:
         BadSetting: a model is not on this machine, or its path cannot be read; the message names the deployment.
     """
     return tuple(listed.choose() for listed in listed_deployments(settings))
+
+
+def choose_given(settings: Settings, given: str) -> ChosenDeployment:
+    """The deployment of one checkpoint alone, by its path or name, as ``corral serve`` chooses it.
+
+    Raises:
+        BadSetting: it is not on this machine, or cannot be read.
+    """
+    entry = DeploymentSettings.of_one_model(given, served_as="", stands_in=False, chat_format=settings.chat_format)
+    return _choose(settings, entry, origin="model", stands_in=False)
 
 
 def default_model() -> str:

@@ -41,8 +41,7 @@ def check_described(directory: Path, names: Collection[str]) -> None:
     Raises:
         CheckpointRefused: it is something else, or has no ``config.json``; the message says what it is.
     """
-    if (foreign := foreign_kind(names)) is not None:
-        raise CheckpointRefused(foreign.of(str(directory)))
+    _check_native(directory, names)
     if CONFIG in names:
         return
     if not any(map(is_weight_file, names)):
@@ -59,11 +58,17 @@ def find_weight_files(directory: Path) -> list[Path]:
         CheckpointRefused: there are none that are read, or one is missing; the message says what there is.
     """
     names = list_names(directory)
+    _check_native(directory, names)
     index = read_whole(directory / INDEX, _MOST_INDEX_BYTES) if INDEX in names else None
     chosen = choose_weight_files(names, index)
     if not chosen:
         raise _without_weights(directory, names)
     return [directory / name for name in chosen]
+
+
+def _check_native(directory: Path, names: Collection[str]) -> None:
+    if (foreign := foreign_kind(names)) is not None:
+        raise CheckpointRefused(foreign.of(str(directory)))
 
 
 def _without_weights(directory: Path, names: Collection[str]) -> CheckpointRefused:

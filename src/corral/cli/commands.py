@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from corral.cli.lazy import Load
     from corral.cli.server.doctor import Installation
     from corral.cli.server.pull import LocalModels
+    from corral.inspection.report import CheckpointReport
     from corral.service.accounts.accounts import Accounts
     from corral.service.accounts.services import AccountServices
     from corral.service.webhooks.webhooks import Webhooks
@@ -47,7 +48,7 @@ def _model() -> typer.Typer:
     from corral.cli.client.addressing import open_server
     from corral.cli.server.model import model_commands
 
-    return model_commands(_open_local_models, open_server)
+    return model_commands(_open_local_models, open_server, _inspect)
 
 
 def _pull() -> typer.Typer:
@@ -178,6 +179,15 @@ def _open_local_models(**chosen: object) -> "LocalModels":
 
     settings = load_settings(chosen)
     return LocalModels(library=open_library(settings), quantize=settings.quantize)
+
+
+def _inspect(given: str, **chosen: object) -> "CheckpointReport":
+    from corral.inspection.inspect import inspect_checkpoint
+    from corral.settings import load_settings
+    from corral.weights import choose_given
+
+    found = choose_given(load_settings(chosen), given)
+    return inspect_checkpoint(found.path, chat_format=found.chat_format, suggested=found.suggested_format)
 
 
 COMMANDS: Final["Mapping[str, Load]"] = {

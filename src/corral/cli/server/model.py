@@ -1,4 +1,4 @@
-"""``corral model``: list a server's models; add and remove models of this machine."""
+"""``corral model``: list a server's models; check, add and remove models of this machine."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -7,13 +7,14 @@ import typer
 
 from corral.cli.client.channel import OpenServer
 from corral.cli.inference.model_info import info_command, list_command, versions_command
+from corral.cli.server.check import Inspect, check_command
 from corral.cli.server.pull import OpenLocalModels, Quantize, announce
 
 if TYPE_CHECKING:
     from corral.deployments.library import Removal
 
 
-def model_commands(open_models: OpenLocalModels, open_server: OpenServer) -> typer.Typer:
+def model_commands(open_models: OpenLocalModels, open_server: OpenServer, inspect: Inspect) -> typer.Typer:
     """Create the command group, for ``app.add_typer``."""
     commands = ModelCommands(open_models)
     app = typer.Typer(
@@ -22,6 +23,7 @@ def model_commands(open_models: OpenLocalModels, open_server: OpenServer) -> typ
     app.command("list")(list_command(open_server))
     app.command("info")(info_command(open_server))
     app.command("versions")(versions_command(open_server))
+    app.command("check")(check_command(inspect))
     app.command("add")(commands.add)
     app.command("remove")(commands.remove)
     return app

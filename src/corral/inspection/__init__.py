@@ -1,0 +1,1 @@
+"""What a checkpoint is, found out without serving it: for ``corral model check``."""
