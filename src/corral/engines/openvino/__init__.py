@@ -1,4 +1,4 @@
-"""CPU engine: runs Llama checkpoints with OpenVINO GenAI in a worker process.
+"""CPU engine: runs checkpoints with OpenVINO GenAI in a worker process.
 
 Python imports a package before its modules, so the statement below runs before any import of OpenVINO.
 """
