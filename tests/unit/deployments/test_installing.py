@@ -60,7 +60,7 @@ def registry(content: bytes) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

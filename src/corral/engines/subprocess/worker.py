@@ -205,8 +205,18 @@ class SubprocessWorker:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
+            await _wait_through_cancellation(self._process)
             self._process = None
+
+
+async def _wait_through_cancellation(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a killed process, also if the caller is cancelled meanwhile: it would stay a zombie."""
+    ended = asyncio.create_task(process.wait())  # noqa: TID251 - awaited by this function in every case
+    try:
+        await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        await ended
+        raise
 
 
 def _percent(progress: Progress) -> float | None:
