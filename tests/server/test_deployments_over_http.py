@@ -37,17 +37,14 @@ async def test_busy_deployment_is_drained_and_reload_gives_the_same_answer(http:
     assert (listed["name"], listed["state"], listed["models"][0]) == (NAME, "ready", NAME)
     assert listed["memory_bytes"] > 0
     before = (await http.post("/v1/completions", json={**ASKED, "max_tokens": 8})).json()["choices"][0]["text"]
-    long = {**ASKED, "max_tokens": 3000, "min_tokens": 3000, "stream": True}
-    async with http.stream("POST", "/v1/completions", json=long) as answer:
-        lines = answer.aiter_lines()
-        await anext(lines)
-        refused = await http.post(f"{PATH}/{NAME}/unload")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "deployment_in_use")
-        assert refused.json()["error"]["runs"] == 1
-        draining = asyncio.create_task(http.post(f"{PATH}/{NAME}/unload?drain=true"))
-        rest = [line async for line in lines]
-    assert "data: [DONE]" in rest
-    unloaded = await draining
+    long = {"input": {"prompt": "Once upon a time", "min_tokens": 3500, "max_tokens": 3500}}
+    created = (await http.post(f"/v1/models/{NAME}/predictions", json=long)).json()
+    refused = await http.post(f"{PATH}/{NAME}/unload")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "deployment_in_use")
+    assert refused.json()["error"]["runs"] == 1
+    unloaded = await http.post(f"{PATH}/{NAME}/unload?drain=true")
+    drained = (await http.get(f"/v1/predictions/{created['id']}")).json()
+    assert (drained["status"], drained["metrics"]["output_token_count"]) == ("succeeded", 3500)
     assert (unloaded.status_code, unloaded.json()["state"], unloaded.json()["running"]) == (200, "unloaded", 0)
     health = await http.get("/health")
     assert health.json()["deployments"] == [{"name": NAME, "state": "unloaded"}]

@@ -1,5 +1,6 @@
 """The ``[[deployments]]`` tables of the settings file: weights, engines and names of deployments."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self, cast
 
@@ -13,6 +14,10 @@ LLAMA2_PROMPTS = Literal["auto", "always", "never"]
 LLAMA2_OTHERS = Literal["raw", "refuse"]
 KV_PRECISIONS = Literal["auto", "u8", "f16", "f32"]
 MAX_DEPLOYMENTS: Final = 64
+MAX_WEIGHTS_CHARS: Final = 4096
+_SHOWN_CHARS: Final = 100
+_UNACCEPTED: Final = re.compile("[\0\ud800-\udfff]")
+"""Null, and lone surrogates, which stand for bytes that are not UTF-8."""
 _OF_ONE_MODEL: Final = ("model", "served_as", "stands_in", "chat_format")
 """Settings about the one model that is served where there is no list of deployments."""
 _ON_COMMAND_LINE: Final = {
@@ -57,7 +62,9 @@ class DeploymentSettings(BaseModel):
         (), description="Names that it answers to, `owner/name`: what you know the weights to be."
     )
     weights: str = Field(
-        min_length=1, max_length=4096, description="Path of a checkpoint, or name of a model that was pulled or added."
+        min_length=1,
+        max_length=MAX_WEIGHTS_CHARS,
+        description="Path of a checkpoint, or name of a model that was pulled or added.",
     )
     engine: Literal["openvino", "scripted"] = Field(
         "openvino", description="What computes; `scripted` gives tokens without a model, for tests."
@@ -84,7 +91,16 @@ class DeploymentSettings(BaseModel):
 
     @classmethod
     def of_one_model(cls, weights: str, *, served_as: str, stands_in: bool, chat_format: str) -> Self:
-        """Convert the settings of a single model to one deployment."""
+        """Convert the settings of a single model to one deployment.
+
+        Raises:
+            BadSetting: *weights* is neither a path nor a name.
+        """
+        if not 0 < len(weights) <= MAX_WEIGHTS_CHARS or _UNACCEPTED.search(weights):
+            raise BadSetting(
+                f"model: {weights[:_SHOWN_CHARS]!r} is neither a path nor a name, which have 1 to {MAX_WEIGHTS_CHARS} "
+                "characters of UTF-8 and no null character."
+            )
         models = [served_as] if served_as else []
         return cls.model_validate(
             {"weights": weights, "models": models, "stands_in": stands_in or None, "chat_format": chat_format}

@@ -13,7 +13,7 @@ from httpx2 import AsyncClient
 from openai import AsyncOpenAI
 
 from corral.bootstrap import Server, build
-from corral.catalog.catalog import demo_checkpoint
+from corral.catalog.catalog import DEMO, demo_checkpoint
 from corral.settings import load_settings
 from corral.text.load import load_tokenizer
 from tests.doors.deepinfra.native import HELLO, PATH, infer
@@ -278,7 +278,7 @@ async def test_completions_support_echo_token_ids_and_logprobs(http: AsyncClient
 
 
 async def test_run_limit_of_one_model_does_not_affect_another(tmp_path: Path) -> None:
-    chosen = {"model": MODEL, "data_dir": tmp_path, "api_key": SECRET, "concurrent_per_model": 2}
+    chosen = {"model": DEMO, "data_dir": tmp_path, "api_key": SECRET, "concurrent_per_model": 2}
     made = build(load_settings(chosen, {}), lambda _: None)
     long = {"input": {"prompt": "Hello", "max_tokens": 3500, "min_tokens": 3500}}
     async with made.run():
@@ -300,7 +300,7 @@ async def test_run_limit_of_one_model_does_not_affect_another(tmp_path: Path) ->
 
 async def test_settings_can_reproduce_the_2023_defaults(tmp_path: Path, http: AsyncClient) -> None:
     chosen = {
-        "model": MODEL,
+        "model": DEMO,
         "data_dir": tmp_path,
         "api_key": SECRET,
         "deepinfra_repetition_penalty": 1.2,

@@ -23,6 +23,7 @@ ALIAS = "13c3cdee13ee059ab779f0291d29054dab00a47dad8261375654de5540165fb0"
 """The public version id of the 7B model."""
 INPUT = {"prompt": "What are you?", "seed": 7, "max_tokens": 40}
 LONG = {"prompt": "Count.", "min_tokens": 700, "max_tokens": 700, "seed": 3}
+LONGER = {**LONG, "min_tokens": 3000, "max_tokens": 3000}
 SHORTER = {**LONG, "min_tokens": 200, "max_tokens": 200}
 VERSION_2 = Path(__file__).parents[3] / ".venv-clients-replicate2" / "bin" / "python"
 
@@ -106,12 +107,13 @@ async def test_async_calls_return_the_same_and_run_concurrently(client: Client) 
 async def test_run_with_a_short_wait_returns_the_whole_text(client: Client) -> None:
     version = (await run_in_thread(client.models.get, CHAT)).latest_version.id
     async with asyncio.TaskGroup() as tasks:  # concurrently, so that both take longer than their wait
-        unversioned = tasks.create_task(run_in_thread(client.run, CHAT, input=LONG, wait=1))
-        versioned = tasks.create_task(run_in_thread(lambda: list(client.run(f"{CHAT}:{version}", input=LONG, wait=1))))
+        unversioned = tasks.create_task(run_in_thread(client.run, CHAT, input=LONGER, wait=1))
+        of_version = f"{CHAT}:{version}"
+        versioned = tasks.create_task(run_in_thread(lambda: list(client.run(of_version, input=LONGER, wait=1))))
     (latest,) = (await run_in_thread(client.predictions.list)).results[:1]
     assert latest.metrics is not None
     assert latest.metrics["predict_time"] > 1
-    assert latest.metrics["output_token_count"] == 700
+    assert latest.metrics["output_token_count"] == 3000
     assert unversioned.result() == versioned.result() == latest.output
 
 
@@ -226,7 +228,7 @@ async def test_models_versions_collections_hardware_and_account_validate(client:
 
 async def test_events_are_streamed_as_they_are_generated(client: Client) -> None:
     begun = time.monotonic()
-    stream = await client.async_stream(CHAT, input=SHORTER)
+    stream = await client.async_stream(CHAT, input=LONG)
     arrivals = [time.monotonic() - begun async for _ in stream]
     assert arrivals[0] < arrivals[-1] / 2
 

@@ -201,7 +201,7 @@ def test_hand_written_dialogue_has_the_reference_token_ids() -> None:
 
 def test_a_dialogue_is_recognised_only_in_the_models_own_template() -> None:
     own = to_core("m", values(prompt=DIALOGUE, system_prompt=""), default_template=TEMPLATE)
-    assert own.prompt == RawPrompt(f"<s>[INST] Hi! [/INST] {TOLD}")
+    assert own.prompt == RawPrompt(f"<s>[INST] Hi! [/INST] {TOLD}", is_llama2=True)
     bare = to_core("m", values(prompt=DIALOGUE, prompt_template="{prompt}"), default_template=TEMPLATE)
     assert bare.prompt == RawPrompt(DIALOGUE)
 
