@@ -75,12 +75,12 @@ async def test_current_tab_is_visible_on_a_phone(
 
 async def test_model_search_updates_while_typing(live: BrowserTestServer, open_page: Open) -> None:
     page = await open_page(live, "/")
-    await expect(page.locator(".card")).to_have_count(4)
+    await expect(page.locator(".card")).to_have_count(5)
     await page.fill("#q", "70b")
     await expect(page.locator(".card")).to_have_count(1)
     assert page.url.endswith("?q=70b")
     await page.go_back()
-    await expect(page.locator(".card")).to_have_count(4)
+    await expect(page.locator(".card")).to_have_count(5)
 
 
 async def test_first_tab_stop_is_the_skip_link(live: BrowserTestServer, open_page: Open) -> None:
