@@ -64,7 +64,7 @@ LEADING = frozenset({"llama-bpe", "tekken"})
 @cache
 def merges() -> tuple[tuple[str, str], ...]:
     """Merges of the most frequent pairs, in the alphabet."""
-    words = [list(_spell(word)) for sentence in SENTENCES for word in sentence.replace(" ", "\0 ").split("\0")]
+    words = [list(spell(word.encode())) for sentence in SENTENCES for word in sentence.replace(" ", "\0 ").split("\0")]
     found: list[tuple[str, str]] = []
     while len(found) < MERGES:
         pairs = Counter(pair for word in words for pair in pairwise(word))
@@ -74,8 +74,9 @@ def merges() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _spell(text: str) -> str:
-    return "".join(LETTERS[byte] for byte in text.encode())
+def spell(text: bytes) -> str:
+    """Write bytes in the alphabet."""
+    return "".join(LETTERS[byte] for byte in text)
 
 
 def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
