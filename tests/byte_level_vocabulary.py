@@ -5,6 +5,7 @@ Written in each family's form, as ``tokenizer.json`` and as metadata of a GGUF f
 
 import json
 from collections import Counter
+from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -108,7 +109,7 @@ def byte_level_document(family: str) -> dict[str, Any]:
         "padding": None,
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if family in NFC else None,
-        "pre_tokenizer": PRE_TOKENIZERS[family],
+        "pre_tokenizer": deepcopy(PRE_TOKENIZERS[family]),
         "post_processor": _template(CONTROL[0], 0) if family in LEADING else None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {

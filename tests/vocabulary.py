@@ -1,8 +1,10 @@
 """A small Llama-2-style vocabulary for random models: every byte, every printable character, some words."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.oracle.llama import TinyLlama
 
@@ -51,8 +53,14 @@ def _bytes_of(piece: str) -> bytes:
 def write_with_vocabulary(model: TinyLlama, directory: Path) -> Path:
     """A checkpoint with this vocabulary and a few ids of padding, as published ones have."""
     checkpoint = replace(model, vocab=len(PIECES) + 5).write(directory)
-    document = {
-        "added_tokens": [{"id": n, "content": piece, "special": True} for n, piece in enumerate(PIECES[:3])],
+    (checkpoint / "tokenizer.json").write_text(json.dumps(vocabulary_document()))
+    return checkpoint
+
+
+def vocabulary_document(pieces: Sequence[str] = PIECES) -> dict[str, Any]:
+    """A vocabulary as a ``tokenizer.json`` without merges."""
+    return {
+        "added_tokens": [{"id": n, "content": piece, "special": True} for n, piece in enumerate(pieces[:3])],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
@@ -63,9 +71,7 @@ def write_with_vocabulary(model: TinyLlama, directory: Path) -> Path:
         "model": {
             "type": "BPE",
             "byte_fallback": True,
-            "vocab": {piece: n for n, piece in enumerate(PIECES)},
+            "vocab": {piece: n for n, piece in enumerate(pieces)},
             "merges": [],
         },
     }
-    (checkpoint / "tokenizer.json").write_text(json.dumps(document))
-    return checkpoint

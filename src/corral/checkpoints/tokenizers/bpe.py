@@ -81,9 +81,9 @@ def read_bpe(vocabulary: Vocabulary) -> BpeVocabulary:
     document = _parse(vocabulary)
     model = _model(document)
     byte_level = is_byte_level(document.member("pre_tokenizer"))
-    _check_model(model, byte_fallback=not byte_level)
     if not byte_level:
         check_text_rules(document)
+    _check_model(model, byte_fallback=not byte_level)
     added = document.members("added_tokens")
     ids = _all_ids(model, added)
     special = read_special_tokens(
