@@ -1,6 +1,7 @@
 """Both tokenizer files give the same ids, never control tokens, and foreign ones are refused by name."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,17 @@ def test_a_foreign_json_file_alone_is_refused(tmp_path: Path) -> None:
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match=r"neither tokenizer\.json nor tokenizer\.model"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[" + b"{}," * 2**20 + b"{}]", b"[" + b"0," * 2**22 + b"0,0]"])
+def test_a_file_of_millions_of_values_is_refused_before_it_is_parsed(content: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointRefused, match="larger than any known"):
+            from_json(content)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ from corral.core.errors import CheckpointRefused
 _MOST_IDS: Final = 1_000_000
 _MOST_TEXT_TOKEN_CHARS: Final = 2**18
 """Of all text tokens together. The automaton that finds them in text takes memory in proportion."""
+_MOST_GROUPS: Final = 2**20
+_MOST_VALUES: Final = 2**22
+"""Four times those of Llama 3. Small values take much more memory than their text."""
 _LLAMA_CONTROL: Final = ("<s>", "</s>", "<unk>")
 _UNSUPPORTED: Final = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
 
@@ -104,8 +107,15 @@ def read_bpe(vocabulary: Vocabulary) -> BpeVocabulary:
 
 
 def _parse(vocabulary: Vocabulary) -> Fields:
+    content = vocabulary.content
+    groups = content.count(b"[") + content.count(b"{")
+    if groups > _MOST_GROUPS or content.count(b",") > _MOST_VALUES:
+        raise CheckpointRefused(
+            f"{vocabulary.file} is larger than any known: it has more than {_MOST_GROUPS} lists and objects, or more "
+            f"than {_MOST_VALUES} values."
+        )
     try:
-        value: object = json.loads(vocabulary.content)
+        value: object = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointRefused(f"{vocabulary.file} cannot be read: {str(error)[:200]}.") from error
     if not isinstance(value, dict):
@@ -128,7 +138,7 @@ def _check_model(model: Fields, *, byte_fallback: bool) -> None:
         kind = "without a ByteLevel step in pre_tokenizer" if byte_fallback else "with a ByteLevel step"
         raise model.refused("byte_fallback", f"{kind}, only {as_written(byte_fallback)} is supported")
     for field in _UNSUPPORTED:
-        if model.get(field) not in {None, "", 0}:
+        if model.get(field) not in (None, "", 0):
             raise model.refused(field, "only null is supported")
 
 
