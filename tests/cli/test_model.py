@@ -12,6 +12,7 @@ from corral.catalog.local import LocalModels
 from corral.cli.main import app
 from tests.cli.processes import Result, Terminal, run_in_pipes
 from tests.hub import PIECES, FakeHub, serving_hub, tiny_files
+from tests.oracle.gguf_llama import GgufLlama, write_split
 from tests.oracle.llama import TinyLlama
 from tests.unit.text.conftest import document_of
 
@@ -81,6 +82,15 @@ def test_a_checkpoint_is_converted_and_registered_under_its_directorys_name(chec
     assert "corral serve local/mine" in said("model", "add", str(checkpoint))
     assert registered(data_dir) == [("local/mine", checkpoint, "int8")]
     assert len(converted(data_dir)) == 1
+
+
+def test_gguf_model_in_parts_is_registered_under_the_name_that_its_parts_share(tmp_path: Path, data_dir: Path) -> None:
+    model = GgufLlama(hidden=32, intermediate=32, layers=1, heads=2, kv_heads=1, tied=True)
+    first, *others = write_split(model, tmp_path / "split" / "tiny.gguf", tensors=4)
+    assert "corral serve local/tiny" in said("model", "add", str(first))
+    assert registered(data_dir) == [("local/tiny", first, "int8")]
+    others[-1].unlink()
+    assert f"missing beside it: {others[-1].name}" in refused("model", "add", str(first))
 
 
 def test_a_name_and_a_storage_can_be_chosen_and_changed(checkpoint: Path, data_dir: Path) -> None:

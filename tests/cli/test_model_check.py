@@ -248,3 +248,9 @@ def test_adapter_shows_its_tokenizer(checkpoint: Path) -> None:
     assert "tokenizer    BPE with byte fallback in tokenizer.json" in page
     assert page.count("\n  - ") == 1
     assert "is a LoRA adapter (adapter_config.json)" in page
+
+
+def test_names_that_are_no_valid_text_are_printed_without_harm(checkpoint: Path) -> None:
+    change(checkpoint / "config.json", architectures=["\ud800\x1b[2J"])
+    assert report(checkpoint, status=1)["model"]["architecture"] == "\ud800\x1b[2J"
+    assert "It cannot be served:" in check(checkpoint, status=1)

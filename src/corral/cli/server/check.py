@@ -9,7 +9,6 @@ import typer
 
 from corral.cli.terminal.options import AsJson
 from corral.cli.terminal.screen import accept_any_text, show
-from corral.cli.terminal.tables import print_json
 from corral.core.errors import shown_memory
 
 if TYPE_CHECKING:
@@ -42,7 +41,8 @@ def check_command(inspect: Inspect) -> Callable[..., None]:
         report = inspect(path, chat_format=chat_format)
         if as_json:
             document: dict[str, Any] = msgspec.to_builtins(report)
-            print_json({**document, "is_served": report.is_served})
+            # Names and fields of a checkpoint may hold lone surrogates, which have no UTF-8.
+            typer.echo(json.dumps({**document, "is_served": report.is_served}, indent=2))
         else:
             accept_any_text()
             show(_page(report))
