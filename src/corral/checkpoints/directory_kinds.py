@@ -153,8 +153,8 @@ def _pickled(pickles: Collection[str], place: str) -> DirectoryKind:
     convert = (
         " If you trust the files, convert them where the transformers package is installed, and copy the tokenizer's "
         "files to the result:\n"
-        "  from transformers import AutoModelForCausalLM as Model\n"
-        f'  Model.from_pretrained({place!r}, torch_dtype="auto").save_pretrained("converted")'
+        "from transformers import AutoModelForCausalLM as Model\n"
+        f'Model.from_pretrained({place!r}, torch_dtype="auto").save_pretrained("converted")'
     )
     return DirectoryKind(
         what=f"holds its weights only as pickles ({shown_names(pickles)}), which can run code when they are loaded",

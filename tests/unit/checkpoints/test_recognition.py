@@ -159,6 +159,13 @@ def test_directory_in_another_format_is_named(names: list[str], what: str, advic
     assert advice.format(directory=directory).replace("*.gguf", ".gguf file") in message
 
 
+def test_conversion_of_pickles_can_be_pasted(tmp_path: Path) -> None:
+    directory = directory_of(tmp_path, ["pytorch_model.bin"])
+    _, *lines = refusal(directory).splitlines()
+    compile("\n".join(lines), "pasted", "exec")
+    assert len(lines) == 2
+
+
 def test_a_gguf_file_is_found_in_a_directory_without_configuration(tmp_path: Path) -> None:
     directory = directory_of(tmp_path, ["llama.gguf"])
     (directory / "config.json").unlink()
