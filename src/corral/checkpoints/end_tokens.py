@@ -8,21 +8,22 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from corral.checkpoints.config import Config, as_list, as_written
-from corral.checkpoints.source import CheckpointSource
 
 _FIELDS: Final = ("eos_token_id", "eot_token_id", "eom_token_id")
 """End of sequence, of turn and of message. Only GGUF files have the last two."""
 _MOST_IDS: Final = 64
 
 
-def end_token_ids(source: CheckpointSource) -> Mapping[int, str]:
-    """Read the ids that end an answer, each with the name of the file that says so first; there may be none.
+def end_token_ids(config: Config, generation: Config | None) -> Mapping[int, str]:
+    """Get the ids that end an answer, each with the name of the file that says so first; there may be none.
+
+    Args:
+        config: of the checkpoint.
+        generation: its ``CheckpointSource.read_generation_config``.
 
     Raises:
-        CheckpointRefused: a file cannot be read, or has an id outside the vocabulary; the message names file and id.
+        CheckpointRefused: an id is outside the vocabulary; the message names file and id.
     """
-    config = source.read_config()
-    generation = source.read_generation_config()
     vocab_size = config.get("vocab_size")
     known_size = vocab_size if type(vocab_size) is int else None
     found: dict[int, str] = {}

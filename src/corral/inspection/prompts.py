@@ -57,7 +57,9 @@ class PromptReading:
         if config is None and not source.vocabulary_files():
             return PromptFacts()
         loaded = findings.attempt(lambda: load_with_warnings(self.path))
-        ends: Mapping[int, str] = {} if config is None else findings.attempt(lambda: end_token_ids(source)) or {}
+        ends: Mapping[int, str] = {}
+        if config is not None:
+            ends = findings.attempt(lambda: end_token_ids(config, source.read_generation_config())) or {}
         if loaded is None:
             return PromptFacts()
         _check(loaded, config, ends, findings)

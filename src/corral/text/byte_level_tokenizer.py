@@ -4,7 +4,7 @@ Only pieces that text can become are given to the library, so no text encodes to
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from tokenizers import AddedToken, Regex
@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence,
 
 from corral.checkpoints.tokenizers.bpe import BpeVocabulary, ByteLevelRules
 from corral.checkpoints.tokenizers.splitting import Splitting
-from corral.text.tokenizer import longest_piece_chars
+from corral.text.bpe_tokenizer import BpeTokenizer
 
 _MOST_CHARS: Final = 2**20
 """Most characters given to the library at once. Its regular expressions fail after ten million steps in one word."""
@@ -33,7 +33,7 @@ _PLANES: Final = {
 """First and last character of those that begin with a byte."""
 
 
-class ByteLevelTokenizer:
+class ByteLevelTokenizer(BpeTokenizer):
     """A ``Tokenizer`` with a byte-level BPE vocabulary."""
 
     def __init__(self, vocabulary: BpeVocabulary, rules: ByteLevelRules) -> None:
@@ -43,8 +43,7 @@ class ByteLevelTokenizer:
             vocabulary: its pieces.
             rules: its ``byte_level``.
         """
-        self._pieces = vocabulary.pieces
-        self._special = vocabulary.special
+        super().__init__(vocabulary, joined_chars=_NFC_CHARS if rules.nfc else 1)
         # The cache would keep words of prompts in memory and saves little time.
         model = BPE(
             vocab=dict(vocabulary.ids),
@@ -63,37 +62,11 @@ class ByteLevelTokenizer:
             ]
         )
         self._missing = _characters_with(rules.missing)
-        self._longest_piece_chars = longest_piece_chars(self._pieces) * (_NFC_CHARS if rules.nfc else 1)
-
-    @property
-    def vocab_size(self) -> int:
-        """Size of the vocabulary."""
-        return len(self._pieces)
-
-    @property
-    def control_ids(self) -> Mapping[str, int]:
-        """Ids of the control tokens by their texts."""
-        return self._special.ids
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """Token at the start of each prompt; None if the vocabulary wants none."""
-        return self._special.bos_token_id
-
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """Tokens that end an answer by the vocabulary's word; may be empty."""
-        return self._special.end_ids
 
     @property
     def adds_space(self) -> bool:
         """False."""
         return False
-
-    @property
-    def longest_piece_chars(self) -> int:
-        """Most characters that one token stands for."""
-        return self._longest_piece_chars
 
     def encode(self, text: str) -> list[int]:
         """Encode text without control tokens: also ``<|im_end|>`` in it is encoded as plain text.
@@ -106,10 +79,6 @@ class ByteLevelTokenizer:
         for part in _parts(text):
             ids += self._bpe.encode(part).ids
         return ids
-
-    def piece_bytes(self, token_id: int) -> bytes:
-        """Get the bytes of a token, which may be part of a character; empty for control tokens and unused ids."""
-        return self._pieces[token_id] if 0 <= token_id < len(self._pieces) else b""
 
 
 def _pre_tokenizer(splitting: Splitting) -> PreTokenizer:

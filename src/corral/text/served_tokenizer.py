@@ -34,8 +34,9 @@ def load_served_tokenizer(checkpoint: Path) -> ServedTokenizer:
     """
     loaded = load_with_warnings(checkpoint)
     source = open_source(checkpoint)
-    ends = end_token_ids(source)
-    check_rows(loaded.tokenizer, loaded.file, source.read_config())
+    config = source.read_config()
+    ends = end_token_ids(config, source.read_generation_config())
+    check_rows(loaded.tokenizer, loaded.file, config)
     check_ends(loaded.tokenizer, loaded.file, ends)
     return ServedTokenizer(tokenizer=loaded.tokenizer, file=loaded.file, end_ids=ends, warnings=loaded.warnings)
 

@@ -70,9 +70,12 @@ def mutated(model: TinyLlama, randomness: random.Random) -> dict[str, object]:
 def outcome(directory: Path) -> str:
     try:
         source = open_source(directory)
-        shape = read_shape(source.read_config())
+        config = source.read_config()
+        shape = read_shape(config)
         assert len(shape.attention.rope.frequencies(shape.attention.head_dim)) == shape.attention.head_dim // 2
-        assert all(0 <= token_id < shape.vocab_size for token_id in end_token_ids(source))
+        assert all(
+            0 <= token_id < shape.vocab_size for token_id in end_token_ids(config, source.read_generation_config())
+        )
     except CheckpointRefused as refused:
         assert len(str(refused)) < 1000
         return "refused"

@@ -1,6 +1,7 @@
 """Ids that end an answer: of both configuration files, of all the keys of a GGUF file, and none that cannot be."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ def write(directory: Path, config: dict[str, object], generation: dict[str, obje
     return directory
 
 
+def ends_of(path: Path) -> Mapping[int, str]:
+    source = open_source(path)
+    return end_token_ids(source.read_config(), source.read_generation_config())
+
+
 @pytest.mark.parametrize(
     ("config", "generation", "ids"),
     [
@@ -35,7 +41,7 @@ def write(directory: Path, config: dict[str, object], generation: dict[str, obje
 def test_end_ids_are_those_of_both_files(
     config: dict[str, object], generation: dict[str, object] | None, ids: dict[int, str], tmp_path: Path
 ) -> None:
-    assert end_token_ids(open_source(write(tmp_path, config, generation))) == ids
+    assert ends_of(write(tmp_path, config, generation)) == ids
 
 
 @pytest.mark.parametrize(
@@ -58,34 +64,34 @@ def test_an_id_outside_the_vocabulary_is_refused_by_file_and_id(
     document = {"vocab_size": 300, "eos_token_id": value}
     (directory / file).write_text(json.dumps(document))
     with pytest.raises(CheckpointRefused) as refused:
-        end_token_ids(open_source(directory))
+        ends_of(directory)
     assert str(refused.value).startswith(f"{file}: eos_token_id is {json.dumps(value)}; {named} is no token id")
     assert "[0, 299]" in str(refused.value)
 
 
 def test_a_long_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointRefused, match="it has 65 ids; at most 64 are read"):
-        end_token_ids(open_source(write(tmp_path, {"eos_token_id": list(range(65))})))
+        ends_of(write(tmp_path, {"eos_token_id": list(range(65))}))
 
 
 def test_a_generation_config_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
     (write(tmp_path, {}) / "generation_config.json").write_text("{")
     with pytest.raises(CheckpointRefused, match=r"^generation_config\.json is not valid JSON"):
-        end_token_ids(open_source(tmp_path))
+        ends_of(tmp_path)
 
 
 def test_a_gguf_file_has_ends_of_sequence_turn_and_message(tmp_path: Path) -> None:
     path = TINY.write_gguf(tmp_path / "tiny.gguf", tokenizer__ggml__eot_token_id=5, tokenizer__ggml__eom_token_id=2)
-    assert end_token_ids(open_source(path)) == {2: "tiny.gguf", 5: "tiny.gguf"}
+    assert ends_of(path) == {2: "tiny.gguf", 5: "tiny.gguf"}
 
 
 def test_an_end_id_of_a_gguf_file_outside_the_vocabulary_is_refused_by_its_key(tmp_path: Path) -> None:
     path = TINY.write_gguf(tmp_path / "tiny.gguf", tokenizer__ggml__eot_token_id=10**6)
     with pytest.raises(CheckpointRefused) as refused:
-        end_token_ids(open_source(path))
+        ends_of(path)
     assert str(refused.value).startswith("tiny.gguf: tokenizer.ggml.eot_token_id is 1000000; 1000000 is no token id")
 
 
 def test_a_gguf_file_without_end_ids_has_none(tmp_path: Path) -> None:
     path = TINY.write_gguf(tmp_path / "tiny.gguf", tokenizer__ggml__eos_token_id=None)
-    assert end_token_ids(open_source(path)) == {}
+    assert ends_of(path) == {}

@@ -1,7 +1,6 @@
 """Ten thousand damaged GGUF files: each is read whole or refused, soon and without more memory than it merits."""
 
 import random
-import resource
 import time
 import tracemalloc
 from collections import Counter
@@ -14,6 +13,7 @@ import pytest
 from corral.core.errors import CheckpointRefused
 from corral.engines.openvino.checkpoint import open_checkpoint
 from corral.text.load import load_tokenizer
+from tests.memory import little_memory
 from tests.oracle.gguf_llama import GgufLlama
 from tests.oracle.variants import LINEAR, LLAMA3
 from tests.vocabulary import PIECES
@@ -37,7 +37,7 @@ EDGES = (0, 1, 2, 3, 4, 8, 9, 31, 32, 33, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_a_damaged_file_is_read_or_refused(share: int, tmp_path: Path, little_memory: None) -> None:  # noqa: ARG001
+def test_a_damaged_file_is_read_or_refused(share: int, tmp_path: Path, limited_memory: None) -> None:  # noqa: ARG001
     model = replace(MODELS[share], hidden=32, intermediate=32, layers=1, heads=2, kv_heads=1, tied=True)
     path = model.write_gguf(tmp_path / "tiny.gguf")
     sound = path.read_bytes()
@@ -54,14 +54,9 @@ def test_a_damaged_file_is_read_or_refused(share: int, tmp_path: Path, little_me
 
 
 @pytest.fixture
-def little_memory() -> Iterator[None]:
-    """Whatever allocates what a field claims, and not what the file has, gets a MemoryError."""
-    limits = resource.getrlimit(resource.RLIMIT_DATA)
-    status = Path("/proc/self/status").read_text()
-    used_bytes = int(status.partition("VmData:")[2].split()[0]) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (used_bytes + SPARE_BYTES, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_DATA, limits)
+def limited_memory() -> Iterator[None]:
+    with little_memory(SPARE_BYTES):
+        yield
 
 
 def outcome(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import random
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from corral.core.errors import CheckpointRefused
 from corral.text.load import load_tokenizer
 from tests.byte_level_vocabulary import byte_level_config, byte_level_document, byte_level_metadata
+from tests.memory import little_memory
 from tests.oracle.gguf_llama import finish, write_metadata
 from tests.vocabulary import vocabulary_document
 
@@ -122,14 +122,9 @@ def damage(content: bytes, randomness: random.Random) -> bytes:
 
 
 @pytest.fixture
-def little_memory() -> Iterator[None]:
-    """Whatever allocates much more than a file has gets a MemoryError."""
-    limits = resource.getrlimit(resource.RLIMIT_DATA)
-    status = Path("/proc/self/status").read_text()
-    used_bytes = int(status.partition("VmData:")[2].split()[0]) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (used_bytes + SPARE_BYTES, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_DATA, limits)
+def limited_memory() -> Iterator[None]:
+    with little_memory(SPARE_BYTES):
+        yield
 
 
 def outcome(path: Path) -> str:
@@ -151,7 +146,7 @@ def outcome(path: Path) -> str:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_damaged_json_files_are_read_or_refused(share: int, tmp_path: Path, little_memory: None) -> None:  # noqa: ARG001
+def test_damaged_json_files_are_read_or_refused(share: int, tmp_path: Path, limited_memory: None) -> None:  # noqa: ARG001
     randomness = random.Random(share)
     sound = [(json.dumps(document), json.dumps(config)) for document, config in sound_documents()]
     outcomes: Counter[str] = Counter()
@@ -168,7 +163,7 @@ def test_damaged_json_files_are_read_or_refused(share: int, tmp_path: Path, litt
 
 
 @pytest.mark.parametrize("share", range(2))
-def test_damaged_gguf_vocabularies_are_read_or_refused(share: int, tmp_path: Path, little_memory: None) -> None:  # noqa: ARG001
+def test_damaged_gguf_vocabularies_are_read_or_refused(share: int, tmp_path: Path, limited_memory: None) -> None:  # noqa: ARG001
     randomness = random.Random(share)
     path = tmp_path / "tiny.gguf"
     outcomes: Counter[str] = Counter()

@@ -5,20 +5,18 @@ gives their ids, which differ by model.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
 
-from corral.core.errors import BadSetting
+from corral.text.chat.toml_tables import parse_table, read_folder
 from corral.text.chat.tool_format import PLAIN, tool_formats
 from corral.text.tokenizer import Tokenizer
 
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)\}")
+_WHAT: Final = "chat format"
 _FOLDED: Final = ("first user", "last user")
 
 
@@ -130,19 +128,9 @@ class ChatFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 @cache
 def chat_formats() -> Mapping[str, ChatFormat]:
     """Get the chat formats by name."""
-    folder = files("corral.text.chat").joinpath("formats")
-    documents = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
-    formats = [parse_format(name.removesuffix(".toml"), document) for name, document in documents.items()]
-    return MappingProxyType({each.name: each for each in sorted(formats, key=lambda each: each.name)})
+    return read_folder("formats", ChatFormat, what=_WHAT)
 
 
 def parse_format(name: str, document: str) -> ChatFormat:
-    """Parse a format from TOML.
-
-    Raises:
-        BadSetting: a key is unknown or missing, or a value is invalid; the message names it.
-    """
-    try:
-        return msgspec.convert({**tomllib.loads(document), "name": name}, ChatFormat)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise BadSetting(f"chat format {name}: {error}") from error
+    """Parse a format from TOML; see ``parse_table``."""
+    return parse_table(name, document, ChatFormat, what=_WHAT)

@@ -4,18 +4,16 @@ A chat format names its convention. The texts here may contain control tokens; w
 ``ToolFormat.tokens`` as a control token, it is written as that, and as plain text elsewhere.
 """
 
-import tomllib
 from collections.abc import Container, Mapping
 from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
 
-from corral.core.errors import BadSetting
 from corral.core.tools import CallSyntax
+from corral.text.chat.toml_tables import parse_table, read_folder
 
+_WHAT: Final = "tool format"
 PLAIN: Final = "plain"
 """Convention of models that were trained in none."""
 TOOLS: Final = "{tools}"
@@ -123,22 +121,12 @@ class ToolFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 @cache
 def tool_formats() -> Mapping[str, ToolFormat]:
     """Get the conventions by name."""
-    folder = files("corral.text.chat").joinpath("tool_formats")
-    documents = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
-    formats = [parse_tool_format(name.removesuffix(".toml"), document) for name, document in documents.items()]
-    return MappingProxyType({each.name: each for each in sorted(formats, key=lambda each: each.name)})
+    return read_folder("tool_formats", ToolFormat, what=_WHAT)
 
 
 def parse_tool_format(name: str, document: str) -> ToolFormat:
-    """Parse a convention from TOML.
-
-    Raises:
-        BadSetting: a key is unknown or missing, or a value is invalid; the message names it.
-    """
-    try:
-        return msgspec.convert({**tomllib.loads(document), "name": name}, ToolFormat)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise BadSetting(f"tool format {name}: {error}") from error
+    """Parse a convention from TOML; see ``parse_table``."""
+    return parse_table(name, document, ToolFormat, what=_WHAT)
 
 
 def tool_format_for(name: str, vocabulary: Container[str]) -> ToolFormat:
